@@ -1,0 +1,101 @@
+"""One posed image, undistorted and checked: what every later stage may rely on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lift_ros.camera import Camera, PosedCamera
+from lift_ros.errors import FrameRejected
+
+ROTATION_TOLERANCE = 1e-3  # poses are published as float32 quaternions or 6-digit text
+
+
+def check_rigid(T: NDArray) -> NDArray[np.float64]:
+    """Return ``T`` (4, 4) as float64 if it is a finite rigid transform.
+
+    Raises:
+        FrameRejected: ``pose_not_finite`` or ``pose_not_rigid``.
+    """
+    T = np.asarray(T, np.float64)
+    if T.shape != (4, 4):
+        raise FrameRejected("pose_not_rigid", f"pose must be a 4x4 matrix, got shape {T.shape}")
+    if not np.isfinite(T).all():
+        raise FrameRejected("pose_not_finite", "pose holds NaN or infinity")
+    R = T[:3, :3]
+    off = float(np.abs(R @ R.T - np.eye(3)).max())
+    if off > ROTATION_TOLERANCE or np.linalg.det(R) < 0 or not np.allclose(T[3], (0, 0, 0, 1), atol=1e-6):
+        raise FrameRejected(
+            "pose_not_rigid",
+            f"pose is not a rotation and a translation (R R^T is off the identity by {off:.2g}, "
+            f"det R = {np.linalg.det(R):.3g})",
+        )
+    return T
+
+
+@dataclass
+class Frame:
+    """A posed RGB image and, where there is one, its registered depth.
+
+    Attributes:
+        image: (H, W, 3) uint8, RGB.
+        camera: intrinsics of ``image`` (undistorted).
+        T_world_camera: (4, 4) float64, camera-to-world, optical convention.
+        stamp: seconds since the epoch of the capture's clock.
+        depth: (H, W) float32, z-depth in metres (or the unit of the poses), 0 where unknown; None without a sensor.
+        name: stem of the file or ``<seconds>_<nanoseconds>`` of the message, used to name outputs.
+    """
+
+    image: NDArray[np.uint8]
+    camera: Camera
+    T_world_camera: NDArray[np.float64]
+    stamp: float
+    depth: NDArray[np.float32] | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        """Check shapes and pose, and zero depth that is not a distance.
+
+        Raises:
+            FrameRejected: ``image_encoding``, ``image_size``, ``depth_size``, ``pose_not_finite``, ``pose_not_rigid``.
+        """
+        if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
+            raise FrameRejected(
+                "image_encoding", f"image must be (H, W, 3) uint8, got {self.image.shape} {self.image.dtype}"
+            )
+        h, w = self.image.shape[:2]
+        if (w, h) != (self.camera.width, self.camera.height):
+            raise FrameRejected(
+                "image_size", f"image is {w}x{h} but the camera info says {self.camera.width}x{self.camera.height}"
+            )
+        if self.depth is not None:
+            if self.depth.shape != (h, w):
+                raise FrameRejected(
+                    "depth_size", f"depth is {self.depth.shape[1]}x{self.depth.shape[0]}, the image {w}x{h}"
+                )
+            depth = self.depth.astype(np.float32)
+            self.depth = np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
+        self.T_world_camera = check_rigid(self.T_world_camera)
+
+    def resized(self, width: int, height: int) -> Frame:
+        """The frame at another resolution: colour by area, depth by nearest neighbour (no mixing over edges)."""
+        if (width, height) == (self.camera.width, self.camera.height):
+            return self
+        depth = None
+        if self.depth is not None:
+            depth = cv2.resize(self.depth, (width, height), interpolation=cv2.INTER_NEAREST)
+        return Frame(
+            cv2.resize(self.image, (width, height), interpolation=cv2.INTER_AREA),
+            self.camera.resized(width, height),
+            self.T_world_camera,
+            self.stamp,
+            depth,
+            self.name,
+        )
+
+    def posed_camera(self, device: str = "cpu") -> PosedCamera:
+        """The camera with its world-to-camera matrix on ``device``."""
+        return PosedCamera.from_pose(self.camera, self.T_world_camera, device)

@@ -1,0 +1,73 @@
+"""What a segmenter is, and what it returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass
+class Masks:
+    """The masks of one image. They may overlap and need not cover it.
+
+    Attributes:
+        masks: (M, H, W) bool.
+        predicted_iou: (M,) float32, the segmenter's own estimate of mask quality; 1 where it has none.
+        stability: (M,) float32, IoU of the mask under two thresholds (segment_anything); 1 where it has none.
+        prompts_used: number of prompt points the segmenter decoded for this image, 0 for promptless segmenters.
+    """
+
+    masks: NDArray[np.bool_]
+    predicted_iou: NDArray[np.float32]
+    stability: NDArray[np.float32]
+    prompts_used: int = 0
+
+    @classmethod
+    def from_label_image(cls, labels: NDArray) -> Masks:
+        """(H, W) integer image, 0 = no mask -> one mask per distinct non-zero value, in ascending order."""
+        ids = np.unique(labels)
+        ids = ids[ids != 0]
+        masks = labels[None] == ids[:, None, None]
+        ones = np.ones(len(ids), np.float32)
+        return cls(masks, ones, ones.copy())
+
+    def label_image(self) -> NDArray[np.int32]:
+        """(H, W) int32: index + 1 of the *smallest* mask over each pixel, 0 where there is none.
+
+        Smaller masks lie on top, as parts do on wholes, so that every mask that is not fully covered shows.
+        """
+        labels = np.zeros(self.masks.shape[1:], np.int32)
+        for index in np.argsort(-self.masks.sum((1, 2)), kind="stable"):
+            labels[self.masks[index]] = index + 1
+        return labels
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+
+@dataclass
+class Prompts:
+    """What the map already knows of an image that is about to be segmented.
+
+    Attributes:
+        points: (P, 2) float32 pixel coordinates, one per known object that should be visible.
+        explained: (H, W) bool, where the map explains the image and no grid of prompts is needed; None: nowhere.
+    """
+
+    points: NDArray[np.float32]
+    explained: NDArray[np.bool_] | None = None
+
+
+class Segmenter(Protocol):
+    """2D instance segmentation of single images."""
+
+    name: str
+
+    def segment(
+        self, image: NDArray[np.uint8], depth: NDArray[np.float32] | None = None, prompts: Prompts | None = None
+    ) -> Masks:
+        """Segment an (H, W, 3) uint8 RGB image; ``depth`` (H, W) metres, 0 unknown; masks at the image's size."""
+        ...
