@@ -1,0 +1,118 @@
+"""Configuration as frozen dataclasses whose fields carry their own documentation.
+
+A field made with ``option`` states default, meaning, unit and range in one place. The ROS parameters, the command line
+and the YAML files are all derived from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing
+from collections.abc import Iterator
+from dataclasses import Field, dataclass, field, fields, is_dataclass
+from typing import Any
+
+from lift_ros.errors import ConfigError
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    unit: str = "",
+    min: float | None = None,
+    max: float | None = None,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    """A dataclass field with its documentation. ``min`` and ``max`` are inclusive."""
+    return field(
+        default=default, metadata={"help": help, "unit": unit, "min": min, "max": max, "choices": choices}
+    )
+
+
+@dataclass(frozen=True)
+class Option:
+    """One leaf of a configuration tree."""
+
+    name: str  # dotted path, "lifting.embedding_dim"
+    type: type
+    value: Any
+    help: str
+    unit: str
+    min: float | None
+    max: float | None
+    choices: tuple[str, ...] | None
+
+
+def walk(config: Any, prefix: str = "") -> Iterator[Option]:
+    """Every leaf of a tree of configuration dataclasses, in the order of declaration."""
+    types = typing.get_type_hints(type(config))
+    for entry in fields(config):
+        value = getattr(config, entry.name)
+        if is_dataclass(value):
+            yield from walk(value, f"{prefix}{entry.name}.")
+        else:
+            meta = entry.metadata
+            yield Option(
+                f"{prefix}{entry.name}", types[entry.name], value,
+                meta["help"], meta["unit"], meta["min"], meta["max"], meta["choices"],
+            )  # fmt: skip
+
+
+def with_values(config: Any, values: dict[str, Any]) -> Any:
+    """A copy of ``config`` with dotted names replaced: ``{"lifting.embedding_dim": 16}``.
+
+    Raises:
+        ConfigError: unknown name, wrong type or value out of range; the message lists what is allowed.
+    """
+    types = typing.get_type_hints(type(config))
+    known = {entry.name: entry for entry in fields(config)}
+    own: dict[str, Any] = {}
+    nested: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        head, _, rest = name.partition(".")
+        if head not in known:
+            raise ConfigError(f"unknown parameter '{name}'; known here: {', '.join(known)}")
+        if rest:
+            nested.setdefault(head, {})[rest] = value
+        else:
+            own[head] = _checked(known[head], types[head], value)
+    for head, inner in nested.items():
+        if not is_dataclass(getattr(config, head)):
+            raise ConfigError(f"parameter '{head}' is a value, it has no '{', '.join(inner)}'")
+        try:
+            own[head] = with_values(getattr(config, head), inner)
+        except ConfigError as error:
+            raise ConfigError(f"in '{head}': {error}") from None
+    return dataclasses.replace(config, **own)
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries (a YAML file) as dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _checked(entry: Field, kind: type, value: Any) -> Any:
+    if is_dataclass(kind):
+        raise ConfigError(f"'{entry.name}' is a group of parameters, not a value")
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+        raise ConfigError(f"'{entry.name}' must be of type {kind.__name__}, got {value!r}")
+    meta = entry.metadata
+    low, high, choices = meta["min"], meta["max"], meta["choices"]
+    if kind is float and not math.isfinite(value):
+        raise ConfigError(f"'{entry.name}' must be finite, got {value!r}")
+    if (low is not None and value < low) or (high is not None and value > high):
+        bounds = f"at least {low}" if high is None else f"at most {high}" if low is None else f"in [{low}, {high}]"
+        raise ConfigError(f"'{entry.name}' must be {bounds}{' ' + meta['unit'] if meta['unit'] else ''}, got {value}")
+    if choices and value not in choices:
+        raise ConfigError(f"'{entry.name}' must be one of {', '.join(choices)}; got '{value}'")
+    return value
