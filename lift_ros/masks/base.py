@@ -1,4 +1,4 @@
-"""What a segmenter is, and what it returns."""
+"""What a segmenter is, what it is told and what it returns."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lift_ros.frame import Frame
 
 
 @dataclass
@@ -24,6 +26,11 @@ class Masks:
     predicted_iou: NDArray[np.float32]
     stability: NDArray[np.float32]
     prompts_used: int = 0
+
+    @classmethod
+    def empty(cls, height: int, width: int) -> Masks:
+        """No mask at all, of an image of this size."""
+        return cls(np.zeros((0, height, width), bool), np.zeros(0, np.float32), np.zeros(0, np.float32))
 
     @classmethod
     def from_label_image(cls, labels: NDArray) -> Masks:
@@ -50,7 +57,7 @@ class Masks:
 
 @dataclass
 class Prompts:
-    """What the map already knows of an image that is about to be segmented.
+    """What the map already knows of a frame that is about to be segmented.
 
     Attributes:
         points: (P, 2) float32 pixel coordinates, one per known object that should be visible.
@@ -62,12 +69,14 @@ class Prompts:
 
 
 class Segmenter(Protocol):
-    """2D instance segmentation of single images."""
+    """2D instance segmentation of single frames."""
 
     name: str
 
-    def segment(
-        self, image: NDArray[np.uint8], depth: NDArray[np.float32] | None = None, prompts: Prompts | None = None
-    ) -> Masks:
-        """Segment an (H, W, 3) uint8 RGB image; ``depth`` (H, W) metres, 0 unknown; masks at the image's size."""
+    def segment(self, frame: Frame, prompts: Prompts | None = None) -> Masks:
+        """Masks of ``frame`` at its image's size; ``prompts`` say what the map already knows of it.
+
+        Raises:
+            FrameRejected: there are no masks for this frame (recorded and topic segmenters only).
+        """
         ...
