@@ -11,12 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from lift_ros.frame import Frame
 from lift_ros.masks.base import Masks, Prompts
+from lift_ros.masks.sam_image import resized_shape, upscale_logits
 
 
 class PromptableModel(Protocol):
@@ -73,7 +73,7 @@ class AutomaticMaskSegmenter:
             logits, predicted_iou = self.model.decode(embedding, batch)
             # The IoU filter comes first: what it drops need not be brought to the image's size.
             for index in np.argwhere(predicted_iou > config.pred_iou_thresh):
-                logit = upscale_logits(logits[tuple(index)], resized, (height, width), self.model.input_size)
+                logit = upscale_logits(logits[tuple(index)], self.model.input_size, height, width)
                 stability = stability_score(logit, config.stability_score_offset)
                 mask = logit > 0
                 if stability < config.stability_score_thresh or not mask.any():
@@ -113,25 +113,6 @@ def prompt_points(points_per_side: int, height: int, width: int, prompts: Prompt
         column, row = grid.astype(int).T
         grid = grid[~prompts.explained[row, column]]
     return np.concatenate([prompts.points.reshape(-1, 2).astype(np.float32), grid])
-
-
-def resized_shape(height: int, width: int, input_size: int) -> tuple[int, int]:
-    """(height, width) of the image in the model's square input: its long side fills it."""
-    scale = input_size / max(height, width)
-    return int(height * scale + 0.5), int(width * scale + 0.5)
-
-
-def upscale_logits(
-    logits: NDArray[np.float32], resized: tuple[int, int], original: tuple[int, int], input_size: int
-) -> NDArray[np.float32]:
-    """(h, w) logits of the padded input -> logits at the image's size, as ``Sam.postprocess_masks`` does.
-
-    Bilinear to the input's size, the padding cut off, bilinear to the image's: the intermediate step is not skipped
-    because the two interpolations together are not one.
-    """
-    at_input = cv2.resize(logits, (input_size, input_size), interpolation=cv2.INTER_LINEAR)
-    at_input = at_input[: resized[0], : resized[1]]
-    return cv2.resize(at_input, (original[1], original[0]), interpolation=cv2.INTER_LINEAR)
 
 
 def stability_score(logits: NDArray[np.float32], offset: float) -> float:

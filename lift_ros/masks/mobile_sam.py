@@ -1,0 +1,42 @@
+"""MobileSAM: SAM's prompt encoder and mask decoder behind a TinyViT image encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from lift_ros.masks.checkpoints import load_weights
+from lift_ros.masks.sam import TorchSam, segment_anything
+from lift_ros.masks.tiny_vit import TinyViT
+
+
+def build_mobile_sam(image_encoder: TinyViT | None = None) -> torch.nn.Module:
+    """A ``segment_anything.modeling.Sam`` with random weights in the layout of ``mobile_sam.pt``."""
+    modeling = segment_anything("modeling")
+    encoder = image_encoder or TinyViT()
+    channels, side = 256, encoder.img_size // 16
+    sam = modeling.Sam(
+        image_encoder=encoder,
+        prompt_encoder=modeling.PromptEncoder(
+            embed_dim=channels,
+            image_embedding_size=(side, side),
+            input_image_size=(encoder.img_size, encoder.img_size),
+            mask_in_chans=16,
+        ),
+        mask_decoder=modeling.MaskDecoder(
+            num_multimask_outputs=3,
+            transformer=modeling.TwoWayTransformer(depth=2, embedding_dim=channels, mlp_dim=2048, num_heads=8),
+            transformer_dim=channels,
+            iou_head_depth=3,
+            iou_head_hidden_dim=256,
+        ),
+    )
+    return sam.eval()
+
+
+def load_mobile_sam(checkpoint: str | Path | None, device: str) -> TorchSam:
+    """MobileSAM with the weights of ``checkpoint`` (see ``checkpoints.load_weights``), on ``device``."""
+    sam = build_mobile_sam()
+    load_weights(sam, "mobile_sam", checkpoint)
+    return TorchSam(sam, device)

@@ -1,0 +1,85 @@
+"""SAM with the segment_anything package's models: vit_b, vit_l, vit_h."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lift_ros.errors import ConfigError
+from lift_ros.masks.checkpoints import load_weights
+from lift_ros.masks.sam_image import preprocess
+
+VARIANTS = {"sam_vit_b": "vit_b", "sam_vit_l": "vit_l", "sam_vit_h": "vit_h"}
+
+
+def segment_anything(module: str) -> ModuleType:
+    """Import ``segment_anything.<module>`` without running the package's ``__init__``.
+
+    That imports torchvision for the package's own predictor and mask generator, which are not used here, and whose
+    build has to match torch's exactly. The models need torch alone.
+    """
+    spec = importlib.util.find_spec("segment_anything")
+    if spec is None:
+        raise ConfigError("SAM needs the package segment-anything: pip install segment-anything")
+    bare = "lift_ros.masks._segment_anything"
+    if bare not in sys.modules:
+        package = ModuleType(bare)
+        package.__path__ = list(spec.submodule_search_locations)
+        sys.modules[bare] = package
+    return importlib.import_module(f"{bare}.{module}")
+
+
+def build_sam(name: str) -> torch.nn.Module:
+    """A ``segment_anything.modeling.Sam`` with random weights; ``name`` is a key of ``VARIANTS``."""
+    return segment_anything("build_sam").sam_model_registry[VARIANTS[name]]()
+
+
+def load_sam(name: str, checkpoint: str | Path | None, device: str) -> TorchSam:
+    """The variant ``name`` with the weights of ``checkpoint`` (see ``checkpoints.load_weights``), on ``device``."""
+    sam = build_sam(name)
+    load_weights(sam, name, checkpoint)
+    return TorchSam(sam, device)
+
+
+class TorchSam:
+    """A ``Sam`` module as the mask generator's promptable model."""
+
+    def __init__(self, sam: torch.nn.Module, device: str) -> None:
+        self.sam = sam.to(device).eval()
+        self.input_size: int = sam.image_encoder.img_size
+
+    @torch.inference_mode()
+    def embed(self, image: NDArray[np.uint8]) -> torch.Tensor:
+        """(H, W, 3) uint8 RGB -> (1, C, input_size / 16, input_size / 16)."""
+        return self.sam.image_encoder(torch.from_numpy(preprocess(image, self.input_size)).to(self.sam.device))
+
+    @torch.inference_mode()
+    def decode(
+        self, embedding: torch.Tensor, points: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(P, 2) foreground points in input pixels -> (P, 3, h, w) mask logits, (P, 3) predicted IoU."""
+        coords = torch.from_numpy(points).to(embedding.device)[:, None]
+        logits, iou = decode_points(self.sam, embedding, coords)
+        return logits.cpu().numpy(), iou.cpu().numpy()
+
+
+def decode_points(
+    sam: torch.nn.Module, embedding: torch.Tensor, coords: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Prompt encoder and mask decoder for (P, 1, 2) single foreground points, three masks each."""
+    labels = torch.ones(coords.shape[:2], dtype=torch.int64, device=coords.device)
+    sparse, dense = sam.prompt_encoder(points=(coords, labels), boxes=None, masks=None)
+    return sam.mask_decoder(
+        image_embeddings=embedding,
+        image_pe=sam.prompt_encoder.get_dense_pe(),
+        sparse_prompt_embeddings=sparse,
+        dense_prompt_embeddings=dense,
+        multimask_output=True,
+    )
