@@ -1,0 +1,204 @@
+"""Instance metrics against values worked out by hand and against a brute-force definition."""
+
+import cv2
+import numpy as np
+import pytest
+
+from lift_ros.evaluation import (
+    Contingency,
+    IdSwitches,
+    assigned_quality,
+    background_id,
+    background_iou,
+    panoptic_quality,
+    view_consistency,
+)
+
+
+def row(*runs: tuple[int, int]) -> np.ndarray:
+    """A one-row label image from (label, number of pixels) runs."""
+    return np.concatenate([np.full(n, label, np.int64) for label, n in runs])[None]
+
+
+def test_contingency_counts_pixels_over_views_of_different_size():
+    table = Contingency()
+    table.add(row((1, 3), (2, 1)), row((7, 2), (8, 2)))
+    table.add(row((2, 5)), row((8, 5)))
+    p, g, count = table.pairs
+    assert list(zip(p, g, count, strict=True)) == [(1, 7, 2), (1, 8, 1), (2, 8, 6)]
+
+
+def test_contingency_keeps_large_ids_apart():
+    table = Contingency.of([row((2**32 - 1, 2), (1, 1))], [row((0, 3))])
+    assert table.pairs[0].tolist() == [1, 2**32 - 1]
+
+
+@pytest.mark.parametrize(
+    ("predicted", "truth", "message"),
+    [
+        (np.zeros((2, 3), int), np.zeros((3, 2), int), r"\(2, 3\).*\(3, 2\)"),
+        (np.zeros((1, 1)), np.zeros((1, 1), int), "predicted labels must be integers, got float64"),
+        (np.zeros((1, 1), int), np.full((1, 1), -1), r"true labels must lie in \[0, 2\^32\)"),
+    ],
+)
+def test_contingency_refuses_what_is_not_a_label_image(predicted, truth, message):
+    with pytest.raises(ValueError, match=message):
+        Contingency().add(predicted, truth)
+
+
+def test_perfect_labels_under_other_names():
+    truth = [row((0, 20), (1, 5), (2, 5)), row((0, 20), (1, 10))]
+    predicted = [row((9, 20), (4, 5), (3, 5)), row((9, 20), (4, 10))]  # 9 is largest: the background
+    table = Contingency.of(predicted, truth)
+    quality = panoptic_quality(table)
+    assert (quality.pq, quality.matched, quality.spurious, quality.missed) == (1.0, 2, 0, 0)
+    assert background_id(table) == 9
+    assert background_iou(table) == 1.0
+    assert assigned_quality(table).miou == assigned_quality(table).f_score == 1.0
+
+
+def test_panoptic_quality_by_hand():
+    # object 1: 8 of its 10 px are labelled 5, which also covers 2 px of background: IoU 8 / 12
+    # object 2: 10 px, 5 of them labelled 6:                                         IoU 5 / 10, not above one half
+    # label 7 lies on the background:                                                spurious, as is 6
+    truth = [row((1, 10), (2, 10), (0, 80))]
+    predicted = [row((5, 8), (0, 2), (6, 5), (0, 5), (5, 2), (7, 3), (0, 75))]
+    quality = panoptic_quality(Contingency.of(predicted, truth))
+    assert (quality.matched, quality.spurious, quality.missed) == (1, 2, 1)
+    assert quality.sq == pytest.approx(8 / 12)
+    assert quality.rq == pytest.approx(1 / (1 + 1 + 0.5))
+    assert quality.pq == pytest.approx(8 / 12 / 2.5)
+
+
+def test_an_id_that_changes_between_views_loses_the_object():
+    truth = [row((0, 20), (1, 6))] * 2
+    consistent = Contingency.of([row((0, 20), (3, 6))] * 2, truth)
+    swapped = Contingency.of([row((0, 20), (3, 6)), row((0, 20), (4, 6))], truth)
+    assert panoptic_quality(consistent).pq == 1.0
+    assert panoptic_quality(swapped).pq == 0.0
+
+
+def test_without_a_background_the_largest_segment_is_an_object():
+    table = Contingency.of([row((5, 20), (6, 4))], [row((1, 20), (2, 4))])
+    assert background_id(table) == 0
+    assert panoptic_quality(table).matched == 2
+
+
+def test_unlabelled_pixels_are_missing_but_no_segment():
+    table = Contingency.of([row((5, 3), (0, 2), (9, 6), (0, 1))], [row((1, 5), (0, 7))])
+    quality = panoptic_quality(table)
+    assert (quality.matched, quality.spurious) == (1, 0)
+    assert quality.sq == pytest.approx(3 / 5)
+
+
+def test_void_pixels_take_no_part():
+    # 3 px of segment 5 and all of segment 6 lie on void; 7 lies on void by more than half and matches nothing
+    truth = [row((1, 6), (255, 3), (255, 4), (255, 3), (0, 22))]
+    predicted = [row((5, 6), (5, 3), (6, 4), (7, 3), (7, 2), (0, 20))]
+    table = Contingency.of(predicted, truth)
+    quality = panoptic_quality(table, void=255)
+    assert (quality.pq, quality.matched, quality.spurious, quality.missed) == (1.0, 1, 0, 0)
+    assert assigned_quality(table, void=255).f_score == 1.0
+    assert panoptic_quality(table).pq < 1.0
+
+
+def test_half_on_void_is_held_against_the_prediction():
+    table = Contingency.of([row((5, 6), (7, 4), (0, 20))], [row((1, 6), (255, 2), (0, 22))])
+    assert panoptic_quality(table, void=255).spurious == 1
+
+
+def test_background_iou_by_hand():
+    # the true background has 10 px, 8 of them predicted as background (6 as id 9, 2 unlabelled), with 1 px of object 1
+    table = Contingency.of([row((9, 6), (0, 2), (4, 2), (9, 1), (4, 4))], [row((0, 10), (1, 5))])
+    assert background_iou(table) == pytest.approx(8 / 11)
+
+
+def test_assignment_by_hand():
+    # IoU: (object 1, label 5) 6/14, (1, 6) 4/10, (2, 5) 4/8
+    table = Contingency.of([row((5, 6), (6, 4), (5, 4), (0, 90))], [row((1, 10), (2, 4), (0, 90))])
+    quality = assigned_quality(table)
+    assert quality.miou == pytest.approx((4 / 10 + 4 / 10) / 2)
+    assert quality.f_score == 0.0  # neither partner is above one half
+
+
+def test_f_score_by_hand():
+    table = Contingency.of([row((5, 9), (6, 1), (7, 2), (0, 90))], [row((1, 10), (2, 2), (3, 2), (0, 88))])
+    quality = assigned_quality(table)
+    assert quality.miou == pytest.approx((0.9 + 1 + 0) / 3)
+    assert (quality.precision, quality.recall) == (pytest.approx(2 / 3), pytest.approx(2 / 3))
+    assert quality.f_score == pytest.approx(2 / 3)
+
+
+def test_nothing_predicted_and_nothing_to_predict():
+    for predicted, truth in [(row((0, 9)), row((1, 4), (0, 5))), (row((0, 9)), row((0, 9)))]:
+        table = Contingency.of([predicted], [truth])
+        assert panoptic_quality(table).pq == assigned_quality(table).miou == assigned_quality(table).f_score == 0.0
+    assert panoptic_quality(Contingency()).pq == background_iou(Contingency()) == 0.0
+
+
+def brute_force_pq(predicted: np.ndarray, truth: np.ndarray) -> float:
+    ids, sizes = np.unique(predicted, return_counts=True)
+    p_ids = [i for i in ids if i not in (0, ids[np.argmax(sizes)])]
+    g_ids = [i for i in np.unique(truth) if i != 0]
+    ious = [
+        ((predicted == p) & (truth == g)).sum() / ((predicted == p) | (truth == g)).sum() for p in p_ids for g in g_ids
+    ]
+    matched = [iou for iou in ious if iou > 0.5]
+    return sum(matched) / (len(matched) + 0.5 * (len(p_ids) - len(matched)) + 0.5 * (len(g_ids) - len(matched)))
+
+
+def test_panoptic_quality_against_the_definition():
+    rng = np.random.default_rng(0)
+    truth = np.where(rng.random((6, 8, 8)) < 0.5, 0, np.arange(8) // 2 + 1)
+    predicted = np.where(rng.random(truth.shape) < 0.3, rng.integers(0, 9, truth.shape), truth + 3)
+    expected = brute_force_pq(predicted, truth)
+    assert 0.1 < expected < 0.9
+    assert panoptic_quality(Contingency.of(predicted, truth)).pq == pytest.approx(expected)
+
+
+def test_view_consistency_by_hand():
+    # 4 px agree, 2 changed their id, 3 were labelled late, 1 lost its label, 5 never had one
+    online = [row((1, 4), (2, 2)), row((0, 3), (4, 1), (0, 5))]
+    final = [row((1, 4), (3, 2)), row((6, 3), (0, 1), (0, 5))]
+    consistency = view_consistency(Contingency.of(online, final))
+    assert consistency.published == pytest.approx(4 / 7)
+    assert consistency.all == pytest.approx(4 / 10)
+    assert view_consistency(Contingency.of([row((0, 3))], [row((0, 3))])).all == 0.0
+
+
+def test_id_switches_by_hand():
+    switches = IdSwitches(min_pixels=3)
+    truth = row((1, 10), (2, 10), (3, 2), (0, 10))
+    # object 1: 5, 5, unlabelled, 6 -> one switch in 30 s; object 2: 7 throughout, its minority does not count;
+    # object 3 shows only two pixels: passed over
+    for stamp, first, second, third in [(0, 5, 7, 1), (10, 5, 7, 2), (20, 0, 7, 3), (30, 6, 7, 4)]:
+        switches.add(row((first, 7), (0, 3), (second, 6), (9, 4), (third, 2), (0, 10)), truth, stamp)
+    assert switches.switches == 1
+    assert switches.switches_of == {1: 1, 2: 0}
+    assert switches.object_minutes == pytest.approx(1.0)
+    assert switches.per_object_minute == pytest.approx(1.0)
+
+
+def test_id_switches_need_frames_in_order():
+    switches = IdSwitches(min_pixels=1)
+    assert switches.per_object_minute == 0.0
+    switches.add(row((1, 4)), row((1, 4)), 5.0)
+    with pytest.raises(ValueError, match="order of time"):
+        switches.add(row((1, 4)), row((1, 4)), 4.0)
+
+
+@pytest.mark.parametrize(("room", "pq_of_majority_labels"), [("room12", 0.71), ("room50", 0.68)])
+def test_published_figures_of_the_rooms(shared_data, room, pq_of_majority_labels):
+    """The captures' README: raw per-view masks score 0, masks relabelled with their majority object 0.71 and 0.68."""
+    raw, relabelled = Contingency(), Contingency()
+    for path in sorted((shared_data / room / "inst").glob("*.png")):
+        truth = cv2.imread(str(path), cv2.IMREAD_UNCHANGED).astype(np.int64)
+        masks = cv2.imread(str(shared_data / room / "masks_L2" / path.name), cv2.IMREAD_UNCHANGED).astype(np.int64)
+        votes = np.zeros((masks.max() + 1, truth.max() + 1))
+        np.add.at(votes, (masks, truth), 1)
+        majority = votes.argmax(1)
+        majority[0] = 0
+        raw.add(masks, truth)
+        relabelled.add(majority[masks], truth)
+    assert panoptic_quality(raw).pq < 0.03
+    assert panoptic_quality(relabelled).pq == pytest.approx(pq_of_majority_labels, abs=0.01)
