@@ -1,0 +1,168 @@
+"""Oriented boxes of object point sets that hold a few stray points."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import ConvexHull, QhullError, cKDTree
+from scipy.spatial.transform import Rotation
+
+MAX_POINTS = 4000  # a box of more points than this is that of a random subset: the extents differ by well under 1 %
+NEIGHBOURS = 8
+LINK_LENGTH = 2.0  # in distances to the eighth neighbour
+MIN_SHARE = 0.05  # of all points: a group of linked points smaller than this is stray
+TOLERANCE = 1e-6  # relative: less is rounding
+MAX_FACETS = 64  # largest hull facets tried as faces of a box without known gravity
+
+
+class OrientedBox(NamedTuple):
+    """A box whose axes are the columns of the rotation ``quaternion``, all in the frame and unit of the points."""
+
+    center: NDArray[np.float64]  # (3,)
+    quaternion: NDArray[np.float64]  # (4,) wxyz, box to world, w >= 0
+    size: NDArray[np.float64]  # (3,) full edge lengths along the box's own x, y, z
+
+
+def oriented_box(points: ArrayLike, up: ArrayLike | None = None) -> OrientedBox:
+    """The tightest box around the main body of ``points`` (n, 3).
+
+    Stray points, that is those in small groups away from the rest (:func:`main_body`), are left out.
+
+    With gravity known, ``up`` (3,) is the box's z axis, its x axis the longer side of the minimal-area rectangle that
+    holds the points seen from above. Without, the box is the smallest by volume that a local search finds from the
+    principal axes and from the largest facets of the convex hull, its axes in descending order of length. Each of x
+    and y (without gravity; else x alone) points so that its largest component is positive; the axes are right-handed.
+
+    Points that lie in a plane, on a line or in one place give a box with zero lengths.
+
+    Raises:
+        ValueError: no points, not (n, 3), not finite, or ``up`` has no direction.
+    """
+    points = np.asarray(points, np.float64)
+    if points.ndim != 2 or points.shape[1] != 3 or len(points) == 0:
+        raise ValueError(f"a box needs (n, 3) points with n > 0, got shape {points.shape}")
+    if not np.isfinite(points).all():
+        raise ValueError("a box needs finite points, got NaN or infinity")
+    body = main_body(points)
+    origin = body.mean(0)  # near zero float32 resolves what OpenCV is given
+    body = body - origin
+    axes = _gravity_axes(body, np.asarray(up, np.float64)) if up is not None else _free_axes(body)
+    low, high = _extent(body, axes)
+    w_last = Rotation.from_matrix(axes).as_quat(canonical=True)
+    return OrientedBox(origin + axes @ (low + high) / 2, np.roll(w_last, 1), high - low)
+
+
+def main_body(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The distinct points of (n, 3), at most ``MAX_POINTS``, without those that are stray.
+
+    Two neighbours are linked if their distance is usual around *both* of them, so that a sparse part of an object is
+    as good a part as a dense one; groups of linked points that hold less than 5 % of all are stray. Percentiles of
+    the coordinates would instead cut into every box.
+    """
+    if len(points) > MAX_POINTS:
+        points = points[np.random.default_rng(0).choice(len(points), MAX_POINTS, replace=False)]
+    points = np.unique(points, axis=0)
+    n = len(points)
+    if n <= NEIGHBOURS:
+        return points
+    distance, neighbour = cKDTree(points).query(points, NEIGHBOURS + 1)  # the first is the point itself
+    usual = distance[:, -1]
+    linked = distance <= LINK_LENGTH * np.minimum(usual[:, None], usual[neighbour])
+    i, k = np.nonzero(linked)
+    group = connected_components(coo_array((np.ones(len(i), bool), (i, neighbour[i, k])), (n, n)), directed=False)[1]
+    return points[np.bincount(group)[group] >= MIN_SHARE * n]
+
+
+def _gravity_axes(points: NDArray, up: NDArray) -> NDArray[np.float64]:
+    length = np.linalg.norm(up) if up.shape == (3,) else 0.0
+    if not np.isfinite(length) or length == 0:
+        raise ValueError(f"up must be a finite (3,) vector of non-zero length, got {up}")
+    z = up / length
+    x, y, (along_x, along_y) = _rectangle(points, z)
+    if along_y > along_x:
+        x = y
+    x = _positive(x)
+    return np.stack([x, np.cross(z, x), z], axis=1)
+
+
+def _free_axes(points: NDArray) -> NDArray[np.float64]:
+    least_principal = np.linalg.eigh(points.T @ points)[1][:, 0]
+    best, best_volume = _box_with_face(points, least_principal)
+    try:
+        hull = ConvexHull(points)
+    except (QhullError, ValueError):
+        pass  # flat: the plane normal to the least principal axis holds every point, no other face can do better
+    else:
+        corners = points[hull.vertices]
+        for normal in (least_principal, *_facet_normals(points, hull)):
+            axes, volume = _refined(corners, *_box_with_face(corners, normal))
+            if volume < best_volume * (1 - TOLERANCE):
+                best, best_volume = axes, volume
+    low, high = _extent(points, best)
+    x, y = best[:, np.argsort(low - high, kind="stable")[:2]].T
+    x, y = _positive(x), _positive(y)
+    return np.stack([x, y, np.cross(x, y)], axis=1)
+
+
+def _facet_normals(points: NDArray, hull: ConvexHull) -> list[NDArray[np.float64]]:
+    """Unit normals (3,) of the hull's largest facets; triangles that are parallel within a degree are one facet."""
+    a, b, c = points[hull.simplices].transpose(1, 0, 2)
+    scaled = np.stack([_positive(normal) for normal in np.cross(b - a, c - a)])  # as long as twice the area
+    area = np.linalg.norm(scaled, axis=1)
+    scaled, area = scaled[area > 0], area[area > 0]
+    rounded, facet = np.unique((scaled / area[:, None]).round(2), axis=0, return_inverse=True)
+    total = np.zeros_like(rounded)
+    np.add.at(total, facet.ravel(), scaled)
+    length = np.linalg.norm(total, axis=1)
+    largest = np.argsort(-length, kind="stable")[:MAX_FACETS]
+    return list(total[largest] / length[largest, None])
+
+
+def _refined(points: NDArray, axes: NDArray, volume: float) -> tuple[NDArray[np.float64], float]:
+    """Turn the box about each of its axes in turn to the best angle, as long as its volume falls."""
+    while True:
+        turned, less = min((_box_with_face(points, axis) for axis in axes.T), key=lambda box: box[1])
+        if less >= volume * (1 - TOLERANCE):
+            return axes, volume
+        axes, volume = turned, less
+
+
+def _box_with_face(points: NDArray, normal: NDArray) -> tuple[NDArray[np.float64], float]:
+    """Axes (3, 3) and volume of the smallest box with a face normal to ``normal``."""
+    x, y, (along_x, along_y) = _rectangle(points, normal)
+    return np.stack([x, y, normal], axis=1), along_x * along_y * float(np.ptp(points @ normal))
+
+
+def _rectangle(points: NDArray, normal: NDArray) -> tuple[NDArray, NDArray, tuple[float, float]]:
+    """Axes x, y (3,) and side lengths of the minimal-area rectangle around points seen along ``normal``.
+
+    It has a side on an edge of the convex hull (Freeman and Shapira 1975).
+    """
+    helper = np.eye(3)[np.argmin(np.abs(normal))]
+    u = helper - (helper @ normal) * normal
+    u /= np.linalg.norm(u)
+    v = np.cross(normal, u)
+    hull = cv2.convexHull((points @ np.stack([u, v], axis=1)).astype(np.float32))[:, 0].astype(np.float64)
+    edges = np.roll(hull, -1, axis=0) - hull
+    angle = np.unique(np.arctan2(edges[:, 1], edges[:, 0]) % (np.pi / 2))  # a lone point has the one edge (0, 0)
+    c, s = np.cos(angle), np.sin(angle)
+    along_x = np.ptp(np.outer(c, hull[:, 0]) + np.outer(s, hull[:, 1]), axis=1)
+    along_y = np.ptp(np.outer(c, hull[:, 1]) - np.outer(s, hull[:, 0]), axis=1)
+    best = np.argmin(along_x * along_y)
+    x, y = c[best] * u + s[best] * v, c[best] * v - s[best] * u
+    return x, y, (float(along_x[best]), float(along_y[best]))
+
+
+def _extent(points: NDArray, axes: NDArray) -> tuple[NDArray, NDArray]:
+    projected = points @ axes
+    return projected.min(0), projected.max(0)
+
+
+def _positive(axis: NDArray) -> NDArray:
+    """The axis or its opposite, whichever has its component of greatest magnitude positive."""
+    return axis if axis[np.argmax(np.abs(axis))] >= 0 else -axis
