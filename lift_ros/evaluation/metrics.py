@@ -146,7 +146,7 @@ def panoptic_quality(table: Contingency, void: int | None = None) -> PanopticQua
     Args:
         table: counts over all views.
         void: true id of pixels without ground truth. They take no part in any IoU, and an unmatched predicted segment
-            that lies mostly on them is not held against the prediction (Kirillov et al., Panoptic Segmentation, sec. 4).
+            that lies mostly on them is not held against the prediction (Kirillov et al., Panoptic Segmentation).
 
     Returns:
         The quality; all zero where there is neither a predicted nor a true thing.

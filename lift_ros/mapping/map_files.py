@@ -1,0 +1,278 @@
+"""Maps on disk: one directory of plain files, replaced as a whole or not at all.
+
+scene.ply               the Gaussians, in the layout of 3D Gaussian Splatting
+embeddings.safetensors  what the lifting method and the object registry know of them
+objects.json            the objects
+map.yaml                versions, world frame, method, parameters; counts and checksums of the other files
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+import yaml
+from safetensors import SafetensorError
+
+import lift_ros
+from lift_ros.errors import MapFileError
+from lift_ros.mapping.gaussian_ply import check_scene, decode_gaussian_ply, encode_gaussian_ply
+
+FORMAT = "lift_ros map"
+FORMAT_VERSION = 1
+SCENE, TENSORS, OBJECTS, HEADER = "scene.ply", "embeddings.safetensors", "objects.json", "map.yaml"
+GAUSSIAN_PREFIX = "gaussian."
+REQUIRED_META = ("world_frame", "method", "parameters")
+RESERVED_META = ("format", "format_version", "package_version", "counts", "files")
+MAP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass
+class MapContents:
+    """What a map directory holds.
+
+    Attributes:
+        scene: means (N, 3), quats (N, 4), log_scales (N, 3), logit_opacities (N,), sh (N, K, 3); float32.
+        tensors: further tensors by name. Those named ``gaussian.*`` have one row for each of the N Gaussians.
+        objects: one JSON-ready dict an object, with a unique positive integer under "id".
+        meta: YAML-ready: "world_frame" (name of the frame of the means), "method", "parameters", and whatever else.
+    """
+
+    scene: dict[str, torch.Tensor]
+    tensors: dict[str, torch.Tensor]
+    objects: list[dict[str, Any]]
+    meta: dict[str, Any]
+
+
+def save_map(contents: MapContents, directory: Path | str) -> None:
+    """Write a map. An existing map in ``directory`` stays whole until the new one is, and then goes with all it holds.
+
+    The same contents give the same files, byte for byte.
+
+    Raises:
+        MapFileError: the contents are inconsistent, the directory holds something else than a map, or the disk is
+            full or not writable. Nothing has changed then.
+    """
+    files = _encode(contents)
+    with replace_directory(Path(directory)) as new:
+        for name, data in files.items():
+            _write(new / name, data)
+
+
+def load_map(directory: Path | str) -> MapContents:
+    """Read a map, checked against the counts and checksums it was saved with. Tensors are on the CPU.
+
+    Raises:
+        MapFileError: names the file that is missing, damaged, of another version or inconsistent.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        kept = sorted(directory.parent.glob(f".{directory.name}.previous-*"))
+        hint = f"; the map before an interrupted save is in {kept[-1]}, rename it to get it back" if kept else ""
+        raise MapFileError(f"there is no map directory {directory}{hint}")
+    header = _read_header(directory / HEADER)
+    data = {name: _read_checked(directory / name, header["files"]) for name in (SCENE, TENSORS, OBJECTS)}
+    parse = {SCENE: decode_gaussian_ply, TENSORS: _decode_tensors, OBJECTS: json.loads}
+    parsed = {}
+    for name, raw in data.items():
+        try:
+            parsed[name] = parse[name](raw)
+        except (ValueError, SafetensorError) as error:
+            raise MapFileError(f"{directory / name} cannot be read: {error}") from error
+    meta = {key: value for key, value in header.items() if key not in RESERVED_META}
+    contents = MapContents(parsed[SCENE], parsed[TENSORS], parsed[OBJECTS], meta)
+    try:
+        counts = _check(contents)
+    except ValueError as error:
+        raise MapFileError(f"the map {directory} is inconsistent: {error}") from error
+    if counts != header["counts"]:
+        raise MapFileError(f"{directory / HEADER} counts {header['counts']}, the files hold {counts}")
+    return contents
+
+
+def resolve_map_name(root: Path | str, name: str) -> Path:
+    """The directory of the map called ``name`` inside ``root``; it need not exist.
+
+    Names come from other machines, so they are one path component of letters, digits, ``.``, ``_`` and ``-``.
+
+    Raises:
+        MapFileError: another kind of name, or one that leads out of ``root`` through a symbolic link.
+    """
+    if not MAP_NAME.fullmatch(name):
+        raise MapFileError(
+            f"{name!r} is no map name: use up to 100 letters, digits, '.', '_' and '-', the first a letter or digit"
+        )
+    path = Path(root) / name
+    if path.resolve().parent != Path(root).resolve():
+        raise MapFileError(f"the map {name!r} lies outside {root}")
+    return path
+
+
+@contextmanager
+def replace_directory(directory: Path) -> Iterator[Path]:
+    """An empty directory to fill, which takes the place of ``directory`` when the block ends without an error.
+
+    An existing directory is replaced only if it is empty or holds a map, so that a mistyped path costs nothing.
+
+    Raises:
+        MapFileError: ``directory`` holds something else, or what the operating system reports, with the space left.
+    """
+    directory = Path(os.path.realpath(directory))
+    token = uuid.uuid4().hex[:8]
+    new = directory.with_name(f".{directory.name}.saving-{token}")
+    old = directory.with_name(f".{directory.name}.previous-{token}")
+    try:
+        if directory.exists() and not (directory / HEADER).is_file() and any(directory.iterdir()):
+            raise MapFileError(f"{directory} holds files but no map: name an empty or new directory, or remove it")
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        new.mkdir()
+        yield new
+        _sync(new)
+        _swap(new, directory, old)
+        _sync(directory.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        reason = f"{error.strerror or error}{_space_left(directory)}"
+        raise MapFileError(f"{directory} could not be saved: {reason}") from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _swap(new: Path, directory: Path, old: Path) -> None:
+    # rename(2) replaces only empty directories; between the two calls the old map bears a name that load_map looks for
+    if directory.exists():
+        directory.rename(old)
+    try:
+        new.rename(directory)
+    except OSError:
+        if old.exists():
+            old.rename(directory)
+        raise
+
+
+def _encode(contents: MapContents) -> dict[str, bytes]:
+    """The files of a map by name, the header last."""
+    try:
+        counts = _check(contents)
+        files = {
+            SCENE: encode_gaussian_ply(contents.scene),
+            TENSORS: safetensors.torch.save({name: _storable(tensor) for name, tensor in contents.tensors.items()}),
+            OBJECTS: (json.dumps(contents.objects, indent=2, allow_nan=False) + "\n").encode(),
+        }
+        header = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "package_version": lift_ros.__version__,
+            **contents.meta,
+            "counts": counts,
+            "files": {name: _fingerprint(data) for name, data in files.items()},
+        }
+        # the end marker tells a whole file from one that lost its tail
+        text = yaml.safe_dump(header, sort_keys=False, allow_unicode=True, explicit_end=True)
+    except (ValueError, TypeError, yaml.YAMLError) as error:
+        raise MapFileError(f"the map cannot be saved: {error}") from error
+    return {**files, HEADER: text.encode()}
+
+
+def _check(contents: MapContents) -> dict[str, int]:
+    """Count what a map holds; ValueError where its parts contradict each other."""
+    n = check_scene(contents.scene)
+    for name, tensor in contents.tensors.items():
+        if name.startswith(GAUSSIAN_PREFIX) and (tensor.ndim == 0 or len(tensor) != n):
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}, the scene {n} Gaussians")
+    if not isinstance(contents.objects, list) or not all(isinstance(item, dict) for item in contents.objects):
+        raise ValueError("objects is not a list of objects")
+    ids = [item.get("id") for item in contents.objects]
+    if not all(type(i) is int and i > 0 for i in ids) or len(set(ids)) != len(ids):
+        raise ValueError('objects do not have unique positive integers under "id"')
+    missing = [key for key in REQUIRED_META if key not in contents.meta]
+    if missing:
+        raise ValueError(f"meta lacks {', '.join(missing)}")
+    reserved = [key for key in RESERVED_META if key in contents.meta]
+    if reserved:
+        raise ValueError(f"meta must not hold {', '.join(reserved)}")
+    return {"gaussians": n, "tensors": len(contents.tensors), "objects": len(contents.objects)}
+
+
+def _storable(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)  # safetensors refuses shared memory
+
+
+def _decode_tensors(data: bytes) -> dict[str, torch.Tensor]:
+    return dict(sorted(safetensors.torch.load(data).items()))  # which come in no particular order
+
+
+def _fingerprint(data: bytes) -> dict[str, Any]:
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    text = _read(path)
+    try:
+        header = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise MapFileError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise MapFileError(f"{path} is not the header of a lift_ros map: it lacks 'format: {FORMAT}'")
+    if header.get("format_version") != FORMAT_VERSION:
+        raise MapFileError(
+            f"{path} has map format version {header.get('format_version')}, written by lift_ros "
+            f"{header.get('package_version')}; this is lift_ros {lift_ros.__version__}, which reads {FORMAT_VERSION}"
+        )
+    missing = [key for key in (*RESERVED_META, *REQUIRED_META) if key not in header]
+    if missing or not isinstance(header["files"], dict) or not text.endswith(b"...\n"):
+        raise MapFileError(f"{path} is incomplete" + (f": it lacks {', '.join(missing)}" if missing else ""))
+    return header
+
+
+def _read_checked(path: Path, expected: dict[str, Any]) -> bytes:
+    if not isinstance(expected.get(path.name), dict):
+        raise MapFileError(f"{path.parent / HEADER} is incomplete: it does not list {path.name}")
+    data, wanted = _read(path), expected[path.name]
+    if len(data) != wanted.get("bytes"):
+        raise MapFileError(f"{path} has {len(data)} bytes, {HEADER} says {wanted.get('bytes')}: it was cut or changed")
+    if _fingerprint(data) != wanted:
+        raise MapFileError(f"{path} does not have the sha256 in {HEADER}: it was damaged or changed since it was saved")
+    return data
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise MapFileError(f"{path} is missing: {path.parent} is not a complete map") from None
+    except OSError as error:
+        raise MapFileError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(directory: Path) -> None:
+    """Make the names in a directory survive a power cut."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _space_left(directory: Path) -> str:
+    with suppress(OSError):
+        return f" ({shutil.disk_usage(directory.parent).free / 1e6:.1f} MB free there)"
+    return ""
