@@ -31,8 +31,9 @@ def test_colours_of_neighbouring_ids_differ():
         assert np.abs(colors[offset:] - colors[:-offset]).max(1).min() > 60
 
 
-def test_colorize():
-    labels = np.array([[0, 3], [9, 3]])
+@pytest.mark.parametrize("largest", [9, 2**20])
+def test_colorize(largest):
+    labels = np.array([[0, 3], [largest, 3]])
     picture = colorize(labels)
     assert picture.shape == (2, 2, 3)
     for index in np.ndindex(2, 2):
