@@ -1,0 +1,232 @@
+"""Captures recorded as rosbag2 (MCAP or SQLite): images, intrinsics, optional depth, poses at the images' stamps."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lift_ros.data.bag_file import BagFile
+from lift_ros.data.bag_topics import BagOptions, base_topic, choose_pose_topic, choose_topics
+from lift_ros.data.capture import Capture, clip_depth
+from lift_ros.data.image_codec import message_depth, message_labels, message_rgb
+from lift_ros.data.transforms import TransformTree
+from lift_ros.data.undistort import Undistorter
+from lift_ros.errors import DatasetError, FrameRejected
+from lift_ros.frame import Frame
+
+WORLD_FRAMES = ("map", "odom", "world")  # REP-105: the most global one that is there
+SAME_PLACE = 1e-3  # of a transform's entries: depth in a frame that only differs by name is registered
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """Where a message is: the stamp of its header and the time it was recorded under, ns."""
+
+    stamp_ns: int
+    time_ns: int
+
+
+class BagCapture(Capture):
+    """A rosbag2 directory or storage file. Recorded labels go by their topics, less ``/compressed``.
+
+    The bag is scanned once for stamps and poses; images are read when asked for.
+    """
+
+    def __init__(self, path: str | Path, options: BagOptions | None = None, *, max_depth: float = math.inf) -> None:
+        """Scan the bag. Raises DatasetError; see ``open_capture``."""
+        super().__init__()
+        path = Path(path)
+        options = options or BagOptions()
+        self.name = path.resolve().stem
+        self._max_depth = max_depth
+        self._bag = BagFile(path)
+        try:
+            self._scan(options)
+        except BaseException:
+            self._bag.close()
+            raise
+
+    def _scan(self, options: BagOptions) -> None:
+        bag = self._bag
+        self.topics = choose_topics(bag, options)
+        self._poses = _Poses(bag, options, self.topics.camera_frame)
+        self.world_frame = self._poses.world_frame
+        self._label_topics = {base_topic(topic): topic for topic in self.topics.labels}
+        self.recorded_names = tuple(self._label_topics)
+
+        indexed = [self.topics.image, *self.topics.labels]
+        if self.topics.depth and self._is_registered():
+            indexed.append(self.topics.depth)
+        index: dict[str, dict[int, _Entry]] = {topic: {} for topic in indexed}
+        self._infos: list[tuple[int, Undistorter | FrameRejected]] = []
+        self._last_info: Any = None
+        for topic, time_ns, message in bag.messages([*indexed, self.topics.camera_info]):
+            stamp_ns = stamp_of(message)
+            if topic == self.topics.camera_info:
+                self._add_info(stamp_ns, message)
+            elif stamp_ns in index[topic]:
+                bag.problems.append(f"{topic}: more than one message is stamped {stamp_ns / 1e9:.9f} s")
+            else:
+                index[topic][stamp_ns] = _Entry(stamp_ns, time_ns)
+        self._index = {topic: [entries[stamp] for stamp in sorted(entries)] for topic, entries in index.items()}
+        self._images = self._index[self.topics.image]
+        self._depths = self._index.get(self.topics.depth or "", [])
+        self._depth_slop_ns = round(options.depth_slop * 1e9)
+        self.has_depth = bool(self._depths)
+        self._infos.sort(key=lambda entry: entry[0])
+        self.problems = bag.problems
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def load(self, index: int) -> Frame:
+        """See ``Capture.load``."""
+        entry = self._images[index]
+        T_world_camera = self._poses.at(entry.stamp_ns)
+        undistorter = self._undistorter_at(entry.stamp_ns)
+        image = undistorter.image(message_rgb(self._read(self.topics.image, entry)))
+        depth = None
+        nearest = _nearest(self._depths, entry.stamp_ns)
+        if nearest and abs(nearest.stamp_ns - entry.stamp_ns) <= self._depth_slop_ns:
+            depth = message_depth(self._read(self.topics.depth, nearest))
+            depth = undistorter.depth(clip_depth(depth, self._max_depth))
+        return Frame(image, undistorter.camera, T_world_camera, entry.stamp_ns / 1e9, depth, _name(entry))
+
+    def _load_labels(self, name: str, frame: Frame) -> NDArray | None:
+        seconds, nanoseconds = frame.name.split("_")
+        stamp_ns = int(seconds) * 1_000_000_000 + int(nanoseconds)
+        topic = self._label_topics[name]
+        nearest = _nearest(self._index[topic], stamp_ns)
+        if nearest is None or nearest.stamp_ns != stamp_ns:
+            return None
+        return self._undistorter_at(stamp_ns).labels(message_labels(self._read(topic, nearest)))
+
+    def close(self) -> None:
+        """Close the bag's files."""
+        self._bag.close()
+
+    def _read(self, topic: str | None, entry: _Entry) -> Any:
+        for _, _, message in self._bag.messages([topic or ""], entry.time_ns, entry.time_ns + 1):
+            if stamp_of(message) == entry.stamp_ns:
+                return message
+        raise FrameRejected("bag_unreadable", f"the message of {topic} at {entry.time_ns} ns cannot be read any more")
+
+    def _add_info(self, stamp_ns: int, info: Any) -> None:
+        if self._infos and _same_calibration(info, self._last_info):
+            return
+        self._last_info = info
+        rectified = "image_rect" in self.topics.image  # the names image_proc gives
+        try:
+            self._infos.append((stamp_ns, Undistorter.from_camera_info(info, rectified)))
+        except FrameRejected as error:
+            self._infos.append((stamp_ns, error))
+
+    def _undistorter_at(self, stamp_ns: int) -> Undistorter:
+        """The calibration valid at a stamp: the latest before it, else the first."""
+        if not self._infos:
+            raise FrameRejected("camera_info_missing", f"no message of {self.topics.camera_info} can be read")
+        position = bisect_right([stamp for stamp, _ in self._infos], stamp_ns)
+        undistorter = self._infos[max(position - 1, 0)][1]
+        if isinstance(undistorter, FrameRejected):
+            raise undistorter
+        return undistorter
+
+    def _is_registered(self) -> bool:
+        """Whether the depth is seen from the colour camera; a note in ``problems`` where it is not."""
+        camera, depth = self.topics.camera_frame, self.topics.depth_frame
+        if camera == depth or self._poses.coincide(camera, depth):
+            return True
+        self._bag.problems.append(
+            f"depth of {self.topics.depth} is given in frame '{depth}', the images in '{camera}': it is not "
+            "registered to them and is not used (record aligned depth, or register it with depth_image_proc)"
+        )
+        return False
+
+
+class _Poses:
+    """Pose of the camera in the world over the recording, from /tf or a pose topic."""
+
+    def __init__(self, bag: BagFile, options: BagOptions, camera_frame: str) -> None:
+        self._camera = camera_frame.lstrip("/")
+        self._tf = TransformTree()
+        for topic, _, message in bag.messages(["/tf", "/tf_static"]):
+            for transform in message.transforms:
+                t, q = transform.transform.translation, transform.transform.rotation
+                self._tf.add(
+                    _nanoseconds(transform.header.stamp), transform.header.frame_id, transform.child_frame_id,
+                    (t.x, t.y, t.z), (q.x, q.y, q.z, q.w), static=topic == "/tf_static",
+                )  # fmt: skip
+        self._tree, self._body = self._tf, self._camera
+        ancestors = self._tf.ancestors(self._camera)
+        world = options.world_frame.lstrip("/")
+        if options.pose_topic or len(ancestors) == 1 or (world and world not in ancestors):
+            known = ", ".join(sorted(self._tf.frames)) or "none"
+            why = f"/tf does not connect '{self._camera}' to '{world or 'a world frame'}' (its frames: {known})"
+            self._read_topic(bag, choose_pose_topic(bag, options, why), options)
+        else:
+            self.world_frame = world or next((name for name in WORLD_FRAMES if name in ancestors), ancestors[-1])
+        rejected = self._tf.rejected if self._tree is self._tf else self._tf.rejected + self._tree.rejected
+        for reason, count in rejected.items():
+            bag.problems.append(f"{count} recorded poses were dropped: {reason}")
+
+    def _read_topic(self, bag: BagFile, topic: str, options: BagOptions) -> None:
+        self._tree = TransformTree()
+        self.world_frame = ""
+        for _, _, message in bag.messages([topic]):
+            pose = message.pose.pose if hasattr(message.pose, "pose") else message.pose
+            p, q = pose.position, pose.orientation
+            self.world_frame = self.world_frame or message.header.frame_id.lstrip("/") or "world"
+            self._body = (options.pose_frame or getattr(message, "child_frame_id", "") or self._camera).lstrip("/")
+            self._tree.add(
+                stamp_of(message), self.world_frame, self._body, (p.x, p.y, p.z), (q.x, q.y, q.z, q.w)
+            )  # fmt: skip
+        if options.world_frame not in ("", self.world_frame):
+            raise DatasetError(f"{topic} gives poses in '{self.world_frame}', not in '{options.world_frame}' as asked")
+        if self._body not in self._tf.ancestors(self._camera):
+            raise DatasetError(
+                f"{topic} gives the pose of '{self._body}', but /tf and /tf_static do not connect it to the camera's "
+                f"frame '{self._camera}'"
+            )
+
+    def at(self, stamp_ns: int) -> NDArray[np.float64]:
+        """T_world_camera (4, 4). Raises FrameRejected ``pose_missing``."""
+        T = self._tree.lookup(self.world_frame, self._body, stamp_ns)
+        return T if self._body == self._camera else T @ self._tf.lookup(self._body, self._camera, stamp_ns)
+
+    def coincide(self, first: str, second: str) -> bool:
+        """Whether two frames are the same but for their names."""
+        try:
+            return np.allclose(self._tf.lookup(first, second, 0), np.eye(4), atol=SAME_PLACE)
+        except FrameRejected:
+            return False
+
+
+def _same_calibration(info: Any, other: Any) -> bool:
+    return (info.width, info.height, info.distortion_model, info.binning_x, info.binning_y, info.roi) == (
+        other.width, other.height, other.distortion_model, other.binning_x, other.binning_y, other.roi
+    ) and all(np.array_equal(getattr(info, name), getattr(other, name)) for name in "dkp")  # fmt: skip
+
+
+def stamp_of(message: Any) -> int:
+    """The stamp of a message's header, ns."""
+    return _nanoseconds(message.header.stamp)
+
+
+def _nanoseconds(time: Any) -> int:
+    return time.sec * 1_000_000_000 + time.nanosec
+
+
+def _name(entry: _Entry) -> str:
+    return f"{entry.stamp_ns // 1_000_000_000}_{entry.stamp_ns % 1_000_000_000:09d}"
+
+
+def _nearest(entries: list[_Entry], stamp_ns: int) -> _Entry | None:
+    after = bisect_left(entries, stamp_ns, key=lambda entry: entry.stamp_ns)
+    around = entries[max(after - 1, 0) : after + 1]
+    return min(around, key=lambda entry: abs(entry.stamp_ns - stamp_ns), default=None)

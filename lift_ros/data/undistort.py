@@ -1,0 +1,123 @@
+"""Lens undistortion with OpenCV's maps, computed once per camera."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lift_ros.camera import Camera
+from lift_ros.errors import FrameRejected
+
+PINHOLE_MODELS = ("plumb_bob", "rational_polynomial")
+FISHEYE_MODELS = ("equidistant", "fisheye")
+MODELS = PINHOLE_MODELS + FISHEYE_MODELS
+
+
+class Undistorter:
+    """Remaps distorted images of one camera to those of an ideal pinhole camera of the same size.
+
+    The new focal lengths are chosen so that every output pixel sees the input image: no black border.
+
+    Attributes:
+        camera: the ideal camera of the remapped images.
+    """
+
+    def __init__(self, camera: Camera, D: NDArray | list[float], model: str = "plumb_bob") -> None:
+        """Build the maps.
+
+        Args:
+            camera: intrinsics of the distorted image (this package's pixel convention, centres at +0.5).
+            D: distortion coefficients in OpenCV's order: plumb_bob (k1, k2, p1, p2[, k3]), rational_polynomial
+                (k1, k2, p1, p2, k3, k4, k5, k6), equidistant = fisheye (k1, k2, k3, k4). All zero or empty: none.
+            model: the ``distortion_model`` of sensor_msgs/CameraInfo.
+
+        Raises:
+            FrameRejected: ``camera_info``, for an unknown model or coefficients that cannot be used.
+        """
+        D = np.asarray(D, np.float64).ravel()
+        if not np.isfinite(D).all():
+            raise FrameRejected("camera_info", "distortion coefficients are not finite")
+        self.camera = camera
+        self._source = camera
+        self._maps: tuple[NDArray, NDArray] | None = None
+        if not D.any():
+            return
+        if model not in MODELS:
+            raise FrameRejected("camera_info", f"distortion model '{model}' is not one of {', '.join(MODELS)}")
+        if model in FISHEYE_MODELS and len(D) != 4 or model in PINHOLE_MODELS and len(D) not in (4, 5, 8, 12, 14):
+            raise FrameRejected("camera_info", f"{len(D)} distortion coefficients do not fit the model '{model}'")
+
+        size = (camera.width, camera.height)
+        K = camera.K
+        K[:2, 2] -= 0.5  # OpenCV puts the centre of the first pixel at 0
+        if model in FISHEYE_MODELS:
+            new_K = cv2.fisheye.estimateNewCameraMatrixForUndistortRectify(K, D, size, np.eye(3), balance=0.0)
+            self._maps = cv2.fisheye.initUndistortRectifyMap(K, D, np.eye(3), new_K, size, cv2.CV_32FC1)
+        else:
+            new_K, _ = cv2.getOptimalNewCameraMatrix(K, D, size, alpha=0.0)
+            self._maps = cv2.initUndistortRectifyMap(K, D, np.eye(3), new_K, size, cv2.CV_32FC1)
+        new_K = new_K.copy()
+        new_K[:2, 2] += 0.5
+        try:
+            self.camera = Camera.from_K(new_K, *size)
+        except ValueError as error:
+            raise FrameRejected("camera_info", f"distortion {D.tolist()} leaves no usable image: {error}") from None
+
+    @classmethod
+    def from_camera_info(cls, info: Any, rectified: bool = False) -> Undistorter:
+        """From the fields of a sensor_msgs/CameraInfo message, whichever library made it.
+
+        ``rectified``: the images are rectified already (image_rect topics), so P applies and no distortion. Binning
+        and region of interest are taken into account as image_geometry does.
+
+        Raises:
+            FrameRejected: ``camera_info``, for an uncalibrated camera or values that cannot be used.
+        """
+        K = np.array(info.p, np.float64).reshape(3, 4)[:, :3] if rectified else np.array(info.k).reshape(3, 3)
+        if not np.isfinite(K).all() or K[0, 0] <= 0 or K[1, 1] <= 0:
+            raise FrameRejected(
+                "camera_info", f"camera_info is uncalibrated: focal lengths {K[0, 0]:g}, {K[1, 1]:g}; calibrate first"
+            )
+        width, height = info.roi.width or info.width, info.roi.height or info.height
+        bin_x, bin_y = info.binning_x or 1, info.binning_y or 1
+        # K is for the full sensor, in the convention that the first pixel's centre is 0
+        cx, cy = K[0, 2] + 0.5 - info.roi.x_offset, K[1, 2] + 0.5 - info.roi.y_offset
+        try:
+            camera = Camera(
+                width // bin_x,
+                height // bin_y,
+                float(K[0, 0] / bin_x),
+                float(K[1, 1] / bin_y),
+                float(cx / bin_x),
+                float(cy / bin_y),
+            )
+        except ValueError as error:
+            raise FrameRejected("camera_info", f"camera_info cannot be used: {error}") from None
+        return cls(camera, [] if rectified else info.d, info.distortion_model)
+
+    def image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Remap an (H, W, 3) image, linearly. Raises FrameRejected ``image_size``."""
+        return self._remap(image, cv2.INTER_LINEAR, "image_size")
+
+    def depth(self, depth: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Remap an (H, W) depth image without mixing depths over edges. Raises FrameRejected ``depth_size``."""
+        return self._remap(depth, cv2.INTER_NEAREST, "depth_size")
+
+    def labels(self, labels: NDArray) -> NDArray[np.int32]:
+        """Remap an (H, W) label image without mixing ids. Raises FrameRejected ``labels_size``."""
+        # float32 holds every id below 2^24, and OpenCV remaps no int32
+        return self._remap(labels.astype(np.float32), cv2.INTER_NEAREST, "labels_size").astype(np.int32)
+
+    def _remap(self, image: NDArray, interpolation: int, reason: str) -> NDArray:
+        height, width = image.shape[:2]
+        if (width, height) != (self._source.width, self._source.height):
+            what = reason.removesuffix("_size")
+            raise FrameRejected(
+                reason, f"{what} is {width}x{height} but the camera is {self._source.width}x{self._source.height}"
+            )
+        if self._maps is None:
+            return image
+        return cv2.remap(image, *self._maps, interpolation, borderMode=cv2.BORDER_REPLICATE)
