@@ -65,21 +65,27 @@ class TorchSam:
         self, embedding: torch.Tensor, points: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(P, 2) foreground points in input pixels -> (P, 3, h, w) mask logits, (P, 3) predicted IoU."""
-        coords = torch.from_numpy(points).to(embedding.device)[:, None]
-        logits, iou = decode_points(self.sam, embedding, coords)
+        logits, iou = decode_points(self.sam, embedding, torch.from_numpy(points).to(embedding.device))
         return logits.cpu().numpy(), iou.cpu().numpy()
 
 
 def decode_points(
-    sam: torch.nn.Module, embedding: torch.Tensor, coords: torch.Tensor
+    sam: torch.nn.Module, embedding: torch.Tensor, points: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Prompt encoder and mask decoder for (P, 1, 2) single foreground points, three masks each."""
-    labels = torch.ones(coords.shape[:2], dtype=torch.int64, device=coords.device)
-    sparse, dense = sam.prompt_encoder(points=(coords, labels), boxes=None, masks=None)
+    """Prompt encoder and mask decoder for (P, 2) single foreground points, three masks each.
+
+    ``PromptEncoder`` told to encode a foreground point and the padding point that stands for the missing box, written
+    without its assignments by label, which an exporter would freeze at the number of points it has seen.
+    """
+    encoder = sam.prompt_encoder
+    foreground = encoder.pe_layer.forward_with_coords(points[:, None] + 0.5, encoder.input_image_size)
+    foreground = foreground + encoder.point_embeddings[1].weight
+    padding = encoder.not_a_point_embed.weight.expand_as(foreground)
+    dense = encoder.no_mask_embed.weight[:, :, None, None].expand(-1, -1, *encoder.image_embedding_size)
     return sam.mask_decoder(
         image_embeddings=embedding,
-        image_pe=sam.prompt_encoder.get_dense_pe(),
-        sparse_prompt_embeddings=sparse,
+        image_pe=encoder.get_dense_pe(),
+        sparse_prompt_embeddings=torch.cat([foreground, padding], dim=1),
         dense_prompt_embeddings=dense,
         multimask_output=True,
     )

@@ -1,0 +1,67 @@
+"""Segmenters by name."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from lift_ros.errors import ConfigError
+from lift_ros.masks.base import Segmenter
+from lift_ros.masks.generator import AutomaticMaskSegmenter, GeneratorConfig
+
+log = logging.getLogger(__name__)
+
+SEGMENTERS = ("sam_vit_b", "sam_vit_l", "sam_vit_h", "mobile_sam", "mobile_sam_onnx", "graph", "recorded", "topic")
+
+
+def make_segmenter(
+    name: str,
+    checkpoint: str | Path | None = None,
+    device: str = "cpu",
+    masks_dir: str | Path | None = None,
+    generator: GeneratorConfig | None = None,
+) -> Segmenter:
+    """The segmenter ``name``, one of ``SEGMENTERS``.
+
+    Args:
+        checkpoint: file of weights of a SAM; for ``mobile_sam_onnx`` the directory of the exported pair.
+        device: torch device of a SAM in torch.
+        masks_dir: directory of label images, for ``recorded``.
+        generator: grid and thresholds of a SAM's mask generator.
+
+    Raises:
+        ConfigError: there is no such segmenter.
+        CheckpointError: its weights are missing or wrong.
+        DatasetError: there are no recorded masks in ``masks_dir``.
+    """
+    # Imported where used: a robot with the ONNX pair or recorded masks needs neither segment_anything nor its weights.
+    match name:
+        case "sam_vit_b" | "sam_vit_l" | "sam_vit_h":
+            from lift_ros.masks.sam import load_sam
+
+            return AutomaticMaskSegmenter(name, load_sam(name, checkpoint, device), generator)
+        case "mobile_sam":
+            from lift_ros.masks.mobile_sam import load_mobile_sam
+
+            return AutomaticMaskSegmenter(name, load_mobile_sam(checkpoint, device), generator)
+        case "mobile_sam_onnx":
+            from lift_ros.masks.onnx import OnnxSam
+
+            return AutomaticMaskSegmenter(name, OnnxSam(checkpoint), generator)
+        case "graph":
+            from lift_ros.masks.graph import GraphSegmenter
+
+            log.warning(
+                "masks come from graph segmentation of colour and depth, not from SAM: expect coarser objects. For SAM "
+                "set the segmenter to mobile_sam or sam_vit_b, sam_vit_l, sam_vit_h and give its checkpoint file."
+            )
+            return GraphSegmenter()
+        case "recorded":
+            from lift_ros.masks.recorded import RecordedSegmenter
+
+            return RecordedSegmenter(masks_dir)
+        case "topic":
+            from lift_ros.masks.topic import TopicSegmenter
+
+            return TopicSegmenter()
+    raise ConfigError(f"there is no segmenter {name!r}; choose one of {', '.join(SEGMENTERS)}")

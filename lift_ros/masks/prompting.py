@@ -1,0 +1,59 @@
+"""From what the map renders into a new view to the prompts worth spending on it."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lift_ros.masks.base import Prompts
+
+
+def make_prompts(
+    labels: NDArray[np.integer],
+    share: NDArray[np.float32],
+    alpha: NDArray[np.float32],
+    min_area: int = 64,
+    min_share: float = 0.6,
+    min_gap: int = 5,
+) -> Prompts:
+    """Prompts for a view of which the map has rendered a label image.
+
+    A pixel is explained where one object outweighs everything else along its ray, unlabelled Gaussians and what lies
+    behind the map included: the map can only be trusted about what it has both seen and named.
+
+    Args:
+        labels: (H, W) persistent object ids, 0 = unlabelled.
+        share: (H, W) summed blend weight of the label, at most ``alpha``.
+        alpha: (H, W) accumulated opacity in [0, 1].
+        min_area: explained pixels an object needs to get a point of its own.
+        min_share: blend weight above which a pixel is explained.
+        min_gap: unexplained strips narrower than this many pixels are silhouettes, not news.
+
+    Returns:
+        One point for each object, on its explained pixel farthest from all others, in ascending order of the ids; and
+        the explained pixels, gaps closed.
+    """
+    if not labels.shape == share.shape == alpha.shape:
+        raise ValueError(f"labels {labels.shape}, share {share.shape} and alpha {alpha.shape} differ in size")
+    confident = (labels > 0) & (np.minimum(share, alpha) >= min_share)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (min_gap, min_gap))
+    unexplained = cv2.morphologyEx((~confident).astype(np.uint8), cv2.MORPH_OPEN, kernel)
+
+    ids, index = np.unique(np.where(confident, labels, 0), return_inverse=True)
+    index = index.reshape(labels.shape) + (ids[0] != 0)  # objects from 1 on, also where every pixel is one
+    points = []
+    for number, box in enumerate(ndimage.find_objects(index), start=1):
+        inside = index[box] == number
+        if np.count_nonzero(inside) >= min_area:
+            row, column = most_interior_pixel(inside)
+            points.append((box[1].start + column + 0.5, box[0].start + row + 0.5))
+    return Prompts(np.array(points, np.float32).reshape(-1, 2), unexplained == 0)
+
+
+def most_interior_pixel(mask: NDArray[np.bool_]) -> tuple[int, int]:
+    """(row, column) of the pixel of a non-empty (H, W) mask that is farthest from its outside."""
+    distance = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    row, column = np.unravel_index(np.argmax(distance), distance.shape)
+    return int(row) - 1, int(column) - 1

@@ -1,0 +1,70 @@
+"""Masks made by another node, matched to frames by their stamp. Knows nothing of ROS: the node calls ``offer``."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lift_ros.errors import FrameRejected
+from lift_ros.frame import Frame
+from lift_ros.masks.base import Masks, Prompts
+from lift_ros.masks.recorded import masks_at
+
+STAMP_TOLERANCE_NS = 1_000  # a stamp in float64 seconds since 1970 is good to 0.24 microseconds
+
+
+class TopicSegmenter:
+    """Answers with the label image of the frame's own stamp.
+
+    ``offer`` and ``segment`` may be called from different threads. Label images come later than the images they were
+    made from, so ``segment`` waits for them; the oldest of more than ``capacity`` waiting ones is dropped.
+    """
+
+    name = "topic"
+
+    def __init__(self, wait: float = 1.0, capacity: int = 16) -> None:
+        """Wait at most ``wait`` seconds for a frame's masks and keep at most ``capacity`` label images."""
+        self._wait = wait
+        self._capacity = capacity
+        self._labels: OrderedDict[int, NDArray] = OrderedDict()
+        self._arrived = threading.Condition()
+
+    def offer(self, stamp_ns: int, labels: NDArray[np.integer]) -> None:
+        """Hand in the (h, w) label image (0 = no mask) of the image with this stamp, in nanoseconds."""
+        if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
+            raise FrameRejected("masks_encoding", f"masks must be (h, w) integers, got {labels.shape} {labels.dtype}")
+        with self._arrived:
+            self._labels[stamp_ns] = labels
+            while len(self._labels) > self._capacity:
+                self._labels.popitem(last=False)
+            self._arrived.notify_all()
+
+    def clear(self) -> None:
+        """Forget every label image that waits, as after a jump of the clock."""
+        with self._arrived:
+            self._labels.clear()
+
+    def segment(self, frame: Frame, prompts: Prompts | None = None) -> Masks:
+        """The masks offered for this frame's stamp; ``prompts`` change nothing.
+
+        Raises:
+            FrameRejected: ``masks_missing`` when none came in time, ``masks_size``.
+        """
+        stamp_ns = round(frame.stamp * 1e9)
+        with self._arrived:
+            self._arrived.wait_for(lambda: self._find(stamp_ns) is not None, self._wait)
+            key = self._find(stamp_ns)
+            if key is None:
+                raise FrameRejected(
+                    "masks_missing", f"no masks for the image of {frame.stamp:.6f} s came within {self._wait} s"
+                )
+            labels = self._labels.pop(key)
+        return masks_at(labels, frame)
+
+    def _find(self, stamp_ns: int) -> int | None:
+        """The offered stamp nearest to this one, if it is the same but for rounding."""
+        nearest = min(self._labels, key=lambda key: abs(key - stamp_ns), default=None)
+        return nearest if nearest is not None and abs(nearest - stamp_ns) <= STAMP_TOLERANCE_NS else None
