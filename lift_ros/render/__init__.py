@@ -1,0 +1,143 @@
+"""Rasterization of 3D Gaussians: one set of functions, a C++ backend on CPU and gsplat on CUDA.
+
+The backend follows the tensors' device. Both draw what gsplat 1.5.3 draws in its "classic" mode: EWA splats with
+0.3 px^2 added to the 2D covariance, alpha clamped to 0.999 and ignored below 1/255, a pixel ended before the splat
+that would bring its transmittance to 1e-4. Gaussians behind the camera (z <= 0.01), outside the image or with a mean,
+rotation, scale or opacity that is not finite are not drawn and get zero gradients.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from lift_ros.camera import PosedCamera
+from lift_ros.render import cpu
+from lift_ros.render.blend import BlendWeights
+from lift_ros.render.types import Rendering, ScreenStatistics
+
+__all__ = ["BlendWeights", "Rendering", "ScreenStatistics", "blend_weights", "label_image", "rasterize"]
+
+
+def rasterize(
+    means: torch.Tensor,
+    quats: torch.Tensor,
+    scales: torch.Tensor,
+    opacities: torch.Tensor,
+    channels: torch.Tensor,
+    camera: PosedCamera,
+    screen: ScreenStatistics | None = None,
+) -> Rendering:
+    """Blend per-Gaussian channels into an image. Differentiable in every tensor and in ``camera.viewmat``.
+
+    Args:
+        means: (N, 3) centres, world frame.
+        quats: (N, 4) rotations wxyz, of any norm but zero.
+        scales: (N, 3) standard deviations along the rotated axes, positive.
+        opacities: (N,) in [0, 1].
+        channels: (N, C) what to blend, C >= 1: colours, embeddings, ...
+        camera: where to look from.
+        screen: filled with radii now and with the gradient of the projected means during ``backward``.
+
+    Raises:
+        ValueError: an argument has the wrong shape, type or device; the message names it.
+    """
+    _check_geometry(means, quats, scales, opacities, camera)
+    _check_tensor("channels", channels, (len(means), None), means.device)
+    if channels.shape[1] == 0:
+        raise ValueError("channels must have at least one column, got (N, 0)")
+    return _backend(means).rasterize(means, quats, scales, opacities, channels, camera, screen)
+
+
+def blend_weights(
+    means: torch.Tensor,
+    quats: torch.Tensor,
+    scales: torch.Tensor,
+    opacities: torch.Tensor,
+    camera: PosedCamera,
+    pixels: torch.Tensor,
+) -> BlendWeights:
+    """Blend weights w_ui = alpha_i prod_{t < i} (1 - alpha_t): ``weights.matmul(f)`` is ``rasterize(f)`` at the pixels.
+
+    Args:
+        means, quats, scales, opacities, camera: as for ``rasterize``.
+        pixels: (P, 2) integer (column, row), inside the image, in any order, repetitions allowed.
+
+    Raises:
+        ValueError: an argument has the wrong shape, type or device, or a pixel lies outside the image.
+    """
+    _check_geometry(means, quats, scales, opacities, camera)
+    if pixels.ndim != 2 or pixels.shape[1] != 2 or pixels.is_floating_point() or pixels.device != means.device:
+        raise ValueError(
+            f"pixels must be (P, 2) integer on {means.device}, "
+            f"got {tuple(pixels.shape)} {pixels.dtype} on {pixels.device}"
+        )
+    pixels = pixels.to(torch.int64)
+    size = torch.tensor([camera.width, camera.height], device=pixels.device)
+    if bool(((pixels < 0) | (pixels >= size)).any()):
+        raise ValueError(f"pixels must lie inside the {camera.width}x{camera.height} image")
+    crow, col, val = _backend(means).blend_weights(means, quats, scales, opacities, camera, pixels)
+    return BlendWeights(crow, col, val, len(means))
+
+
+def label_image(
+    means: torch.Tensor,
+    quats: torch.Tensor,
+    scales: torch.Tensor,
+    opacities: torch.Tensor,
+    labels: torch.Tensor,
+    camera: PosedCamera,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The label with the greatest summed blend weight at each pixel. Label 0 takes part like any other.
+
+    Args:
+        means, quats, scales, opacities, camera: as for ``rasterize``.
+        labels: (N,) integer, within int32.
+
+    Returns:
+        labels (H, W) int32, 0 where nothing is drawn; share (H, W) float32, the summed weight of that label; alpha
+        (H, W) float32, the summed weight of all.
+
+    Raises:
+        ValueError: an argument has the wrong shape, type or device.
+    """
+    _check_geometry(means, quats, scales, opacities, camera)
+    if labels.shape != (len(means),) or labels.is_floating_point() or labels.device != means.device:
+        raise ValueError(
+            f"labels must be ({len(means)},) integer on {means.device}, "
+            f"got {tuple(labels.shape)} {labels.dtype} on {labels.device}"
+        )
+    return _backend(means).label_image(means, quats, scales, opacities, labels, camera)
+
+
+def _backend(means: torch.Tensor):
+    if means.device.type == "cpu":
+        return cpu
+    if means.device.type == "cuda":
+        from lift_ros.render import cuda  # gsplat is optional, and its import slow
+
+        return cuda
+    raise ValueError(f"means are on {means.device}; rasterization runs on cpu and cuda")
+
+
+def _check_geometry(
+    means: torch.Tensor, quats: torch.Tensor, scales: torch.Tensor, opacities: torch.Tensor, camera: PosedCamera
+) -> None:
+    if means.ndim != 2:
+        raise ValueError(f"means must be (N, 3), got {tuple(means.shape)}")
+    n = len(means)
+    _check_tensor("means", means, (n, 3), means.device)
+    _check_tensor("quats", quats, (n, 4), means.device)
+    _check_tensor("scales", scales, (n, 3), means.device)
+    _check_tensor("opacities", opacities, (n,), means.device)
+    _check_tensor("camera.viewmat", camera.viewmat, (4, 4), means.device)
+
+
+def _check_tensor(name: str, tensor: torch.Tensor, shape: tuple[int | None, ...], device: torch.device) -> None:
+    """Raise ValueError unless ``tensor`` is float32 of ``shape`` (None: any) on ``device``."""
+    fits = tensor.ndim == len(shape) and all(s in (None, t) for s, t in zip(shape, tensor.shape, strict=True))
+    if not fits or tensor.dtype != torch.float32 or tensor.device != device:
+        wanted = ", ".join("any" if s is None else str(s) for s in shape)
+        raise ValueError(
+            f"{name} must be ({wanted}) float32 on {device}, got {tuple(tensor.shape)} {tensor.dtype} "
+            f"on {tensor.device}"
+        )

@@ -1,0 +1,95 @@
+"""Blend weights: the sparse pixel x Gaussian matrix through which anything carried by Gaussians reaches an image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from lift_ros.render import cpu
+
+
+@dataclass
+class BlendWeights:
+    """w_ui for P pixels u and N Gaussians i, as CSR. Within a row front to back. The weights carry no gradient.
+
+    Attributes:
+        crow: (P + 1,) int64, row u is ``[crow[u], crow[u + 1])`` of ``col`` and ``val``.
+        col: (nnz,) int64, Gaussian.
+        val: (nnz,) float32, blend weight.
+        gaussian_count: N.
+    """
+
+    crow: torch.Tensor
+    col: torch.Tensor
+    val: torch.Tensor
+    gaussian_count: int
+    _transpose: BlendWeights | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(P, N)."""
+        return len(self.crow) - 1, self.gaussian_count
+
+    def matmul(self, f: torch.Tensor) -> torch.Tensor:
+        """F = W f: (N, d) -> (P, d), what ``rasterize`` would blend at these pixels. Differentiable in ``f``.
+
+        Raises:
+            ValueError: ``f`` is not (N, d) float32 on the weights' device.
+        """
+        if f.ndim != 2 or f.shape[0] != self.gaussian_count or f.dtype != torch.float32 or f.device != self.val.device:
+            raise ValueError(
+                f"f must be ({self.gaussian_count}, d) float32 on {self.val.device}, "
+                f"got {tuple(f.shape)} {f.dtype} on {f.device}"
+            )
+        return _MatMul.apply(f, self)
+
+    def alpha(self) -> torch.Tensor:
+        """(P,) summed weight of each pixel."""
+        return self._product(self.val.new_ones(self.gaussian_count, 1))[:, 0]
+
+    def contribution(self) -> torch.Tensor:
+        """(N,) summed weight of each Gaussian over the pixels."""
+        return self.transpose()._product(self.val.new_ones(len(self.crow) - 1, 1))[:, 0]
+
+    def rows(self, index: torch.Tensor) -> BlendWeights:
+        """The weights of the pixels at ``index`` (Q,) int64, in that order; a pixel may be taken more than once."""
+        count = (self.crow[1:] - self.crow[:-1])[index]
+        crow = torch.cat([count.new_zeros(1), count.cumsum(0)])
+        # Entry k of the selection lies in its row as far from the row's start as it did before.
+        source = torch.arange(int(crow[-1]), device=crow.device)
+        source += torch.repeat_interleave(self.crow[:-1][index] - crow[:-1], count)
+        return BlendWeights(crow, self.col[source], self.val[source], self.gaussian_count)
+
+    def transpose(self) -> BlendWeights:
+        """W^T, (N, P), computed once."""
+        if self._transpose is None:
+            pixel_count = len(self.crow) - 1
+            if self.val.device.type == "cpu":
+                arrays = cpu.csr_transpose(self.crow, self.col, self.val, self.gaussian_count)
+            else:
+                csc = self._sparse().to_sparse_csc()
+                arrays = csc.ccol_indices(), csc.row_indices(), csc.values()
+            self._transpose = BlendWeights(*arrays, pixel_count)
+        return self._transpose
+
+    def _sparse(self) -> torch.Tensor:
+        return torch.sparse_csr_tensor(self.crow, self.col, self.val, self.shape, check_invariants=False)
+
+    def _product(self, f: torch.Tensor) -> torch.Tensor:
+        if f.device.type == "cpu":
+            return cpu.csr_matmul(self.crow, self.col, self.val, f)
+        return self._sparse() @ f
+
+
+class _MatMul(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, f: torch.Tensor, weights: BlendWeights) -> torch.Tensor:
+        ctx.weights = weights
+        return weights._product(f)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        return ctx.weights.transpose()._product(gradient), None

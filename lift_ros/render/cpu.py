@@ -1,0 +1,212 @@
+"""The CPU backend: the C++ kernels of csrc/ as torch functions.
+
+Arguments are checked by ``lift_ros.render``; here they are float32 CPU tensors of the right shapes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+import torch
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from lift_ros.camera import Camera, PosedCamera
+from lift_ros.render import library
+from lift_ros.render.types import Rendering, ScreenStatistics
+
+
+def _pointer(tensor: torch.Tensor | None) -> int | None:
+    if tensor is None:
+        return None
+    assert tensor.is_contiguous()
+    return tensor.data_ptr()
+
+
+def _check(status: int | None) -> int:
+    """The value a C function returned, if it is not the mark of running out of memory."""
+    if status is None or status == -1:
+        raise MemoryError("the CPU rasterizer ran out of memory")
+    return status
+
+
+def _gaussians(
+    means: torch.Tensor,
+    quats: torch.Tensor,
+    scales: torch.Tensor,
+    opacities: torch.Tensor,
+    channels: torch.Tensor | None = None,
+) -> library.Gaussians:
+    """The C struct; it borrows the tensors' memory."""
+    return library.Gaussians(
+        len(means),
+        _pointer(means),
+        _pointer(quats),
+        _pointer(scales),
+        _pointer(opacities),
+        0 if channels is None else channels.shape[1],
+        _pointer(channels),
+    )
+
+
+class _View:
+    """Gaussians projected into a camera, owned by the library."""
+
+    def __init__(
+        self, gaussians: library.Gaussians, viewmat: torch.Tensor, camera: Camera, radii: torch.Tensor | None = None
+    ) -> None:
+        viewmat_values = (ctypes.c_float * 16)(*viewmat.detach().flatten().tolist())
+        c_camera = library.Camera(
+            viewmat_values, camera.fx, camera.fy, camera.cx, camera.cy, camera.width, camera.height
+        )
+        self._free = library.best().lift_view_free
+        self.handle = None
+        self.handle = _check(
+            library.best().lift_view_new(gaussians, c_camera, _pointer(radii), torch.get_num_threads())
+        )
+
+    def __del__(self) -> None:
+        if self.handle is not None:
+            self._free(self.handle)
+
+
+class _Rasterize(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        means: torch.Tensor,
+        quats: torch.Tensor,
+        scales: torch.Tensor,
+        opacities: torch.Tensor,
+        channels: torch.Tensor,
+        viewmat: torch.Tensor,
+        camera: Camera,
+        screen: ScreenStatistics | None,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        means, quats, scales, opacities, channels = (
+            t.contiguous() for t in (means, quats, scales, opacities, channels)
+        )
+        if screen is not None:
+            screen.radii = torch.empty(len(means))
+        view = _View(
+            _gaussians(means, quats, scales, opacities, channels),
+            viewmat,
+            camera,
+            None if screen is None else screen.radii,
+        )
+        image = library.empty(camera.height, camera.width, channels.shape[1])
+        alpha, depth, transmittance = (library.empty(camera.height, camera.width) for _ in range(3))
+        _check(
+            library.best().lift_render(
+                view.handle, *map(_pointer, (image, alpha, depth, transmittance)), torch.get_num_threads()
+            )
+        )
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(means, quats, scales, opacities, channels, image, depth, transmittance)
+        ctx.view, ctx.screen = view, screen
+        return image, alpha, depth
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, image_gradient, alpha_gradient, depth_gradient):
+        means, quats, scales, opacities, channels, image, depth, transmittance = ctx.saved_tensors
+        upstream = [g if g is None else g.contiguous() for g in (image_gradient, alpha_gradient, depth_gradient)]
+        inputs = (means, quats, scales, opacities, channels)
+        gradients = [library.empty(*t.shape) for t in inputs] + [torch.empty(4, 4)]
+        means2d_gradient = None if ctx.screen is None else torch.empty(len(means), 2)
+        _check(
+            library.best().lift_render_backward(
+                ctx.view.handle,
+                _gaussians(*inputs),
+                *map(_pointer, (image, depth, transmittance)),
+                *map(_pointer, upstream),
+                library.Gradients(*map(_pointer, gradients), _pointer(means2d_gradient)),
+                torch.get_num_threads(),
+            )
+        )
+        if ctx.screen is not None:
+            ctx.screen.means2d_gradient = means2d_gradient
+        return *gradients, None, None
+
+
+def rasterize(
+    means: torch.Tensor,
+    quats: torch.Tensor,
+    scales: torch.Tensor,
+    opacities: torch.Tensor,
+    channels: torch.Tensor,
+    camera: PosedCamera,
+    screen: ScreenStatistics | None,
+) -> Rendering:
+    """See ``lift_ros.render.rasterize``."""
+    return Rendering(
+        *_Rasterize.apply(means, quats, scales, opacities, channels, camera.viewmat, camera.intrinsics, screen)
+    )
+
+
+def _view_without_channels(
+    means: torch.Tensor, quats: torch.Tensor, scales: torch.Tensor, opacities: torch.Tensor, camera: PosedCamera
+) -> _View:
+    geometry = [t.detach().contiguous() for t in (means, quats, scales, opacities)]
+    return _View(_gaussians(*geometry), camera.viewmat, camera.intrinsics)
+
+
+def blend_weights(
+    means: torch.Tensor,
+    quats: torch.Tensor,
+    scales: torch.Tensor,
+    opacities: torch.Tensor,
+    camera: PosedCamera,
+    pixels: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """CSR arrays (crow, col, val) of the weights of ``pixels`` (P, 2) int64. See ``lift_ros.render.blend_weights``."""
+    view = _view_without_channels(means, quats, scales, opacities, camera)
+    functions, threads = library.best(), torch.get_num_threads()
+    pixels = pixels.contiguous()
+    weights = _check(functions.lift_weights_new(view.handle, _pointer(pixels), len(pixels), threads))
+    try:
+        nonzeros = functions.lift_weights_nonzeros(weights)
+        crow = torch.empty(len(pixels) + 1, dtype=torch.int64)
+        col, val = library.empty(nonzeros, dtype=torch.int64), library.empty(nonzeros)
+        functions.lift_weights_copy(weights, _pointer(crow), _pointer(col), _pointer(val), threads)
+    finally:
+        functions.lift_weights_free(weights)
+    return crow, col, val
+
+
+def label_image(
+    means: torch.Tensor,
+    quats: torch.Tensor,
+    scales: torch.Tensor,
+    opacities: torch.Tensor,
+    labels: torch.Tensor,
+    camera: PosedCamera,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Label (H, W) int32, its share and alpha. See ``lift_ros.render.label_image``."""
+    view = _view_without_channels(means, quats, scales, opacities, camera)
+    labels = labels.to(torch.int32).contiguous()
+    image = torch.empty(camera.height, camera.width, dtype=torch.int32)
+    share, alpha = torch.empty(camera.height, camera.width), torch.empty(camera.height, camera.width)
+    _check(
+        library.best().lift_label_image(
+            view.handle, *map(_pointer, (labels, image, share, alpha)), torch.get_num_threads()
+        )
+    )
+    return image, share, alpha
+
+
+def csr_matmul(crow: torch.Tensor, col: torch.Tensor, val: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """The product (P, d) of a CSR matrix with P rows and ``x`` (N, d)."""
+    x = x.contiguous()
+    rows, d = len(crow) - 1, x.shape[1]
+    out = torch.empty(rows, d)
+    library.best().lift_csr_matmul(rows, d, *map(_pointer, (crow, col, val, x, out)), torch.get_num_threads())
+    return out
+
+
+def csr_transpose(
+    crow: torch.Tensor, col: torch.Tensor, val: torch.Tensor, columns: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The CSR arrays of the transpose of a CSR matrix with ``columns`` columns."""
+    transposed = torch.empty(columns + 1, dtype=torch.int64), torch.empty_like(col), torch.empty_like(val)
+    library.best().lift_csr_transpose(len(crow) - 1, columns, *map(_pointer, (crow, col, val, *transposed)))
+    return transposed

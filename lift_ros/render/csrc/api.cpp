@@ -1,0 +1,98 @@
+// The C interface: no exception leaves it.
+#include "lift_raster.h"
+
+#include <new>
+
+#include "memory.h"
+#include "render.h"
+#include "sparse.h"
+#include "view.h"
+#include "weights.h"
+
+namespace {
+
+template <class Make>
+auto or_null(const Make& make) -> decltype(make()) {
+  try {
+    return make();
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
+
+template <class Run>
+int64_t status(const Run& run) {
+  try {
+    run();
+    return 0;
+  } catch (const std::bad_alloc&) {
+    return -1;
+  }
+}
+
+}  // namespace
+
+LiftView* lift_view_new(const LiftGaussians* gaussians, const LiftCamera* camera, float* radii, int threads) {
+  return or_null([&] { return new LiftView(*gaussians, *camera, radii, threads); });
+}
+
+void lift_view_free(LiftView* view) { delete view; }
+
+int64_t lift_render(const LiftView* view, float* image, float* alpha, float* depth, float* transmittance,
+                    int threads) {
+  return status([&] { lift::render(*view, image, alpha, depth, transmittance, threads); });
+}
+
+int64_t lift_render_backward(const LiftView* view, const LiftGaussians* gaussians, const float* image,
+                             const float* depth, const float* transmittance, const float* image_gradient,
+                             const float* alpha_gradient, const float* depth_gradient, const LiftGradients* gradients,
+                             int threads) {
+  return status([&] {
+    lift::render_backward(*view, *gaussians, image, depth, transmittance, image_gradient, alpha_gradient,
+                          depth_gradient, *gradients, threads);
+  });
+}
+
+LiftWeights* lift_weights_new(const LiftView* view, const int64_t* pixels, int64_t pixel_count, int threads) {
+  return or_null([&] { return new LiftWeights(*view, pixels, pixel_count, threads); });
+}
+
+int64_t lift_weights_nonzeros(const LiftWeights* weights) { return weights->nonzeros(); }
+
+void lift_weights_copy(const LiftWeights* weights, int64_t* crow, int64_t* col, float* val, int threads) {
+  weights->copy(crow, col, val, threads);
+}
+
+void lift_weights_free(LiftWeights* weights) { delete weights; }
+
+int64_t lift_label_image(const LiftView* view, const int32_t* labels, int32_t* label_image, float* share,
+                         float* alpha, int threads) {
+  return status([&] { lift::label_image(*view, labels, label_image, share, alpha, threads); });
+}
+
+void lift_csr_matmul(int64_t rows, int64_t d, const int64_t* crow, const int64_t* col, const float* val,
+                     const float* x, float* out, int threads) {
+  lift::csr_matmul(rows, d, crow, col, val, x, out, threads);
+}
+
+void lift_csr_transpose(int64_t rows, int64_t columns, const int64_t* crow, const int64_t* col, const float* val,
+                        int64_t* t_crow, int64_t* t_col, float* t_val) {
+  lift::csr_transpose(rows, columns, crow, col, val, t_crow, t_col, t_val);
+}
+
+void lift_advise_huge_pages(void* begin, int64_t bytes) { lift::advise_huge_pages(begin, bytes); }
+
+const char* lift_best_variant() {
+#if defined(__x86_64__)
+  // What x86-64-v4 and -v3 ask for beyond each other; __builtin_cpu_supports also checks that the system saves the
+  // registers. The level names themselves are not known to GCC 11.
+  __builtin_cpu_init();
+  const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
+                  __builtin_cpu_supports("bmi2");
+  const bool v4 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                  __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+                  __builtin_cpu_supports("avx512vl");
+  if (v3) return v4 ? "x86_64_v4" : "x86_64_v3";
+#endif
+  return "baseline";
+}

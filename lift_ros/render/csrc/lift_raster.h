@@ -1,0 +1,80 @@
+// The C interface of the CPU rasterizer, called from Python through ctypes.
+//
+// All arrays are dense, row-major and owned by the caller; floats are 32 bit. Functions that return a pointer return
+// NULL, and those that return an int64_t return -1, when memory runs out.
+#pragma once
+
+#include <cstdint>
+
+#define LIFT_API extern "C" __attribute__((visibility("default")))
+
+struct LiftGaussians {
+  int64_t count;           // N
+  const float* means;      // (N, 3) world frame
+  const float* quats;      // (N, 4) wxyz, any norm
+  const float* scales;     // (N, 3) standard deviations along the axes of quats
+  const float* opacities;  // (N,)
+  int64_t channel_count;   // C, 0 if only weights are wanted
+  const float* channels;   // (N, C)
+};
+
+struct LiftCamera {
+  float viewmat[16];     // (4, 4) world to camera
+  float fx, fy, cx, cy;  // pixels; the first pixel's centre is at (0.5, 0.5)
+  int32_t width, height;
+};
+
+// Where the backward pass writes; every array is overwritten.
+struct LiftGradients {
+  float* means;      // (N, 3)
+  float* quats;      // (N, 4)
+  float* scales;     // (N, 3)
+  float* opacities;  // (N,)
+  float* channels;   // (N, C)
+  float* viewmat;    // (4, 4)
+  float* means2d;    // (N, 2) with respect to the projected means, in 1 / pixel; NULL if not wanted
+};
+
+struct LiftView;     // Gaussians projected into one camera, sorted by depth and listed by tile
+struct LiftWeights;  // blend weights of some pixels, before they are handed over
+
+// Project, sort and bin. radii (N,), may be NULL: pixels, 0 for Gaussians that are not drawn.
+LIFT_API LiftView* lift_view_new(const LiftGaussians*, const LiftCamera*, float* radii, int threads);
+LIFT_API void lift_view_free(LiftView*);
+
+// image (H, W, C); alpha (H, W); depth (H, W) expected z, 0 where nothing was drawn; transmittance (H, W) = 1 - alpha,
+// to more digits. 0 or -1, when memory runs out.
+LIFT_API int64_t lift_render(const LiftView*, float* image, float* alpha, float* depth, float* transmittance,
+                             int threads);
+
+// Gradients of a loss from its gradients with respect to image, alpha and depth; each of the three may be NULL for
+// zero. The Gaussians, image, depth and transmittance must be those of the forward pass. 0 or -1, when memory runs out.
+LIFT_API int64_t lift_render_backward(const LiftView*, const LiftGaussians*, const float* image, const float* depth,
+                                      const float* transmittance, const float* image_gradient,
+                                      const float* alpha_gradient, const float* depth_gradient, const LiftGradients*,
+                                      int threads);
+
+// Blend weights of pixels (P, 2) int64 (column, row), all inside the image.
+LIFT_API LiftWeights* lift_weights_new(const LiftView*, const int64_t* pixels, int64_t pixel_count, int threads);
+LIFT_API int64_t lift_weights_nonzeros(const LiftWeights*);
+// Copy as CSR: crow (P + 1,), col and val (nonzeros,). Within a row front to back.
+LIFT_API void lift_weights_copy(const LiftWeights*, int64_t* crow, int64_t* col, float* val, int threads);
+LIFT_API void lift_weights_free(LiftWeights*);
+
+// Per pixel, the label with the greatest summed blend weight, that sum, and alpha. labels (N,); outputs (H, W).
+// 0 or -1, when memory runs out.
+LIFT_API int64_t lift_label_image(const LiftView*, const int32_t* labels, int32_t* label_image, float* share,
+                                  float* alpha, int threads);
+
+// out (rows, d) = A x, A in CSR, x (columns, d).
+LIFT_API void lift_csr_matmul(int64_t rows, int64_t d, const int64_t* crow, const int64_t* col, const float* val,
+                              const float* x, float* out, int threads);
+// The CSR form of the transpose: t_crow (columns + 1,), t_col and t_val (nonzeros,), rows ascending within a column.
+LIFT_API void lift_csr_transpose(int64_t rows, int64_t columns, const int64_t* crow, const int64_t* col,
+                                 const float* val, int64_t* t_crow, int64_t* t_col, float* t_val);
+
+// Advise the kernel to back a freshly allocated array with huge pages.
+LIFT_API void lift_advise_huge_pages(void* begin, int64_t bytes);
+
+// The fastest variant of this library that the processor can run: "x86_64_v4", "x86_64_v3" or "baseline".
+LIFT_API const char* lift_best_variant();

@@ -1,0 +1,49 @@
+// Gaussians as seen from one camera: the visible splats, and for each tile of the image those that touch it.
+#pragma once
+
+#include <cstdint>
+
+#include "lift_raster.h"
+#include "memory.h"
+#include "project.h"
+
+namespace lift {
+
+constexpr int kTile = 16;  // tiles are kTile x kTile pixels
+
+}  // namespace lift
+
+struct LiftView {
+  LiftView(const LiftGaussians& gaussians, const LiftCamera& camera, float* radii, int threads);
+
+  int tile_count() const { return tile_columns * tile_rows; }
+  const float* features_of(int32_t splat) const { return features.data() + int64_t{splat} * padded_channels; }
+
+  LiftCamera camera;
+  lift::Projector projector;
+  int64_t gaussian_count;
+  int channel_count;
+  int feature_count;    // channels and depth, or 0 without channels
+  int padded_channels;  // feature_count rounded up to a multiple of 4; the rest is zero
+  int tile_columns, tile_rows;
+
+  // Visible splats, in the order of the Gaussians.
+  lift::Buffer<lift::Splat> splats;
+  lift::Buffer<int32_t> gaussian;  // index of the Gaussian of each splat
+  lift::Buffer<float> features;    // (splats, padded_channels): the channels, then z
+
+  // The splats of tile t, front to back, are tile_splats[tile_begin[t] .. tile_begin[t + 1]). A position in this list
+  // is called a slot.
+  lift::Buffer<int64_t> tile_begin;
+  lift::Buffer<int32_t> tile_splats;
+  // The slots of splat s are splat_slots[splat_begin[s] .. splat_begin[s + 1]).
+  lift::Buffer<int64_t> splat_begin;
+  lift::Buffer<int64_t> splat_slots;
+
+  // Tiles in the order of decreasing work, so that threads end together.
+  lift::Buffer<int32_t> tile_order;
+
+ private:
+  void project(const LiftGaussians& gaussians, float* radii, int threads);
+  void bin(int threads);
+};

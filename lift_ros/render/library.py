@@ -1,0 +1,108 @@
+"""Finds and loads the compiled rasterizer (csrc/) through ctypes."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import POINTER, Structure, c_char_p, c_float, c_int, c_int32, c_int64, c_void_p
+from functools import cache
+from pathlib import Path
+
+import torch
+
+BUILD_HINT = (
+    "build it from the root of the sources with: cmake -S lift_ros/render/csrc -B build/raster "
+    "-DCMAKE_BUILD_TYPE=Release && cmake --build build/raster && cmake --install build/raster --prefix ."
+)
+
+
+class Gaussians(Structure):
+    """``LiftGaussians`` of csrc/lift_raster.h."""
+
+    _fields_ = [
+        ("count", c_int64),
+        ("means", c_void_p),
+        ("quats", c_void_p),
+        ("scales", c_void_p),
+        ("opacities", c_void_p),
+        ("channel_count", c_int64),
+        ("channels", c_void_p),
+    ]
+
+
+class Camera(Structure):
+    """``LiftCamera`` of csrc/lift_raster.h."""
+
+    _fields_ = [
+        ("viewmat", c_float * 16),
+        ("fx", c_float),
+        ("fy", c_float),
+        ("cx", c_float),
+        ("cy", c_float),
+        ("width", c_int32),
+        ("height", c_int32),
+    ]
+
+
+class Gradients(Structure):
+    """``LiftGradients`` of csrc/lift_raster.h."""
+
+    _fields_ = [(n, c_void_p) for n in ("means", "quats", "scales", "opacities", "channels", "viewmat", "means2d")]
+
+
+_PROTOTYPES = {
+    "lift_view_new": (c_void_p, [POINTER(Gaussians), POINTER(Camera), c_void_p, c_int]),
+    "lift_view_free": (None, [c_void_p]),
+    "lift_render": (c_int64, [c_void_p] * 4 + [c_int]),
+    "lift_render_backward": (
+        c_int64,
+        [c_void_p, POINTER(Gaussians)] + [c_void_p] * 6 + [POINTER(Gradients), c_int],
+    ),
+    "lift_weights_new": (c_void_p, [c_void_p, c_void_p, c_int64, c_int]),
+    "lift_weights_nonzeros": (c_int64, [c_void_p]),
+    "lift_weights_copy": (None, [c_void_p] * 4 + [c_int]),
+    "lift_weights_free": (None, [c_void_p]),
+    "lift_label_image": (c_int64, [c_void_p] * 5 + [c_int]),
+    "lift_csr_matmul": (None, [c_int64, c_int64] + [c_void_p] * 5 + [c_int]),
+    "lift_csr_transpose": (None, [c_int64, c_int64] + [c_void_p] * 6),
+    "lift_advise_huge_pages": (None, [c_void_p, c_int64]),
+    "lift_best_variant": (c_char_p, []),
+}
+
+
+def library_path(variant: str) -> Path:
+    """Where the library built for ``variant`` (baseline, x86_64_v3, x86_64_v4) is expected."""
+    return Path(__file__).with_name(f"liblift_raster_{variant}.so")
+
+
+def load(variant: str) -> ctypes.CDLL:
+    """Load one variant and declare its functions.
+
+    Raises:
+        ImportError: the library is missing or cannot be loaded; the message says how to build it.
+    """
+    path = library_path(variant)
+    if not path.exists():
+        raise ImportError(f"the CPU rasterizer {path} is not built; {BUILD_HINT}")
+    try:
+        library = ctypes.CDLL(str(path))
+        for name, (restype, argtypes) in _PROTOTYPES.items():
+            function = getattr(library, name)
+            function.restype, function.argtypes = restype, argtypes
+    except (OSError, AttributeError) as error:
+        raise ImportError(f"the CPU rasterizer {path} cannot be loaded ({error}); {BUILD_HINT}") from error
+    return library
+
+
+@cache
+def best() -> ctypes.CDLL:
+    """The fastest variant this processor can run. Loaded once."""
+    baseline = load("baseline")
+    variant = baseline.lift_best_variant().decode()
+    return baseline if variant == "baseline" else load(variant)
+
+
+def empty(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """An uninitialised CPU tensor backed by huge pages where it is large enough."""
+    tensor = torch.empty(*shape, dtype=dtype)
+    best().lift_advise_huge_pages(tensor.data_ptr(), tensor.numel() * tensor.element_size())
+    return tensor

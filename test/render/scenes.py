@@ -1,0 +1,36 @@
+"""Random Gaussians in front of a camera, for the rasterizer's tests."""
+
+from __future__ import annotations
+
+import torch
+
+from lift_ros.camera import Camera, PosedCamera
+
+WIDTH, HEIGHT = 50, 37  # no multiple of the tile size
+
+
+def camera(width: int = WIDTH, height: int = HEIGHT, dtype: torch.dtype = torch.float32) -> PosedCamera:
+    """Off-centre principal point, rotated and shifted a little from the origin, looking along z."""
+    axis = torch.tensor([0.02, -0.05, 0.1], dtype=torch.float64)
+    x, y, z = axis
+    skew = torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]], dtype=torch.float64)
+    viewmat = torch.eye(4, dtype=torch.float64)
+    viewmat[:3, :3] = torch.matrix_exp(skew)
+    viewmat[:3, 3] = torch.tensor([0.1, -0.05, 0.2])
+    intrinsics = Camera(width, height, 0.9 * width, 0.95 * width, 0.52 * width, 0.47 * height)
+    return PosedCamera(intrinsics, viewmat.to(dtype))
+
+
+def gaussians(n: int, channel_count: int = 3, seed: int = 0) -> dict[str, torch.Tensor]:
+    """``n`` Gaussians of 1 to 10 pixels, some outside the image, opacities up to 1 so that pixels saturate."""
+    g = torch.Generator().manual_seed(seed)
+    z = 1 + 3 * torch.rand(n, generator=g)
+    xy = (torch.rand(n, 2, generator=g) - 0.5) * torch.tensor([1.6, 1.2])
+    scales = 0.02 + 0.15 * torch.rand(n, 3, generator=g) ** 2
+    return {
+        "means": torch.cat([xy * z[:, None], z[:, None]], 1),
+        "quats": torch.randn(n, 4, generator=g),
+        "scales": scales,
+        "opacities": 0.02 + 0.98 * torch.rand(n, generator=g),
+        "channels": torch.rand(n, channel_count, generator=g),
+    }
