@@ -52,11 +52,8 @@ class Gradients(Structure):
 _PROTOTYPES = {
     "lift_view_new": (c_void_p, [POINTER(Gaussians), POINTER(Camera), c_void_p, c_int]),
     "lift_view_free": (None, [c_void_p]),
-    "lift_render": (c_int64, [c_void_p] * 4 + [c_int]),
-    "lift_render_backward": (
-        c_int64,
-        [c_void_p, POINTER(Gaussians)] + [c_void_p] * 6 + [POINTER(Gradients), c_int],
-    ),
+    "lift_render": (c_int64, [c_void_p] * 5 + [c_int]),
+    "lift_render_backward": (c_int64, [c_void_p, POINTER(Gaussians), *[c_void_p] * 6, POINTER(Gradients), c_int]),
     "lift_weights_new": (c_void_p, [c_void_p, c_void_p, c_int64, c_int]),
     "lift_weights_nonzeros": (c_int64, [c_void_p]),
     "lift_weights_copy": (None, [c_void_p] * 4 + [c_int]),
@@ -67,6 +64,7 @@ _PROTOTYPES = {
     "lift_advise_huge_pages": (None, [c_void_p, c_int64]),
     "lift_best_variant": (c_char_p, []),
 }
+_INTERFACE = 1  # LIFT_INTERFACE of csrc/lift_raster.h
 
 
 def library_path(variant: str) -> Path:
@@ -78,13 +76,15 @@ def load(variant: str) -> ctypes.CDLL:
     """Load one variant and declare its functions.
 
     Raises:
-        ImportError: the library is missing or cannot be loaded; the message says how to build it.
+        ImportError: the library is missing, stale or cannot be loaded; the message says how to build it.
     """
     path = library_path(variant)
     if not path.exists():
         raise ImportError(f"the CPU rasterizer {path} is not built; {BUILD_HINT}")
     try:
         library = ctypes.CDLL(str(path))
+        if library.lift_interface() != _INTERFACE:
+            raise ImportError(f"the CPU rasterizer {path} was built from other sources; {BUILD_HINT}")
         for name, (restype, argtypes) in _PROTOTYPES.items():
             function = getattr(library, name)
             function.restype, function.argtypes = restype, argtypes

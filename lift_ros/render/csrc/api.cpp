@@ -32,6 +32,8 @@ int64_t status(const Run& run) {
 
 }  // namespace
 
+int32_t lift_interface() { return LIFT_INTERFACE; }
+
 LiftView* lift_view_new(const LiftGaussians* gaussians, const LiftCamera* camera, float* radii, int threads) {
   return or_null([&] { return new LiftView(*gaussians, *camera, radii, threads); });
 }

@@ -8,6 +8,10 @@
 
 #define LIFT_API extern "C" __attribute__((visibility("default")))
 
+// Raised with every change of this file; a library left over from older sources is then refused instead of called.
+constexpr int32_t LIFT_INTERFACE = 1;
+LIFT_API int32_t lift_interface();
+
 struct LiftGaussians {
   int64_t count;           // N
   const float* means;      // (N, 3) world frame
