@@ -34,7 +34,7 @@ build: install/.built
 
 install/.built: $(VENV)/.ros $(VENV)/.packages $(SOURCES)
 	@echo "Building lift_ros and its interfaces (one to two minutes the first time)"
-	. .ci/environment.bash && colcon build --paths .ci/tf2_msgs . --event-handlers console_stderr- \
+	. .ci/environment.bash && colcon build --symlink-install --paths .ci/tf2_msgs . --event-handlers console_stderr- \
 	  --cmake-args -G Ninja -DPython3_EXECUTABLE=$(CURDIR)/$(VENV)/bin/python -DBUILD_TESTING=OFF
 	touch $@
 

@@ -57,5 +57,6 @@ setup(
         path.stem: requirements(path.stem) for path in (ROOT / "requirements").glob("*.txt") if path.stem != CORE
     },
     cmdclass={"build_py": BuildPython, "build_ext": BuildRasterizer},
+    include_package_data=False,
     ext_modules=[Extension("lift_ros.render.csrc", sources=[])],  # marks the wheel as platform-specific
 )
