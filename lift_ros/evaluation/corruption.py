@@ -1,0 +1,110 @@
+"""What a 2D segmenter might make of true instances: labels that disagree between views, with faults of graded severity.
+
+Used to test lifting against exact truth. Border noise follows PCF-Lift (Zhu et al., ECCV 2024, section 4.4), with its
+anchors on borders, where segmenters err.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """Faults of one level; rates are probabilities per instance of a view.
+
+    Attributes:
+        anchors: border pixels of a view round which labels are scrambled.
+        window: side of the scrambled square, pixels of a 640 pixels wide image (scaled with the width).
+        split: an instance falls into two or three masks.
+        merge: an instance shares the mask of one it touches.
+        drop: an instance has no mask.
+        background: per view, the background falls into several masks.
+        pieces: least and greatest number of these.
+        min_area: masks with fewer pixels vanish (scaled with the image's area).
+    """
+
+    anchors: int = 0
+    window: int = 0
+    split: float = 0.0
+    merge: float = 0.0
+    drop: float = 0.0
+    background: float = 0.0
+    pieces: tuple[int, int] = (2, 5)
+    min_area: int = 0
+
+
+LEVELS = {
+    "L0": Corruption(),
+    "L1": Corruption(anchors=100, window=9),
+    "L2": Corruption(anchors=100, window=15, split=0.15, merge=0.1, drop=0.1, background=0.8, min_area=16),
+}
+
+
+def corrupt_masks(instances: NDArray[np.integer], level: Corruption, rng: Generator) -> NDArray[np.uint16]:
+    """Masks of one view: (H, W) true instances, 0 background -> (H, W) mask ids, 0 = no mask.
+
+    The background is a mask as any other; ids are shuffled anew at each call, so that views do not agree.
+    """
+    scale = instances.shape[1] / 640
+    masks = np.unique(instances, return_inverse=True)[1].reshape(instances.shape).astype(np.int64) + 1
+    background = 1 if (instances == 0).any() else 0  # the least value is the first id
+    objects = [int(i) for i in np.unique(masks) if i != background]
+    next_id = int(masks.max()) + 1
+
+    # decided on the true shapes, so that faults do not feed on each other
+    faults = rng.random((len(objects), 3)) < (level.split, level.merge, level.drop)
+    shapes = {i: masks == i for i in objects}
+    for i, (split, merge, drop) in zip(objects, faults, strict=True):
+        if drop:
+            masks[shapes[i]] = 0
+        elif merge:
+            touching = _touching(masks, shapes[i], {0, i, background})
+            if touching:
+                masks[shapes[i]] = touching[int(rng.integers(len(touching)))]
+        elif split:
+            cells = _cells(shapes[i], int(rng.integers(2, 4)), rng)
+            masks[shapes[i]] = np.where(cells == 0, i, next_id + cells)
+            next_id += int(cells.max(initial=0)) + 1
+    if background and rng.random() < level.background:
+        shape = masks == background
+        masks[shape] = next_id + _cells(shape, int(rng.integers(level.pieces[0], level.pieces[1] + 1)), rng)
+
+    _scramble_borders(masks, level.anchors, max(round(level.window * scale), 2) if level.window else 0, rng)
+    ids, inverse, areas = np.unique(masks, return_inverse=True, return_counts=True)
+    kept = (ids != 0) & (areas >= level.min_area * scale**2)
+    shuffled = np.zeros(len(ids), np.uint16)
+    shuffled[kept] = rng.permutation(int(kept.sum())) + 1
+    return shuffled[inverse.reshape(masks.shape)]
+
+
+def _touching(masks: NDArray, shape: NDArray[np.bool_], excluded: set[int]) -> list[int]:
+    """Ids of the masks beside ``shape``."""
+    border = cv2.dilate(shape.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool) & ~shape
+    return [int(i) for i in np.unique(masks[border]) if int(i) not in excluded]
+
+
+def _cells(shape: NDArray[np.bool_], count: int, rng: Generator) -> NDArray[np.int64]:
+    """For each pixel of ``shape`` in raster order: its nearest of ``count`` random pixels of the shape, 0 first."""
+    pixels = np.argwhere(shape)
+    seeds = pixels[rng.choice(len(pixels), min(count, len(pixels)), replace=False)]
+    return ((pixels[:, None] - seeds[None]) ** 2).sum(-1).argmin(1)
+
+
+def _scramble_borders(masks: NDArray, anchors: int, window: int, rng: Generator) -> None:
+    """Round random border pixels, every pixel takes the label of a random one of its window, in place."""
+    differs = np.zeros(masks.shape, bool)
+    differs[:, 1:] |= masks[:, 1:] != masks[:, :-1]
+    differs[1:] |= masks[1:] != masks[:-1]
+    border = np.argwhere(differs)
+    if not window or not len(border):
+        return
+    for row, column in border[rng.choice(len(border), min(anchors, len(border)), replace=False)]:
+        top, left = max(row - window // 2, 0), max(column - window // 2, 0)
+        patch = masks[top : row + (window + 1) // 2, left : column + (window + 1) // 2]
+        patch[...] = rng.choice(patch.ravel(), patch.shape)
