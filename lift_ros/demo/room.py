@@ -21,8 +21,10 @@ from lift_ros.demo.meshes import Mesh, quad
 HALF_WIDTH, HEIGHT = 1.9, 2.5  # of the room, metres
 FLOOR_RADIUS = 1.15  # objects stand within this distance of the middle
 CLEARANCE = 0.02  # between objects, metres
-LAMP = np.array([0.35, -0.25, HEIGHT - 0.15])  # middle of the lamp; its corners cast the shadows
-LAMP_HALF_WIDTH = 0.22
+LAMP, LAMP_HALF_WIDTH = np.array([0.35, -0.25, HEIGHT - 0.15]), 0.22
+LAMP_CORNERS = LAMP + LAMP_HALF_WIDTH * np.array([(-1, -1, 0), (1, -1, 0), (-1, 1, 0), (1, 1, 0)])
+LAMP_GRID = LAMP + LAMP_HALF_WIDTH * np.array([(x, y, 0) for x in (-1, 0, 1) for y in (-1, 0, 1)])
+LIGHT_MAP = 256  # points a side of a wall that light is worked out for
 AMBIENT, POWER = 0.4, 3.2
 TRIES = 500  # at a place for an object
 EDGE_SAMPLES = ((-0.25, -0.25), (0.25, -0.25), (-0.25, 0.25), (0.25, 0.25))  # of a pixel, where surfaces meet
@@ -83,7 +85,7 @@ class Room:
         samples = [self._trace(camera, T_world_camera, pixels[edges] + offset)[0] for offset in EDGE_SAMPLES]
         color[edges] = np.mean(samples, axis=0)
 
-        image = np.rint(255 * np.clip(color, 0, 1) ** (1 / 2.2)).astype(np.uint8)
+        image = tx.from_linear(color)
         instances = np.where(face >= 0, self._instance_of_part[self._part[face]], 0)
         return View(
             image.reshape(height, width, 3),
@@ -93,39 +95,52 @@ class Room:
 
     def _trace(self, camera: Camera, T: NDArray, pixels: NDArray) -> tuple[NDArray, NDArray, NDArray]:
         """Linear colours (N, 3), z-depth (N,) and triangles (N,) seen at pixel positions (N, 2)."""
-        rays = np.ones((len(pixels), 3))  # of unit depth, so that the distance traced is the depth
+        rays = np.ones((len(pixels), 3), np.float32)  # of unit depth, so that the distance traced is the depth
         rays[:, :2] = (pixels - (camera.cx, camera.cy)) / (camera.fx, camera.fy)
-        rays = (rays @ T[:3, :3].T).astype(np.float32)
+        rays = rays @ T[:3, :3].T.astype(np.float32)
         origin = np.tile(T[:3, 3].astype(np.float32), (len(rays), 1))
         hit = self._scene.run(origin, rays, output=True)
         face, depth = hit["primID"], np.where(hit["primID"] >= 0, hit["tfar"], 0)
 
         weights = np.stack([1 - hit["u"] - hit["v"], hit["u"], hit["v"]], axis=-1)
         uv = np.einsum("nk,nkd->nd", weights, self._uv[face])
-        normal = np.einsum("nk,nkd->nd", weights, self._normals[face])
-        facing = (normal * rays).sum(1)
-        normal[facing > 0] *= -1  # insides of open shapes
         length = np.linalg.norm(rays, axis=1)
-        slope = np.maximum(np.abs(facing) / length, 0.2)
-        footprint = depth * length / camera.fx * self._texels[face] / np.sqrt(slope)
-        albedo = self._atlas.sample(self._part[face], uv, footprint)
-        points = origin + depth[:, None] * rays
-        return albedo * self._light(points, normal)[:, None] * (face >= 0)[:, None], depth, face
+        slope = np.maximum(np.abs((self._flat_normals[face] * rays).sum(1)) / length, 0.2)
+        footprint = depth * length / camera.fx * self._uv_per_metre[face] / np.sqrt(slope)
+        color = self._atlas.sample(self._part[face], uv, footprint)
 
-    def _light(self, points: NDArray, normals: NDArray) -> NDArray[np.float32]:
-        """Irradiance (N,): from all sides, and from the lamp's four corners where they are not hidden."""
+        shaded = np.flatnonzero(self._instance_of_part[self._part[face]] > 0)  # the room's light is in its textures
+        normal = np.einsum("nk,nkd->nd", weights[shaded], self._normals[face[shaded]])
+        normal[(normal * rays[shaded]).sum(1) > 0] *= -1  # insides of open shapes
+        points = origin[shaded] + depth[shaded, None] * rays[shaded]
+        color[shaded] *= self._light(points, normal, LAMP_CORNERS)[:, None]
+        color[face < 0] = 0
+        return color, depth, face
+
+    def _light(self, points: NDArray, normals: NDArray, lamp: NDArray) -> NDArray[np.float32]:
+        """Irradiance (N,): from all sides, and from points (L, 3) of the lamp where they are not hidden."""
         light = AMBIENT * (0.75 + 0.25 * normals[:, 2])
         start = (points + 2e-3 * normals).astype(np.float32)
-        for corner in ((-1, -1), (1, -1), (-1, 1), (1, 1)):
-            to_lamp = (LAMP + LAMP_HALF_WIDTH * np.array([*corner, 0]) - start).astype(np.float32)
+        for source in lamp.astype(np.float32):
+            to_lamp = source - start
             distance = np.linalg.norm(to_lamp, axis=1)
             cosine = (to_lamp * normals).sum(1) / distance
             lit = np.flatnonzero(cosine > 0)
             # tfar counts in lengths of the ray's direction: 1 is the lamp
             reach = np.full(len(lit), 0.99, np.float32)
             lit = lit[self._scene.run(start[lit], to_lamp[lit], dists=reach, query="OCCLUDED") < 0]
-            light[lit] += POWER / 4 * cosine[lit] / distance[lit] ** 2
+            light[lit] += POWER / len(lamp) * cosine[lit] / distance[lit] ** 2
         return light.astype(np.float32)
+
+    def _baked(self, wall: Mesh, texture: tx.Texture) -> tx.Texture:
+        """The texture of a wall (``quad``) with the light that falls on it, soft shadows of the objects included."""
+        axis = (np.arange(LIGHT_MAP) + 0.5) / LIGHT_MAP
+        upper_left, lower_left, upper_right = wall.corners[0]
+        across, down = upper_right - upper_left, lower_left - upper_left
+        points = (upper_left + axis[None, :, None] * across + axis[:, None, None] * down).reshape(-1, 3)
+        light = self._light(points, np.broadcast_to(wall.normals[0, 0], points.shape), LAMP_GRID)
+        light = cv2.resize(light.reshape(LIGHT_MAP, LIGHT_MAP), texture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        return tx.from_linear(tx.to_linear(texture) * light[..., None])
 
     def _add_walls(self, rng: Generator) -> None:
         w, h = HALF_WIDTH, HEIGHT
@@ -205,16 +220,20 @@ class Room:
         self._instance_of_part = np.array(self._instances)
         self._normals = np.concatenate([mesh.normals for mesh in self._meshes]).astype(np.float32)
         self._uv = np.concatenate([mesh.uv for mesh in self._meshes]).astype(np.float32)
-        # texture coordinates a metre of each triangle spans
         a, b = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
         s, t = self._uv[:, 1] - self._uv[:, 0], self._uv[:, 2] - self._uv[:, 0]
-        area, covered = np.linalg.norm(np.cross(a, b), axis=1), np.abs(s[:, 0] * t[:, 1] - s[:, 1] * t[:, 0])
-        self._texels = np.sqrt(covered / area).astype(np.float32)
-        self._atlas = tx.TextureAtlas(self._textures)
+        cross = np.cross(a, b)
+        area, covered = np.linalg.norm(cross, axis=1), np.abs(s[:, 0] * t[:, 1] - s[:, 1] * t[:, 0])
+        self._flat_normals = (cross / area[:, None]).astype(np.float32)
+        self._uv_per_metre = np.sqrt(covered / area).astype(np.float32)
         self._scene: Any = EmbreeScene()
         TriangleMesh(self._scene, corners.astype(np.float32))
-        # the first query builds the search tree; later ones may then run in parallel
-        self._scene.run(np.zeros((1, 3), np.float32), np.ones((1, 3), np.float32))
+        # this first query also builds the search tree: later ones may run in parallel
+        textures = [
+            texture if instance else self._baked(mesh, texture)
+            for mesh, texture, instance in zip(self._meshes, self._textures, self._instances, strict=True)
+        ]
+        self._atlas = tx.TextureAtlas(textures)
 
 
 def _edges(surface: NDArray, depth: NDArray) -> NDArray[np.bool_]:

@@ -52,10 +52,11 @@ def corrupt_masks(instances: NDArray[np.integer], level: Corruption, rng: Genera
     The background is a mask as any other; ids are shuffled anew at each call, so that views do not agree.
     """
     scale = instances.shape[1] / 640
-    masks = np.unique(instances, return_inverse=True)[1].reshape(instances.shape).astype(np.int64) + 1
-    background = 1 if (instances == 0).any() else 0  # the least value is the first id
-    objects = [int(i) for i in np.unique(masks) if i != background]
-    next_id = int(masks.max()) + 1
+    masks = instances.astype(np.int64) + 1
+    present = np.flatnonzero(np.bincount(masks.ravel()))
+    background = 1 if present[0] == 1 else 0
+    objects = [int(i) for i in present if i != background]
+    next_id = int(present[-1]) + 1
 
     # decided on the true shapes, so that faults do not feed on each other
     faults = rng.random((len(objects), 3)) < (level.split, level.merge, level.drop)
@@ -76,11 +77,12 @@ def corrupt_masks(instances: NDArray[np.integer], level: Corruption, rng: Genera
         masks[shape] = next_id + _cells(shape, int(rng.integers(level.pieces[0], level.pieces[1] + 1)), rng)
 
     _scramble_borders(masks, level.anchors, max(round(level.window * scale), 2) if level.window else 0, rng)
-    ids, inverse, areas = np.unique(masks, return_inverse=True, return_counts=True)
-    kept = (ids != 0) & (areas >= level.min_area * scale**2)
-    shuffled = np.zeros(len(ids), np.uint16)
+    areas = np.bincount(masks.ravel())
+    areas[0] = 0
+    kept = areas >= max(level.min_area * scale**2, 1)
+    shuffled = np.zeros(len(areas), np.uint16)
     shuffled[kept] = rng.permutation(int(kept.sum())) + 1
-    return shuffled[inverse.reshape(masks.shape)]
+    return shuffled[masks]
 
 
 def _touching(masks: NDArray, shape: NDArray[np.bool_], excluded: set[int]) -> list[int]:
