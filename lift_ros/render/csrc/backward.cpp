@@ -88,7 +88,7 @@ void backward_tile(const LiftView& view, int tile_index, const Upstream& up, Lan
       const Lanes alpha_gradient = hits.transmittance[i] * value[i] - behind / (1.0f - alpha);
       const LaneMask varies = (weight > 0.0f) & (alpha < kMaxAlpha);
       const Lanes v = zero_unless(varies, -alpha * alpha_gradient);
-      const Lanes dx = tile.x[block] - x, dy = tile.y[block] - y;
+      const Lanes dx = kCentres.x[block] - x, dy = kCentres.y[block] - y;
       const Lanes vx = v * dx, vy = v * dy;
       moments[kV] += v;
       moments[kVx] += vx;

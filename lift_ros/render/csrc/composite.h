@@ -24,6 +24,20 @@ inline int row_of(int block, int lane) { return block / kBlocksAcross * kBlockRo
 inline int block_of(int column, int row) { return row / kBlockRows * kBlocksAcross + column / kBlockColumns; }
 inline int lane_of(int column, int row) { return row % kBlockRows * kBlockColumns + column % kBlockColumns; }
 
+// Centres of the pixels of a tile, from its corner.
+struct PixelCentres {
+  Lanes x[kBlocks], y[kBlocks];
+
+  PixelCentres() {
+    for (int b = 0; b < kBlocks; ++b)
+      for (int l = 0; l < kLanes; ++l) {
+        x[b][l] = column_of(b, l) + 0.5f;
+        y[b][l] = row_of(b, l) + 0.5f;
+      }
+  }
+};
+inline const PixelCentres kCentres;
+
 // The blocks of a tile that one splat touches.
 struct Hits {
   int count = 0;
@@ -38,18 +52,12 @@ struct Tile {
   int columns, rows;         // pixels inside the image
   uint64_t open;             // blocks with a pixel that has not ended
   Lanes transmittance[kBlocks];  // of each pixel so far; negative once it has ended
-  Lanes x[kBlocks], y[kBlocks];  // pixel centres, from the first pixel's corner
 
   Tile(const LiftView& view, int tile)
       : left(tile % view.tile_columns * kTile),
         top(tile / view.tile_columns * kTile),
         columns(std::min(kTile, view.camera.width - left)),
         rows(std::min(kTile, view.camera.height - top)) {
-    for (int b = 0; b < kBlocks; ++b)
-      for (int l = 0; l < kLanes; ++l) {
-        x[b][l] = column_of(b, l) + 0.5f;
-        y[b][l] = row_of(b, l) + 0.5f;
-      }
     open_all();
   }
 
@@ -57,7 +65,7 @@ struct Tile {
     open = ~uint64_t{0} >> (64 - kBlocks);
     const Lanes right = broadcast(columns), bottom = broadcast(rows);
     for (int b = 0; b < kBlocks; ++b)
-      transmittance[b] = select((x[b] < right) & (y[b] < bottom), broadcast(1.0f), broadcast(-1.0f));
+      transmittance[b] = (kCentres.x[b] < right) & (kCentres.y[b] < bottom) ? broadcast(1.0f) : broadcast(-1.0f);
   }
 
   void close_all() {
@@ -94,26 +102,40 @@ inline uint64_t blocks_in_reach(const Splat& s, const Tile& tile) {
   return every_row & up_to_last_row & (~uint64_t{0} << (first_row * kBlocksAcross));
 }
 
+// Ask for what composite() will read of a splat. Tile lists run in depth order, through memory at random.
+inline void prefetch(const LiftView& view, int32_t splat) {
+  __builtin_prefetch(&view.splats[splat]);
+  const float* features = view.features_of(splat);
+  for (int c = 0; c < view.padded_channels; c += 16) __builtin_prefetch(features + c);
+}
+
 // Composite the splats of a tile over the pixels left open in it, calling visit(slot, splat index, splat, hits) for
 // each splat that touches one.
 template <class Visit>
 inline void composite(const LiftView& view, int tile_index, Tile& tile, const Visit& visit) {
   static_assert(kBlocksAcross == 4, "blocks_in_reach repeats rows of four bits");
+  constexpr int kAhead = 4;  // splats
   Hits hits;
-  for (int64_t slot = view.tile_begin[tile_index]; slot < view.tile_begin[tile_index + 1] && tile.open; ++slot) {
+  const int64_t end = view.tile_begin[tile_index + 1];
+  for (int64_t slot = view.tile_begin[tile_index]; slot < end && tile.open; ++slot) {
+    if (slot + kAhead < end) prefetch(view, view.tile_splats[slot + kAhead]);
     const int32_t index = view.tile_splats[slot];
     const Splat& s = view.splats[index];
     const Lanes x = broadcast(s.x - tile.left), y = broadcast(s.y - tile.top);
-    const Lanes half_a = broadcast(0.5f * s.a), b = broadcast(s.b), half_c = broadcast(0.5f * s.c);
+    // log2(alpha) = log2(opacity) - sigma log2(e)
+    const Lanes peak = broadcast(s.log2_opacity);
+    const Lanes a = broadcast(0.5f * kLog2e * s.a), b = broadcast(kLog2e * s.b), c = broadcast(0.5f * kLog2e * s.c);
 
     // No branch on whether a block is touched: it would often be mispredicted.
     hits.count = 0;
     for (uint64_t candidates = blocks_in_reach(s, tile) & tile.open; candidates; candidates &= candidates - 1) {
       const int block = __builtin_ctzll(candidates);
-      const Lanes dx = tile.x[block] - x, dy = tile.y[block] - y;
-      const Lanes sigma = dx * (half_a * dx + b * dy) + half_c * dy * dy;
-      const Lanes alpha = min(s.opacity * exp_negative(sigma), broadcast(kMaxAlpha));
-      const LaneMask touched = (alpha >= kMinAlpha) & (sigma >= 0.0f) & (tile.transmittance[block] > 0.0f);
+      const Lanes dx = kCentres.x[block] - x, dy = kCentres.y[block] - y;
+      const Lanes log2_alpha = (peak - c * dy * dy) - dx * (a * dx + b * dy);
+      const Lanes alpha = min(exp2(log2_alpha), broadcast(kMaxAlpha));
+      // Above the peak sigma is negative: the rounding of a degenerate splat.
+      const LaneMask touched =
+          (log2_alpha >= kLog2MinAlpha) & (log2_alpha <= peak) & (tile.transmittance[block] > 0.0f);
       hits.block[hits.count] = block;
       hits.alpha[hits.count] = zero_unless(touched, alpha);
       hits.count += any(touched);
@@ -129,7 +151,7 @@ inline void composite(const LiftView& view, int tile_index, Tile& tile, const Vi
       hits.weight[i] = zero_unless(goes_on, hits.alpha[i] * before);
       // A pixel ends in front of the splat that would take it below the limit: negative, that splat left out.
       const Lanes ended = (Lanes)((LaneMask)before | (LaneMask)broadcast(-0.0f));
-      tile.transmittance[block] = select(goes_on, after, ended);
+      tile.transmittance[block] = goes_on ? after : ended;
       if (!any(goes_on)) tile.open &= ~(uint64_t{1} << block);
     }
     visit(slot, index, s, hits);

@@ -80,7 +80,8 @@ bool Projector::project(const float mean[3], const float quat[4], const float sc
   const float determinant = l.xx * l.yy - l.xy * l.xy;
   if (!(determinant > 0.0f && std::isfinite(determinant))) return false;
   // opacity e^-sigma >= 1/255 within `extent` standard deviations; a little more, for rounding.
-  const float extent = std::sqrt(2.0f * std::log(opacity / kMinAlpha)) + 1e-3f;
+  const float log2_opacity = std::log2(opacity);
+  const float extent = std::sqrt(2.0f / kLog2e * std::max(0.0f, log2_opacity - kLog2MinAlpha)) + 1e-3f;
   const float x = camera_.fx * l.p.x * l.inverse_z + camera_.cx, y = camera_.fy * l.p.y * l.inverse_z + camera_.cy;
   const float reach_x = extent * std::sqrt(l.xx), reach_y = extent * std::sqrt(l.yy);
   // Pixel i is reached if its centre i + 0.5 lies within the reach.
@@ -97,6 +98,7 @@ bool Projector::project(const float mean[3], const float quat[4], const float sc
   splat.b = -l.xy * scale_conic;
   splat.c = l.xx * scale_conic;
   splat.opacity = opacity;
+  splat.log2_opacity = log2_opacity;
   splat.z = z;
   splat.left = static_cast<int32_t>(left);
   splat.right = static_cast<int32_t>(right);

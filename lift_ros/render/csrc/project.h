@@ -11,14 +11,16 @@
 namespace lift {
 
 constexpr float kMinAlpha = 1.0f / 255.0f;
+constexpr float kLog2MinAlpha = -7.99435344f;
 constexpr float kMaxAlpha = 0.999f;
 constexpr float kMinTransmittance = 1e-4f;
+constexpr float kLog2e = 1.44269504f;
 
 // A Gaussian on the image plane. sigma(d) = (a dx^2 + c dy^2) / 2 + b dx dy, alpha = opacity e^-sigma.
 struct Splat {
   float x, y;                  // centre, pixels
   float a, b, c;               // inverse 2D covariance
-  float opacity;
+  float opacity, log2_opacity;
   float z;                     // depth of the centre
   int32_t left, right, top, bottom;  // the pixels it can reach, inclusive, inside the image
 };

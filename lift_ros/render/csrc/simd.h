@@ -27,9 +27,7 @@ typedef int32_t LaneMask __attribute__((vector_size(kLanes * sizeof(int32_t))));
 
 inline Lanes broadcast(float x) { return x - Lanes{}; }
 inline Lanes zero_unless(LaneMask keep, Lanes x) { return (Lanes)(keep & (LaneMask)x); }
-inline Lanes select(LaneMask m, Lanes a, Lanes b) { return (Lanes)((m & (LaneMask)a) | (~m & (LaneMask)b)); }
-inline Lanes min(Lanes a, Lanes b) { return select(a < b, a, b); }
-inline Lanes max(Lanes a, Lanes b) { return select(a > b, a, b); }
+inline Lanes min(Lanes a, Lanes b) { return a < b ? a : b; }
 
 // One bit per lane, set where the mask is.
 inline uint32_t lane_bits(LaneMask m) {
@@ -73,13 +71,12 @@ inline void sum_lanes(const Lanes v[4], float sums[4]) {
 #endif
 }
 
-// e^-x for x >= 0, relative error below 2e-7; inputs beyond 87 give about 1e-38.
-inline Lanes exp_negative(Lanes x) {
-  // 2^t = 2^k 2^f with k = round(t). Adding 1.5 * 2^23 rounds to an integer and leaves it in the low mantissa bits.
+// 2^x, relative error below 2e-7, for -126 <= x <= 127. What comes out for other x means nothing.
+inline Lanes exp2(Lanes x) {
+  // 2^x = 2^k 2^f with k = round(x). Adding 1.5 * 2^23 rounds to an integer and leaves it in the low mantissa bits.
   constexpr float kRound = 12582912.0f;
-  const Lanes t = max(x * -1.44269504f, broadcast(-126.0f));
-  const Lanes shifted = t + kRound;
-  const Lanes f = t - (shifted - kRound);
+  const Lanes shifted = x + kRound;
+  const Lanes f = x - (shifted - kRound);
   // Minimax polynomial of 2^f, relative, on [-1/2, 1/2] (Remez; error 7.5e-8).
   Lanes p = broadcast(1.327647198e-3f);
   p = p * f + 9.675541334e-3f;
