@@ -53,6 +53,16 @@ class TransformTree:
             self._edges[child][stamp_ns] = (parent, t, q / norm)
             self._stamps.pop(child, None)
 
+    def forget(self, before_ns: int | None = None) -> None:
+        """Drop time-stamped transforms older than ``before_ns``, or all of them. Static ones stay."""
+        for child, samples in list(self._edges.items()):
+            kept = {} if before_ns is None else {stamp: s for stamp, s in samples.items() if stamp >= before_ns}
+            if kept:
+                self._edges[child] = kept
+            else:
+                del self._edges[child]
+        self._stamps.clear()
+
     @property
     def frames(self) -> set[str]:
         """Every frame that has a parent or a child."""

@@ -1,0 +1,1 @@
+"""The ROS 2 layer: messages in, messages out. No algorithm lives here."""

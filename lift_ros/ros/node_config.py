@@ -1,0 +1,82 @@
+"""Parameters of the node that are not the mapper's: topics, frames, rates. See ``lift_ros.config`` for the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lift_ros.options import option
+
+POSE_SOURCES = ("tf", "odometry", "pose")
+
+
+@dataclass(frozen=True)
+class NodeConfig:
+    """One field a ROS parameter of the same name."""
+
+    image_topic: str = option(
+        "image", "Colour images: sensor_msgs/Image, or CompressedImage where the name ends in '/compressed'."
+    )
+    camera_info_topic: str = option("camera_info", "Intrinsics and distortion of the colour images.")
+    depth_topic: str = option(
+        "",
+        "Depth registered to the colour images: sensor_msgs/Image (16UC1 mm or 32FC1 m), or CompressedImage where "
+        "the name ends in '/compressedDepth'. Empty: no depth.",
+    )
+    masks_topic: str = option(
+        "",
+        "Label images (mono8, mono16 or 32SC1, 0 = no mask) with the stamps of the colour images, for the segmenter "
+        "'topic'; CompressedImage (png) where the name ends in '/compressed'.",
+    )
+    rectified: bool = option(
+        False, "The images are rectified already (image_rect topics): camera_info's P applies and no distortion."
+    )
+    pose_source: str = option(
+        "tf", "Where the pose of the camera comes from: tf, or messages on pose_topic.", choices=POSE_SOURCES
+    )
+    pose_topic: str = option(
+        "pose", "nav_msgs/Odometry (pose_source odometry) or geometry_msgs/PoseStamped (pose_source pose)."
+    )
+    pose_frame: str = option(
+        "",
+        "Frame whose pose the messages on pose_topic give. Empty: the odometry's child_frame_id, and for PoseStamped "
+        "the camera's optical frame.",
+    )
+    world_frame: str = option("map", "Frame of the map; it must be fixed in the world.")
+    camera_frame: str = option("", "Optical frame of the camera. Empty: the frame_id of the images.")
+    pose_timeout: float = option(
+        0.5, "Longest wait for the pose and the depth of an image, from its arrival.", unit="s", min=0.0, max=10.0
+    )
+    depth_slop: float = option(
+        0.02, "Greatest difference between the stamps of an image and its depth.", unit="s", min=0.0, max=1.0
+    )
+    frame_queue: int = option(
+        30, "Images that may wait for their pose; beyond, the oldest is dropped.", unit="images", min=1, max=1000
+    )
+    mapper_queue: int = option(
+        2, "Frames that may wait for the mapper; beyond, the oldest is dropped.", unit="frames", min=1, max=100
+    )
+    label_width: int = option(
+        320,
+        "Width at which labels are rendered, at most the image's; they are published at the image's size.",
+        unit="px",
+        min=32,
+        max=8192,
+    )
+    label_rate: float = option(
+        15.0, "Label images published a second, at most; 0: as many as images arrive.", unit="Hz", min=0.0, max=1000.0
+    )
+    label_min_share: float = option(
+        0.5, "Share of a pixel that an object must have to label it.", min=0.0, max=1.0
+    )
+    map_period: float = option(
+        1.0, "Time between publications of objects, clouds and markers, at least.", unit="s", min=0.1, max=3600.0
+    )
+    scene_cloud_points: int = option(
+        100_000, "Points of the scene cloud, at most; 0: do not publish it.", min=0, max=10_000_000
+    )
+    min_confidence: float = option(0.0, "Objects below this confidence are not published.", min=0.0, max=1.0)
+    map_directory: str = option("~/.ros/lift_ros", "Directory inside which maps are saved and loaded.")
+    load_map: str = option("", "Name of a map inside map_directory to start from. Empty: start with an empty map.")
+    autostart: bool = option(
+        True, "Configure and activate on start. False: a lifecycle manager does it."
+    )

@@ -1,0 +1,82 @@
+"""ROS parameters from configuration dataclasses: one place for name, default, meaning, unit and range."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, TypeVar
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.node import Node
+
+from lift_ros.errors import ConfigError
+from lift_ros.options import Option, walk, with_values
+
+Config = TypeVar("Config")
+
+_INT64_MAX = 2**63 - 1
+
+
+def descriptor(option: Option) -> ParameterDescriptor:
+    """The ROS description of one option. Parameters are set at the start: they shape what is built then."""
+    description = option.help + (f" [{option.unit}]" if option.unit else "")
+    result = ParameterDescriptor(name=option.name, description=description, read_only=True)
+    if option.choices:
+        result.additional_constraints = f"one of: {', '.join(option.choices)}"
+    if option.min is None and option.max is None:
+        return result
+    if option.type is int:
+        low, high = option.min, option.max
+        result.integer_range = [
+            IntegerRange(
+                from_value=-_INT64_MAX if low is None else int(low), to_value=_INT64_MAX if high is None else int(high)
+            )
+        ]
+    else:
+        largest = sys.float_info.max
+        result.floating_point_range = [
+            FloatingPointRange(
+                from_value=-largest if option.min is None else float(option.min),
+                to_value=largest if option.max is None else float(option.max),
+            )
+        ]
+    return result
+
+
+def declare(node: Node, *configs: Any) -> None:
+    """Declare every option of ``configs`` on ``node``, which was made with its overrides declared automatically.
+
+    Raises:
+        ConfigError: a parameter was set that no configuration knows, or to a value out of range or of another type.
+    """
+    options = {option.name: option for config in configs for option in walk(config)}
+    for name, value in given(node).items():
+        if name not in options:
+            raise ConfigError(f"unknown parameter '{name}'; known: {', '.join(sorted(options))}")
+        node.undeclare_parameter(name)
+        options[name] = _with_value(options[name], value)
+    for config in configs:
+        # range, type and choices are checked here, where the message names what is allowed
+        with_values(config, {o.name: options[o.name].value for o in walk(config)})
+    for option in options.values():
+        node.declare_parameter(option.name, option.value, descriptor(option))
+
+
+def given(node: Node) -> dict[str, Any]:
+    """Parameters set from outside, without those that rclpy declares itself."""
+    prefixes = ("use_sim_time", "qos_overrides.", "start_type_description_service")
+    return {
+        name: parameter.value
+        for name, parameter in node.get_parameters_by_prefix("").items()
+        if not name.startswith(prefixes)
+    }
+
+
+def read(node: Node, config: Config) -> Config:
+    """``config`` with the values of the node's parameters."""
+    return with_values(config, {option.name: node.get_parameter(option.name).value for option in walk(config)})
+
+
+def _with_value(option: Option, value: Any) -> Option:
+    if option.type is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)  # YAML's "1" for 1.0
+    return Option(option.name, option.type, value, option.help, option.unit, option.min, option.max, option.choices)
