@@ -1,0 +1,182 @@
+"""Image encodings: raw with padding and either byte order, compressed, damaged."""
+
+from __future__ import annotations
+
+import struct
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from lift_ros.data import image_codec as codec
+from lift_ros.errors import FrameRejected
+
+H, W = 24, 32
+
+
+@pytest.fixture
+def rgb() -> np.ndarray:
+    """A smooth picture whose channels all differ, so that swapped channels and bad demosaicing show."""
+    y, x = np.mgrid[0:H, 0:W]
+    return np.stack([60 + 4 * x, 200 - 5 * y, 30 + 2 * x + 2 * y], axis=-1).astype(np.uint8)
+
+
+def padded(image: np.ndarray, padding: int) -> tuple[bytes, int]:
+    rows = np.ascontiguousarray(image).view(np.uint8).reshape(len(image), -1)
+    return np.pad(rows, ((0, 0), (0, padding)), constant_values=77).tobytes(), rows.shape[1] + padding
+
+
+@pytest.mark.parametrize("padding", [0, 5])
+@pytest.mark.parametrize(
+    ("encoding", "channels"),
+    [
+        ("rgb8", [0, 1, 2]), ("bgr8", [2, 1, 0]), ("8UC3", [2, 1, 0]), ("rgba8", [0, 1, 2, 0]), ("bgra8", [2, 1, 0, 0]),
+    ],
+)  # fmt: skip
+def test_colour_layouts(rgb, encoding, channels, padding):
+    data, step = padded(rgb[..., channels], padding)
+    np.testing.assert_array_equal(codec.decode_rgb(data, encoding, H, W, step), rgb)
+
+
+@pytest.mark.parametrize("bigendian", [False, True])
+def test_sixteen_bit_colour_keeps_its_high_byte(rgb, bigendian):
+    stored = (rgb.astype(np.uint16) << 8 | 0x5A).astype(">u2" if bigendian else "<u2")
+    data, step = padded(stored, 6)
+    np.testing.assert_array_equal(codec.decode_rgb(data, "rgb16", H, W, step, bigendian), rgb)
+
+
+def test_grey_is_spread_over_the_channels(rgb):
+    image = codec.decode_rgb(rgb[..., 0].tobytes(), "mono8", H, W)
+    np.testing.assert_array_equal(image, np.repeat(rgb[..., :1], 3, axis=2))
+
+
+@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_bayer_patterns(rgb, pattern, bits):
+    mosaic = np.zeros((H, W), np.uint8)
+    for position, letter in enumerate(pattern):
+        rows, columns = slice(position // 2, None, 2), slice(position % 2, None, 2)
+        mosaic[rows, columns] = rgb[rows, columns, "rgb".index(letter)]
+    stored = mosaic if bits == 8 else (mosaic.astype("<u2") << 8)
+    image = codec.decode_rgb(stored.tobytes(), f"bayer_{pattern}{bits}", H, W)
+    inner = (slice(2, -2), slice(2, -2))
+    assert np.abs(image[inner].astype(int) - rgb[inner]).max() <= 4  # gradients are linear: interpolation is near exact
+
+
+def test_yuv422_of_a_known_colour():
+    pair = np.array([128, 100, 128, 100], np.uint8)  # U Y V Y, neutral chroma
+    uyvy = codec.decode_rgb(np.tile(pair, H * W // 2), "yuv422", H, W)
+    yuyv = codec.decode_rgb(np.tile(pair[[1, 0, 3, 2]], H * W // 2), "yuv422_yuy2", H, W)
+    np.testing.assert_array_equal(uyvy, yuyv)
+    assert np.ptp(uyvy) == 0 and abs(int(uyvy[0, 0, 0]) - 98) <= 1  # 1.164 (100 - 16), BT.601
+
+
+def test_unknown_encodings_are_named():
+    with pytest.raises(FrameRejected, match="'hsv8'") as error:
+        codec.decode_rgb(bytes(H * W * 3), "hsv8", H, W)
+    assert error.value.reason == "image_encoding"
+    with pytest.raises(FrameRejected, match="'rgb8'") as error:
+        codec.decode_depth(bytes(H * W * 3), "rgb8", H, W)
+    assert error.value.reason == "depth_encoding"
+    with pytest.raises(FrameRejected, match="'h264'") as error:
+        codec.decode_compressed_rgb(b"\0\0\0\1\x67\x42 not a picture", "h264")
+    assert error.value.reason == "image_encoding"
+
+
+@pytest.mark.parametrize(("size", "step"), [(H * W * 3 - 1, 0), (H * W * 3, W * 3 - 1), (0, 0)])
+def test_too_few_bytes_or_a_short_step(size, step):
+    with pytest.raises(FrameRejected) as error:
+        codec.decode_rgb(bytes(size), "rgb8", H, W, step)
+    assert error.value.reason == "image_truncated"
+
+
+def test_last_row_may_lack_its_padding(rgb):
+    data, step = padded(rgb, 5)
+    np.testing.assert_array_equal(codec.decode_rgb(data[:-5], "rgb8", H, W, step), rgb)
+
+
+@pytest.mark.parametrize("bigendian", [False, True])
+def test_depth_units_and_what_is_no_distance(bigendian):
+    order = ">" if bigendian else "<"
+    millimetres = np.array([[0, 1500, 65535, 1]], order + "u2")
+    depth = codec.decode_depth(millimetres.tobytes(), "16UC1", 1, 4, 0, bigendian)
+    np.testing.assert_allclose(depth, [[0, 1.5, 0, 0.001]])
+    metres = np.array([[np.nan, np.inf, -1.0, 2.5]], order + "f4")
+    depth = codec.decode_depth(metres.tobytes(), "32FC1", 1, 4, 0, bigendian)
+    np.testing.assert_allclose(depth, [[0, 0, 0, 2.5]])
+    assert depth.dtype == np.float32
+
+
+def test_compressed_depth_in_millimetres_survives_a_round_trip():
+    depth = np.linspace(0.4, 9.0, H * W, dtype=np.float32).reshape(H, W)
+    depth[0, 0] = 0
+    read = codec.decode_compressed_depth(codec.encode_compressed_depth(depth), "16UC1; compressedDepth png")
+    assert np.abs(read - depth).max() <= 0.0005 + 1e-6
+    assert read[0, 0] == 0
+
+
+def test_compressed_float_depth_is_inverse_quantised():
+    # as compressed_depth_image_transport encodes it: A = zQ (zQ + 1), B = 1 - A / zMax
+    z_quantum, z_max = 100.0, 10.0
+    a = z_quantum * (z_quantum + 1.0)
+    b = 1.0 - a / z_max
+    depth = np.linspace(0.5, 9.5, H * W, dtype=np.float32).reshape(H, W)
+    raw = np.rint(a / depth + b).astype(np.uint16)
+    raw[0, 0] = 0  # unknown
+    data = struct.pack("<iff", 0, a, b) + cv2.imencode(".png", raw)[1].tobytes()
+    read = codec.decode_compressed_depth(data, "32FC1; compressedDepth png")
+    assert read[0, 0] == 0
+    # one step of inverse depth is depth^2 / A
+    assert (np.abs(read - depth)[1:] <= (0.51 * depth**2 / a)[1:] + 1e-5).all()
+
+
+def test_unusable_compressed_depth():
+    good = codec.encode_compressed_depth(np.ones((H, W), np.float32))
+    cases = {
+        ("16UC1; compressedDepth rvl", good): "depth_encoding",
+        ("16UC1; compressedDepth png", good[:12]): "depth_unreadable",
+        ("16UC1; compressedDepth png", good[:12] + b"garbage"): "depth_unreadable",
+        ("8UC1; png", codec.encode_png(np.ones((H, W), np.uint8))): "depth_encoding",
+    }
+    for (format, data), reason in cases.items():
+        with pytest.raises(FrameRejected) as error:
+            codec.decode_compressed_depth(data, format)
+        assert error.value.reason == reason
+
+
+def test_compressed_colour_and_a_cut_jpeg(rgb):
+    bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+    png = cv2.imencode(".png", bgr)[1].tobytes()
+    np.testing.assert_array_equal(codec.decode_compressed_rgb(png, "rgb8; png compressed"), rgb)
+    jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 98])[1].tobytes()
+    assert np.abs(codec.decode_compressed_rgb(jpeg + b"\0\0", "jpeg").astype(int) - rgb).mean() < 3
+    for data in (jpeg[: len(jpeg) // 2], b""):
+        with pytest.raises(FrameRejected) as error:
+            codec.decode_compressed_rgb(data, "jpeg")
+        assert error.value.reason == "image_unreadable"
+    with pytest.raises(FrameRejected, match="depth"):
+        codec.decode_compressed_rgb(png, "16UC1; compressedDepth png")
+
+
+def test_labels_are_exact_or_refused(rgb):
+    labels = np.arange(H * W).reshape(H, W)
+    np.testing.assert_array_equal(codec.decode_labels(labels.astype("<i4").tobytes(), "32SC1", H, W), labels)
+    np.testing.assert_array_equal(codec.decode_compressed_labels(codec.encode_png(labels.astype(np.uint16))), labels)
+    jpeg = cv2.imencode(".jpg", labels.astype(np.uint8))[1].tobytes()  # blurs ids into others
+    for data in (jpeg, cv2.imencode(".png", rgb)[1].tobytes()):
+        with pytest.raises(FrameRejected) as error:
+            codec.decode_compressed_labels(data, "jpeg")
+        assert error.value.reason == "labels_encoding"
+
+
+def test_messages_are_told_apart_by_their_fields(rgb):
+    depth = np.full((H, W), 1500, "<u2")
+    image = SimpleNamespace(data=rgb.tobytes(), encoding="rgb8", height=H, width=W, step=W * 3, is_bigendian=0)
+    np.testing.assert_array_equal(codec.message_rgb(image), rgb)
+    raw = SimpleNamespace(data=depth.tobytes(), encoding="16UC1", height=H, width=W, step=W * 2, is_bigendian=0)
+    np.testing.assert_allclose(codec.message_depth(raw), 1.5)
+    packed = SimpleNamespace(data=codec.encode_compressed_depth(np.full((H, W), 1.5)), format="16UC1; compressedDepth")
+    np.testing.assert_allclose(codec.message_depth(packed), 1.5)
+    labels = SimpleNamespace(data=codec.encode_png(depth), format="mono16; png")
+    assert (codec.message_labels(labels) == 1500).all()

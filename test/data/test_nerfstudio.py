@@ -1,0 +1,228 @@
+"""transforms.json captures: conventions, options of the layout, and listings that are wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from lift_ros.data import open_capture
+from lift_ros.errors import DatasetError, FrameRejected
+
+W, H = 64, 48
+# a camera at (1, 2, 3) that looks along the world's +x, z up: OpenGL has x right, y up, z backward
+LOOK_ALONG_X = [[0, 0, -1, 1], [-1, 0, 0, 2], [0, 1, 0, 3], [0, 0, 0, 1]]
+
+
+class Listing:
+    """A small capture on disk whose transforms.json can be bent before it is opened."""
+
+    def __init__(self, root: Path, frames: int = 3) -> None:
+        self.root = root
+        self.meta: dict[str, Any] = {"fl_x": 50.0, "fl_y": 51.0, "cx": 32.0, "cy": 24.0, "w": W, "h": H}
+        self.frames = []
+        for folder in ("rgb", "depth", "inst", "masks_L0"):
+            (root / folder).mkdir()
+        for index in range(frames):
+            name = f"{index:04d}.png"
+            cv2.imwrite(str(root / "rgb" / name), np.full((H, W, 3), (10 + index, 20, 30), np.uint8))
+            cv2.imwrite(str(root / "depth" / name), np.full((H, W), 1000 + index, np.uint16))
+            cv2.imwrite(str(root / "inst" / name), np.full((H, W), 300 + index, np.uint16))
+            cv2.imwrite(str(root / "masks_L0" / name), np.full((H, W), 1 + index, np.uint16))
+            self.frames.append(
+                {
+                    "file_path": f"rgb/{name}", "depth_file_path": f"depth/{name}", "time": 0.5 * index,
+                    "instance_file_path": f"inst/{name}", "transform_matrix": LOOK_ALONG_X,
+                }  # fmt: skip
+            )
+
+    def open(self, **options):
+        (self.root / "transforms.json").write_text(json.dumps({**self.meta, "frames": self.frames}))
+        return open_capture(self.root, **options)
+
+
+@pytest.fixture
+def listing(tmp_path) -> Listing:
+    return Listing(tmp_path)
+
+
+def test_frames_are_optical_metric_and_rgb(listing):
+    capture = listing.open()
+    frames = list(capture.frames)
+    assert len(capture.frames) == len(frames) == 3
+    assert capture.has_depth and capture.world_frame == "map"
+    frame = frames[1]
+    assert frame.image[0, 0].tolist() == [30, 20, 11]
+    np.testing.assert_allclose(frame.depth, 1.001)
+    assert (frame.name, frame.stamp) == ("0001", 0.5)
+    # a point 5 m ahead, 1 m to the left and 0.5 m up lies left of and above the middle
+    point = np.array([1 + 5, 2 + 1, 3 + 0.5, 1])
+    inside = np.linalg.inv(frame.T_world_camera) @ point
+    np.testing.assert_allclose(inside[:3], (-1, -0.5, 5), atol=1e-12)
+    assert [f.name for f in capture.frames] == ["0000", "0001", "0002"]  # again from the start
+
+
+def test_the_json_file_itself_may_be_named(listing):
+    listing.open()
+    assert len(open_capture(listing.root / "transforms.json")) == 3
+
+
+def test_intrinsics_may_differ_by_frame(listing):
+    listing.frames[2].update(fl_x=70.0, cx=30.0)
+    cameras = [frame.camera for frame in listing.open().frames]
+    assert (cameras[1].fx, cameras[2].fx, cameras[2].fy, cameras[2].cx) == (50.0, 70.0, 51.0, 30.0)
+
+
+def test_field_of_view_instead_of_focal_length(listing):
+    listing.meta = {"camera_angle_x": 2 * np.arctan(0.5 * W / 80.0)}
+    camera = listing.open().frames[0].camera
+    assert (camera.fx, camera.fy, camera.cx, camera.cy) == (pytest.approx(80), pytest.approx(80), W / 2, H / 2)
+
+
+@pytest.mark.parametrize(("model", "keys"), [("OPENCV", "k1"), ("OPENCV_FISHEYE", "k2")])
+def test_lens_distortion_is_removed(listing, model, keys):
+    listing.meta.update(camera_model=model, **{keys: -0.2})
+    frame = listing.open().frames[0]
+    assert frame.camera.fx != 50.0 and frame.image.shape == (H, W, 3)
+
+
+def test_recorded_labels(listing):
+    capture = listing.open()
+    assert capture.recorded_names == ("L0", "instances")
+    frame = capture.frames[1]
+    assert (capture.recorded_labels("L0", frame) == 2).all()
+    assert (capture.recorded_labels("instances", frame) == 301).all()
+    assert capture.recorded_labels("instances", frame.resized(32, 24)).shape == (24, 32)
+    (listing.root / "masks_L0" / "0001.png").unlink()
+    assert capture.recorded_labels("L0", frame) is None
+    with pytest.raises(DatasetError, match="L0, instances"):
+        capture.recorded_labels("L7", frame)
+
+
+def test_order_is_by_time_else_by_number(listing):
+    listing.frames.reverse()
+    assert [f.name for f in listing.open().frames] == ["0000", "0001", "0002"]
+    for entry, name in zip(listing.frames, ("f_10", "f_9", "f_100"), strict=True):
+        (listing.root / entry["file_path"]).rename(listing.root / "rgb" / f"{name}.png")
+        entry["file_path"] = f"rgb/{name}.png"
+        del entry["time"]
+    frames = list(listing.open().frames)
+    assert [f.name for f in frames] == ["f_9", "f_10", "f_100"]
+    assert frames[0].stamp < frames[1].stamp < frames[2].stamp
+
+
+def test_equal_stems_of_several_cameras_stay_apart(listing):
+    for camera in ("left", "right"):
+        (listing.root / camera).mkdir()
+        (listing.root / camera / "0000.png").write_bytes((listing.root / "rgb/0000.png").read_bytes())
+    listing.frames = [{**listing.frames[0], "file_path": f"{camera}/0000.png"} for camera in ("left", "right")]
+    assert [f.name for f in listing.open().frames] == ["left_0000", "right_0000"]
+
+
+def test_depth_units_ceiling_and_coarser_sensors(listing):
+    listing.meta["depth_unit_scale_factor"] = 0.002
+    assert listing.open().frames[0].depth[0, 0] == pytest.approx(2.0)
+    assert not listing.open(max_depth=1.5).frames[0].depth.any()
+    cv2.imwrite(str(listing.root / "depth/0000.png"), np.full((H // 2, W // 2), 700, np.uint16))
+    np.testing.assert_allclose(listing.open().frames[0].depth, 1.4)
+    np.save(listing.root / "depth/0001.npy", np.full((H, W), 3.0, np.float32))
+    listing.frames[1]["depth_file_path"] = "depth/0001.npy"
+    listing.meta["depth_unit_scale_factor"] = 1.0
+    np.testing.assert_allclose(listing.open().frames[1].depth, 3.0)
+
+
+def test_bad_frames_are_skipped_and_counted(tmp_path):
+    listing = Listing(tmp_path, frames=8)
+    (listing.root / "rgb/0000.png").write_bytes(b"no picture")
+    (listing.root / "rgb/0001.png").unlink()
+    listing.frames[2]["transform_matrix"] = (2 * np.eye(4)).tolist()
+    listing.frames[3]["transform_matrix"] = [[float("nan")] * 4] * 4
+    del listing.frames[4]["transform_matrix"]
+    cv2.imwrite(str(listing.root / "rgb/0005.png"), np.zeros((H + 2, W, 3), np.uint8))
+    cv2.imwrite(str(listing.root / "depth/0006.png"), np.zeros((H, W // 2), np.uint16))
+    capture = listing.open()
+    assert [frame.name for frame in capture.frames] == ["0007"]
+    assert [frame.name for frame in capture.frames] == ["0007"]  # counted once, however often it is read
+    assert capture.skipped == {
+        "image_unreadable": 2, "pose_not_rigid": 1, "pose_not_finite": 1, "pose_missing": 1, "image_size": 1,
+        "depth_size": 1,
+    }  # fmt: skip
+    with pytest.raises(FrameRejected, match=r"0001\.png does not exist"):
+        capture.load(1)
+
+
+def test_a_capture_without_one_usable_frame_is_an_error(listing):
+    for entry in listing.frames:
+        entry["transform_matrix"] = np.zeros((4, 4)).tolist()
+    with pytest.raises(DatasetError, match="none of the 3 frames.*3 x pose_not_rigid"):
+        list(listing.open().frames)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "cannot read"),
+        ("[]", "lists no frames"),
+        ('{"frames": [{}]}', "file_path"),
+        ('{"frames": [{"file_path": "a.png"}]}', "fl_x"),
+        ('{"frames": [{"file_path": "a.png"}], "fl_x": 1, "camera_model": "EQUIRECTANGULAR"}', "EQUIRECTANGULAR"),
+    ],
+)
+def test_broken_listings(tmp_path, text, message):
+    (tmp_path / "transforms.json").write_text(text)
+    with pytest.raises(DatasetError, match=message):
+        open_capture(tmp_path)
+
+
+def test_what_is_no_capture(tmp_path):
+    with pytest.raises(DatasetError, match="does not exist"):
+        open_capture(tmp_path / "nowhere")
+    with pytest.raises(DatasetError, match=r"holds no transforms\.json .* metadata\.yaml"):
+        open_capture(tmp_path)
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(DatasetError, match="is not a capture"):
+        open_capture(tmp_path / "notes.txt")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "binary_little_endian", "binary_big_endian"])
+def test_sparse_cloud(listing, encoding):
+    order = ">" if "big" in encoding else "<"
+    vertices = np.zeros(3, [(n, order + "f4") for n in "xyz"] + [(n, "u1") for n in ("red", "green", "blue")])
+    vertices["x"], vertices["y"], vertices["red"] = (1, 2, np.nan), (4, 5, 6), (10, 20, 30)
+    header = ["ply", f"format {encoding} 1.0", "comment made up", "element vertex 3"]
+    header += [f"property float {n}" for n in "xyz"] + [f"property uchar {n}" for n in ("red", "green", "blue")]
+    header += ["element face 0", "property list uchar int vertex_indices", "end_header", ""]
+    body = vertices.tobytes()
+    if encoding == "ascii":
+        body = "\n".join(" ".join(str(value) for value in vertex) for vertex in vertices.tolist()).encode()
+    (listing.root / "cloud.ply").write_bytes("\n".join(header).encode() + body)
+    listing.meta["ply_file_path"] = "cloud.ply"
+    cloud = listing.open().sparse_cloud
+    np.testing.assert_array_equal(cloud.points, [[1, 4, 0], [2, 5, 0]])
+    np.testing.assert_array_equal(cloud.colors, [[10, 0, 0], [20, 0, 0]])
+
+
+@pytest.mark.parametrize("data", [b"", b"ply\nformat ascii 1.0\nelement vertex 9\nproperty float x\nend_header\n1\n"])
+def test_broken_sparse_cloud(listing, data):
+    (listing.root / "cloud.ply").write_bytes(data)
+    listing.meta["ply_file_path"] = "cloud.ply"
+    with pytest.raises(DatasetError, match=r"cloud\.ply as a PLY"):
+        listing.open()
+
+
+def test_real_capture_with_distortion_and_cloud(shared_data):
+    capture = open_capture(shared_data / "bear_rgb")
+    assert len(capture) == 96 and not capture.has_depth
+    frame = capture.frames[10]
+    T_camera_world = np.linalg.inv(frame.T_world_camera)
+    pixels, z = frame.camera.project(capture.sparse_cloud.points @ T_camera_world[:3, :3].T + T_camera_world[:3, 3])
+    seen = (z > 0) & (pixels >= 0).all(1) & (pixels < (frame.camera.width, frame.camera.height)).all(1)
+    column, row = pixels[seen].astype(int).T
+    colors = capture.sparse_cloud.colors[seen].astype(int)
+    off = np.abs(frame.image[row, column] - colors).mean()
+    chance = np.abs(frame.image[row, column] - np.random.default_rng(0).permutation(colors)).mean()
+    assert seen.sum() > 10_000 and off < 0.65 * chance  # the cloud is occluded in part: not every point agrees

@@ -1,0 +1,380 @@
+"""rosbag2 captures: real files of both formats, and everything that goes wrong with them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+from scipy.spatial.transform import Rotation
+
+from lift_ros.camera import Camera
+from lift_ros.data import open_capture
+from lift_ros.data.bag_topics import BagOptions
+from lift_ros.data.bag_writer import BagWriter, write_bag
+from lift_ros.errors import DatasetError, FrameRejected
+from lift_ros.frame import Frame
+
+W, H = 40, 30
+CAMERA = Camera(W, H, 35.0, 36.0, 20.5, 14.5)
+START = 1_700_000_000
+STORE = get_typestore(Stores.ROS2_HUMBLE)
+FORMATS = ("mcap", "sqlite3")
+
+
+def nanoseconds(seconds: float) -> int:
+    return START * 10**9 + round(seconds * 1e9)
+
+
+def pose(index: float) -> np.ndarray:
+    T = np.eye(4)
+    T[:3, :3] = Rotation.from_euler("xyz", (0.3, 0.1 * index, -0.2)).as_matrix()
+    T[:3, 3] = 0.1 * index, 1.0, -0.5
+    return T
+
+
+def make_frames(count: int = 6, camera: Camera = CAMERA) -> list[Frame]:
+    """Smooth gradients, which JPEG keeps well, under noise-free depth with a hole."""
+    y, x = np.mgrid[0 : camera.height, 0 : camera.width]
+    frames = []
+    for index in range(count):
+        red, green = 255 * x // camera.width, 255 * y // camera.height
+        image = np.stack([red, green, np.full_like(x, 40 * index % 256)], axis=-1).astype(np.uint8)
+        depth = (1.0 + 0.001 * x + 0.1 * index).astype(np.float32)
+        depth[:3] = 0
+        frames.append(Frame(image, camera, pose(index), START + 0.1 * index, depth))
+    return frames
+
+
+class Recorder:
+    """Writes any message at any stamp, to make the bags that BagWriter does not."""
+
+    def __init__(self, path: Path, storage: str = "mcap") -> None:
+        self.writer = Writer(path, version=9, storage_plugin=StoragePlugin[storage.upper()])
+        self.writer.open()
+        self.connections: dict[str, Any] = {}
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.writer.close()
+
+    def write(self, topic: str, kind: str, seconds: float, **fields: Any) -> None:
+        stamp_ns = nanoseconds(seconds)
+        if topic not in self.connections:
+            self.connections[topic] = self.writer.add_connection(topic, kind, typestore=STORE)
+        message = STORE.types[kind](**fields)
+        self.writer.write(self.connections[topic], stamp_ns, STORE.serialize_cdr(message, kind))
+
+    def header(self, seconds: float, frame_id: str) -> Any:
+        stamp_ns = nanoseconds(seconds)
+        stamp = STORE.types["builtin_interfaces/msg/Time"](sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
+        return STORE.types["std_msgs/msg/Header"](stamp=stamp, frame_id=frame_id)
+
+    def image(self, seconds: float, topic="/cam/image_raw", encoding="rgb8", frame="optical", size=(W, H), value=50):
+        width, height = size
+        channel = {"rgb8": 3, "16UC1": 2, "32FC1": 4, "mono16": 2, "hsv8": 3}[encoding]
+        self.write(
+            topic, "sensor_msgs/msg/Image", seconds, header=self.header(seconds, frame), height=height, width=width,
+            encoding=encoding, is_bigendian=0, step=width * channel,
+            data=np.full(height * width * channel, value, np.uint8),
+        )  # fmt: skip
+
+    def info(self, seconds: float, topic="/cam/camera_info", frame="optical", size=(W, H), f=35.0, d=()):
+        roi = STORE.types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
+        K = np.array([f, 0, 20, 0, f, 14, 0, 0, 1.0])
+        self.write(
+            topic, "sensor_msgs/msg/CameraInfo", seconds, header=self.header(seconds, frame), width=size[0],
+            height=size[1], distortion_model="plumb_bob", d=np.array(d, float), k=K, r=np.eye(3).ravel(),
+            p=np.zeros(12), binning_x=0, binning_y=0, roi=roi,
+        )  # fmt: skip
+
+    def pose(self, T: np.ndarray) -> Any:
+        q = Rotation.from_matrix(T[:3, :3]).as_quat().tolist()
+        return STORE.types["geometry_msgs/msg/Pose"](
+            position=STORE.types["geometry_msgs/msg/Point"](*T[:3, 3].tolist()),
+            orientation=STORE.types["geometry_msgs/msg/Quaternion"](*q),
+        )
+
+    def tf(self, seconds: float, parent: str, child: str, T: np.ndarray, topic: str = "/tf") -> None:
+        p = self.pose(T)
+        transform = STORE.types["geometry_msgs/msg/Transform"](
+            translation=STORE.types["geometry_msgs/msg/Vector3"](p.position.x, p.position.y, p.position.z),
+            rotation=p.orientation,
+        )
+        stamped = STORE.types["geometry_msgs/msg/TransformStamped"](self.header(seconds, parent), child, transform)
+        self.write(topic, "tf2_msgs/msg/TFMessage", seconds, transforms=[stamped])
+
+    def posed_images(self, count: int = 3) -> None:
+        for index in range(count):
+            self.tf(0.1 * index, "map", "optical", pose(index))
+            self.info(0.1 * index)
+            self.image(0.1 * index)
+
+
+@pytest.mark.parametrize("storage", FORMATS)
+@pytest.mark.parametrize("compressed", [True, False])
+def test_round_trip(tmp_path, storage, compressed):
+    frames = make_frames()
+    labels = [np.full((H, W), 60_000 + index) for index in range(len(frames))]
+    with BagWriter(tmp_path / "bag", compressed=compressed, storage=storage) as writer:
+        for frame, masks in zip(frames, labels, strict=True):
+            writer.write(frame, {"/masks": masks})
+    with open_capture(tmp_path / "bag") as capture:
+        assert len(capture.frames) == len(frames) and capture.has_depth
+        assert capture.world_frame == "map" and capture.recorded_names == ("/masks",) and not capture.problems
+        for expected, masks, frame in zip(frames, labels, capture.frames, strict=True):
+            assert frame.camera == expected.camera
+            assert frame.stamp == pytest.approx(expected.stamp, abs=1e-6)
+            np.testing.assert_allclose(frame.T_world_camera, expected.T_world_camera, atol=1e-9)
+            assert np.abs(frame.depth - expected.depth).max() <= 0.0005 + 1e-6
+            assert np.abs(frame.image.astype(int) - expected.image).mean() < (3 if compressed else 1e-9)
+            np.testing.assert_array_equal(capture.recorded_labels("/masks", frame), masks)
+        assert frame.name == f"{START}_500000000"
+        assert not capture.skipped
+
+
+@pytest.mark.parametrize("suffix", ["mcap", "db3"])
+def test_a_storage_file_may_be_named(tmp_path, suffix):
+    write_bag(tmp_path / "bag", make_frames(2), storage="mcap" if suffix == "mcap" else "sqlite3")
+    assert len(list(open_capture(tmp_path / "bag" / f"bag.{suffix}").frames)) == 2
+
+
+def test_pose_is_interpolated_at_the_stamp_of_the_image(tmp_path):
+    with Recorder(tmp_path / "bag") as bag:
+        T_link_optical = np.eye(4)
+        T_link_optical[:3, 3] = 0.0, 0.0, 0.25
+        bag.tf(0.0, "link", "optical", T_link_optical, topic="/tf_static")
+        bag.info(0.0)
+        bag.tf(0.0, "odom", "link", pose(0))
+        bag.tf(0.2, "odom", "link", pose(4))
+        for seconds in (0.05, 0.3):  # the second one is later than the last pose
+            bag.image(seconds)
+    capture = open_capture(tmp_path / "bag")
+    (frame,) = capture.frames
+    assert capture.world_frame == "odom"
+    np.testing.assert_allclose(frame.T_world_camera, pose(1) @ T_link_optical, atol=1e-9)
+    assert capture.skipped == {"pose_missing": 1}
+
+
+@pytest.mark.parametrize("kind", ["odometry", "pose", "pose_of_a_frame"])
+def test_pose_from_a_topic(tmp_path, kind):
+    T_link_optical = np.eye(4)
+    T_link_optical[:3, 3] = 0.1, 0.0, 0.25
+    expected = pose(1) if kind == "pose" else pose(1) @ T_link_optical
+    with Recorder(tmp_path / "bag") as bag:
+        bag.info(0.0)
+        if kind != "pose":
+            bag.tf(0.0, "link", "optical", T_link_optical, topic="/tf_static")
+        for seconds, index in ((0.0, 0), (0.2, 2)):
+            header = bag.header(seconds, "world")
+            if kind == "odometry":
+                twist = STORE.types["geometry_msgs/msg/Twist"]
+                vector = STORE.types["geometry_msgs/msg/Vector3"](0.0, 0.0, 0.0)
+                bag.write(
+                    "/odom", "nav_msgs/msg/Odometry", seconds, header=header, child_frame_id="link",
+                    pose=STORE.types["geometry_msgs/msg/PoseWithCovariance"](bag.pose(pose(index)), np.zeros(36)),
+                    twist=STORE.types["geometry_msgs/msg/TwistWithCovariance"](twist(vector, vector), np.zeros(36)),
+                )  # fmt: skip
+            else:
+                bag.write(
+                    "/pose", "geometry_msgs/msg/PoseStamped", seconds, header=header, pose=bag.pose(pose(index))
+                )  # fmt: skip
+        bag.image(0.1)
+    # with a frame's pose both could be meant: the topic is asked for
+    options = {"odometry": BagOptions(pose_topic="/odom"), "pose": BagOptions()}.get(
+        kind, BagOptions(pose_topic="/pose", pose_frame="link")
+    )
+    capture = open_capture(tmp_path / "bag", bag=options)
+    (frame,) = capture.frames
+    assert capture.world_frame == "world"
+    np.testing.assert_allclose(frame.T_world_camera, expected, atol=1e-9)
+
+
+def test_a_bag_without_poses_says_so(tmp_path):
+    with Recorder(tmp_path / "bag") as bag:
+        bag.info(0.0)
+        bag.image(0.0)
+    with pytest.raises(DatasetError, match="no pose of the camera.*does not connect 'optical'"):
+        open_capture(tmp_path / "bag")
+
+
+def test_several_candidates_are_an_error_that_names_the_option(tmp_path):
+    with Recorder(tmp_path / "bag") as bag:
+        bag.posed_images()
+        for index in range(3):
+            bag.image(0.1 * index, topic="/rear/image_raw", value=90)
+            bag.image(0.1 * index, topic="/depth_a", encoding="16UC1", value=1)
+            bag.image(0.1 * index, topic="/depth_b", encoding="32FC1", value=1)
+    with pytest.raises(DatasetError, match="/cam/image_raw, /rear/image_raw; choose with image_topic"):
+        open_capture(tmp_path / "bag")
+    with pytest.raises(DatasetError, match="/depth_a, /depth_b; choose with depth_topic"):
+        open_capture(tmp_path / "bag", bag=BagOptions(image_topic="/cam/image_raw"))
+    with pytest.raises(DatasetError, match="image_topic '/front' is not recorded; candidates: /cam/image_raw"):
+        open_capture(tmp_path / "bag", bag=BagOptions(image_topic="/front"))
+    with pytest.raises(DatasetError, match="'/cam/camera_info' is sensor_msgs/msg/CameraInfo with 3 messages"):
+        open_capture(tmp_path / "bag", bag=BagOptions(image_topic="/cam/camera_info"))
+    options = BagOptions(image_topic="/rear/image_raw", depth_topic="none")
+    frame = open_capture(tmp_path / "bag", bag=options).frames[0]
+    assert frame.image[0, 0, 0] == 90 and frame.depth is None
+
+
+def test_depth_is_paired_by_stamp_within_the_slop_and_clipped(tmp_path):
+    with Recorder(tmp_path / "bag") as bag:
+        bag.posed_images(4)
+        for seconds, value in ((0.01, 1), (0.1, 2), (0.25, 3), (0.31, 4)):
+            bag.image(seconds, topic="/depth", encoding="16UC1", value=value)  # value 1 is 0x0101 mm
+    frames = list(open_capture(tmp_path / "bag", max_depth=1.0).frames)
+    depths = [None if f.depth is None else round(float(f.depth[0, 0]), 3) for f in frames]
+    assert depths == [0.257, 0.514, None, 0.0]
+
+
+def test_depth_of_another_frame_is_not_used(tmp_path):
+    with Recorder(tmp_path / "bag") as bag:
+        bag.posed_images()
+        for index in range(3):
+            bag.image(0.1 * index, topic="/depth", encoding="16UC1", frame="depth_optical", value=1)
+    capture = open_capture(tmp_path / "bag")
+    assert not capture.has_depth and capture.frames[0].depth is None
+    assert "not registered" in capture.problems[0]
+
+
+def test_calibration_in_force_at_the_stamp(tmp_path):
+    with Recorder(tmp_path / "bag") as bag:
+        for index, f in enumerate((35.0, 35.0, 60.0)):
+            bag.tf(0.1 * index, "map", "optical", pose(index))
+            bag.info(0.1 * index, f=f)
+            bag.image(0.1 * index)
+    assert [f.camera.fx for f in open_capture(tmp_path / "bag").frames] == [35.0, 35.0, 60.0]
+
+
+def test_frames_that_cannot_be_used_are_counted_by_reason(tmp_path):
+    with Recorder(tmp_path / "bag") as bag:
+        bag.posed_images(2)
+        bag.tf(0.5, "map", "optical", pose(5))
+        bag.image(0.2, encoding="hsv8")
+        bag.image(0.3, size=(W + 2, H))
+        bag.image(0.9)
+    capture = open_capture(tmp_path / "bag")
+    assert len(list(capture.frames)) == 2
+    assert capture.skipped == {"image_encoding": 1, "image_size": 1, "pose_missing": 1}
+
+
+def test_image_and_camera_info_of_different_size(tmp_path):
+    with Recorder(tmp_path / "bag") as bag:
+        bag.tf(0.0, "map", "optical", pose(0))
+        bag.info(0.0, size=(2 * W, 2 * H))
+        bag.image(0.0)
+    with pytest.raises(DatasetError, match="1 x image_size.*40x30 but the camera is 80x60"):
+        list(open_capture(tmp_path / "bag").frames)
+
+
+def test_poses_that_are_no_poses_are_dropped(tmp_path):
+    with Recorder(tmp_path / "bag") as bag:
+        bag.posed_images(3)
+        for seconds in (0.05, 0.15):
+            T = pose(50)
+            T[0, 3] = np.nan
+            bag.tf(seconds, "map", "optical", T)
+        bag.image(0.05)
+    capture = open_capture(tmp_path / "bag")
+    assert capture.problems == ["2 recorded poses were dropped: pose_not_finite"]
+    frames = list(capture.frames)
+    np.testing.assert_allclose(frames[1].T_world_camera, pose(0.5), atol=1e-9)
+
+
+def test_uncalibrated_camera(tmp_path):
+    with Recorder(tmp_path / "bag") as bag:
+        bag.tf(0.0, "map", "optical", pose(0))
+        bag.info(0.0, f=0.0)
+        bag.image(0.0)
+    capture = open_capture(tmp_path / "bag")
+    with pytest.raises(FrameRejected, match="uncalibrated") as error:
+        capture.load(0)
+    assert error.value.reason == "camera_info"
+
+
+def test_time_that_jumps_back_is_put_in_order(tmp_path):
+    with Recorder(tmp_path / "bag") as bag:
+        bag.info(0.0)
+        for index in (0, 3, 1, 2, 2):
+            bag.tf(0.1 * index, "map", "optical", pose(index))
+            bag.image(0.1 * index, value=10 * index)
+    capture = open_capture(tmp_path / "bag")
+    assert [int(f.image[0, 0, 0]) for f in capture.frames] == [0, 10, 20, 30]
+    assert "more than one message is stamped" in capture.problems[0]
+
+
+@pytest.mark.parametrize("storage", FORMATS)
+@pytest.mark.parametrize("metadata", [True, False])
+def test_a_cut_bag_is_read_as_far_as_it_goes(tmp_path, storage, metadata):
+    frames = make_frames(40, CAMERA.resized(120, 90))  # 2 MB: more than one chunk of MCAP
+    write_bag(tmp_path / "bag", frames, compressed=False, storage=storage)
+    file = next(f for f in (tmp_path / "bag").iterdir() if f.suffix in (".mcap", ".db3"))
+    data = file.read_bytes()
+    file.write_bytes(data[: int(0.7 * len(data))])
+    if not metadata:
+        (tmp_path / "bag" / "metadata.yaml").unlink()
+    capture = open_capture(tmp_path / "bag")
+    read = list(capture.frames)
+    assert 10 < len(read) < 30
+    assert "damaged or cut off" in capture.problems[0]
+    for expected, frame in zip(frames, read, strict=False):
+        np.testing.assert_array_equal(frame.image, expected.image)
+
+
+def test_missing_metadata_alone_loses_nothing(tmp_path):
+    write_bag(tmp_path / "bag", make_frames())
+    (tmp_path / "bag" / "metadata.yaml").unlink()
+    capture = open_capture(tmp_path / "bag")
+    assert len(list(capture.frames)) == 6
+    assert "metadata.yaml" in capture.problems[0]
+
+
+@pytest.mark.parametrize("name", ["bag.mcap", "bag.db3"])
+@pytest.mark.parametrize("content", [b"", b"this is no bag at all" * 50])
+def test_garbage_is_an_error_that_names_the_file(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DatasetError, match=f"cannot read .*{name} as a rosbag2 recording"):
+        open_capture(tmp_path / name)
+
+
+def test_a_bag_is_not_overwritten(tmp_path):
+    write_bag(tmp_path / "bag", make_frames(1))
+    with pytest.raises(DatasetError, match="cannot create the bag"):
+        BagWriter(tmp_path / "bag")
+
+
+@pytest.mark.parametrize(
+    ("bag", "count", "labels"),
+    [("kitchen_100_mcap", 100, ()), ("tabletop25_60_sqlite3", 60, ("/ground_truth/instance",))],
+)
+def test_real_bags(shared_data, tmp_path, bag, count, labels):
+    capture = open_capture(shared_data / "bags" / bag)
+    assert len(capture) == count and capture.recorded_names == labels and capture.has_depth
+    frame = capture.frames[count // 2]
+    assert frame.image.shape == (480, 640, 3) and 0.3 < np.median(frame.depth[frame.depth > 0]) < 5
+    # depth and poses agree: points of one view fall onto the surfaces of the next
+    other = capture.frames[count // 2 + 2]
+    points = frame.camera.unproject(frame.depth)[frame.depth > 0]
+    T = np.linalg.inv(other.T_world_camera) @ frame.T_world_camera
+    pixels, z = other.camera.project(points @ T[:3, :3].T + T[:3, 3])
+    inside = (pixels >= 0).all(1) & (pixels < (640, 480)).all(1) & (z > 0)
+    column, row = pixels[inside].astype(int).T
+    measured = other.depth[row, column]
+    assert np.median(np.abs(measured - z[inside])[measured > 0]) < 0.02
+    for name in labels:
+        assert len(np.unique(capture.recorded_labels(name, frame))) > 5
+
+    # and cut in the middle, as by a recorder that lost power
+    file = next(f for f in (shared_data / "bags" / bag).iterdir() if f.suffix in (".mcap", ".db3"))
+    cut = tmp_path / file.name
+    shutil.copyfile(file, cut)
+    with cut.open("r+b") as target:
+        target.truncate(file.stat().st_size // 2)
+    assert count * 0.3 < len(open_capture(cut)) < count * 0.7

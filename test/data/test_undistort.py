@@ -1,0 +1,128 @@
+"""Undistortion against OpenCV's forward projection of known points."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from lift_ros.camera import Camera
+from lift_ros.data.undistort import Undistorter
+from lift_ros.errors import FrameRejected
+
+CAMERA = Camera(320, 240, 210.0, 212.0, 158.0, 123.5)
+LENSES = [
+    ("plumb_bob", [-0.28, 0.09, 0.001, -0.0008, -0.01]),
+    ("rational_polynomial", [0.3, -0.1, 0.0005, 0.0003, 0.02, 0.65, -0.05, 0.01]),
+    ("equidistant", [0.02, -0.01, 0.004, -0.001]),
+]
+
+
+def seen_through(model: str, D: list[float], points: np.ndarray) -> np.ndarray:
+    """(N, 2) positions in the distorted image, this package's pixel convention."""
+    K = CAMERA.K
+    K[:2, 2] -= 0.5
+    project = cv2.fisheye.projectPoints if model == "equidistant" else cv2.projectPoints
+    pixels, _ = project(points[:, None], np.zeros(3), np.zeros(3), K, np.array(D))
+    return pixels.reshape(-1, 2) + 0.5
+
+
+@pytest.mark.parametrize(("model", "D"), LENSES)
+def test_points_land_where_the_new_camera_projects_them(model, D):
+    points = np.array([[x, y, 2.0] for x in (-0.7, 0.1, 0.8) for y in (-0.5, 0.05, 0.45)])
+    undistorter = Undistorter(CAMERA, D, model)
+    y, x = np.mgrid[0 : CAMERA.height, 0 : CAMERA.width] + 0.5
+    moved = 0.0
+    for point in points:
+        u, v = seen_through(model, D, point[None])[0]
+        spot = (255 * np.exp(-((x - u) ** 2 + (y - v) ** 2) / (2 * 2.5**2))).astype(np.uint8)
+        seen = undistorter.image(np.repeat(spot[..., None], 3, axis=2))[..., 0].astype(float)
+        weight = np.where(seen > 60, seen, 0)
+        found = np.array([(weight * x).sum(), (weight * y).sum()]) / weight.sum()
+        expected = undistorter.camera.project(point[None])[0][0]
+        assert np.abs(found - expected).max() < 0.25
+        moved = max(moved, np.abs(expected - (u, v)).max())
+    assert moved > 2  # the lens does bend
+
+
+@pytest.mark.parametrize(("model", "D"), LENSES)
+def test_no_border_is_invented(model, D):
+    # every output pixel takes its colour from within the input, up to the rounding of OpenCV's choice of K
+    undistorter = Undistorter(CAMERA, D, model)
+    map_x, map_y = undistorter._maps
+    assert map_x.min() > -1.5 and map_x.max() < CAMERA.width + 0.5
+    assert map_y.min() > -1.5 and map_y.max() < CAMERA.height + 0.5
+
+
+def test_depth_and_labels_are_not_mixed():
+    undistorter = Undistorter(CAMERA, [-0.3, 0.1, 0, 0, 0])
+    step = np.where(np.arange(CAMERA.width) < 170, np.float32(1.0), np.float32(3.0))
+    depth = np.repeat(step[None], CAMERA.height, axis=0)
+    assert set(np.unique(undistorter.depth(depth))) == {1.0, 3.0}
+    labels = np.where(depth < 2, 7, 65000)
+    assert set(np.unique(undistorter.labels(labels))) == {7, 65000}
+
+
+def test_without_distortion_nothing_changes():
+    image = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
+    undistorter = Undistorter(CAMERA, np.zeros(5))
+    assert undistorter.camera == CAMERA
+    np.testing.assert_array_equal(undistorter.image(image), image)
+
+
+def test_sizes_must_agree():
+    undistorter = Undistorter(CAMERA, [])
+    for call, shape, reason in (
+        (undistorter.image, (120, 160, 3), "image_size"),
+        (undistorter.depth, (120, 160), "depth_size"),
+        (undistorter.labels, (120, 160), "labels_size"),
+    ):
+        with pytest.raises(FrameRejected, match="160x120 but the camera is 320x240") as error:
+            call(np.zeros(shape, np.uint8))
+        assert error.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("D", "model"),
+    [([0.1, 0, 0, 0, 0], "omnidirectional"), ([0.1, 0.2, 0.3], "plumb_bob"), ([np.nan] * 5, "plumb_bob")],
+)
+def test_unusable_calibrations(D, model):
+    with pytest.raises(FrameRejected) as error:
+        Undistorter(CAMERA, D, model)
+    assert error.value.reason == "camera_info"
+
+
+def camera_info(**changes) -> SimpleNamespace:
+    roi = SimpleNamespace(x_offset=0, y_offset=0, width=0, height=0)
+    K = [200.0, 0, 159.5, 0, 200.0, 119.5, 0, 0, 1]
+    P = [190.0, 0, 150.5, 0, 0, 191.0, 118.5, 0, 0, 0, 1, 0]
+    fields = {
+        "width": 320, "height": 240, "k": K, "p": P, "d": [-0.2, 0.05, 0, 0, 0], "distortion_model": "plumb_bob",
+        "roi": roi, "binning_x": 0, "binning_y": 0,
+    }  # fmt: skip
+    return SimpleNamespace(**{**fields, **changes})
+
+
+def test_camera_info_moves_to_pixel_centres_at_one_half():
+    camera = Undistorter.from_camera_info(camera_info(d=[])).camera
+    assert (camera.cx, camera.cy) == (160.0, 120.0)
+
+
+def test_rectified_images_use_the_projection_matrix():
+    camera = Undistorter.from_camera_info(camera_info(), rectified=True).camera
+    assert (camera.fx, camera.fy, camera.cx, camera.cy) == (190.0, 191.0, 151.0, 119.0)
+
+
+def test_binning_and_region_of_interest():
+    roi = SimpleNamespace(x_offset=40, y_offset=20, width=200, height=160)
+    camera = Undistorter.from_camera_info(camera_info(d=[], roi=roi, binning_x=2, binning_y=2)).camera
+    assert (camera.width, camera.height) == (100, 80)
+    assert (camera.fx, camera.cx, camera.cy) == (100.0, 60.0, 50.0)
+
+
+def test_uncalibrated_camera_info_is_refused():
+    with pytest.raises(FrameRejected, match="uncalibrated") as error:
+        Undistorter.from_camera_info(camera_info(k=[0.0] * 9))
+    assert error.value.reason == "camera_info"
