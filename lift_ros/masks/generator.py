@@ -1,7 +1,7 @@
 """Automatic mask generation with any promptable model: segment_anything's algorithm in numpy.
 
-Follows ``SamAutomaticMaskGenerator`` of the segment_anything package (Kirillov et al., Segment Anything, 2023, appendix B)
-over the whole image, without its optional image crops: a grid of point prompts, three masks a point, a filter on the
+Follows segment_anything's ``SamAutomaticMaskGenerator`` (Kirillov et al., Segment Anything, 2023, appendix B) over
+the whole image, without its optional image crops: a grid of point prompts, three masks a point, a filter on the
 predicted IoU and one on stability, then non-maximum suppression of the masks' boxes. What it adds is incremental
 prompting: where the map explains the image, one point per known object takes the place of the grid.
 """

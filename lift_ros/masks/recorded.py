@@ -58,9 +58,9 @@ def masks_at(labels: NDArray, frame: Frame) -> Masks:
     """
     height, width = frame.image.shape[:2]
     if labels.shape != (height, width):
-        if abs(labels.shape[0] * width - labels.shape[1] * height) > max(labels.shape[0] + width, height):
+        if abs(labels.shape[0] * width - labels.shape[1] * height) > 0.01 * labels.shape[0] * width:
             raise FrameRejected(
                 "masks_size", f"masks are {labels.shape[1]}x{labels.shape[0]}, the image {width}x{height}"
             )
-        labels = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
+        labels = cv2.resize(labels.astype(np.int32), (width, height), interpolation=cv2.INTER_NEAREST)
     return Masks.from_label_image(labels)
