@@ -53,6 +53,30 @@ class BlendWeights:
         """(N,) summed weight of each Gaussian over the pixels."""
         return self.transpose()._product(self.val.new_ones(len(self.crow) - 1, 1))[:, 0]
 
+    def winning_label(self, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Per pixel the label with the greatest summed weight (the smallest of equals), and that sum.
+
+        Args:
+            labels: (N,) integer.
+
+        Returns:
+            label (P,) of the type of ``labels``, 0 for pixels without weights; share (P,) float32.
+        """
+        pixel_count = len(self.crow) - 1
+        if len(self.val) == 0:
+            return labels.new_zeros(pixel_count), self.val.new_zeros(pixel_count)
+        values, index = torch.unique(labels, return_inverse=True)
+        pixel = torch.repeat_interleave(self.crow[1:] - self.crow[:-1])
+        # One key per (pixel, label); sums over equal keys in a fixed order.
+        key, order = torch.sort(pixel * len(values) + index[self.col], stable=True)
+        key, count = torch.unique_consecutive(key, return_counts=True)
+        weight = torch.segment_reduce(self.val[order], "sum", lengths=count)
+        pixel, index = key // len(values), key % len(values)
+        share = self.val.new_zeros(pixel_count).scatter_reduce_(0, pixel, weight, "amax")
+        wins = weight == share[pixel]
+        winner = index.new_full((pixel_count,), len(values)).scatter_reduce_(0, pixel[wins], index[wins], "amin")
+        return torch.cat([values, values.new_zeros(1)])[winner], share
+
     def rows(self, index: torch.Tensor) -> BlendWeights:
         """The weights of the pixels at ``index`` (Q,) int64, in that order; a pixel may be taken more than once."""
         count = (self.crow[1:] - self.crow[:-1])[index]

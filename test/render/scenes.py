@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from lift_ros.camera import Camera, PosedCamera
@@ -34,3 +35,24 @@ def gaussians(n: int, channel_count: int = 3, seed: int = 0) -> dict[str, torch.
         "opacities": 0.02 + 0.98 * torch.rand(n, generator=g),
         "channels": torch.rand(n, channel_count, generator=g),
     }
+
+
+def geometry(scene: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The scene without its channels."""
+    return {name: tensor for name, tensor in scene.items() if name != "channels"}
+
+
+def to(scene: dict[str, torch.Tensor], kind: torch.dtype | str) -> dict[str, torch.Tensor]:
+    """The scene on a device or in a precision, as leaves that require gradients."""
+    return {name: tensor.to(kind, copy=True).requires_grad_() for name, tensor in scene.items()}
+
+
+def camera_to(view: PosedCamera, kind: torch.dtype | str) -> PosedCamera:
+    """The camera on a device or in a precision, its viewmat a leaf that requires gradients."""
+    return PosedCamera(view.intrinsics, view.viewmat.to(kind, copy=True).requires_grad_())
+
+
+DEVICES = [
+    "cpu",
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")),
+]

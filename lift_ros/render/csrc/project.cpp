@@ -74,7 +74,7 @@ bool Projector::project(const float mean[3], const float quat[4], const float sc
   const float* m = camera_.viewmat;
   const float z = m[8] * mean[0] + m[9] * mean[1] + m[10] * mean[2] + m[11];
   // Written so that NaN fails every test.
-  if (!(z > kNear && z < kFar && opacity >= kMinAlpha)) return false;
+  if (!(z > kNear && z < kFar && opacity >= kMinAlpha && std::isfinite(opacity))) return false;
 
   const Linearisation l = linearise(mean, quat, scale);
   const float determinant = l.xx * l.yy - l.xy * l.xy;

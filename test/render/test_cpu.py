@@ -1,0 +1,103 @@
+"""What is particular to the CPU backend: its library, its threads."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from render import scenes
+
+from lift_ros.render import ScreenStatistics, blend_weights, label_image, library, rasterize
+
+
+@pytest.fixture
+def restore_threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def everything() -> list[torch.Tensor]:
+    """All results of one scene, gradients included."""
+    scene, view = scenes.to(scenes.gaussians(9000, 5), "cpu"), scenes.camera_to(scenes.camera(100, 70), "cpu")
+    screen = ScreenStatistics()
+    rendering = rasterize(**scene, camera=view, screen=screen)
+    torch.autograd.backward(rendering, [torch.cos(output.detach()) for output in rendering])
+    geometry = scenes.geometry(scene)
+    weights = blend_weights(**geometry, camera=view, pixels=torch.tensor([[3, 4], [99, 69], [50, 0], [3, 4]]))
+    labels = label_image(**geometry, labels=torch.arange(9000) % 7, camera=view)
+    gradients = [tensor.grad for tensor in scene.values()]
+    return [
+        *(output.detach() for output in rendering),
+        *gradients,
+        view.viewmat.grad,
+        screen.radii,
+        screen.means2d_gradient,
+        weights.crow,
+        weights.col,
+        weights.val,
+        *labels,
+    ]
+
+
+def test_results_do_not_depend_on_threads(restore_threads: None) -> None:
+    torch.set_num_threads(1)
+    expected = everything()
+    for threads in (2, 3):
+        torch.set_num_threads(threads)
+        for result, target in zip(everything(), expected, strict=True):
+            assert torch.equal(result, target)
+
+
+@pytest.mark.parametrize("variant", ["baseline", "x86_64_v3", "x86_64_v4"])
+def test_variants_agree(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each build that this processor can run gives the result of the one that is chosen."""
+    order = ["baseline", "x86_64_v3", "x86_64_v4"]
+    best = library.load("baseline").lift_best_variant().decode()
+    if order.index(variant) > order.index(best):
+        pytest.skip(f"this processor runs {best} at most")
+    scene, view = scenes.gaussians(300, 5), scenes.camera()
+    expected = rasterize(**scene, camera=view)
+    chosen = library.load(variant)
+    monkeypatch.setattr(library, "best", lambda: chosen)
+    for output, target in zip(rasterize(**scene, camera=view), expected, strict=True):
+        torch.testing.assert_close(output, target, rtol=1e-5, atol=1e-5)
+
+
+def test_render_after_fork() -> None:
+    """Thread pools do not survive a fork; the renderer starts its threads anew."""
+    scene, view = scenes.gaussians(300), scenes.camera()
+    expected = rasterize(**scene, camera=view).image
+    child = os.fork()
+    if child == 0:
+        same = torch.equal(rasterize(**scene, camera=view).image, expected)
+        os._exit(0 if same else 1)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            assert os.waitstatus_to_exitcode(status) == 0
+            return
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    pytest.fail("rendering after a fork hangs")
+
+
+def test_missing_library_says_how_to_build_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "library_path", lambda variant: tmp_path / f"liblift_raster_{variant}.so")
+    with pytest.raises(ImportError, match="cmake --install"):
+        library.load("baseline")
+
+
+def test_broken_library_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "liblift_raster_baseline.so"
+    path.write_bytes(b"not a library")
+    monkeypatch.setattr(library, "library_path", lambda variant: path)
+    with pytest.raises(ImportError, match="cannot be loaded"):
+        library.load("baseline")
