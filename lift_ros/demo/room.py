@@ -69,8 +69,8 @@ class Room:
         self._meshes: list[Mesh] = []
         self._instances: list[int] = []
         self._textures: list[tx.Texture] = []
-        self._add_walls(rng)
         self._furnish(rng, objects)
+        self._add_walls(rng)
         self._build()
 
     def render(self, camera: Camera, T_world_camera: NDArray) -> View:
@@ -159,38 +159,34 @@ class Room:
     def _furnish(self, rng: Generator, count: int) -> None:
         yaw = rng.uniform(0, np.pi)
         self._place(catalogue.table(rng), _pose(0, 0, 0, yaw))
-        on_table = min(max((count - 1) * 2 // 5, 0), 6)
-        footprints: list[tuple[float, float, float]] = []
-        for index, make in enumerate(_pick(rng, catalogue.SMALL, on_table)):
+        x, y, z = catalogue.TABLE_SIZE
+        taken: list[tuple[float, float, float]] = []
+        for make in _pick(rng, catalogue.SMALL, min((count - 1) * 2 // 5, 6)):
             model = make(rng)
-            x, y, z = catalogue.TABLE_SIZE
+            radius = _radius(model)
             for _ in range(TRIES):
                 at = rng.uniform((-x / 2, -y / 2), (x / 2, y / 2))
-                radius = _radius(model)
-                inside = np.all(np.abs(at) + radius * 0.8 < (x / 2, y / 2))
-                if inside and _is_free(at, radius, footprints):
-                    footprints.append((*at, radius))
+                if np.all(np.abs(at) + 0.8 * radius < (x / 2, y / 2)) and _is_free(at, radius, taken):
+                    taken.append((*at, radius))
                     self._place(model, _pose(0, 0, 0, yaw) @ _pose(*at, z, rng.uniform(0, 2 * np.pi)))
                     break
-            else:
-                raise ValueError(f"no place on the table for object {index + 1} of {on_table}")
-        # the table stands in the middle; its corners keep a distance of their own
-        footprints = [(0.0, 0.0, float(np.hypot(*catalogue.TABLE_SIZE[:2])) / 2)]
-        for index, make in enumerate(_pick(rng, catalogue.LARGE, count - 1 - on_table)):
+        # what found no place on the table is made up for on the floor, which keeps clear of the table
+        taken = [(0.0, 0.0, float(np.hypot(x, y)) / 2)]
+        for make in _pick(rng, catalogue.LARGE, count - len(self.objects)):
             model = make(rng)
             T = np.eye(4)
             if model.lies and rng.random() < 0.5:
                 T[:3, :3] = cv2.Rodrigues(np.array([np.pi / 2, 0.0, 0.0]))[0]
+            radius = _radius(model, T)
             for _ in range(TRIES):
                 angle, distance = rng.uniform(0, 2 * np.pi), FLOOR_RADIUS * np.sqrt(rng.uniform(0.2, 1))
                 at = distance * np.array([np.cos(angle), np.sin(angle)])
-                radius = _radius(model, T)
-                if _is_free(at, radius, footprints):
-                    footprints.append((*at, radius))
+                if _is_free(at, radius, taken):
+                    taken.append((*at, radius))
                     self._place(model, _pose(*at, 0, rng.uniform(0, 2 * np.pi)) @ T)
                     break
             else:
-                raise ValueError(f"no place in the room for {count} objects; it holds {index + on_table + 1}")
+                raise ValueError(f"no place in the room for {count} objects; it holds {len(self.objects)}")
 
     def _place(self, model: catalogue.Model, T: NDArray) -> None:
         """Add a model; what lies on its side is lifted to rest on what it stands on."""

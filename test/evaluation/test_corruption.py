@@ -1,0 +1,77 @@
+"""Corruption of true instances: each level adds what it says, and nothing else."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from lift_ros.evaluation.corruption import LEVELS, Corruption, corrupt_masks
+
+
+@pytest.fixture
+def instances() -> np.ndarray:
+    """Twelve discs in a row of pairs that touch, on a background."""
+    image = np.zeros((480, 640), np.uint16)
+    for index in range(12):
+        x, y = 60 + (index % 6) * 100, 130 + (index // 6) * 80
+        cv2.circle(image, (x, y), 40, index + 1, -1)
+    return image
+
+
+def test_l0_keeps_shapes_and_shuffles_ids(instances):
+    rng = np.random.default_rng(0)
+    first, second = (corrupt_masks(instances, LEVELS["L0"], rng) for _ in range(2))
+    for masks in (first, second):
+        pairs = np.unique(np.stack([masks.ravel(), instances.ravel()]), axis=1)
+        assert pairs.shape[1] == 13 and len(set(pairs[0])) == 13 and 0 not in pairs[0]
+    assert (first != second).mean() > 0.5
+
+
+def test_l1_errs_at_borders_only(instances):
+    rng = np.random.default_rng(0)
+    masks = corrupt_masks(instances, LEVELS["L1"], rng)
+    relabelled = np.zeros_like(instances)
+    for i in np.unique(masks):
+        relabelled[masks == i] = np.bincount(instances[masks == i]).argmax()
+    wrong = relabelled != instances
+    edges = cv2.morphologyEx(instances.astype(np.float32), cv2.MORPH_GRADIENT, np.ones((3, 3))) > 0
+    near = cv2.dilate(edges.astype(np.uint8), np.ones((11, 11), np.uint8)).astype(bool)
+    assert 1000 < wrong.sum() < 100 * 81
+    assert not (wrong & ~near).any()
+
+
+def test_rates_of_l2(instances):
+    rng = np.random.default_rng(0)
+    level = LEVELS["L2"]
+    views, dropped, whole, background = 80, 0, 0, []
+    for _ in range(views):
+        masks = corrupt_masks(instances, level, rng)
+        centers = [(130 + (i // 6) * 80, 60 + (i % 6) * 100) for i in range(12)]
+        inner = [masks[y - 15 : y + 16, x - 15 : x + 16] for y, x in centers]
+        dropped += sum(int((patch == 0).mean() > 0.9) for patch in inner)
+        whole += sum(int(len(np.unique(patch)) == 1 and patch.any()) for patch in inner)
+        background.append(len(np.unique(masks[320:, :])))  # below the discs
+    assert dropped / (12 * views) == pytest.approx(level.drop, abs=0.03)
+    expected_whole = (1 - level.drop) * (1 - level.split * (1 - level.merge))
+    assert whole / (12 * views) == pytest.approx(expected_whole, abs=0.06)
+    assert 0.5 < np.mean(np.array(background) > 1) < 0.85
+
+
+def test_merged_masks_are_of_neighbours(instances):
+    masks = corrupt_masks(instances, Corruption(merge=1.0), np.random.default_rng(0))
+    discs = [int(masks[130 + (i // 6) * 80, 60 + (i % 6) * 100]) for i in range(12)]
+    # only the two discs of a column touch
+    assert all(discs[i] == discs[i + 6] for i in range(6))
+    assert len(set(discs)) == 6 and 0 not in discs
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_same_seed_same_masks_and_odd_inputs(instances, level):
+    one, other = (corrupt_masks(instances, LEVELS[level], np.random.default_rng(7)) for _ in range(2))
+    np.testing.assert_array_equal(one, other)
+    assert one.dtype == np.uint16
+    rng = np.random.default_rng(0)
+    assert corrupt_masks(np.zeros((30, 40), np.uint16), LEVELS[level], rng).min() >= 1
+    assert corrupt_masks(np.full((30, 40), 9, np.uint16), LEVELS[level], rng).shape == (30, 40)
+    assert corrupt_masks(np.full((1, 1), 65535, np.uint16), LEVELS[level], rng).shape == (1, 1)
