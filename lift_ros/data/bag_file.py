@@ -15,10 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import apsw
-from rosbags.highlevel import AnyReader, AnyReaderError
+from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import ReaderError, StoragePlugin, Writer
-from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_typestore
 
 from lift_ros.errors import DatasetError
@@ -30,10 +28,9 @@ _MCAP_RECORD = struct.Struct("<BQ")  # opcode, length
 _MCAP_CHUNK_OPCODES = range(0x01, 0x0B)  # header ... attachment index: what may stand before the end of the data
 _MCAP_FOOTER = struct.pack("<BQQQI", 0x02, 20, 0, 0, 0)  # no summary: readers scan the data
 
-# what the storage libraries raise on damaged bytes; the last three are how the MCAP parser meets a cut record
-_UNREADABLE = (
-    AnyReaderError, ReaderError, SerdeError, apsw.Error, sqlite3.Error, OSError, struct.error, TypeError, AssertionError
-)  # fmt: skip
+# The parsers of the storage formats do not check every length before they use it: damaged bytes make them raise anything
+# (ReaderError, apsw.Error, struct.error, OverflowError, AssertionError, ... have all been met).
+_DAMAGE = Exception
 
 
 class BagFile:
@@ -55,7 +52,7 @@ class BagFile:
         self._scratch: TemporaryDirectory[str] | None = None
         try:
             self._reader = _opened([path])
-        except _UNREADABLE as error:
+        except _DAMAGE as error:
             self._reader = self._open_damaged(path, error)
         self.types: dict[str, str] = {}
         self.counts: Counter[str] = Counter()
@@ -73,13 +70,25 @@ class BagFile:
 
         Ends early, with an entry in ``problems``, where the file is damaged.
         """
+        for topic, time_ns, raw in self.raw_messages(topics, start_ns, stop_ns):
+            try:
+                message = self._reader.deserialize(raw, self.types[topic])
+            except _DAMAGE as error:
+                self._report(f"messages of {', '.join(sorted(topics))} end early: {error}")
+                return
+            yield topic, time_ns, message
+
+    def raw_messages(
+        self, topics: Collection[str], start_ns: int | None = None, stop_ns: int | None = None
+    ) -> Iterator[tuple[str, int, bytes]]:
+        """As ``messages``, in the serialized form (CDR) they were recorded in."""
         connections = [c for c in self._reader.connections if c.topic in topics]
         if not connections:
             return
         try:
             for connection, time_ns, raw in self._reader.messages(connections, start=start_ns, stop=stop_ns):
-                yield connection.topic, time_ns, self._reader.deserialize(raw, connection.msgtype)
-        except _UNREADABLE as error:
+                yield connection.topic, time_ns, bytes(raw)
+        except _DAMAGE as error:
             self._report(f"messages of {', '.join(sorted(topics))} end early: {error}")
 
     def close(self) -> None:
@@ -102,12 +111,12 @@ class BagFile:
             try:
                 _opened([file]).close()
                 usable.append(file)
-            except _UNREADABLE as error:
+            except _DAMAGE as error:
                 self._scratch = self._scratch or TemporaryDirectory(prefix="lift_bag_")
                 try:
                     usable.append(_completed(file, Path(self._scratch.name)))
                     self._report(f"{file} is damaged or cut off; what is readable of it is used")
-                except _UNREADABLE as fatal:
+                except _DAMAGE as fatal:
                     reasons = [str(error), str(fatal)]
         if not usable:
             if self._scratch:
@@ -128,7 +137,7 @@ def _opened(paths: list[Path]) -> AnyReader:
 
 
 def _completed(file: Path, folder: Path) -> Path:
-    """A readable copy of the part of ``file`` before the damage. Raises one of ``_UNREADABLE``."""
+    """A readable copy of the part of ``file`` before the damage. Raises where nothing can be read."""
     return (_complete_mcap if file.suffix == ".mcap" else _complete_sqlite)(file, folder)
 
 

@@ -1,0 +1,81 @@
+"""Which objects are at a point, in a box or along a ray. Geometry in the frame and unit of the map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.transform import Rotation
+
+
+class Box(Protocol):
+    """An oriented box: centre (3,), orientation (4,) wxyz, full extents (3,)."""
+
+    center: NDArray
+    quaternion: NDArray
+    size: NDArray
+
+
+class HasPoints(Protocol):
+    """What a query needs of an object."""
+
+    id: int
+    centroid: NDArray
+    box: Box
+    points: NDArray
+
+
+def at_point(objects: Sequence[HasPoints], point: ArrayLike, radius: float) -> list[tuple[int, float]]:
+    """(id, distance from ``point`` to the centroid) of objects whose box holds the point, nearest first.
+
+    Where no box does: the one object with the point nearest to it, and that point's distance, if it is within
+    ``radius``.
+    """
+    point = np.asarray(point, np.float64)
+    inside = [o for o in objects if _in_box(point[None], o.box.center, o.box.quaternion, o.box.size)[0]]
+    if inside:
+        return sorted(((o.id, float(np.linalg.norm(o.centroid - point))) for o in inside), key=lambda hit: hit[1])
+    nearest = [(o.id, float(np.linalg.norm(o.points - point, axis=1).min())) for o in objects if len(o.points)]
+    return [hit for hit in sorted(nearest, key=lambda hit: hit[1])[:1] if hit[1] <= radius]
+
+
+def in_box(objects: Sequence[HasPoints], T_world_box: NDArray, size: ArrayLike) -> list[tuple[int, float]]:
+    """(id, 0) of objects with points in the box at ``T_world_box`` (4, 4), greatest share of their points first."""
+    size = np.asarray(size, np.float64)
+    if (size <= 0).any():
+        raise ValueError(f"the box's size must be positive, got {size.tolist()}")
+    q = Rotation.from_matrix(T_world_box[:3, :3]).as_quat()
+    shares = [
+        (o.id, float(_in_box(o.points, T_world_box[:3, 3], q[[3, 0, 1, 2]], size).mean()))
+        for o in objects
+        if len(o.points)
+    ]
+    return [(i, 0.0) for i, share in sorted(shares, key=lambda hit: -hit[1]) if share > 0]
+
+
+def along_ray(
+    objects: Sequence[HasPoints], origin: ArrayLike, direction: ArrayLike, radius: float
+) -> list[tuple[int, float]]:
+    """(id, distance along the ray) of objects with a point within ``radius`` of the ray, nearest first."""
+    origin, direction = np.asarray(origin, np.float64), np.asarray(direction, np.float64)
+    length = np.linalg.norm(direction)
+    if not np.isfinite(length) or length == 0:
+        raise ValueError(f"the ray's direction must be finite and not zero, got {direction.tolist()}")
+    direction = direction / length
+    hits = []
+    for item in objects:
+        offset = item.points - origin
+        along = offset @ direction
+        off = np.linalg.norm(offset - along[:, None] * direction, axis=1)
+        hit = along[(off <= radius) & (along >= 0)]
+        if len(hit):
+            hits.append((item.id, float(hit.min())))
+    return sorted(hits, key=lambda hit: hit[1])
+
+
+def _in_box(points: NDArray, center: NDArray, quaternion_wxyz: NDArray, size: NDArray) -> NDArray[np.bool_]:
+    w, x, y, z = quaternion_wxyz
+    local = Rotation.from_quat([x, y, z, w]).inv().apply(points - np.asarray(center, np.float64))
+    return (np.abs(local) <= np.asarray(size) / 2).all(axis=1)

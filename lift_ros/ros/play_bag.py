@@ -1,0 +1,124 @@
+"""Plays a rosbag2 recording (mcap or sqlite3, also one that was cut off) with /clock. ROS's own player is not needed."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import time
+from pathlib import Path
+
+import rclpy
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.time import Time
+from rclpy.utilities import remove_ros_args
+from rosgraph_msgs.msg import Clock
+
+from lift_ros.data.bag_file import BagFile
+from lift_ros.errors import DatasetError
+
+CLOCK_PERIOD = 0.01  # s of wall time
+LATCHED_TOPICS = ("/tf_static", "/robot_description")
+
+
+class Player(Node):
+    """Publishes the messages of a bag as they are, without decoding them, at the pace they were recorded."""
+
+    def __init__(self, bag: BagFile) -> None:
+        """Advertise every topic whose message type is installed."""
+        super().__init__("play_bag")
+        self._bag = bag
+        self._clock = self.create_publisher(Clock, "/clock", QoSProfile(depth=1))
+        self._topics: dict[str, Publisher] = {}
+        for topic, kind in sorted(bag.types.items()):
+            message_type = _message_type(kind)
+            if message_type is None:
+                self.get_logger().warning(f"{topic} is not played: the message type {kind} is not installed here")
+                continue
+            qos = QoSProfile(depth=100)
+            if topic in LATCHED_TOPICS:
+                qos.durability = DurabilityPolicy.TRANSIENT_LOCAL
+            self._topics[topic] = self.create_publisher(message_type, topic, qos)
+
+    def wait_for_subscribers(self, timeout: float) -> bool:
+        """Wait until a topic other than TF is listened to."""
+        deadline = time.monotonic() + timeout
+        topics = [publisher for topic, publisher in self._topics.items() if not topic.startswith("/tf")]
+        while rclpy.ok() and time.monotonic() < deadline:
+            if any(publisher.get_subscription_count() for publisher in topics):
+                time.sleep(0.5)  # the other subscriptions of the same node
+                return True
+            time.sleep(0.05)
+        return False
+
+    def play(self, rate: float) -> int:
+        """Play once; returns the number of messages published."""
+        count, begin_ns = 0, None
+        wall = time.monotonic()
+        for topic, time_ns, data in self._bag.raw_messages(list(self._topics)):
+            if begin_ns is None:
+                begin_ns = time_ns
+            while rclpy.ok():
+                elapsed = time.monotonic() - wall
+                ahead = (time_ns - begin_ns) / 1e9 / rate - elapsed
+                self._clock.publish(Clock(clock=Time(nanoseconds=begin_ns + int(elapsed * rate * 1e9)).to_msg()))
+                if ahead <= 0:
+                    break
+                time.sleep(min(ahead, CLOCK_PERIOD))
+            if not rclpy.ok():
+                break
+            self._topics[topic].publish(data)
+            count += 1
+        return count
+
+
+def main() -> int:
+    """Command line of ``ros2 run lift_ros play_bag``."""
+    rclpy.init()
+    parser = argparse.ArgumentParser(prog="play_bag", description=__doc__)
+    parser.add_argument("bag", type=Path, help="rosbag2 directory, .mcap or .db3 file")
+    parser.add_argument("--rate", type=float, default=1.0, help="speed, 1.0 as recorded (default)")
+    parser.add_argument("--loop", action="store_true", help="start over at the end; the clock jumps back then")
+    parser.add_argument(
+        "--wait", type=float, default=30.0, metavar="SECONDS", help="wait at most so long for a subscriber (default 30)"
+    )
+    arguments = parser.parse_args(remove_ros_args(sys.argv)[1:])
+    if not arguments.rate > 0:
+        parser.error("--rate must be positive")
+    try:
+        bag = BagFile(arguments.bag)
+    except DatasetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    player = Player(bag)
+    try:
+        if not player.wait_for_subscribers(arguments.wait):
+            player.get_logger().warning(f"nobody listens after {arguments.wait:.0f} s; playing all the same")
+        while True:
+            player.get_logger().info(f"played {player.play(arguments.rate)} messages of {arguments.bag}")
+            if not arguments.loop or not rclpy.ok():
+                break
+        for problem in bag.problems:
+            player.get_logger().warning(problem)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        bag.close()
+        player.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+def _message_type(kind: str) -> type | None:
+    """``package/msg/Name`` -> its class, None where it is not installed."""
+    package, _, name = kind.split("/")
+    try:
+        return getattr(importlib.import_module(f"{package}.msg"), name, None)
+    except ImportError:
+        return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
