@@ -1,0 +1,59 @@
+"""Exposure of single frames: what an automatic gain or white balance did to the colours of a static scene."""
+
+from __future__ import annotations
+
+import torch
+
+
+class Exposures:
+    """An affine map (gain, bias) per frame and colour channel from the colours of the scene to those of the frame.
+
+    It is solved for, not learned: ridge regression of the frame on the rendering, pulled towards gain 1 and bias 0,
+    and blended into the last estimate. Only ratios between frames can be observed, so the mean over frames is kept
+    at gain 1 and bias 0; without this gauge, the colours of the scene drift.
+    """
+
+    def __init__(self, ridge: float, rate: float = 0.3) -> None:
+        self._ridge, self._rate = ridge, rate
+        self._frames: dict[int, torch.Tensor] = {}  # index -> (2, 3): log gain, bias
+        self._sum = torch.zeros(2, 3)
+
+    def __contains__(self, index: int) -> bool:
+        return index in self._frames
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gain (3,) and bias (3,) of a frame on the CPU; for one never seen, those of the nearest index seen."""
+        if not self._frames:
+            return torch.ones(3), torch.zeros(3)
+        if index not in self._frames:
+            before = max((i for i in self._frames if i < index), default=None)
+            after = min((i for i in self._frames if i > index), default=None)
+            near = [i for i in (before, after) if i is not None]
+            raw = torch.stack([self._frames[i] for i in near]).mean(dim=0)
+        else:
+            raw = self._frames[index]
+        log_gain, bias = raw - self._sum / len(self._frames)
+        return log_gain.exp(), bias
+
+    def update(self, index: int, rendered: torch.Tensor, image: torch.Tensor, valid: torch.Tensor) -> None:
+        """Fit the exposure of frame ``index`` to (H, W, 3) ``rendered`` and ``image`` where ``valid`` (H, W) bool.
+
+        Frames of which too little is rendered are left as they are.
+        """
+        count = int(valid.sum())
+        if count < 0.1 * valid.numel():
+            return
+        weight = valid[..., None].float() / count
+        mean_x, mean_y = (rendered * weight).sum((0, 1)), (image * weight).sum((0, 1))
+        dx, dy = (rendered - mean_x) * weight, image - mean_y
+        variance, covariance = (dx * (rendered - mean_x)).sum((0, 1)), (dx * dy).sum((0, 1))
+        gain = ((covariance + self._ridge) / (variance + self._ridge)).clamp(0.25, 4.0)
+        bias = (mean_y - gain * mean_x) / (1 + self._ridge)
+        found = torch.stack([gain.log(), bias]).cpu()
+        if not torch.isfinite(found).all():
+            return
+        if index in self._frames:
+            found = torch.lerp(self._frames[index], found, self._rate)
+            self._sum -= self._frames[index]
+        self._frames[index] = found
+        self._sum += found

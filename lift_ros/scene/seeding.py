@@ -1,0 +1,163 @@
+"""Where new Gaussians come from: a depth image, a sparse cloud, or chance."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from lift_ros.frame import Frame
+from lift_ros.render import Rendering
+from lift_ros.scene.config import SceneConfig
+from lift_ros.scene.gaussians import Seeds
+
+SEED_OPACITY = 0.8
+FLATNESS = 0.2  # thickness of a seed along its normal, as a share of its radius
+MAX_SLANT = 4.0  # how much a seed may be stretched on a surface seen at a grazing angle
+
+
+def unexplained(frame: Frame, rendering: Rendering, config: SceneConfig) -> NDArray[np.bool_]:
+    """(H, W) pixels of ``frame`` that the scene does not account for.
+
+    That is where it is too transparent, or where its depth is not that of the frame. A surface rendered behind the
+    measured one is always missing something; one rendered in front only where the difference cannot be a fringe of an
+    object's edge, of which training takes care.
+    """
+    alpha = rendering.alpha.cpu().numpy()
+    missing = alpha < config.seed_alpha
+    if frame.depth is not None:
+        rendered = rendering.depth.cpu().numpy()
+        with np.errstate(invalid="ignore"):
+            error = (rendered - frame.depth) / np.maximum(frame.depth, 1e-12)
+        missing |= (frame.depth > 0) & ((error > config.seed_depth_error) | (error < -4 * config.seed_depth_error))
+    return missing
+
+
+def seeds_from_depth(frame: Frame, depth: NDArray[np.float32], where: NDArray[np.bool_], config: SceneConfig) -> Seeds:
+    """Flat discs on the surface that ``depth`` (H, W) describes, at the pixels ``where`` (H, W) bool.
+
+    The points are thinned to one per cell of a voxel grid whose cell is ``seed_spacing`` pixels wide at the point's
+    depth, rounded to a power of two: the density of seeds follows what the camera resolves. A disc's radius covers its
+    cell; its normal comes from the gradient of the depth.
+    """
+    valid = np.isfinite(depth) & (depth > 0)
+    chosen = valid & where
+    if not chosen.any():
+        return Seeds.empty()
+    camera_points = frame.camera.unproject(np.where(valid, depth, 0).astype(np.float32))
+    normals, has_normal = _normals(camera_points, depth, valid)
+    z = depth[chosen]
+    spacing = config.seed_spacing / frame.camera.fx
+    octave = np.exp2(np.round(np.log2(z)))
+    cell = (spacing * octave)[:, None]
+    points = camera_points[chosen].astype(np.float64) @ frame.T_world_camera[:3, :3].T + frame.T_world_camera[:3, 3]
+    first = _one_per_voxel(np.concatenate([np.floor(points / cell), np.log2(octave)[:, None]], axis=1))
+
+    rotation = frame.T_world_camera[:3, :3].astype(np.float32)
+    normal = normals[chosen][first]
+    rays = camera_points[chosen][first]
+    rays = rays / np.linalg.norm(rays, axis=1, keepdims=True)
+    known = has_normal[chosen][first]
+    radius = 0.7 * spacing * z[first]
+    # a disc oriented along a grazing surface has to be larger to cover the same pixels
+    slant = np.clip(1 / np.maximum(np.abs((normal * rays).sum(axis=1)), 1e-3), 1, MAX_SLANT)
+    radius = np.where(known, radius * np.sqrt(slant), radius)
+    thickness = np.where(known, FLATNESS * radius, radius)
+    return Seeds(
+        means=torch.from_numpy(points[first].astype(np.float32)),
+        quats=_quats_of_normals(torch.from_numpy(np.where(known[:, None], normal, rays) @ rotation.T)),
+        scales=torch.from_numpy(np.stack([radius, radius, thickness], axis=1).astype(np.float32)),
+        opacities=torch.full((len(first),), SEED_OPACITY),
+        colors=torch.from_numpy(frame.image[chosen][first].astype(np.float32) / 255),
+    )
+
+
+def seeds_from_cloud(points: NDArray, colors: NDArray) -> Seeds:
+    """Balls at the (n, 3) ``points`` of a sparse cloud, with (n, 3) uint8 ``colors``.
+
+    The radius is half the mean distance to the three nearest neighbours, bounded for points far from all others.
+    Points that are not finite are left out.
+    """
+    good = np.isfinite(points).all(axis=1)
+    points, colors = np.asarray(points, np.float64)[good], np.asarray(colors)[good]
+    _, unique = np.unique(points, axis=0, return_index=True)
+    points, colors = points[np.sort(unique)], colors[np.sort(unique)]
+    n = len(points)
+    if n < 2:
+        return Seeds.empty()
+    neighbours = min(3, n - 1)
+    distance = cKDTree(points).query(points, k=neighbours + 1)[0][:, 1:].mean(axis=1)
+    radius = np.minimum(distance, 5 * np.median(distance))
+    return _balls(points, 0.5 * radius, colors.astype(np.float32) / 255, opacity=SEED_OPACITY)
+
+
+def random_seeds(
+    frame: Frame, where: NDArray[np.bool_], near: float, far: float, count: int, rng: np.random.Generator
+) -> Seeds:
+    """``count`` balls at random in the frustum of the pixels ``where`` (H, W), uniform in inverse depth.
+
+    They are faint: training moves or removes what it cannot confirm.
+    """
+    rows, columns = np.nonzero(where)
+    if not len(rows) or not count:
+        return Seeds.empty()
+    pick = rng.choice(len(rows), size=min(count, len(rows)), replace=False)
+    z = 1 / rng.uniform(1 / far, 1 / near, len(pick))
+    x = (columns[pick] + 0.5 - frame.camera.cx) / frame.camera.fx
+    y = (rows[pick] + 0.5 - frame.camera.cy) / frame.camera.fy
+    points = np.stack([x * z, y * z, z], axis=1) @ frame.T_world_camera[:3, :3].T + frame.T_world_camera[:3, 3]
+    footprint = np.sqrt(len(rows) / len(pick)) / frame.camera.fx  # what it takes to cover the pixels without gaps
+    colors = frame.image[rows[pick], columns[pick]].astype(np.float32) / 255
+    return _balls(points, 0.6 * footprint * z, colors, opacity=0.2)
+
+
+def _balls(points: NDArray, radius: NDArray, colors: NDArray, opacity: float) -> Seeds:
+    n = len(points)
+    quats = torch.zeros(n, 4)
+    quats[:, 0] = 1
+    return Seeds(
+        torch.from_numpy(points.astype(np.float32)),
+        quats,
+        torch.from_numpy(radius.astype(np.float32))[:, None].expand(n, 3).contiguous(),
+        torch.full((n,), opacity),
+        torch.from_numpy(colors.astype(np.float32)),
+    )
+
+
+def _one_per_voxel(cells: NDArray) -> NDArray[np.int64]:
+    """Index of the first row of every distinct one, in ascending order."""
+    packed = np.ascontiguousarray(cells.astype(np.int64)).view(np.dtype((np.void, 8 * cells.shape[1]))).ravel()
+    return np.sort(np.unique(packed, return_index=True)[1])
+
+
+def _normals(points: NDArray, depth: NDArray, valid: NDArray[np.bool_]) -> tuple[NDArray, NDArray[np.bool_]]:
+    """(H, W, 3) unit normals facing the camera by central differences, and (H, W) where they can be trusted."""
+    normals = np.zeros_like(points)
+    known = np.zeros_like(valid)
+    step = 2 if min(depth.shape) >= 16 else 1  # differences over two pixels average out the sensor's quantisation
+    s = 2 * step
+    if min(depth.shape) <= s:
+        return normals, known
+    inner = (slice(step, -step), slice(step, -step))
+    dx = points[step:-step, s:] - points[step:-step, :-s]
+    dy = points[s:, step:-step] - points[:-s, step:-step]
+    normal = np.cross(dx, dy)
+    length = np.linalg.norm(normal, axis=-1)
+    z = depth[inner]
+    # a jump across an edge is not a surface
+    smooth = np.maximum(np.abs(dx[..., 2]), np.abs(dy[..., 2])) < 0.05 * z
+    around = valid[step:-step, s:] & valid[step:-step, :-s] & valid[s:, step:-step] & valid[:-s, step:-step]
+    known[inner] = around & smooth & valid[inner] & (length > 0)
+    toward = np.where((normal * points[inner]).sum(axis=-1) > 0, -1.0, 1.0)
+    normals[inner] = normal * (toward / np.maximum(length, 1e-20))[..., None]
+    return normals, known
+
+
+def _quats_of_normals(normals: torch.Tensor) -> torch.Tensor:
+    """(n, 3) unit vectors -> (n, 4) rotations wxyz that take the z axis to them."""
+    x, y, z = normals.float().unbind(-1)
+    quats = torch.stack([1 + z, -y, x, torch.zeros_like(x)], dim=-1)
+    opposite = quats.norm(dim=-1) < 1e-4
+    quats[opposite] = torch.tensor([0.0, 1.0, 0.0, 0.0])
+    return torch.nn.functional.normalize(quats, dim=-1)

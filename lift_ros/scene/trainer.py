@@ -1,0 +1,163 @@
+"""Photometric training of the scene: the loop of 3DGS, for few steps and a scene that grows meanwhile."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from lift_ros.camera import PosedCamera
+from lift_ros.frame import Frame
+from lift_ros.render import Rendering, ScreenStatistics, rasterize
+from lift_ros.scene.config import SceneConfig
+from lift_ros.scene.exposure import Exposures
+from lift_ros.scene.gaussians import GaussianScene, follow
+from lift_ros.scene.optimizer import SceneOptimizer
+from lift_ros.scene.ssim import ssim
+
+
+class TrainingView(NamedTuple):
+    """What one step is supervised with.
+
+    Attributes:
+        camera: with its pose.
+        image: (H, W, 3) RGB in [0, 1].
+        depth: (H, W) z-depth, 0 where unknown, or None.
+        index: number of the frame; each has its own exposure.
+        measured: whether a sensor measured ``depth``; else it was estimated and weighs less.
+    """
+
+    camera: PosedCamera
+    image: torch.Tensor
+    depth: torch.Tensor | None
+    index: int
+    measured: bool = True
+
+    @classmethod
+    def from_frame(
+        cls, frame: Frame, index: int, estimated_depth: np.ndarray | None = None, device: str = "cpu"
+    ) -> TrainingView:
+        """A frame as it came, with ``estimated_depth`` (H, W) in place of a missing depth image."""
+        depth = frame.depth if frame.depth is not None else estimated_depth
+        return cls(
+            frame.posed_camera(device),
+            torch.as_tensor(frame.image, device=device).float() / 255,
+            None if depth is None else torch.as_tensor(depth, dtype=torch.float32, device=device),
+            index,
+            frame.depth is not None,
+        )
+
+
+class PhotometricTrainer:
+    """Fits a scene to views, one view a step.
+
+    Whoever edits the scene (seeds, prunes) hands the edit's ``origin`` to ``edit``, so that the optimiser's state
+    stays aligned. Two trainers given the same scene and views do the same.
+    """
+
+    def __init__(self, scene: GaussianScene, config: SceneConfig) -> None:
+        self.scene = scene
+        self.config = config
+        self.exposures = Exposures(config.exposure_ridge)
+        self._optimizer = SceneOptimizer(scene, config)
+        self._depth_scale = 0.0  # median rendered depth: the length that learning rates are relative to
+        self._gradient = torch.zeros(len(scene), device=scene.device)
+        self._seen = torch.zeros(len(scene), device=scene.device)
+
+    def edit(self, origin: torch.Tensor) -> None:
+        """Follow an edit of the scene that was made elsewhere."""
+        self._optimizer.edit(origin)
+        self._gradient = follow(self._gradient, origin)
+        self._seen = follow(self._seen, origin)
+
+    def render(self, camera: PosedCamera, index: int | None = None) -> Rendering:
+        """The scene from ``camera``, without gradients; with the exposure of frame ``index`` if one is given."""
+        scene = self.scene
+        with torch.no_grad():
+            center = camera_center(camera)
+            out = rasterize(scene.means, scene.quats, scene.scales, scene.opacities, scene.colors(center), camera)
+            if index is None:
+                return out
+            gain, bias = (t.to(scene.device) for t in self.exposures[index])
+            return out._replace(image=(out.image * gain + bias * out.alpha[..., None]).clamp(0, 1))
+
+    def step(self, view: TrainingView) -> dict[str, float]:
+        """One step of gradient descent on ``view``; returns the values of the losses.
+
+        A step whose loss or gradient is not finite changes nothing.
+        """
+        if not len(self.scene):
+            return {}
+        leaves = {name: tensor.detach().requires_grad_() for name, tensor in self.scene.tensors().items()}
+        scene = GaussianScene(**leaves)
+        screen = ScreenStatistics()
+        out = rasterize(
+            scene.means, scene.quats, scene.scales, scene.opacities, scene.colors(camera_center(view.camera)),
+            view.camera, screen,
+        )  # fmt: skip
+        losses = self._losses(view, out, scene)
+        total = sum(losses.values())
+        grads = dict(zip(leaves, torch.autograd.grad(total, list(leaves.values())), strict=True))
+        if not all(torch.isfinite(grad).all() for grad in grads.values()):
+            return {}
+        self._measure(view, out, screen)
+        self._optimizer.step(self.scene, grads, self._depth_scale)
+        return {name: float(loss.detach()) for name, loss in losses.items()}
+
+    def _losses(self, view: TrainingView, out: Rendering, scene: GaussianScene) -> dict[str, torch.Tensor]:
+        config = self.config
+        alpha = out.alpha.detach()
+        self.exposures.update(view.index, out.image.detach(), view.image, alpha > 0.9)
+        gain, bias = (t.to(scene.device) for t in self.exposures[view.index])
+        image = out.image * gain + bias * out.alpha[..., None]
+        losses = {
+            "l1": (1 - config.ssim_weight) * (image - view.image).abs().mean(),
+            "ssim": config.ssim_weight * (1 - ssim(image, view.image)),
+        }
+        if view.depth is not None:
+            known = (view.depth > 0) & (alpha > 0.5)
+            weight = config.depth_weight if view.measured else config.stereo_depth_weight
+            error = (out.depth - view.depth).abs() / view.depth.clamp_min(1e-6)
+            losses["depth"] = weight * torch.where(known, error, 0.0).clamp_max(0.5).mean()
+        if config.scale_weight:
+            spread = scene.log_scales.amax(dim=1) - scene.log_scales.mean(dim=1)
+            losses["scale"] = config.scale_weight * (spread - 1.5).clamp_min(0).mean()
+        return losses
+
+    def _measure(self, view: TrainingView, out: Rendering, screen: ScreenStatistics) -> None:
+        """Statistics of this step: the scale of the scene, and where the screen gradient asks for more Gaussians."""
+        depth = out.depth.detach()[::8, ::8]
+        depth = depth[depth > 0]
+        if len(depth):
+            median = float(depth.median())
+            self._depth_scale = median if not self._depth_scale else 0.95 * self._depth_scale + 0.05 * median
+        half_size = torch.tensor([view.camera.width / 2, view.camera.height / 2], device=depth.device)
+        self._gradient += (screen.means2d_gradient * half_size).norm(dim=1)
+        self._seen += screen.radii > 0
+
+    def densify(self) -> torch.Tensor:
+        """Remove faint Gaussians, split where the screen gradient since the last call was high; return ``origin``."""
+        scene, config = self.scene, self.config
+        keep = scene.opacities > config.prune_opacity
+        keep &= torch.isfinite(scene.means).all(dim=1)
+        origin = scene.prune(keep)
+        self.edit(origin)
+
+        mean_gradient = self._gradient / self._seen.clamp_min(1)
+        wanted = mean_gradient > config.densify_gradient
+        room = config.max_gaussians - len(scene)
+        if room < int(wanted.sum()):
+            wanted = torch.zeros_like(wanted)
+            wanted[mean_gradient.topk(max(room, 0)).indices] = True
+        split = scene.split(wanted)
+        self.edit(split)
+        self._gradient.zero_()
+        self._seen.zero_()
+        return origin[split]
+
+
+def camera_center(camera: PosedCamera) -> torch.Tensor:
+    """(3,) position of the camera in the world frame."""
+    rotation, translation = camera.viewmat[:3, :3], camera.viewmat[:3, 3]
+    return -rotation.T @ translation
