@@ -28,8 +28,8 @@ _MCAP_RECORD = struct.Struct("<BQ")  # opcode, length
 _MCAP_CHUNK_OPCODES = range(0x01, 0x0B)  # header ... attachment index: what may stand before the end of the data
 _MCAP_FOOTER = struct.pack("<BQQQI", 0x02, 20, 0, 0, 0)  # no summary: readers scan the data
 
-# The parsers of the storage formats do not check every length before they use it: damaged bytes make them raise anything
-# (ReaderError, apsw.Error, struct.error, OverflowError, AssertionError, ... have all been met).
+# The parsers of the storage formats do not check every length before they use it: damaged bytes make them raise
+# anything (ReaderError, apsw.Error, struct.error, OverflowError, AssertionError, ... have all been met).
 _DAMAGE = Exception
 
 

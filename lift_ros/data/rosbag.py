@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,14 +67,17 @@ class BagCapture(Capture):
         index: dict[str, dict[int, _Entry]] = {topic: {} for topic in indexed}
         self._infos: list[tuple[int, Undistorter | FrameRejected]] = []
         self._last_info: Any = None
+        repeated: Counter[str] = Counter()
         for topic, time_ns, message in bag.messages([*indexed, self.topics.camera_info]):
             stamp_ns = stamp_of(message)
             if topic == self.topics.camera_info:
                 self._add_info(stamp_ns, message)
             elif stamp_ns in index[topic]:
-                bag.problems.append(f"{topic}: more than one message is stamped {stamp_ns / 1e9:.9f} s")
+                repeated[topic] += 1
             else:
                 index[topic][stamp_ns] = _Entry(stamp_ns, time_ns)
+        for topic, count in repeated.items():
+            bag.problems.append(f"{count} messages of {topic} repeat the stamp of an earlier one and are not used")
         self._index = {topic: [entries[stamp] for stamp in sorted(entries)] for topic, entries in index.items()}
         self._images = self._index[self.topics.image]
         self._depths = self._index.get(self.topics.depth or "", [])

@@ -73,3 +73,16 @@ def test_bad_samples_are_dropped_and_counted():
     tree.add(3 * S, "map", "camera", (3, 0, 0), IDENTITY)
     assert tree.rejected == {"pose_not_finite": 2, "pose_not_rigid": 2}
     assert tree.lookup("map", "camera", 2 * S)[0, 3] == pytest.approx(2.0)
+
+
+def test_old_samples_can_be_forgotten_but_static_ones_stay():
+    tree = TransformTree()
+    tree.add(0, "base", "camera", (1, 0, 0), IDENTITY, static=True)
+    for t in (1, 2, 3):
+        tree.add(t * S, "map", "base", (t, 0, 0), IDENTITY)
+    tree.forget(before_ns=2 * S)
+    assert tree.lookup("map", "camera", 5 * S // 2)[0, 3] == pytest.approx(3.5)
+    with pytest.raises(FrameRejected):
+        tree.lookup("map", "camera", 3 * S // 2)
+    tree.forget()
+    assert tree.ancestors("camera") == ["camera", "base"]
