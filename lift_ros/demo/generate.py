@@ -112,7 +112,7 @@ def _write_files(capture: Path, stem: str, view: View, masks: dict[str, np.ndarr
         **{f"masks_{level}/{stem}.png": image for level, image in masks.items()},
     }
     for name, image in images.items():
-        if not cv2.imwrite(str(capture / name), image, [cv2.IMWRITE_JPEG_QUALITY, 95]):
+        if not cv2.imwrite(str(capture / name), image):
             raise DatasetError(f"cannot write {capture / name}: is the disk full?")
     keys = ("file_path", "depth_file_path", "instance_file_path")
     return dict(zip(keys, images, strict=False))
