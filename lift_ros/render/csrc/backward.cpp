@@ -78,7 +78,8 @@ void backward_tile(const LiftView& view, int tile_index, const Upstream& up, Lan
       }
     }
 
-    Lanes moments[kMoments] = {};
+    Lanes moments[kMoments];
+    for (Lanes& moment : moments) moment = broadcast(0.0f);
     const Lanes x = broadcast(s.x - tile.left), y = broadcast(s.y - tile.top);
     for (int i = 0; i < hits.count; ++i) {
       const int block = hits.block[i];
@@ -103,12 +104,16 @@ void backward_tile(const LiftView& view, int tile_index, const Upstream& up, Lan
     sum_lanes(moments, out);
     sum_lanes(moments + 4, out + 4);
     for (int c = 0; c < padded; c += 4) {
-      Lanes sums[4] = {};
+      Lanes g0 = broadcast(0.0f), g1 = g0, g2 = g0, g3 = g0;
       for (int i = 0; i < hits.count; ++i) {
         const Lanes* gradient = g.features + hits.block[i] * padded + c;
         const Lanes weight = hits.weight[i];
-        for (int k = 0; k < 4; ++k) sums[k] += weight * gradient[k];
+        g0 += weight * gradient[0];
+        g1 += weight * gradient[1];
+        g2 += weight * gradient[2];
+        g3 += weight * gradient[3];
       }
+      const Lanes sums[4] = {g0, g1, g2, g3};
       sum_lanes(sums, out + kMoments + c);
     }
   });

@@ -1,7 +1,7 @@
 // Front-to-back compositing of one tile, the inner loop of every operation here.
 //
-// A tile is cut into blocks of 4 x kBlockRows pixels, one vector each. For each splat of the tile, composite() finds the
-// blocks it touches and hands their blend weights to a visitor.
+// A tile is cut into blocks of 4 x kBlockRows pixels, one vector each. For each splat of the tile, composite() finds
+// the blocks it touches and hands their blend weights to a visitor.
 #pragma once
 
 #include <algorithm>

@@ -11,6 +11,7 @@ namespace {
 constexpr float kNear = 0.01f;
 constexpr float kFar = 1e10f;
 constexpr float kBlur = 0.3f;  // added to the 2D covariance so that no splat falls between pixels
+constexpr float kMaxExtent = 3.34f;  // standard deviations at which a Gaussian of opacity 1 falls to alpha 1/255
 
 Vec3 load(const float v[3]) { return {v[0], v[1], v[2]}; }
 
@@ -42,6 +43,9 @@ Projector::Projector(const LiftCamera& camera) : camera_(camera) {
   max_u_ = (camera.width - camera.cx) / camera.fx + margin_u;
   min_v_ = -camera.cy / camera.fy - margin_v;
   max_v_ = (camera.height - camera.cy) / camera.fy + margin_v;
+  // The rows of J have squared norms (f / z)^2 (1 + u^2).
+  const float u = std::max(-min_u_, max_u_), v = std::max(-min_v_, max_v_);
+  max_stretch_ = std::max(camera.fx * camera.fx * (1.0f + u * u), camera.fy * camera.fy * (1.0f + v * v));
 }
 
 inline Projector::Linearisation Projector::linearise(const float mean[3], const float quat[4],
@@ -76,13 +80,21 @@ bool Projector::project(const float mean[3], const float quat[4], const float sc
   // Written so that NaN fails every test.
   if (!(z > kNear && z < kFar && opacity >= kMinAlpha && std::isfinite(opacity))) return false;
 
+  // Many Gaussians in front of the camera lie outside the image: a bound on the reach settles most of them cheaply.
+  const float u = (m[0] * mean[0] + m[1] * mean[1] + m[2] * mean[2] + m[3]) / z;
+  const float v = (m[4] * mean[0] + m[5] * mean[1] + m[6] * mean[2] + m[7]) / z;
+  const float x = camera_.fx * u + camera_.cx, y = camera_.fy * v + camera_.cy;
+  const float widest = std::max({std::abs(scale[0]), std::abs(scale[1]), std::abs(scale[2])});
+  const float bound = kMaxExtent * std::sqrt(widest * widest * max_stretch_ / (z * z) + kBlur);
+  if (x + bound < 0.5f || x - bound > camera_.width - 0.5f || y + bound < 0.5f || y - bound > camera_.height - 0.5f)
+    return false;
+
   const Linearisation l = linearise(mean, quat, scale);
   const float determinant = l.xx * l.yy - l.xy * l.xy;
   if (!(determinant > 0.0f && std::isfinite(determinant))) return false;
   // opacity e^-sigma >= 1/255 within `extent` standard deviations; a little more, for rounding.
   const float log2_opacity = std::log2(opacity);
   const float extent = std::sqrt(2.0f / kLog2e * std::max(0.0f, log2_opacity - kLog2MinAlpha)) + 1e-3f;
-  const float x = camera_.fx * l.p.x * l.inverse_z + camera_.cx, y = camera_.fy * l.p.y * l.inverse_z + camera_.cy;
   const float reach_x = extent * std::sqrt(l.xx), reach_y = extent * std::sqrt(l.yy);
   // Pixel i is reached if its centre i + 0.5 lies within the reach.
   const float left = std::max(0.0f, std::ceil(x - reach_x - 0.5f));

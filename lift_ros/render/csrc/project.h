@@ -50,6 +50,7 @@ class Projector {
 
   LiftCamera camera_;
   float min_u_, max_u_, min_v_, max_v_;  // bounds of x / z and y / z at the point of linearisation
+  float max_stretch_;  // a length at depth 1 covers at most this, squared and in pixels, per unit squared
 };
 
 }  // namespace lift

@@ -14,6 +14,25 @@ using lift::Splat;
 
 constexpr int64_t kGrain = 4096;  // Gaussians per chunk of parallel work
 
+// The tiles a splat touches, inclusive: small, since binning reads them in depth order, which is random in memory.
+struct TileRectangle {
+  uint16_t left, right, top, bottom;
+
+  explicit TileRectangle(const Splat& s)
+      : left(s.left / lift::kTile),
+        right(s.right / lift::kTile),
+        top(s.top / lift::kTile),
+        bottom(s.bottom / lift::kTile) {}
+
+  int64_t area() const { return int64_t{right - left + 1} * (bottom - top + 1); }
+
+  template <class Visit>
+  void for_each(int tile_columns, const Visit& visit) const {
+    for (int row = top; row <= bottom; ++row)
+      for (int column = left; column <= right; ++column) visit(row * tile_columns + column);
+  }
+};
+
 // Indices of the splats by depth, front to back; equal depths keep their order. LSD radix sort on the bits of z, which
 // sort like z because z is positive.
 Buffer<int32_t> depth_order(const Buffer<Splat>& splats) {
@@ -95,29 +114,24 @@ void LiftView::bin(int threads) {
   const int tiles = tile_count();
   const Buffer<int32_t> order = depth_order(splats);
 
-  const auto for_each_tile = [this](const Splat& s, auto&& visit) {
-    for (int row = s.top / lift::kTile; row <= s.bottom / lift::kTile; ++row)
-      for (int column = s.left / lift::kTile; column <= s.right / lift::kTile; ++column)
-        visit(row * tile_columns + column);
-  };
+  Buffer<TileRectangle> rectangles(n);
+  splat_begin = Buffer<int64_t>(n + 1);
+  splat_begin[0] = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    rectangles[i] = TileRectangle(splats[i]);
+    splat_begin[i + 1] = splat_begin[i] + rectangles[i].area();
+  }
 
   // A stable counting sort by tile of the splats in depth order, over contiguous parts of that order: part p starts
   // in each tile where part p - 1 ends.
   const int parts = static_cast<int>(std::clamp<int64_t>(n / kGrain, 1, threads));
   const auto part_begin = [&](int64_t part) { return n * part / parts; };
   std::vector<int64_t> next(static_cast<size_t>(parts) * tiles, 0);
-  splat_begin = Buffer<int64_t>(n + 1);
   lift::parallel_for(threads, parts, 1, [&](int64_t part, int64_t, int) {
     int64_t* count = &next[part * tiles];
-    for (int64_t i = part_begin(part); i < part_begin(part + 1); ++i) {
-      const Splat& s = splats[order[i]];
-      for_each_tile(s, [&](int tile) { ++count[tile]; });
-      splat_begin[order[i] + 1] = int64_t{s.right / lift::kTile - s.left / lift::kTile + 1} *
-                                  (s.bottom / lift::kTile - s.top / lift::kTile + 1);
-    }
+    for (int64_t i = part_begin(part); i < part_begin(part + 1); ++i)
+      rectangles[order[i]].for_each(tile_columns, [&](int tile) { ++count[tile]; });
   });
-  splat_begin[0] = 0;
-  std::partial_sum(splat_begin.begin(), splat_begin.end(), splat_begin.begin());
 
   tile_begin = Buffer<int64_t>(tiles + 1);
   int64_t total = 0;
@@ -136,7 +150,7 @@ void LiftView::bin(int threads) {
     int64_t* slot = &next[part * tiles];
     for (int64_t i = part_begin(part); i < part_begin(part + 1); ++i) {
       int64_t* slots = &splat_slots[splat_begin[order[i]]];
-      for_each_tile(splats[order[i]], [&](int tile) {
+      rectangles[order[i]].for_each(tile_columns, [&](int tile) {
         *slots++ = slot[tile];
         tile_splats[slot[tile]++] = order[i];
       });
