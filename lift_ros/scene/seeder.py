@@ -1,0 +1,124 @@
+"""Which source of seeds a frame can use: its depth, neighbouring frames, known points, or chance."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lift_ros.frame import Frame
+from lift_ros.render import Rendering
+from lift_ros.scene.config import SceneConfig
+from lift_ros.scene.features import Features, detect, triangulate
+from lift_ros.scene.gaussians import Seeds
+from lift_ros.scene.seeding import random_seeds, seeds_from_cloud, seeds_from_depth, unexplained
+from lift_ros.scene.stereo import StereoDepth, sweep_depth
+
+NEIGHBOURS = 4
+MAX_AXIS_ANGLE = 45.0  # degrees between the optical axes of frames that are matched
+BEST_PARALLAX = 6.0  # degrees: less is imprecise, more is hard to match
+MIN_POINTS = 20  # below, a range of depth is a guess
+RANDOM_SEEDS = 2000  # per frame of unknown depth
+
+
+class Seeder:
+    """Remembers the frames of a scene and plants Gaussians where the scene does not explain them.
+
+    ``add`` every frame, online as they come or offline all before the first ``seeds``: frames without depth get theirs
+    from all frames known by then.
+    """
+
+    def __init__(self, config: SceneConfig, seed: int = 0) -> None:
+        self._config = config
+        self._rng = np.random.default_rng(seed)
+        self._frames: list[Frame] = []
+        self._features: dict[int, Features] = {}
+        self._stereo: dict[int, tuple[tuple[int, ...], StereoDepth]] = {}
+        self._points = np.zeros((0, 3))
+        self._colors = np.zeros((0, 3), np.uint8)
+
+    def add(self, frame: Frame) -> int:
+        """Remember ``frame`` and triangulate its features with earlier ones; returns its index."""
+        index = len(self._frames)
+        self._frames.append(frame)
+        if frame.depth is None:
+            self._features[index] = detect(frame.image)
+            for other in self._neighbours(index):
+                if other in self._features:
+                    points, pixels = triangulate(
+                        frame, self._features[index], self._frames[other], self._features[other]
+                    )
+                    self._remember(points, frame.image[pixels[:, 1].astype(int), pixels[:, 0].astype(int)])
+        return index
+
+    def add_cloud(self, points: NDArray, colors: NDArray) -> Seeds:
+        """Seeds at the points of a sparse reconstruction (n, 3), ``colors`` (n, 3) uint8; they also bound depths."""
+        self._remember(np.asarray(points, np.float64), np.asarray(colors))
+        return seeds_from_cloud(points, colors)
+
+    def depth(self, index: int) -> StereoDepth | None:
+        """Depth of a frame that came without, estimated from the others; None where that is not possible (yet)."""
+        frame = self._frames[index]
+        bounds = self._depth_range(frame)
+        if frame.depth is not None or bounds is None or not self._config.stereo:
+            return None
+        neighbours = tuple(self._neighbours(index))
+        if not neighbours:
+            return None
+        if self._stereo.get(index, ((), None))[0] != neighbours:
+            others = [self._frames[i] for i in neighbours]
+            self._stereo[index] = (neighbours, sweep_depth(frame, others, *bounds))
+        return self._stereo[index][1]
+
+    def seeds(self, index: int, rendering: Rendering) -> Seeds:
+        """What to add to the scene so that it explains frame ``index``, of which ``rendering`` is its present view."""
+        frame, config = self._frames[index], self._config
+        where = unexplained(frame, rendering, config)
+        if frame.depth is not None:
+            return seeds_from_depth(frame, frame.depth, where, config)
+        stereo = self.depth(index)
+        if stereo is not None:
+            return seeds_from_depth(frame, stereo.depth, where, config)
+        bounds = self._depth_range(frame)
+        if bounds is None:
+            return Seeds.empty()
+        count = round(RANDOM_SEEDS * where.mean())
+        return random_seeds(frame, where, *bounds, count, self._rng)
+
+    def _neighbours(self, index: int) -> list[int]:
+        """The frames that look at the same things from usefully different places, best first."""
+        pose = self._frames[index].T_world_camera
+        others = np.array([i for i in range(len(self._frames)) if i != index], int)
+        if not len(others):
+            return []
+        poses = np.stack([self._frames[i].T_world_camera for i in others])
+        angle = np.degrees(np.arccos(np.clip(poses[:, :3, 2] @ pose[:3, 2], -1, 1)))
+        baseline = np.linalg.norm(poses[:, :3, 3] - pose[:3, 3], axis=1)
+        bounds = self._depth_range(self._frames[index])
+        usable = (angle < MAX_AXIS_ANGLE) & (baseline > 0)
+        if bounds is None:
+            rank = angle + 1e-3 * np.abs(others - index)
+        else:
+            # the harmonic mean of the range stands for the scene's distance
+            parallax = np.degrees(np.arctan(baseline * 0.5 * (1 / bounds[0] + 1 / bounds[1])))
+            usable &= parallax > 0.5
+            rank = np.abs(np.log(np.maximum(parallax, 1e-6) / BEST_PARALLAX)) + angle / 30
+        order = np.argsort(np.where(usable, rank, np.inf), kind="stable")[:NEIGHBOURS]
+        return [int(others[k]) for k in order if usable[k]]
+
+    def _depth_range(self, frame: Frame) -> tuple[float, float] | None:
+        """Nearest and farthest depth to expect in ``frame``, from the known points in its view."""
+        camera = frame.camera
+        points = (self._points - frame.T_world_camera[:3, 3]) @ frame.T_world_camera[:3, :3]
+        uv, z = camera.project(points)
+        with np.errstate(invalid="ignore"):
+            inside = (z > 0) & (uv >= 0).all(axis=1) & (uv < (camera.width, camera.height)).all(axis=1)
+        if inside.sum() < MIN_POINTS:
+            return None
+        near, far = np.percentile(z[inside], (2, 98))
+        return 0.7 * float(near), 2 * float(far)
+
+    def _remember(self, points: NDArray, colors: NDArray) -> None:
+        good = np.isfinite(points).all(axis=1)
+        self._points = np.concatenate([self._points, points[good]])
+        self._colors = np.concatenate([self._colors, colors[good]])
