@@ -1,0 +1,72 @@
+"""Start the mapping node. ``ros2 launch lift_ros mapping.launch.py --show-args`` lists the arguments."""
+
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.conditions import IfCondition
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+SHARE = Path(get_package_share_directory("lift_ros"))
+PRESETS = sorted(path.stem for path in (SHARE / "config" / "presets").glob("*.yaml"))
+
+# argument -> (parameter it sets, description); empty leaves what the parameter files say
+OVERRIDES = {
+    "image_topic": ("image_topic", "colour images; .../compressed for CompressedImage"),
+    "camera_info_topic": ("camera_info_topic", "intrinsics of the colour images"),
+    "depth_topic": ("depth_topic", "registered depth; .../compressedDepth for CompressedImage"),
+    "masks_topic": ("masks_topic", "label images, for segmenter:=topic"),
+    "pose_source": ("pose_source", "tf, odometry or pose"),
+    "pose_topic": ("pose_topic", "Odometry or PoseStamped, unless the pose comes from TF"),
+    "world_frame": ("world_frame", "frame of the map"),
+    "camera_frame": ("camera_frame", "optical frame of the camera, if the images do not say"),
+    "segmenter": ("masks.segmenter", "where the masks come from: a SAM, graph (no learned model) or topic"),
+    "checkpoint": ("masks.checkpoint", "weights of a SAM"),
+    "map_directory": ("map_directory", "where maps are saved and loaded"),
+    "load_map": ("load_map", "name of a map in map_directory to start from"),
+    "autostart": ("autostart", "false: a lifecycle manager configures and activates the node"),
+}
+
+
+def start(context: LaunchContext) -> list:
+    """The node, with the parameters of files first and of arguments last."""
+    preset = LaunchConfiguration("preset").perform(context)
+    parameters = [LaunchConfiguration("config").perform(context)]
+    if preset:
+        parameters.append(str(SHARE / "config" / "presets" / f"{preset}.yaml"))
+    overrides = {parameter: LaunchConfiguration(name).perform(context) for name, (parameter, _) in OVERRIDES.items()}
+    overrides = {parameter: value for parameter, value in overrides.items() if value}
+    if "autostart" in overrides:
+        overrides["autostart"] = overrides["autostart"].lower() in ("true", "1")
+    use_sim_time = LaunchConfiguration("use_sim_time").perform(context).lower() in ("true", "1")
+    parameters.append({**overrides, "use_sim_time": use_sim_time})
+    return [
+        Node(
+            package="lift_ros", executable="mapping_node", name="lift_ros",
+            namespace=LaunchConfiguration("namespace"), parameters=parameters, output="screen",
+        ),
+        Node(
+            package="rviz2", executable="rviz2", arguments=["-d", str(SHARE / "rviz" / "lift.rviz")],
+            condition=IfCondition(LaunchConfiguration("rviz")),
+        ),
+    ]  # fmt: skip
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Arguments and node."""
+    arguments = [DeclareLaunchArgument(name, default_value="", description=text) for name, (_, text) in OVERRIDES.items()]
+    return LaunchDescription(
+        [
+            *arguments,
+            DeclareLaunchArgument("config", default_value=str(SHARE / "config" / "mapping.yaml"), description="parameters"),
+            DeclareLaunchArgument(
+                "preset", default_value="", choices=["", *PRESETS], description="parameters for a kind of computer"
+            ),
+            DeclareLaunchArgument("namespace", default_value="", description="namespace of the node"),
+            DeclareLaunchArgument("use_sim_time", default_value="false", description="time from /clock"),
+            DeclareLaunchArgument("rviz", default_value="false", description="start rviz2 as well"),
+            OpaqueFunction(function=start),
+        ]
+    )
