@@ -65,7 +65,8 @@ struct Tile {
     open = ~uint64_t{0} >> (64 - kBlocks);
     const Lanes right = broadcast(columns), bottom = broadcast(rows);
     for (int b = 0; b < kBlocks; ++b)
-      transmittance[b] = (kCentres.x[b] < right) & (kCentres.y[b] < bottom) ? broadcast(1.0f) : broadcast(-1.0f);
+      transmittance[b] =
+          ((kCentres.x[b] < right) & (kCentres.y[b] < bottom)) ? broadcast(1.0f) : broadcast(-1.0f);
   }
 
   void close_all() {
