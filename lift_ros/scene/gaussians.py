@@ -165,6 +165,33 @@ def follow(state: torch.Tensor, origin: torch.Tensor, fill: float = 0.0) -> torc
     return moved
 
 
+def heirs(index: torch.Tensor, origin: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where references to Gaussians lead after an edit.
+
+    Args:
+        index: (n,) int64, Gaussians before the edit.
+        origin: (N_new,) int64 of the edit.
+
+    Returns:
+        entry (m,) and heir (m,): reference ``entry[k]`` of ``index`` now leads to Gaussian ``heir[k]``. The entries are in
+        ascending order; one to a Gaussian that was removed is missing, one to a Gaussian that was split is there twice.
+    """
+    known = (origin >= 0).nonzero().squeeze(1)
+    last = max(int(origin.max()) if len(origin) else -1, int(index.max()) if len(index) else -1)
+    count = torch.bincount(origin[known], minlength=last + 1)
+    start = count.cumsum(0) - count
+    by_origin = known[torch.argsort(origin[known], stable=True)]
+    repeats = count[index]
+    entry = torch.repeat_interleave(torch.arange(len(index), device=index.device), repeats)
+    within = torch.arange(len(entry), device=index.device) - (repeats.cumsum(0) - repeats)[entry]
+    return entry, by_origin[start[index[entry]] + within]
+
+
+def only_appends(origin: torch.Tensor, count: int) -> bool:
+    """Whether an edit of a scene of ``count`` Gaussians left these as they were."""
+    return len(origin) >= count and bool((origin[:count] == torch.arange(count, device=origin.device)).all())
+
+
 def rotation_matrices(quats: torch.Tensor) -> torch.Tensor:
     """(n, 4) quaternions wxyz of any length -> (n, 3, 3)."""
     w, x, y, z = torch.nn.functional.normalize(quats, dim=-1).unbind(-1)

@@ -1,0 +1,85 @@
+"""What a lifting method is: per-Gaussian state, trained on cached blend weights, decoded into labels.
+
+A method never sees images, poses or geometry gradients. It sees, for some pixels of a keyframe, which Gaussians make
+them up (the blend weights, constants) and which mask they lie in. Each method is one file that reads beside its paper.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
+
+import torch
+
+from lift_ros.render import BlendWeights
+from lift_ros.scene.gaussians import heirs, only_appends
+from lift_ros.scene.neighbours import Neighbours
+
+
+@dataclass
+class LiftingView:
+    """Sampled pixels of one keyframe.
+
+    Attributes:
+        weights: (P, N) blend weights.
+        masks: (P,) int64 mask of each pixel, -1 where there is none or the scene is too transparent to tell.
+        mask_count: masks are numbered 0 .. mask_count - 1, in this view only.
+        pairs: (B, 2) int64, rows of pixels that face each other across the border of two masks.
+    """
+
+    weights: BlendWeights
+    masks: torch.Tensor
+    mask_count: int
+    pairs: torch.Tensor
+
+    def follow(self, origin: torch.Tensor) -> LiftingView:
+        """The view after an edit of the scene (see ``GaussianScene``): the halves of a split share its weight.
+
+        Exact where Gaussians were only added that this view does not see; else close until the weights are computed anew.
+        """
+        old = self.weights
+        if only_appends(origin, old.gaussian_count):
+            return replace(self, weights=BlendWeights(old.crow, old.col, old.val, len(origin)))
+        entry, heir = heirs(old.col, origin)
+        count = torch.bincount(entry, minlength=len(old.col))
+        before = torch.cat([count.new_zeros(1), count.cumsum(0)])
+        weights = BlendWeights(before[old.crow], heir, old.val[entry] / count[entry], len(origin))
+        return replace(self, weights=weights)
+
+
+class Decoded(NamedTuple):
+    """Labels of one moment. Their numbers mean nothing beyond it: the object registry makes them persistent.
+
+    Attributes:
+        labels: (N,) int64, equal for Gaussians that the method takes for one object.
+        confidence: (N,) float32 in [0, 1].
+    """
+
+    labels: torch.Tensor
+    confidence: torch.Tensor
+
+
+class LiftingMethod(Protocol):
+    """One of the published systems, on a scene that grows."""
+
+    name: str
+
+    def edit(self, origin: torch.Tensor, means: torch.Tensor) -> None:
+        """Follow an edit of the scene (see ``GaussianScene``) whose Gaussians now lie at ``means`` (N, 3)."""
+        ...
+
+    def step(self, view: LiftingView, neighbours: Neighbours) -> dict[str, float]:
+        """One step of training on ``view``; returns the values of the losses."""
+        ...
+
+    def decode(self) -> Decoded:
+        """Labels of all Gaussians now."""
+        ...
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """What a map file must hold to go on from here. Names starting with ``gaussian.`` have N rows."""
+        ...
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        """The inverse of ``state``."""
+        ...

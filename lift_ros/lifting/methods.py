@@ -1,0 +1,17 @@
+"""Lifting methods by name."""
+
+from __future__ import annotations
+
+import torch
+
+from lift_ros.lifting.base import LiftingMethod
+from lift_ros.lifting.config import LiftingConfig
+from lift_ros.lifting.unic_lift import UnicLift
+
+
+def make_method(config: LiftingConfig, seed: int, device: torch.device | str) -> LiftingMethod:
+    """The method that ``config.method`` names, without Gaussians yet."""
+    match config.method:
+        case UnicLift.name:
+            return UnicLift(config.unic_lift, seed, device)
+    raise ValueError(f"no lifting method {config.method!r}")

@@ -1,0 +1,89 @@
+"""From the masks of a keyframe to the pixels that train embeddings."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lift_ros.lifting.base import LiftingView
+from lift_ros.render import BlendWeights
+
+MIN_ALPHA = 0.5  # below, the blended embedding is mostly that of nothing, and its signs are noise
+MIN_MASK_PIXELS = 12  # fewer pixels say nothing of a mask's mean embedding
+
+
+def majority_filter(labels: NDArray[np.int32], sigma: float) -> NDArray[np.int32]:
+    """Each pixel takes the label that weighs most under a Gaussian of ``sigma`` pixels around it.
+
+    Frayed borders straighten and speckle goes; a mask narrower than about ``sigma`` goes too.
+    """
+    if sigma <= 0:
+        return labels
+    smoothed = labels.copy()
+    best = np.zeros(labels.shape, np.float32)
+    for value in np.unique(labels):
+        rows, columns = np.nonzero(labels == value)
+        pad = int(np.ceil(3 * sigma))
+        box = (
+            slice(max(rows.min() - pad, 0), rows.max() + pad + 1),
+            slice(max(columns.min() - pad, 0), columns.max() + pad + 1),
+        )
+        weight = cv2.GaussianBlur((labels[box] == value).astype(np.float32), (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+        better = weight > best[box]
+        smoothed[box][better] = value
+        best[box][better] = weight[better]
+    return smoothed
+
+
+def border_pairs(labels: NDArray[np.int32], gap: int = 3) -> NDArray[np.int64]:
+    """(B, 2) flat pixel indices ``gap`` pixels apart that lie in two different masks (0 is none), each pair both ways."""
+    height, width = labels.shape
+    flat = np.arange(height * width).reshape(height, width)
+    found = []
+    for dy, dx in ((0, gap), (gap, 0), (gap, gap), (gap, -gap)):
+        x0, x1 = max(-dx, 0), width - max(dx, 0)
+        here = (slice(0, height - dy), slice(x0, x1))
+        there = (slice(dy, height), slice(x0 + dx, x1 + dx))
+        border = (labels[here] != labels[there]) & (labels[here] > 0) & (labels[there] > 0)
+        found.append(np.stack([flat[here][border], flat[there][border]], axis=1))
+    pairs = np.concatenate(found)
+    return np.concatenate([pairs, pairs[:, ::-1]])
+
+
+def sample_view(
+    labels: NDArray[np.int32], weights: BlendWeights, count: int, rng: np.random.Generator
+) -> LiftingView:
+    """Choose about ``count`` pixels of a keyframe: half anywhere, a quarter spread evenly over the masks, so that small
+    ones are heard, and a quarter facing each other across borders (UniC-Lift's hard samples).
+
+    Args:
+        labels: (H, W) mask numbers, 0 none.
+        weights: (H * W, N) blend weights of all pixels, row by row.
+    """
+    flat = labels.reshape(-1)
+    values, number = np.unique(flat, return_inverse=True)
+    pixels_of = [np.flatnonzero(number == k) for k, value in enumerate(values) if value > 0]
+    pixels_of = [pixels for pixels in pixels_of if len(pixels) >= MIN_MASK_PIXELS]
+    mask_of = np.full(len(flat), -1, np.int64)
+    for k, pixels in enumerate(pixels_of):
+        mask_of[pixels] = k
+    solid = weights.alpha().cpu().numpy() >= MIN_ALPHA
+    mask_of[~solid] = -1
+
+    pairs = border_pairs(labels)
+    pairs = pairs[(mask_of[pairs] >= 0).all(axis=1)]
+    pairs = pairs[rng.permutation(len(pairs))[: count // 8]]
+    anywhere = rng.choice(len(flat), min(count // 2, len(flat)), replace=False)
+    share = max(count // 4 // max(len(pixels_of), 1), 1)
+    even = [rng.choice(pixels, min(share, len(pixels)), replace=False) for pixels in pixels_of]
+    chosen, position = np.unique(np.concatenate([anywhere, *even, pairs.reshape(-1)]), return_inverse=True)
+    device = weights.val.device
+    rows = position[len(position) - pairs.size :].reshape(-1, 2)
+    return LiftingView(
+        weights.rows(torch.from_numpy(chosen).to(device)),
+        torch.from_numpy(mask_of[chosen]).to(device),
+        len(pixels_of),
+        torch.from_numpy(rows).to(device),
+    )

@@ -1,0 +1,174 @@
+"""UniC-Lift: contrastive embeddings whose signs are the label.
+
+Dhiman et al., "UniC-Lift: Unified 3D Instance Segmentation via Contrastive Learning", arXiv 2512.24763. Each Gaussian
+carries an embedding f_i; a pixel shows V_u = sum_i w_ui f_i. sigma is the logistic function, so embeddings live in the
+unit cube and the corner nearest to one is its label: b = [sigma(f) > 0.5], label = sum_k b_k 2^k ("Embedding-to-Label").
+
+Two things differ from the published description. The repulsion of mask means stops at a margin: unbounded, it never
+settles where views show different sets of objects. And embeddings start as smooth random functions of position, or, for
+Gaussians that join later, as their nearest neighbour's, so that what lies together starts together.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from scipy.spatial import cKDTree
+from torch import nn
+from torch.optim.adam import adam
+
+from lift_ros.lifting.base import Decoded, LiftingView
+from lift_ros.lifting.config import UnicLiftConfig
+from lift_ros.scene.gaussians import follow
+from lift_ros.scene.neighbours import Neighbours
+
+NEIGHBOURHOOD_SAMPLES = 16_384  # Gaussians of one step whose smoothness is looked at
+
+
+class UnicLift:
+    """Per-Gaussian embeddings (N, d), and the linear layer in front of the triplet loss."""
+
+    name = "unic_lift"
+
+    def __init__(self, config: UnicLiftConfig, seed: int = 0, device: torch.device | str = "cpu") -> None:
+        self.config = config
+        self.embeddings = torch.zeros(0, config.embedding_dim, device=device)
+        self._generator = torch.Generator().manual_seed(seed)
+        self._layer = nn.Linear(config.embedding_dim, config.embedding_dim)
+        with torch.no_grad():
+            bound = 1 / math.sqrt(config.embedding_dim)
+            for parameter in self._layer.parameters():
+                parameter.uniform_(-bound, bound, generator=self._generator)
+        self._layer.to(device)
+        self._layer_optimizer = torch.optim.Adam(self._layer.parameters(), lr=1e-3)
+        self._moments = (torch.zeros_like(self.embeddings), torch.zeros_like(self.embeddings))
+        self._step = torch.zeros((), device=device)
+
+    def edit(self, origin: torch.Tensor, means: torch.Tensor) -> None:
+        known = origin >= 0
+        self.embeddings = follow(self.embeddings, origin)
+        self._moments = tuple(follow(moment, origin) for moment in self._moments)
+        if not known.all():
+            self.embeddings[~known] = self._initial(means, known)
+
+    def _initial(self, means: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+        """Embeddings of the Gaussians that are not ``known``."""
+        if known.any():
+            tree = cKDTree(means[known].detach().cpu().numpy())
+            nearest = torch.from_numpy(tree.query(means[~known].detach().cpu().numpy(), workers=-1)[1])
+            return self.embeddings[known][nearest.to(means.device)]
+        # waves a third as long as the scene is wide: objects start mostly in one piece, and far ones differ
+        extent = 2 * means.std(dim=0).norm()
+        direction = torch.randn(3, self.config.embedding_dim, generator=self._generator).to(means.device)
+        phase = 2 * math.pi * torch.rand(self.config.embedding_dim, generator=self._generator).to(means.device)
+        return torch.cos(means @ direction * (6 * math.pi / (1.7 * extent.clamp_min(1e-12))) + phase)
+
+    def step(self, view: LiftingView, neighbours: Neighbours) -> dict[str, float]:
+        if view.mask_count == 0 or not (view.masks >= 0).any():
+            return {}
+        config = self.config
+        embeddings = self.embeddings.requires_grad_()
+        sigma = torch.sigmoid(view.weights.matmul(embeddings))
+        masked = view.masks >= 0
+        pull, push = cluster_loss(sigma[masked], view.masks[masked], view.mask_count, config.push_margin)
+        losses = {"cohesion": pull, "repulsion": config.push_weight * push}
+        if len(view.pairs):
+            anchors, positives, negatives = self._triplets(view)
+            features = self._layer(sigma)
+            losses["triplet"] = config.triplet_weight * triplet_loss(
+                features[anchors], features[positives], features[negatives], config.triplet_margin
+            )
+        if self._step >= config.neighbourhood_after and neighbours.index.shape[1]:
+            some = torch.randint(len(embeddings), (min(NEIGHBOURHOOD_SAMPLES, len(embeddings)),), generator=self._generator)
+            losses["neighbourhood"] = config.neighbourhood_weight * neighbourhood_loss(
+                embeddings, some.to(embeddings.device), neighbours
+            )
+        self._layer_optimizer.zero_grad()
+        sum(losses.values()).backward()
+        gradient = embeddings.grad
+        self.embeddings = embeddings.detach()
+        if torch.isfinite(gradient).all():
+            self._layer_optimizer.step()
+            adam(
+                [self.embeddings], [gradient], [self._moments[0]], [self._moments[1]], [], [self._step],
+                fused=True, amsgrad=False, beta1=0.9, beta2=0.99, lr=config.learning_rate, weight_decay=0.0, eps=1e-8,
+                maximize=False,
+            )  # fmt: skip
+        return {name: float(loss.detach()) for name, loss in losses.items()}
+
+    def _triplets(self, view: LiftingView) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Rows of anchors and negatives across a border, and of positives anywhere in the anchors' masks."""
+        device = view.masks.device
+        chosen = torch.randperm(len(view.pairs), generator=self._generator)[: self.config.max_triplets].to(device)
+        anchors, negatives = view.pairs[chosen].unbind(1)
+        order = torch.argsort(view.masks, stable=True)
+        count = torch.bincount(view.masks + 1, minlength=view.mask_count + 1)
+        start = count.cumsum(0) - count
+        mask = view.masks[anchors] + 1
+        pick = torch.rand(len(anchors), generator=self._generator).to(device) * count[mask]
+        return anchors, order[start[mask] + pick.long().clamp_max(count[mask] - 1)], negatives
+
+    @torch.no_grad()
+    def decode(self) -> Decoded:
+        """Embedding-to-Label: the signs of an embedding, read as a binary number; sure where no bit is near 0.5."""
+        powers = 2 ** torch.arange(self.config.embedding_dim, device=self.embeddings.device)
+        labels = ((self.embeddings > 0) * powers).sum(1)
+        return Decoded(labels, (2 * torch.sigmoid(self.embeddings) - 1).abs().mean(1))
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {
+            "gaussian.unic_lift.embeddings": self.embeddings,
+            "unic_lift.layer.weight": self._layer.weight.detach(),
+            "unic_lift.layer.bias": self._layer.bias.detach(),
+        }
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        device = self.embeddings.device
+        self.embeddings = state["gaussian.unic_lift.embeddings"].to(device)
+        self._moments = (torch.zeros_like(self.embeddings), torch.zeros_like(self.embeddings))
+        with torch.no_grad():
+            self._layer.weight.copy_(state["unic_lift.layer.weight"])
+            self._layer.bias.copy_(state["unic_lift.layer.bias"])
+
+
+def cluster_loss(
+    sigma: torch.Tensor, masks: torch.Tensor, mask_count: int, margin: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cohesion of masks and repulsion between them, within one view.
+
+    Args:
+        sigma: (P, d) embeddings in the unit cube.
+        masks: (P,) int64 in [0, mask_count).
+        margin: squared distance of means beyond which masks do not repel.
+
+    Returns:
+        mean of ||s_u - m_j||^2, half over pixels, half over masks, so that neither large masks nor small ones rule; and
+        the sum over pairs i != j of max(0, margin - ||m_i - m_j||^2) a mask.
+    """
+    count = torch.bincount(masks, minlength=mask_count).clamp_min(1).to(sigma.dtype)
+    means = torch.zeros(mask_count, sigma.shape[1], dtype=sigma.dtype, device=sigma.device)
+    means = means.index_add(0, masks, sigma) / count[:, None]
+    spread = (sigma - means[masks]).square().sum(1)
+    present = torch.bincount(masks, minlength=mask_count) > 0
+    per_mask = torch.zeros_like(count).index_add(0, masks, spread) / count
+    cohesion = 0.5 * spread.mean() + 0.5 * per_mask.sum() / present.sum()
+    means = means[present]
+    distance = (means[:, None] - means[None]).square().sum(-1)
+    others = ~torch.eye(len(means), dtype=torch.bool, device=means.device)
+    repulsion = (margin - distance[others]).clamp_min(0).sum() / len(means)
+    return cohesion, repulsion
+
+
+def triplet_loss(
+    anchors: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor, margin: float
+) -> torch.Tensor:
+    """Mean of max(0, ||a - p||^2 - ||a - n||^2 + margin) over rows of (T, d)."""
+    return ((anchors - positives).square().sum(1) - (anchors - negatives).square().sum(1) + margin).clamp_min(0).mean()
+
+
+def neighbourhood_loss(embeddings: torch.Tensor, some: torch.Tensor, neighbours: Neighbours) -> torch.Tensor:
+    """Mean of ||s_i - s_j||^2 between the Gaussians ``some`` (S,) and those they touch, in the unit cube."""
+    near = neighbours.near[some]
+    difference = torch.sigmoid(embeddings[some])[:, None] - torch.sigmoid(embeddings[neighbours.index[some]])
+    return (difference.square().sum(-1) * near).sum() / near.sum().clamp_min(1)

@@ -1,0 +1,40 @@
+"""Parameters of the mapper: resolution, keyframes, and how much is trained for each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lift_ros.options import option
+
+
+@dataclass(frozen=True)
+class MappingConfig:
+    """How frames become a map."""
+
+    image_width: int = option(
+        320, "Width at which frames are mapped; masks are made at the full size.", unit="px", min=32, max=8192
+    )
+    keyframe_parallax: float = option(
+        2.5, "A frame that sees the scene from a direction this different is a keyframe.", unit="deg", min=0.0, max=90.0
+    )
+    keyframe_rotation: float = option(
+        8.0, "... or one that has turned by this much.", unit="deg", min=0.0, max=180.0
+    )
+    keyframe_new_area: float = option(
+        0.1, "... or one of which the map does not explain this share.", min=0.0, max=1.0
+    )
+    photometric_steps: int = option(
+        15, "Steps of scene training that each keyframe brings; more give better pictures, not better labels.", min=0
+    )
+    lifting_steps: int = option(25, "Steps of embedding training that each keyframe brings.", min=0)
+    max_backlog: int = option(
+        5, "Keyframes' worth of training that may be owed; a computer too slow for more skips the rest.", min=1
+    )
+    densify_every: int = option(150, "Scene training steps between two rounds of splitting and pruning.", min=1)
+    refresh_every: int = option(
+        300, "Scene training steps after which a keyframe's blend weights are computed anew.", min=1
+    )
+    device: str = option(
+        "auto", "Where to train: cuda, cpu, or auto for cuda where there is one.", choices=("auto", "cpu", "cuda")
+    )
+    seed: int = option(0, "Seed of all random choices: the same input and seed give the same map.", min=0)

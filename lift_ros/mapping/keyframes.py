@@ -1,0 +1,85 @@
+"""Keyframes: which frames they are, and what is kept of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lift_ros.camera import PosedCamera
+from lift_ros.frame import Frame
+from lift_ros.lifting.base import LiftingView
+from lift_ros.lifting.sampling import sample_view
+from lift_ros.mapping.config import MappingConfig
+from lift_ros.objects.evidence import MaskEvidence
+from lift_ros.render import Rendering, blend_weights
+from lift_ros.scene.gaussians import GaussianScene
+from lift_ros.scene.trainer import TrainingView
+
+
+def is_keyframe(
+    frame: Frame, keyframes: list[Keyframe], rendering: Rendering, config: MappingConfig
+) -> bool:
+    """Whether ``frame`` shows something new: from another direction than any keyframe, or that the map does not explain.
+
+    ``rendering`` is the map as seen by the frame. Distances count relative to the depth, so the unit does not matter.
+    """
+    if not keyframes:
+        return True
+    alpha = rendering.alpha
+    if float((alpha < 0.5).float().mean()) > config.keyframe_new_area:
+        return True
+    depth = float(rendering.depth[alpha >= 0.5].median())
+    poses = np.stack([keyframe.T_world_camera for keyframe in keyframes])
+    angle = np.degrees(np.arccos(np.clip(poses[:, :3, 2] @ frame.T_world_camera[:3, 2], -1, 1)))
+    baseline = np.linalg.norm(poses[:, :3, 3] - frame.T_world_camera[:3, 3], axis=1)
+    parallax = np.degrees(np.arctan2(baseline, depth))
+    return bool(((angle > config.keyframe_rotation) | (parallax > config.keyframe_parallax)).all())
+
+
+@dataclass
+class Keyframe:
+    """What the mapper keeps of a frame.
+
+    Attributes:
+        stamp: seconds.
+        T_world_camera: (4, 4).
+        view: what the scene is trained with.
+        labels: (H, W) int32, its masks, 0 none.
+        lifting: pixels that train embeddings; None until computed.
+        evidence: what its masks say about the Gaussians; None until computed.
+        step: scene training step at which the two were computed.
+    """
+
+    stamp: float
+    T_world_camera: NDArray[np.float64]
+    view: TrainingView
+    labels: NDArray[np.int32]
+    lifting: LiftingView | None = None
+    evidence: MaskEvidence | None = None
+    step: int = 0
+
+    def refresh(self, scene: GaussianScene, pixels: int, step: int, rng: np.random.Generator) -> None:
+        """Compute blend weights of the scene as it is, and what follows from them."""
+        weights = all_weights(scene, self.view.camera)
+        self.lifting = sample_view(self.labels, weights, pixels, rng)
+        self.evidence = MaskEvidence.of(weights, self.labels)
+        self.step = step
+
+    def edit(self, origin: torch.Tensor) -> None:
+        """Follow an edit of the scene (see ``GaussianScene``), approximately until the next refresh."""
+        if self.lifting is not None:
+            self.lifting = self.lifting.follow(origin)
+            self.evidence = self.evidence.follow(origin)
+
+
+def all_weights(scene: GaussianScene, camera: PosedCamera):
+    """Blend weights of every pixel of ``camera``, row by row."""
+    device = scene.device
+    rows, columns = torch.meshgrid(
+        torch.arange(camera.height, device=device), torch.arange(camera.width, device=device), indexing="ij"
+    )
+    pixels = torch.stack([columns, rows], dim=-1).reshape(-1, 2)
+    return blend_weights(scene.means, scene.quats, scene.scales, scene.opacities, camera, pixels)

@@ -1,0 +1,376 @@
+"""The pipeline, frame by frame: keyframe, masks, seeds, training, objects.
+
+The same mapper runs live and offline. Live, ``process`` and ``step`` are called from one thread, and readers in other
+threads use ``snapshot`` and what rests on it. Nothing depends on time: the same frames, configuration and seed give the
+same map.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lift_ros.camera import PosedCamera
+from lift_ros.config import Config
+from lift_ros.errors import MapFileError
+from lift_ros.frame import Frame
+from lift_ros.lifting.methods import make_method
+from lift_ros.lifting.sampling import majority_filter
+from lift_ros.mapping.keyframes import Keyframe, is_keyframe
+from lift_ros.mapping.map_files import MapContents, load_map, save_map
+from lift_ros.mapping.snapshot import MapSnapshot, surface_points
+from lift_ros.masks import make_segmenter
+from lift_ros.masks.base import Segmenter
+from lift_ros.masks.generator import GeneratorConfig
+from lift_ros.masks.prompting import make_prompts
+from lift_ros.objects.description import MapObject, describe
+from lift_ros.objects.evidence import MaskEvidence
+from lift_ros.objects.registry import ObjectEvent, ObjectRegistry
+from lift_ros.options import walk
+from lift_ros.scene.gaussians import GaussianScene
+from lift_ros.scene.neighbours import Neighbours
+from lift_ros.scene.seeder import Seeder
+from lift_ros.scene.trainer import PhotometricTrainer, TrainingView
+
+log = logging.getLogger(__name__)
+
+STEPS_AT_ONCE = 5  # training steps of one ``step``, short enough that a frame does not wait for long
+RECENT = 4  # the latest keyframes, which half of the scene training goes to
+RESEED_AFTER = 3  # keyframes later, a keyframe without depth has neighbours on both sides, and better seeds
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one ``Mapper.step`` did: "photometric" or "lifting", and the latest values of the losses."""
+
+    kind: str
+    losses: dict[str, float]
+
+
+@dataclass
+class MapperStats:
+    """Figures of the map and its training.
+
+    Attributes:
+        frames: frames that were processed; keyframes, gaussians, steps: as they say.
+        photometric_loss, lifting_loss: latest sums of losses, NaN before.
+        prompts: prompt points decoded for the latest keyframe.
+        prompts_per_keyframe: the same for every keyframe so far.
+        stamp: of the latest frame, seconds.
+        skipped_steps: training that was not done because a computer could not keep up.
+    """
+
+    frames: int = 0
+    keyframes: int = 0
+    gaussians: int = 0
+    steps: int = 0
+    photometric_loss: float = math.nan
+    lifting_loss: float = math.nan
+    prompts: int = 0
+    prompts_per_keyframe: tuple[int, ...] = ()
+    stamp: float = 0.0
+    skipped_steps: int = 0
+
+
+def make_mapper_segmenter(config: Config) -> Segmenter:
+    """The segmenter that ``config.masks`` names. See ``make_segmenter`` for the errors."""
+    masks = config.masks
+    return make_segmenter(
+        masks.segmenter,
+        masks.checkpoint or None,
+        str(training_device(config)),
+        masks.directory or None,
+        GeneratorConfig(points_per_side=masks.points_per_side),
+    )
+
+
+def training_device(config: Config) -> torch.device:
+    """The device that ``config.mapping.device`` stands for."""
+    if config.mapping.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(config.mapping.device)
+
+
+class Mapper:
+    """A growing scene with its objects.
+
+    Attributes:
+        segmenter: makes the masks.
+        snapshot: the map as of the last ``update_objects``, safe to read from any thread.
+        stats: figures, replaced as a whole.
+    """
+
+    def __init__(self, config: Config, segmenter: Segmenter, world_frame: str = "map") -> None:
+        self.config = config
+        self.segmenter = segmenter
+        self.world_frame = world_frame
+        self.stats = MapperStats()
+        device = training_device(config)
+        self._rng = np.random.default_rng(config.mapping.seed)
+        self._scene = GaussianScene.empty(config.scene.sh_degree, device)
+        self._trainer = PhotometricTrainer(self._scene, config.scene)
+        self._seeder = Seeder(config.scene, config.mapping.seed)
+        self._method = make_method(config.lifting, config.mapping.seed, device)
+        self._registry = ObjectRegistry(config.objects)
+        self._keyframes: list[Keyframe] = []
+        self._prior: list[tuple[float, MaskEvidence]] = []  # what a loaded map says, as if keyframes did
+        self._neighbours: Neighbours | None = None
+        self._owed = {"photometric": 0, "lifting": 0}
+        self._photometric_steps = 0
+        self.snapshot = MapSnapshot(self._scene.clone(), torch.zeros(0, dtype=torch.int64, device=device), ())
+
+    @property
+    def objects(self) -> list[MapObject]:
+        """The objects as of the last ``update_objects``."""
+        return list(self.snapshot.objects)
+
+    def label_image(self, camera: PosedCamera) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
+        """(H, W) persistent ids, 0 where there is none, and the share of each pixel they have. For any thread."""
+        labels, share, _ = self.snapshot.label_image(camera)
+        return labels, share
+
+    def scene_cloud(self, limit: int) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint32]]:
+        """At most ``limit`` points (n, 3), colours (n, 3) uint8 and ids (n,). For any thread."""
+        return self.snapshot.cloud(limit)
+
+    def add_sparse_cloud(self, points: NDArray, colors: NDArray) -> None:
+        """Seed the scene with a sparse reconstruction: ``points`` (n, 3) world, ``colors`` (n, 3) uint8."""
+        self._edit(self._scene.append(self._seeder.add_cloud(points, colors)))
+
+    def process(self, frame: Frame) -> bool:
+        """Take in a frame; returns whether it became a keyframe.
+
+        Raises:
+            FrameRejected: the segmenter has no masks for it. The map is as before.
+        """
+        camera = frame.camera
+        width = min(self.config.mapping.image_width, camera.width)
+        small = frame.resized(width, max(1, round(camera.height * width / camera.width)))
+        self.stats = replace(self.stats, frames=self.stats.frames + 1, stamp=frame.stamp)
+        posed = small.posed_camera(self._scene.device)
+        rendering = self._trainer.render(posed)
+        if not is_keyframe(small, self._keyframes, rendering, self.config.mapping):
+            return False
+        labels = self._segment(frame, small)
+        index = self._seeder.add(small)
+        self._edit(self._scene.append(self._seeder.seeds(index, rendering)))
+        if small.depth is None and index >= RESEED_AFTER:
+            self._reseed(index - RESEED_AFTER)
+        stereo = self._seeder.depth(index)
+        view = TrainingView.from_frame(small, index, stereo.depth if stereo else None, str(self._scene.device))
+        self._keyframes.append(Keyframe(frame.stamp, small.T_world_camera, view, labels))
+        self._owe(self.config.mapping.photometric_steps, self.config.mapping.lifting_steps)
+        self._count()
+        return True
+
+    def step(self) -> StepReport | None:
+        """A short piece of the training that the keyframes have brought; None where nothing is owed."""
+        kind = max(self._owed, key=lambda name: self._owed[name])
+        if not self._keyframes or not len(self._scene) or self._owed[kind] == 0:
+            return None
+        count = min(STEPS_AT_ONCE, self._owed[kind])
+        self._owed[kind] -= count
+        losses = self._train_scene(count) if kind == "photometric" else self._train_lifting(count)
+        total = sum(losses.values()) if losses else math.nan
+        name = "photometric_loss" if kind == "photometric" else "lifting_loss"
+        self.stats = replace(self.stats, steps=self.stats.steps + count, **{name: total})
+        return StepReport(kind, losses)
+
+    def finish(
+        self, photometric_steps: int, lifting_steps: int, progress: Callable[[int, int], None] | None = None
+    ) -> None:
+        """Train on all keyframes once no more frames will come; ``progress`` is told (steps done, steps in all)."""
+        for index in range(len(self._keyframes)):
+            if self._keyframes[index].view.measured is False:
+                self._reseed(index)
+        for kind, steps in (("photometric", photometric_steps), ("lifting", lifting_steps)):
+            if kind == "lifting":
+                for keyframe in self._keyframes:
+                    keyframe.refresh(self._scene, self.config.lifting.pixels, self._photometric_steps, self._rng)
+            self._owed = {"photometric": 0, "lifting": 0, kind: self._owed[kind] + steps}
+            while self.step():
+                if progress:
+                    done = steps - min(self._owed[kind], steps) + (photometric_steps if kind == "lifting" else 0)
+                    progress(done, photometric_steps + lifting_steps)
+
+    def update_objects(self) -> list[ObjectEvent]:
+        """Decode the labels of the moment into persistent objects, and renew ``snapshot``."""
+        for keyframe in self._keyframes:
+            if keyframe.evidence is None:
+                self._refresh(keyframe)
+        views = [(keyframe.stamp, keyframe.evidence) for keyframe in self._keyframes]
+        views = self._prior + [view for view in views if len(view[1].area)]
+        labels = self._method.decode().labels.cpu().numpy()
+        events = self._registry.update(labels, self._near(), [e for _, e in views], [s for s, _ in views])
+        self._publish()
+        return events
+
+    def save(self, directory: Path | str) -> None:
+        """Write the map; see ``save_map``.
+
+        Raises:
+            MapFileError: it could not be written. What was there before is untouched.
+        """
+        tensors = {name: tensor.cpu() for name, tensor in self._method.state().items()}
+        tensors["gaussian.object_id"] = torch.from_numpy(self._registry.ids)
+        contents = MapContents(
+            scene={name: tensor.detach().cpu() for name, tensor in self._scene.tensors().items()},
+            tensors=tensors,
+            objects=[as_json(item) for item in self.snapshot.objects],
+            meta={
+                "world_frame": self.world_frame,
+                "method": self.config.lifting.method,
+                "segmenter": self.segmenter.name,
+                "stamp": self.stats.stamp,
+                "registry": self._registry.state(),
+                "parameters": {option.name: option.value for option in walk(self.config)},
+            },
+        )
+        save_map(contents, directory)
+
+    @classmethod
+    def load(cls, directory: Path | str, config: Config, segmenter: Segmenter, world_frame: str = "map") -> Mapper:
+        """Go on with a saved map: its scene, embeddings and objects are kept, and further keyframes add to them.
+
+        Raises:
+            MapFileError: it cannot be read, or belongs to another lifting method or world frame.
+        """
+        contents = load_map(directory)
+        for key, wanted in (("method", config.lifting.method), ("world_frame", world_frame)):
+            if contents.meta[key] != wanted:
+                raise MapFileError(
+                    f"{directory} was made with {key} '{contents.meta[key]}', but '{wanted}' is configured; "
+                    f"set it to '{contents.meta[key]}', or start a new map"
+                )
+        mapper = cls(config, segmenter, world_frame)
+        device = mapper._scene.device
+        mapper._scene = GaussianScene(**contents.scene).to(device)
+        mapper._trainer = PhotometricTrainer(mapper._scene, config.scene)
+        mapper._method.edit(torch.full((len(mapper._scene),), -1, device=device), mapper._scene.means)
+        try:
+            mapper._method.load_state(contents.tensors)
+            ids = contents.tensors["gaussian.object_id"].numpy()
+            mapper._registry.load_state(ids, contents.meta["registry"])
+        except KeyError as error:
+            raise MapFileError(f"{directory} holds no {error}; it was not saved by this package") from None
+        stamp = float(contents.meta["stamp"])
+        mapper._prior = [(stamp, MaskEvidence.of_objects(ids))] * config.objects.min_views
+        mapper.stats = replace(mapper.stats, stamp=stamp)
+        mapper._count()
+        mapper._publish()
+        return mapper
+
+    def _segment(self, frame: Frame, small: Frame) -> NDArray[np.int32]:
+        """(h, w) mask numbers at the size of ``small``, 0 none."""
+        prompts = None
+        if len(self.snapshot.scene):
+            prompts = make_prompts(*self.snapshot.label_image(frame.posed_camera()))
+        masks = self.segmenter.segment(frame, prompts)
+        self.stats = replace(
+            self.stats,
+            prompts=masks.prompts_used,
+            prompts_per_keyframe=(*self.stats.prompts_per_keyframe, masks.prompts_used),
+        )
+        labels = masks.label_image()
+        height, width = small.image.shape[:2]
+        rows = ((np.arange(height) + 0.5) * labels.shape[0] / height).astype(int)
+        columns = ((np.arange(width) + 0.5) * labels.shape[1] / width).astype(int)
+        return majority_filter(labels[rows[:, None], columns], self.config.lifting.mask_smoothing)
+
+    def _reseed(self, index: int) -> None:
+        """Seeds of a keyframe without depth, from the neighbours it has by now."""
+        keyframe = self._keyframes[index]
+        rendering = self._trainer.render(keyframe.view.camera)
+        self._edit(self._scene.append(self._seeder.seeds(index, rendering)))
+        stereo = self._seeder.depth(index)
+        if stereo is not None:
+            depth = torch.as_tensor(stereo.depth, device=self._scene.device)
+            keyframe.view = keyframe.view._replace(depth=depth)
+
+    def _train_scene(self, count: int) -> dict[str, float]:
+        losses: dict[str, float] = {}
+        for _ in range(count):
+            recent = self._keyframes[-RECENT:] if self._rng.random() < 0.5 else self._keyframes
+            losses = self._trainer.step(recent[self._rng.integers(len(recent))].view)
+            self._photometric_steps += 1
+            if self._photometric_steps % self.config.mapping.densify_every == 0:
+                self._edit(self._trainer.densify(), trainer_knows=True)
+                self._count()
+        return losses
+
+    def _train_lifting(self, count: int) -> dict[str, float]:
+        """Steps on the keyframes, after the one whose blend weights are most out of date got new ones."""
+        oldest = min(self._keyframes, key=lambda k: -math.inf if k.lifting is None else k.step)
+        if oldest.lifting is None or self._photometric_steps - oldest.step >= self.config.mapping.refresh_every:
+            self._refresh(oldest)
+        ready = [k.lifting for k in self._keyframes if k.lifting is not None and k.lifting.mask_count]
+        losses: dict[str, float] = {}
+        for _ in range(count if ready else 0):
+            losses = self._method.step(ready[self._rng.integers(len(ready))], self._near())
+        return losses
+
+    def _refresh(self, keyframe: Keyframe) -> None:
+        keyframe.refresh(self._scene, self.config.lifting.pixels, self._photometric_steps, self._rng)
+
+    def _edit(self, origin: torch.Tensor, trainer_knows: bool = False) -> None:
+        """Make everything that is kept per Gaussian follow an edit of the scene."""
+        if not trainer_knows:
+            self._trainer.edit(origin)
+        self._method.edit(origin, self._scene.means)
+        self._registry.edit(origin.cpu().numpy())
+        for keyframe in self._keyframes:
+            keyframe.edit(origin)
+        self._prior = [(stamp, evidence.follow(origin)) for stamp, evidence in self._prior]
+        self._neighbours = None
+
+    def _near(self) -> Neighbours:
+        if self._neighbours is None:
+            self._neighbours = Neighbours.of(self._scene.means)
+        return self._neighbours
+
+    def _owe(self, photometric: int, lifting: int) -> None:
+        limits = self.config.mapping
+        for kind, steps, each in (
+            ("photometric", photometric, limits.photometric_steps), ("lifting", lifting, limits.lifting_steps)
+        ):  # fmt: skip
+            owed = self._owed[kind] + steps
+            self._owed[kind] = min(owed, limits.max_backlog * each)
+            self.stats = replace(self.stats, skipped_steps=self.stats.skipped_steps + owed - self._owed[kind])
+
+    def _count(self) -> None:
+        self.stats = replace(self.stats, keyframes=len(self._keyframes), gaussians=len(self._scene))
+
+    def _publish(self) -> None:
+        scene = self._scene.clone()
+        points, colors, chosen = surface_points(scene)
+        ids = self._registry.ids
+        tracks = list(self._registry.tracks.values())
+        objects = describe(tracks, ids[chosen], points, colors, self.config.objects.up)
+        self.snapshot = MapSnapshot(scene, torch.from_numpy(ids).to(scene.device), tuple(objects))
+
+
+def as_json(item: MapObject) -> dict[str, object]:
+    """An object as written to objects.json: everything but its points."""
+    return {
+        "id": item.id,
+        "parent": item.parent,
+        "confidence": round(item.confidence, 4),
+        "first_seen": item.first_seen,
+        "last_seen": item.last_seen,
+        "views": item.views,
+        "points": len(item.points),
+        "centroid": item.centroid.tolist(),
+        "box": {
+            "center": item.box.center.tolist(),
+            "quaternion_wxyz": item.box.quaternion.tolist(),
+            "size": item.box.size.tolist(),
+        },
+        "color": item.color.tolist(),
+    }

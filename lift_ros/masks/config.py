@@ -1,0 +1,26 @@
+"""Parameters of mask generation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lift_ros.options import option
+
+
+@dataclass(frozen=True)
+class MasksConfig:
+    """Where the masks of a keyframe come from."""
+
+    segmenter: str = option(
+        "graph",
+        "Segmenter of the keyframes. graph needs no weights, and is no SAM; topic takes another node's masks.",
+        choices=("sam_vit_b", "sam_vit_l", "sam_vit_h", "mobile_sam", "mobile_sam_onnx", "graph", "recorded", "topic"),
+    )
+    checkpoint: str = option(
+        "", "File with the weights of a SAM; for mobile_sam_onnx the directory of the exported pair."
+    )
+    directory: str = option("", "Directory of label images <frame>.png, for the segmenter 'recorded'.")
+    points_per_side: int = option(
+        16, "Prompt points along each side of the image where the map explains nothing; SAM's own default is 32.",
+        min=1, max=128,
+    )

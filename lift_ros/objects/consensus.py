@@ -1,0 +1,184 @@
+"""View consensus: which parts of the scene are one object, by how often one mask holds both.
+
+Masks of single views split, merge and drop objects, but rarely the same way twice. So pieces that lie in one mask in
+most of the views that see both are one object (the criterion of MaskClustering, Yan et al., CVPR 2024, applied to parts
+of the scene instead of to masks), and a piece that masks keep cutting in two is two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from lift_ros.objects.evidence import MaskEvidence
+from lift_ros.scene.neighbours import Neighbours
+
+MIN_VISIBLE = 4.0  # pixels of a part that a view must show to have a say about it
+FULL_SAY = 50.0  # pixels from which a view's say no longer grows
+
+
+def absorb_fragments(parts: NDArray[np.integer], neighbours: Neighbours, min_size: int) -> NDArray[np.int64]:
+    """(N,) parts -> parts numbered from 0, where parts of fewer than ``min_size`` Gaussians joined what surrounds them.
+
+    A fragment that touches nothing larger gets -1.
+    """
+    _, parts = np.unique(parts, return_inverse=True)
+    parts = parts.astype(np.int64)
+    parts[np.bincount(parts)[parts] < min_size] = -1
+    index = neighbours.index.cpu().numpy()
+    while True:
+        open_ = np.flatnonzero(parts < 0)
+        around = parts[index[open_]]
+        votes = ((around[:, :, None] == around[:, None, :]) & (around >= 0)[:, None, :]).sum(2) * (around >= 0)
+        if not votes.size or not votes.any():
+            break
+        best = votes.argmax(1)
+        rows = np.arange(len(open_))
+        won = votes[rows, best] > 0
+        parts[open_[won]] = around[rows, best][won]
+    known = parts >= 0
+    if known.any():
+        parts[known] = np.unique(parts[known], return_inverse=True)[1]
+    return parts
+
+
+def agreement(
+    parts: NDArray[np.integer], part_count: int, views: Sequence[MaskEvidence]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How often two parts share a mask.
+
+    Returns:
+        agreed (K, K), the summed probability that a pixel of one part and a pixel of the other lie in one mask, over the
+        views that show both; seen (K, K), the number of these views. Each view counts by how much it shows of the part it
+        shows less of, up to 1. The diagonals say how often a part shares a mask with itself.
+    """
+    agreed = np.zeros((part_count, part_count))
+    seen = np.zeros((part_count, part_count))
+    for view in views:
+        table = view.shares(parts, part_count)
+        visible = table.sum(0)
+        shown = np.flatnonzero(visible > MIN_VISIBLE)
+        share = table[:, shown] / visible[shown]
+        say = np.minimum(visible[shown], FULL_SAY) / FULL_SAY
+        say = np.minimum(say[:, None], say[None, :])
+        agreed[np.ix_(shown, shown)] += say * (share.T @ share)
+        seen[np.ix_(shown, shown)] += say
+    return agreed, seen
+
+
+def merge_parts(
+    agreed: NDArray[np.float64], seen: NDArray[np.float64], rate: float, min_seen: float = 0.2
+) -> NDArray[np.int64]:
+    """Average-linkage clustering of parts: the two that agree most often are joined, until none reach ``rate``.
+
+    Returns:
+        (K,) cluster of each part: the number of one of its parts.
+    """
+    agreed, seen = agreed.copy(), seen.copy()
+    np.fill_diagonal(agreed, 0)
+    np.fill_diagonal(seen, 0)
+    count = len(agreed)
+    cluster = np.arange(count)
+    if count < 2:
+        return cluster
+
+    def rates(row: slice | int) -> NDArray[np.float64]:
+        return np.where(seen[row] > min_seen, agreed[row] / np.maximum(seen[row], 1e-12), -1.0)
+
+    table = rates(slice(None))
+    best = table.max(1)
+    while True:
+        a = int(best.argmax())
+        if best[a] < rate or best[a] < 0:
+            return cluster
+        b = int(table[a].argmax())
+        for matrix in (agreed, seen):
+            matrix[a] += matrix[b]
+            matrix[:, a] += matrix[:, b]
+            matrix[b] = matrix[:, b] = 0
+            matrix[a, a] = 0
+        table[b] = table[:, b] = -1
+        table[a] = table[:, a] = rates(a)
+        cluster[cluster == b] = a
+        best = table.max(1)
+
+
+def cut_impure(
+    parts: NDArray[np.integer], part_count: int, views: Sequence[MaskEvidence], pure_rate: float, min_size: int
+) -> NDArray[np.int64]:
+    """Cut the parts that masks divide: along the masks of the view that shows most of the part, of those that divide it.
+
+    Parts cut where they should not have been are joined again by ``merge_parts``; parts that hold two objects can only be
+    mended here.
+
+    Returns:
+        (N,) parts; new ones are numbered from ``part_count`` on.
+    """
+    parts = parts.copy()
+    purity = np.zeros(part_count)
+    shown = np.zeros(part_count)
+    best_value = np.zeros(part_count)
+    best_view = np.full(part_count, -1)
+    for number, view in enumerate(views):
+        table = view.shares(parts, part_count)
+        visible = table.sum(0)
+        see = visible > MIN_VISIBLE
+        pure = np.zeros(part_count)
+        pure[see] = ((table[:, see] / visible[see]) ** 2).sum(0)
+        say = np.minimum(visible, FULL_SAY) / FULL_SAY * see
+        purity += say * pure
+        shown += say
+        value = visible * (1 - pure) * see
+        better = value > best_value
+        best_value[better], best_view[better] = value[better], number
+    impure = np.flatnonzero((shown > 0) & (purity < pure_rate * shown))
+    next_part = part_count
+    for number in np.unique(best_view[impure]):
+        view = views[number]
+        member = np.isin(parts[view.gaussian], impure[best_view[impure] == number])
+        entries = csr_matrix(
+            (view.weight[member], (view.gaussian[member], view.mask[member])), shape=(len(parts), len(view.area))
+        )
+        some = np.unique(view.gaussian[member])
+        mask = np.asarray(entries[some].argmax(1)).ravel()
+        pieces, piece, size = np.unique(
+            np.stack([parts[some], mask], axis=1), axis=0, return_inverse=True, return_counts=True
+        )
+        piece = piece.reshape(-1)
+        for part in np.unique(pieces[:, 0]):
+            own = np.flatnonzero((pieces[:, 0] == part) & (size >= min_size))
+            # the largest piece keeps the part's number, together with what this view does not show
+            for k in own[np.argsort(-size[own])][1:]:
+                parts[some[piece == k]] = next_part
+                next_part += 1
+    return parts
+
+
+def vote(
+    labels: NDArray[np.integer], label_count: int, views: Sequence[MaskEvidence], purity: float
+) -> NDArray[np.int64]:
+    """Let the masks decide each Gaussian: a mask that shows mostly one object votes for it with all Gaussians it holds.
+
+    Averaged over the views, frayed and shifted borders come out straight. Gaussians without a vote keep their label.
+    """
+    rows, columns, weights = [], [], []
+    for view in views:
+        table = view.shares(labels, label_count)
+        best = table.argmax(1) if label_count else np.zeros(len(table), int)
+        total = table.sum(1)
+        speaks = (total > 0) & (table[np.arange(len(table)), best] > purity * total)
+        entry = speaks[view.mask]
+        rows.append(view.gaussian[entry])
+        columns.append(best[view.mask[entry]])
+        weights.append(view.weight[entry])
+    if not rows or not label_count:
+        return labels.astype(np.int64)
+    votes = csr_matrix(
+        (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns))), shape=(len(labels), label_count)
+    )
+    decided = np.diff(votes.indptr) > 0
+    winner = np.asarray(votes.argmax(1)).ravel()
+    return np.where(decided, winner, labels).astype(np.int64)

@@ -1,0 +1,76 @@
+"""What one keyframe's masks say about the Gaussians, kept instead of its pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from lift_ros.render import BlendWeights
+from lift_ros.scene.gaussians import heirs
+
+
+@dataclass
+class MaskEvidence:
+    """E[m, i] = summed blend weight of Gaussian i over the pixels of mask m: about a pixel's worth of it, in pixels.
+
+    Kept as triplets, sorted by mask. Pixels without a mask are no evidence.
+
+    Attributes:
+        mask: (n,) int32.
+        gaussian: (n,) int32.
+        weight: (n,) float32.
+        area: (M,) float32, pixels of each mask.
+    """
+
+    mask: NDArray[np.int32]
+    gaussian: NDArray[np.int32]
+    weight: NDArray[np.float32]
+    area: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, weights: BlendWeights, labels: NDArray[np.int32]) -> MaskEvidence:
+        """From the (H * W, N) blend weights of all pixels of a view and its (H, W) mask numbers, 0 none."""
+        flat = labels.reshape(-1)
+        values, number, area = np.unique(flat, return_inverse=True, return_counts=True)
+        masked = np.flatnonzero(flat > 0)
+        first = int(values[0] == 0)
+        pixels, gaussians = weights.shape
+        member = csr_matrix(
+            (np.ones(len(masked), np.float32), (number[masked] - first, masked)), shape=(len(values) - first, pixels)
+        )
+        blend = csr_matrix(
+            (weights.val.cpu().numpy(), weights.col.cpu().numpy(), weights.crow.cpu().numpy()), shape=(pixels, gaussians)
+        )
+        found = (member @ blend).tocoo()
+        strong = found.data > 1e-2  # what a Gaussian adds to a hundredth of a pixel decides nothing and is half of the entries
+        return cls(
+            found.row[strong].astype(np.int32),
+            found.col[strong].astype(np.int32),
+            found.data[strong].astype(np.float32),
+            area[first:].astype(np.float32),
+        )
+
+    @classmethod
+    def of_objects(cls, ids: NDArray[np.int64]) -> MaskEvidence:
+        """The evidence of a finished map: every object is a mask that holds its Gaussians, (N,) ids, 0 none, whole."""
+        gaussian = np.flatnonzero(ids)
+        _, mask, count = np.unique(ids[gaussian], return_inverse=True, return_counts=True)
+        ones = np.ones(len(gaussian), np.float32)
+        return cls(mask.astype(np.int32), gaussian.astype(np.int32), ones, count.astype(np.float32))
+
+    def follow(self, origin: torch.Tensor) -> MaskEvidence:
+        """The evidence after an edit of the scene (see ``GaussianScene``); the two halves of a split inherit all of it."""
+        entry, heir = (t.numpy() for t in heirs(torch.from_numpy(self.gaussian).long(), origin.cpu()))
+        return MaskEvidence(self.mask[entry], heir.astype(np.int32), self.weight[entry], self.area)
+
+    def shares(self, parts: NDArray[np.integer], part_count: int) -> NDArray[np.float64]:
+        """(M, K) pixels of each mask that show each of the parts; ``parts`` (N,) in [0, K), -1 for none."""
+        part = parts[self.gaussian]
+        member = part >= 0
+        cell = self.mask[member].astype(np.int64) * part_count + part[member]
+        table = np.bincount(cell, self.weight[member], minlength=len(self.area) * part_count)
+        return table.reshape(len(self.area), part_count)

@@ -1,0 +1,214 @@
+"""From labels that change with every training step to objects that persist.
+
+parts      Gaussians of one label that touch; fragments join what surrounds them
+consensus  parts that masks keep dividing are cut, parts that share masks in most views are joined
+votes      the masks decide each Gaussian near a border
+tracking   the result is matched to the objects known so far by shared Gaussians: birth, merge, split, retire
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from lift_ros.errors import MapFileError
+from lift_ros.objects.config import ObjectsConfig
+from lift_ros.objects.consensus import MIN_VISIBLE, absorb_fragments, agreement, cut_impure, merge_parts, vote
+from lift_ros.objects.evidence import MaskEvidence
+from lift_ros.scene.neighbours import Neighbours
+
+
+@dataclass(frozen=True)
+class ObjectEvent:
+    """A change in the set of objects.
+
+    Attributes:
+        type: "birth"; "merge": ``others`` turned out to be ``id``; "split": ``others`` came out of ``id``; "retire".
+        id: the object concerned.
+        others: the other objects concerned.
+    """
+
+    type: str
+    id: int
+    others: tuple[int, ...] = ()
+
+
+@dataclass
+class Track:
+    """What is remembered of an object besides its Gaussians. Stamps in seconds."""
+
+    id: int
+    first_seen: float
+    last_seen: float
+    views: int
+    confidence: float
+
+
+class ObjectRegistry:
+    """Persistent ids of the Gaussians, and the objects they make up.
+
+    Attributes:
+        ids: (N,) int64 object of each Gaussian, 0 for none.
+        tracks: the published objects by id.
+    """
+
+    def __init__(self, config: ObjectsConfig) -> None:
+        self.config = config
+        self.ids = np.zeros(0, np.int64)
+        self.tracks: dict[int, Track] = {}
+        self._next_id = 1
+
+    def edit(self, origin: NDArray[np.int64]) -> None:
+        """Follow an edit of the scene (see ``GaussianScene``); new Gaussians belong to no object yet."""
+        ids = np.zeros(len(origin), np.int64)
+        known = origin >= 0
+        ids[known] = self.ids[origin[known]]
+        self.ids = ids
+
+    def update(
+        self,
+        labels: NDArray[np.integer],
+        neighbours: Neighbours,
+        views: Sequence[MaskEvidence],
+        stamps: Sequence[float],
+    ) -> list[ObjectEvent]:
+        """Find the objects in the labels of the moment and match them to those known.
+
+        Args:
+            labels: (N,) transient labels of a lifting method.
+            views: evidence of the keyframes, in the order of ``stamps`` (seconds).
+
+        Returns:
+            what changed, in ascending order of the ids.
+        """
+        if not len(views) or not len(labels):
+            return []
+        found, count = self._find(labels, neighbours, views)
+        seen, confidence = _visibility(found, count, views)
+        enough = np.bincount(found[found >= 0], minlength=count) >= self.config.min_gaussians
+        kept = np.flatnonzero(enough & (seen.sum(0) >= min(self.config.min_views, len(views))))
+        number = np.full(count + 1, -1)
+        number[kept] = np.arange(len(kept))
+        found = number[found]
+        previous = self.ids
+        events, ids_of = self._match(found, len(kept))
+        self.ids = np.where(found >= 0, ids_of[found], 0) if len(kept) else np.zeros(len(labels), np.int64)
+        events += self._retire(previous, events)
+        for k, i in enumerate(ids_of):
+            when = np.asarray(stamps)[seen[:, kept[k]]]
+            first = min(float(when.min()), self.tracks[i].first_seen) if i in self.tracks else float(when.min())
+            self.tracks[int(i)] = Track(int(i), first, float(when.max()), len(when), float(confidence[kept[k]]))
+        return sorted(events, key=lambda event: (event.id, event.type))
+
+    def _find(
+        self, labels: NDArray[np.integer], neighbours: Neighbours, views: Sequence[MaskEvidence]
+    ) -> tuple[NDArray[np.int64], int]:
+        """(N,) clusters from 0 on, -1 for none, and their number."""
+        config = self.config
+
+        def connected(values: NDArray) -> tuple[NDArray[np.int64], int]:
+            parts = absorb_fragments(neighbours.connected_parts(values), neighbours, config.min_gaussians)
+            return parts, int(parts.max(initial=-1)) + 1
+
+        parts, count = connected(labels)
+        parts, count = connected(cut_impure(parts, count, views, config.pure_part_rate, config.min_gaussians))
+        agreed, seen = agreement(parts, count, views)
+        owner = self._owners(parts, count)
+        same = (owner[:, None] == owner[None, :]) & (owner > 0)[None, :]
+        other = (owner[:, None] != owner[None, :]) & (owner > 0)[:, None] & (owner > 0)[None, :]
+        agreed += config.hysteresis * seen * (same.astype(float) - other)
+        cluster = merge_parts(agreed, seen, config.same_object_rate)
+        clusters = np.where(parts >= 0, cluster[parts], -1) if count else parts
+        known = clusters >= 0
+        if known.any():
+            clusters[known] = np.unique(clusters[known], return_inverse=True)[1]
+        count = int(clusters.max(initial=-1)) + 1
+        return vote(clusters, count, views, config.vote_purity), count
+
+    def _owners(self, parts: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+        """(K,) known object that most Gaussians of each part belong to, 0 where most belong to none."""
+        table, ids = _overlap(parts, count, self.ids)
+        return ids[table.argmax(1)] if count else np.zeros(0, np.int64)
+
+    def _match(self, found: NDArray[np.int64], count: int) -> tuple[list[ObjectEvent], NDArray[np.int64]]:
+        """Ids of the clusters: those of known objects where they share Gaussians, most in all (area-aware), else new."""
+        events: list[ObjectEvent] = []
+        table, ids = _overlap(found, count, self.ids)
+        objects = np.flatnonzero(ids > 0)
+        shared = table[:, objects]
+        rows, columns = linear_sum_assignment(-shared)
+        result = np.zeros(count, np.int64)
+        for row, column in zip(rows, columns, strict=True):
+            if shared[row, column] > 0:
+                result[row] = ids[objects[column]]
+        for k in np.flatnonzero(result == 0):
+            result[k] = self._next_id
+            self._next_id += 1
+            size = table[k].sum()
+            came_from = ids[table[k].argmax()] if size else 0
+            if came_from > 0 and came_from in result and table[k].max() > 0.5 * size:
+                events.append(ObjectEvent("split", int(came_from), (int(result[k]),)))
+            else:
+                events.append(ObjectEvent("birth", int(result[k])))
+        return events, result
+
+    def _retire(self, previous: NDArray[np.int64], events: list[ObjectEvent]) -> list[ObjectEvent]:
+        """Events of the tracks that have no Gaussians any more."""
+        found: list[ObjectEvent] = []
+        for i in sorted(set(self.tracks) - set(np.unique(self.ids).tolist())):
+            del self.tracks[i]
+            heirs, size = np.unique(self.ids[previous == i], return_counts=True)
+            if len(heirs) and heirs[size.argmax()] > 0:
+                found.append(ObjectEvent("merge", int(heirs[size.argmax()]), (i,)))
+            else:
+                found.append(ObjectEvent("retire", i))
+        return found
+
+    def state(self) -> dict[str, Any]:
+        """JSON-ready: the tracks and the next id. ``ids`` are saved apart."""
+        return {"next_id": self._next_id, "tracks": [vars(track) for track in self.tracks.values()]}
+
+    def load_state(self, ids: NDArray[np.int64], state: dict[str, Any]) -> None:
+        """The inverse of ``state``.
+
+        Raises:
+            MapFileError: the state names no track for some Gaussian's object.
+        """
+        tracks = {int(entry["id"]): Track(**entry) for entry in state["tracks"]}
+        unknown = set(np.unique(ids[ids > 0]).tolist()) - set(tracks)
+        if unknown:
+            raise MapFileError(f"Gaussians belong to objects that the map does not list: {sorted(unknown)[:5]}")
+        self.ids, self.tracks, self._next_id = ids.astype(np.int64), tracks, int(state["next_id"])
+
+
+def _overlap(
+    clusters: NDArray[np.int64], count: int, ids: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(K, I) Gaussians that each cluster shares with each id, and the (I,) ids."""
+    values, column = np.unique(ids, return_inverse=True)
+    member = clusters >= 0
+    cell = clusters[member] * len(values) + column[member]
+    return np.bincount(cell, minlength=count * len(values)).reshape(count, len(values)), values
+
+
+def _visibility(
+    clusters: NDArray[np.int64], count: int, views: Sequence[MaskEvidence]
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """(V, K) whether a view shows a cluster; (K,) how well the masks agree on it: mean IoU with the best mask of a view,
+    weighted by how much of the cluster the view shows."""
+    seen = np.zeros((len(views), count), bool)
+    agreed, total = np.zeros(count), np.zeros(count)
+    for number, view in enumerate(views):
+        table = view.shares(clusters, count)
+        visible = table.sum(0)
+        seen[number] = visible > MIN_VISIBLE
+        if len(view.area):
+            iou = table / np.maximum(visible[None, :] + view.area[:, None] - table, 1e-6)
+            agreed += visible * iou.max(0)
+            total += visible
+    return seen, np.minimum(agreed / np.maximum(total, 1e-6), 1.0)
