@@ -36,9 +36,7 @@ class BuildRasterizer(build_ext):
         source = ROOT / "lift_ros" / "render" / "csrc"
         build = Path(self.build_temp).resolve() / "raster"
         target = ROOT if self.inplace else Path(self.build_lib).resolve()
-        subprocess.check_call(
-            ["cmake", "-S", source, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release"]
-        )
+        subprocess.check_call(["cmake", "-S", source, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release"])
         subprocess.check_call(["cmake", "--build", build])
         subprocess.check_call(["cmake", "--install", build, "--prefix", target])
 

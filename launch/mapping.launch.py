@@ -56,11 +56,15 @@ def start(context: LaunchContext) -> list:
 
 def generate_launch_description() -> LaunchDescription:
     """Arguments and node."""
-    arguments = [DeclareLaunchArgument(name, default_value="", description=text) for name, (_, text) in OVERRIDES.items()]
+    arguments = [
+        DeclareLaunchArgument(name, default_value="", description=text) for name, (_, text) in OVERRIDES.items()
+    ]
     return LaunchDescription(
         [
             *arguments,
-            DeclareLaunchArgument("config", default_value=str(SHARE / "config" / "mapping.yaml"), description="parameters"),
+            DeclareLaunchArgument(
+                "config", default_value=str(SHARE / "config" / "mapping.yaml"), description="parameters"
+            ),
             DeclareLaunchArgument(
                 "preset", default_value="", choices=["", *PRESETS], description="parameters for a kind of computer"
             ),

@@ -23,7 +23,7 @@ except ImportError:
     from lift_ros.data.transforms import TransformTree
     from lift_ros.errors import FrameRejected
 
-    class TransformException(Exception):  # noqa: N818 - the name in tf2_ros
+    class TransformException(Exception):
         """A transform cannot be given."""
 
     class Buffer:

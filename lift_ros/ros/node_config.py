@@ -49,25 +49,17 @@ class NodeConfig:
     depth_slop: float = option(
         0.02, "Greatest difference between the stamps of an image and its depth.", unit="s", min=0.0, max=1.0
     )
+    max_depth: float = option(10.0, "Depth beyond this is not used.", unit="m", min=0.1, max=1000.0)
     frame_queue: int = option(
         30, "Images that may wait for their pose; beyond, the oldest is dropped.", unit="images", min=1, max=1000
     )
     mapper_queue: int = option(
         2, "Frames that may wait for the mapper; beyond, the oldest is dropped.", unit="frames", min=1, max=100
     )
-    label_width: int = option(
-        320,
-        "Width at which labels are rendered, at most the image's; they are published at the image's size.",
-        unit="px",
-        min=32,
-        max=8192,
-    )
     label_rate: float = option(
         15.0, "Label images published a second, at most; 0: as many as images arrive.", unit="Hz", min=0.0, max=1000.0
     )
-    label_min_share: float = option(
-        0.5, "Share of a pixel that an object must have to label it.", min=0.0, max=1.0
-    )
+    label_min_share: float = option(0.5, "Share of a pixel that an object must have to label it.", min=0.0, max=1.0)
     map_period: float = option(
         1.0, "Time between publications of objects, clouds and markers, at least.", unit="s", min=0.1, max=3600.0
     )
@@ -77,6 +69,4 @@ class NodeConfig:
     min_confidence: float = option(0.0, "Objects below this confidence are not published.", min=0.0, max=1.0)
     map_directory: str = option("~/.ros/lift_ros", "Directory inside which maps are saved and loaded.")
     load_map: str = option("", "Name of a map inside map_directory to start from. Empty: start with an empty map.")
-    autostart: bool = option(
-        True, "Configure and activate on start. False: a lifecycle manager does it."
-    )
+    autostart: bool = option(True, "Configure and activate on start. False: a lifecycle manager does it.")

@@ -1,0 +1,149 @@
+"""ROS messages from arrays and objects, and the few fields of messages that are needed as arrays."""
+
+from __future__ import annotations
+
+import array
+import math
+from typing import Any
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import Point, Pose, Quaternion, Transform, Vector3
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.transform import Rotation
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
+from std_msgs.msg import ColorRGBA, Header
+
+from lift_ros.camera import Camera
+from lift_ros.msg import Object
+from lift_ros.objects.description import MapObject
+
+UNLABELLED = 65535
+
+_POINT = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("rgb", "<u4"), ("id", "<u4")])
+_FIELD_TYPES = {"<f4": PointField.FLOAT32, "<u4": PointField.UINT32}
+
+
+def nanoseconds(stamp: Time) -> int:
+    """A stamp as one number."""
+    return stamp.sec * 1_000_000_000 + stamp.nanosec
+
+
+def to_stamp(seconds: float) -> Time:
+    """Seconds since the epoch, to the microsecond that a float holds."""
+    microseconds = round(seconds * 1e6)
+    return Time(sec=microseconds // 1_000_000, nanosec=microseconds % 1_000_000 * 1000)
+
+
+def matrix_from_transform(transform: Transform) -> NDArray[np.float64]:
+    """(4, 4); not rigid where the quaternion is not of unit length, which frames refuse."""
+    t, q = transform.translation, transform.rotation
+    return _matrix((t.x, t.y, t.z), (q.x, q.y, q.z, q.w))
+
+
+def matrix_from_pose(pose: Pose) -> NDArray[np.float64]:
+    """(4, 4). Raises ValueError for a zero quaternion."""
+    p, q = pose.position, pose.orientation
+    return _matrix((p.x, p.y, p.z), (q.x, q.y, q.z, q.w))
+
+
+def to_point(p: ArrayLike) -> Point:
+    """(3,) -> Point."""
+    x, y, z = np.asarray(p, np.float64).tolist()
+    return Point(x=x, y=y, z=z)
+
+
+def to_vector(v: ArrayLike) -> Vector3:
+    """(3,) -> Vector3."""
+    x, y, z = np.asarray(v, np.float64).tolist()
+    return Vector3(x=x, y=y, z=z)
+
+
+def to_color(rgb: ArrayLike) -> ColorRGBA:
+    """(3,) uint8 -> ColorRGBA, opaque."""
+    r, g, b = (np.asarray(rgb, np.float64) / 255.0).tolist()
+    return ColorRGBA(r=r, g=g, b=b, a=1.0)
+
+
+def label_message(header: Header, labels: NDArray[np.integer]) -> Image:
+    """(H, W) ids, 0 = unlabelled -> mono16. Ids that do not fit are unlabelled, too."""
+    values = np.where((labels > 0) & (labels < UNLABELLED), labels, UNLABELLED).astype("<u2")
+    return _image(header, "mono16", values.view(np.uint8), 2 * labels.shape[1])
+
+
+def rgb_message(header: Header, image: NDArray[np.uint8]) -> Image:
+    """(H, W, 3) -> rgb8."""
+    return _image(header, "rgb8", image, 3 * image.shape[1])
+
+
+def camera_info_message(header: Header, camera: Camera) -> CameraInfo:
+    """The intrinsics of undistorted images, in ROS's pixel convention."""
+    K = camera.K
+    K[:2, 2] -= 0.5  # ROS puts the centre of the first pixel at 0
+    return CameraInfo(
+        header=header, width=camera.width, height=camera.height, distortion_model="plumb_bob", d=[0.0] * 5,
+        k=K.ravel(), r=np.eye(3).ravel(), p=np.hstack([K, np.zeros((3, 1))]).ravel(),
+    )  # fmt: skip
+
+
+def cloud_message(
+    header: Header, points: NDArray[np.float32], colors: NDArray[np.uint8], ids: NDArray[np.integer] | int
+) -> PointCloud2:
+    """(N, 3) points, (N, 3) RGB, ids (N,) or one for all -> x, y, z, rgb, id."""
+    data = np.empty(len(points), _POINT)
+    data["x"], data["y"], data["z"] = np.asarray(points, np.float32).reshape(-1, 3).T
+    r, g, b = np.asarray(colors, np.uint32).reshape(-1, 3).T
+    data["rgb"] = r << 16 | g << 8 | b
+    data["id"] = ids
+    fields = [
+        PointField(
+            name=name, offset=_POINT.fields[name][1], count=1,
+            # by convention the packed colour travels as a float
+            datatype=PointField.FLOAT32 if name == "rgb" else _FIELD_TYPES[_POINT[name].str],
+        )
+        for name in _POINT.names
+    ]  # fmt: skip
+    cloud = PointCloud2(
+        header=header, height=1, width=len(data), fields=fields, is_bigendian=False,
+        point_step=_POINT.itemsize, row_step=_POINT.itemsize * len(data), is_dense=True,
+    )  # fmt: skip
+    cloud.data = _bytes(data)
+    return cloud
+
+
+def object_message(item: MapObject) -> Object:
+    """One object of the map."""
+    w, x, y, z = np.asarray(item.box.quaternion, np.float64).tolist()
+    return Object(
+        id=item.id, parent=item.parent, confidence=float(item.confidence),
+        first_seen=to_stamp(item.first_seen), last_seen=to_stamp(item.last_seen), views=int(item.views),
+        centroid=to_point(item.centroid),
+        box=Pose(position=to_point(item.box.center), orientation=Quaternion(w=w, x=x, y=y, z=z)),
+        box_size=to_vector(item.box.size), color=to_color(item.color), points=len(item.points),
+    )  # fmt: skip
+
+
+def finite_or_nan(value: float | None) -> float:
+    """A number for a message's field that documents NaN as "none"."""
+    return math.nan if value is None else float(value)
+
+
+def _matrix(translation: tuple[float, ...], quaternion_xyzw: tuple[float, ...]) -> NDArray[np.float64]:
+    T = np.eye(4)
+    T[:3, :3] = Rotation.from_quat(quaternion_xyzw).as_matrix()
+    T[:3, 3] = translation
+    return T
+
+
+def _image(header: Header, encoding: str, pixels: NDArray[Any], step: int) -> Image:
+    image = Image(header=header, height=pixels.shape[0], encoding=encoding, is_bigendian=0, step=step)
+    image.width = step // {"mono16": 2, "rgb8": 3}[encoding]
+    image.data = _bytes(pixels)
+    return image
+
+
+def _bytes(values: NDArray[Any]) -> array.array:
+    # rclpy copies an array.array as a block, and any other sequence element by element while it holds the GIL
+    data = array.array("B")
+    data.frombytes(np.ascontiguousarray(values).tobytes())
+    return data

@@ -1,0 +1,204 @@
+"""Images, camera info, depth and poses in; frames out. Every image becomes a frame or a counted drop."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from rclpy.impl.rcutils_logger import RcutilsLogger
+
+from lift_ros.data.capture import clip_depth
+from lift_ros.data.image_codec import message_depth, message_labels, message_rgb
+from lift_ros.data.undistort import Undistorter
+from lift_ros.errors import FrameRejected
+from lift_ros.frame import Frame
+from lift_ros.ros.conversions import nanoseconds
+from lift_ros.ros.node_config import NodeConfig
+from lift_ros.ros.pose_source import PoseSource
+from lift_ros.ros.queues import DropCounter, KeepNewest
+
+Result = TypeVar("Result")
+
+DEPTHS_KEPT = 60
+POLL = 0.01  # s, between looks for what has not come yet
+TIME_JUMP_NS = 1_000_000_000  # stamps further back than this are a new start of the clock, nearer ones late images
+
+
+@dataclass(frozen=True)
+class LiveFrame:
+    """A frame on its way through the node."""
+
+    frame: Frame
+    header: Any  # of the image message
+    arrival: float  # time.monotonic()
+
+
+class FrameBuilder:
+    """Called by the subscriptions, works in its own thread, so that no callback decodes, waits or looks up a pose."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        poses: PoseSource,
+        drops: DropCounter,
+        on_frame: Callable[[LiveFrame], None],
+        on_time_jump: Callable[[], None],
+        logger: RcutilsLogger,
+    ) -> None:
+        """``on_frame`` gets every frame, in order; ``on_time_jump`` is called before the first one of the new time."""
+        self._config = config
+        self._poses = poses
+        self._drops = drops
+        self._on_frame = on_frame
+        self._on_time_jump = on_time_jump
+        self._log = logger
+        self._images: KeepNewest[tuple[Any, float]] = KeepNewest(config.frame_queue)
+        self._depths: OrderedDict[int, Any] = OrderedDict()
+        self._lock = threading.Lock()
+        self._info: Any = None
+        self._undistorter: tuple[Any, Undistorter | FrameRejected] | None = None
+        self._last_ns: int | None = None
+        self._running = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Images that wait for their pose."""
+        return len(self._images)
+
+    def start(self) -> None:
+        """Start to make frames."""
+        self._running.set()
+        self._thread = threading.Thread(target=self._run, name="frames", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop, and forget what waits."""
+        self._running.clear()
+        if self._thread:
+            self._thread.join()
+        self._images.clear()
+
+    def add_image(self, message: Any) -> None:
+        """Take an Image or CompressedImage."""
+        self._drops.add("frame_queue_full", self._images.put((message, time.monotonic())))
+
+    def add_info(self, message: Any) -> None:
+        """Take a CameraInfo."""
+        self._info = message
+
+    def add_depth(self, message: Any) -> None:
+        """Take a depth image of either kind."""
+        with self._lock:
+            self._depths[nanoseconds(message.header.stamp)] = message
+            while len(self._depths) > DEPTHS_KEPT:
+                self._depths.popitem(last=False)
+
+    def labels(self, message: Any) -> Any:
+        """A label image message as an array, undistorted like the images. Raises FrameRejected."""
+        return self._current_undistorter().labels(message_labels(message))
+
+    def reset_time(self) -> None:
+        """The clock has jumped: forget all that is stamped in the old time. The map is not concerned."""
+        self._drops.add("time_jump", self._images.clear())
+        self._forget()
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._depths.clear()
+        self._last_ns = None
+        self._poses.clear()
+        self._on_time_jump()
+
+    def _run(self) -> None:
+        while self._running.is_set():
+            waiting = self._images.get(timeout=0.1)
+            if waiting is None:
+                continue
+            try:
+                self._on_frame(self._build(*waiting))
+            except FrameRejected as error:
+                self._drops.add(error.reason)
+                self._log.warning(f"image dropped ({error.reason}): {error}", throttle_duration_sec=5.0)
+            except Exception as error:  # a library choked on the data: one image less, not the end of the node
+                self._drops.add("internal_error")
+                self._log.error(f"image dropped: {type(error).__name__}: {error}", throttle_duration_sec=5.0)
+                logging.getLogger(__name__).debug("while making a frame", exc_info=True)
+
+    def _build(self, message: Any, arrival: float) -> LiveFrame:
+        stamp_ns = nanoseconds(message.header.stamp)
+        self._check_order(stamp_ns)
+        deadline = arrival + self._config.pose_timeout
+        undistorter = self._wait(self._current_undistorter, deadline)
+        image = undistorter.image(message_rgb(message))
+        camera_frame = self._config.camera_frame or message.header.frame_id
+        T_world_camera = self._wait(lambda: self._poses.lookup(camera_frame, stamp_ns), deadline)
+        depth = None
+        if self._config.depth_topic:
+            depth = message_depth(self._wait(lambda: self._depth_near(stamp_ns), deadline))
+            depth = undistorter.depth(clip_depth(depth, self._config.max_depth))
+        stamp = message.header.stamp
+        frame = Frame(
+            image, undistorter.camera, T_world_camera, stamp_ns / 1e9, depth, f"{stamp.sec}_{stamp.nanosec:09d}"
+        )
+        return LiveFrame(frame, message.header, arrival)
+
+    def _check_order(self, stamp_ns: int) -> None:
+        if self._last_ns is not None and stamp_ns <= self._last_ns:
+            if self._last_ns - stamp_ns < TIME_JUMP_NS:
+                raise FrameRejected("stamp_not_increasing", f"image of {stamp_ns} ns after one of {self._last_ns} ns")
+            self._log.warning(
+                f"time jumped back by {(self._last_ns - stamp_ns) / 1e9:.1f} s: buffers cleared, the map is kept"
+            )
+            self._drops.add("time_jump")
+            self._forget()
+        self._last_ns = stamp_ns
+
+    def _current_undistorter(self) -> Undistorter:
+        info = self._info
+        if info is None:
+            raise FrameRejected(
+                "camera_info_missing", f"no camera_info has arrived on '{self._config.camera_info_topic}'"
+            )
+        if self._undistorter is None or not _same_calibration(self._undistorter[0], info):
+            try:
+                self._undistorter = info, Undistorter.from_camera_info(info, self._config.rectified)
+            except FrameRejected as error:
+                self._undistorter = info, error
+        undistorter = self._undistorter[1]
+        if isinstance(undistorter, FrameRejected):
+            raise undistorter
+        return undistorter
+
+    def _depth_near(self, stamp_ns: int) -> Any:
+        with self._lock:
+            nearest = min(self._depths, key=lambda depth_ns: abs(depth_ns - stamp_ns), default=None)
+            if nearest is not None and abs(nearest - stamp_ns) <= self._config.depth_slop * 1e9:
+                return self._depths[nearest]
+        raise FrameRejected(
+            "depth_missing", f"no depth within {self._config.depth_slop} s of an image on '{self._config.depth_topic}'"
+        )
+
+    def _wait(self, attempt: Callable[[], Result], deadline: float) -> Result:
+        """What belongs to an image may come a little later: try until the deadline."""
+        while True:
+            try:
+                return attempt()
+            except FrameRejected:
+                if time.monotonic() > deadline or not self._running.is_set():
+                    raise
+            time.sleep(POLL)
+
+
+def _same_calibration(first: Any, second: Any) -> bool:
+    if first is second:
+        return True
+    names = ("width", "height", "distortion_model", "binning_x", "binning_y", "roi")
+    return all(getattr(first, n) == getattr(second, n) for n in names) and all(
+        list(getattr(first, n)) == list(getattr(second, n)) for n in "dkp"
+    )

@@ -1,0 +1,164 @@
+"""The thread that owns the mapper. Nothing else touches it, but for its thread-safe ``label_image``."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import Empty, SimpleQueue
+from typing import TypeVar
+
+from rclpy.impl.rcutils_logger import RcutilsLogger
+
+from lift_ros.errors import FrameRejected, LiftError
+from lift_ros.mapping.mapper import Mapper
+from lift_ros.objects.registry import ObjectEvent
+from lift_ros.ros.frame_builder import LiveFrame
+from lift_ros.ros.queues import DropCounter, KeepNewest
+
+IDLE_WAIT = 0.1  # s, for a frame when there is nothing to train
+UPDATE_SHARE = 0.2  # of the time, at most, goes into finding the objects
+AFTER_ERROR = 1.0  # s, before the next attempt after an unexpected error
+
+Result = TypeVar("Result")
+
+
+class MapperWorker:
+    """Feeds frames to the mapper, trains in between, and reports what changed.
+
+    Attributes:
+        mapper: the mapper of the moment; replaced when a map is loaded or reset.
+        paused: while set, frames are not mapped and nothing is trained.
+        error: the latest unexpected error, "" if there was none since.
+    """
+
+    def __init__(
+        self,
+        mapper: Mapper,
+        capacity: int,
+        period: float,
+        drops: DropCounter,
+        on_update: Callable[[Mapper, list[ObjectEvent]], None],
+        logger: RcutilsLogger,
+    ) -> None:
+        """Report to ``on_update`` at most every ``period`` seconds, from this worker's thread."""
+        self.mapper = mapper
+        self.paused = threading.Event()
+        self.error = ""
+        self._frames: KeepNewest[LiveFrame] = KeepNewest(capacity)
+        self._period = period
+        self._drops = drops
+        self._on_update = on_update
+        self._log = logger
+        self._calls: SimpleQueue[tuple[Callable[[], object], Future]] = SimpleQueue()
+        self._running = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._changed = False
+        self._next_update = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """Frames that wait for the mapper."""
+        return len(self._frames)
+
+    def start(self) -> None:
+        """Start to map."""
+        self._running.set()
+        self._thread = threading.Thread(target=self._run, name="mapper", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop after the step at hand; the map is kept."""
+        self._running.clear()
+        if self._thread:
+            self._thread.join()
+        self._drops.add("stopped", self._frames.clear())
+        while not self._calls.empty():
+            self._calls.get()[1].cancel()
+
+    def add_frame(self, live: LiveFrame) -> None:
+        """Offer a frame; an older one gives way when the mapper is busy."""
+        if not self.paused.is_set():
+            self._drops.add("mapper_busy", self._frames.put(live))
+
+    def forget_frames(self) -> None:
+        """Drop the frames that wait."""
+        self._drops.add("time_jump", self._frames.clear())
+
+    def call(self, function: Callable[[], Result], timeout: float = 60.0) -> Result:
+        """Run ``function`` between two steps of the mapper, and return its result or raise its error.
+
+        Raises:
+            LiftError: the node is not active, or the mapper did not come to it in ``timeout`` seconds.
+        """
+        if not self._running.is_set():
+            raise LiftError("the mapper is not running; activate the node first")
+        future: Future[Result] = Future()
+        self._calls.put((function, future))
+        try:
+            return future.result(timeout)
+        except TimeoutError:
+            future.cancel()
+            raise LiftError(f"the mapper was busy for {timeout:.0f} s; try again") from None
+
+    def replace(self, mapper: Mapper) -> None:
+        """Go on with another map. To be run by ``call``."""
+        self._frames.clear()
+        self.mapper = mapper
+        self._changed = False
+        self._on_update(mapper, [])
+
+    def _run(self) -> None:
+        while self._running.is_set():
+            try:
+                self._answer_calls()
+                self._turn()
+                self.error = ""
+            except Exception as error:  # the map is kept and the node goes on; diagnostics show the error
+                self.error = f"{type(error).__name__}: {error}"
+                self._drops.add("internal_error")
+                self._log.error(f"mapper: {traceback.format_exc()}", throttle_duration_sec=10.0)
+                time.sleep(AFTER_ERROR)
+
+    def _turn(self) -> None:
+        """At most one frame and one step of training, so that neither starves the other."""
+        if self.paused.is_set():
+            time.sleep(IDLE_WAIT)
+            return
+        live = self._frames.get(timeout=0.0)
+        if live is not None:
+            self._process(live)
+        report = self.mapper.step()
+        self._changed |= report is not None
+        if live is None and report is None:
+            live = self._frames.get(timeout=IDLE_WAIT)
+            if live is not None:
+                self._process(live)
+        if self._changed and time.monotonic() >= self._next_update:
+            self._changed = False
+            begin = time.monotonic()
+            self._on_update(self.mapper, self.mapper.update_objects())
+            end = time.monotonic()
+            self._next_update = max(begin + self._period, end + (end - begin) * (1 / UPDATE_SHARE - 1))
+
+    def _process(self, live: LiveFrame) -> None:
+        try:
+            self._changed |= self.mapper.process(live.frame)
+        except FrameRejected as error:
+            self._drops.add(error.reason)
+            self._log.warning(f"frame not mapped ({error.reason}): {error}", throttle_duration_sec=5.0)
+
+    def _answer_calls(self) -> None:
+        while True:
+            try:
+                function, future = self._calls.get_nowait()
+            except Empty:
+                return
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(function())
+            except Exception as error:  # the caller's to handle
+                future.set_exception(error)

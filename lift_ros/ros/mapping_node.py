@@ -1,0 +1,130 @@
+"""The node: a lifecycle node that, unless told otherwise, configures and activates itself."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+
+from lift_ros.config import Config
+from lift_ros.errors import LiftError
+from lift_ros.mapping.mapper import make_mapper_segmenter
+from lift_ros.ros import parameters
+from lift_ros.ros.node_config import NodeConfig
+from lift_ros.ros.pipeline import Pipeline
+
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+class RosLogHandler(logging.Handler):
+    """Sends what the core logs through the node's logger, to the console and /rosout."""
+
+    def __init__(self, node: LifecycleNode) -> None:
+        """Log as ``node``."""
+        super().__init__(logging.INFO)
+        self._logger = node.get_logger()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See logging.Handler. One line a severity: rclpy tells call sites apart by their line."""
+        if record.levelno >= logging.ERROR:
+            self._logger.error(record.getMessage())
+        elif record.levelno >= logging.WARNING:
+            self._logger.warning(record.getMessage())
+        else:
+            self._logger.info(record.getMessage())
+
+
+class MappingNode(LifecycleNode):
+    """configure: read parameters, load the segmenter; activate: map; deactivate: rest, map kept; cleanup: forget."""
+
+    def __init__(self, **node_options: object) -> None:
+        """Declare the parameters. ``node_options``: as of rclpy.node.Node.
+
+        Raises:
+            ConfigError: a parameter is unknown or out of range.
+        """
+        super().__init__("lift_ros", automatically_declare_parameters_from_overrides=True, **node_options)
+        parameters.declare(self, NodeConfig(), Config())
+        self._pipeline: Pipeline | None = None
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Build everything."""
+        try:
+            config, mapping = parameters.read(self, NodeConfig()), parameters.read(self, Config())
+            segmenter = make_mapper_segmenter(mapping)
+            self._pipeline = Pipeline(self, config, mapping, segmenter)
+        except LiftError as error:
+            self.get_logger().error(str(error))
+            return FAILURE
+        self.get_logger().info(
+            f"masks by '{segmenter.name}', poses from {config.pose_source} in '{config.world_frame}'"
+        )
+        return SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Start the workers."""
+        self._pipeline.start()
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop the workers."""
+        self._pipeline.stop()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Forget the map."""
+        self._dismantle()
+        return SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Forget the map, too."""
+        self._dismantle()
+        return SUCCESS
+
+    def destroy_node(self) -> None:
+        """Stop the workers before the middleware goes."""
+        self._dismantle()
+        super().destroy_node()
+
+    def _dismantle(self) -> None:
+        if self._pipeline:
+            self._pipeline.destroy()
+            self._pipeline = None
+
+
+def main() -> int:
+    """Run the node until it is told to stop."""
+    rclpy.init()
+    node = None
+    try:
+        node = MappingNode()
+        core = logging.getLogger("lift_ros")
+        core.setLevel(logging.INFO)
+        core.addHandler(RosLogHandler(node))
+        if node.get_parameter("autostart").value and not (
+            node.trigger_configure() is SUCCESS and node.trigger_activate() is SUCCESS
+        ):
+            return 1
+        # one thread for the sensors, one for TF, and two for services that wait for the mapper
+        executor = MultiThreadedExecutor(num_threads=4)
+        executor.add_node(node)
+        executor.spin()
+    except LiftError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not tear the workers' end apart
+        if node:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

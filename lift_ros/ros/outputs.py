@@ -1,0 +1,159 @@
+"""The node's publishers."""
+
+from __future__ import annotations
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import Point
+from numpy.typing import NDArray
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from std_msgs.msg import Header
+from visualization_msgs.msg import Marker, MarkerArray
+
+from lift_ros.mapping.mapper import Mapper
+from lift_ros.msg import LabelInfo, ObjectArray, ObjectEvent, Status
+from lift_ros.objects.description import MapObject
+from lift_ros.objects.registry import ObjectEvent as Event
+from lift_ros.ros.conversions import (
+    camera_info_message,
+    cloud_message,
+    label_message,
+    object_message,
+    rgb_message,
+    to_color,
+    to_stamp,
+)
+from lift_ros.ros.frame_builder import LiveFrame
+from lift_ros.visualization import label_colors, overlay
+
+LIVE = QoSProfile(depth=2)
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+# corners of a unit box, joined along its twelve edges
+_CORNERS = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
+_EDGES = [(a, b) for a in range(8) for b in range(a + 1, 8) if np.abs(_CORNERS[a] - _CORNERS[b]).sum() == 1]
+
+
+class Outputs:
+    """Creates the publishers on a node and fills their messages. Used from the workers' threads."""
+
+    def __init__(self, node: Node, world_frame: str, min_confidence: float, scene_cloud_points: int) -> None:
+        """Messages about the map are in ``world_frame``."""
+        self._world_frame = world_frame
+        self._min_confidence = min_confidence
+        self._scene_cloud_points = scene_cloud_points
+        self._label_info: tuple | None = None
+        self._marked: set[int] = set()
+
+        self._labels = node.create_publisher(Image, "~/labels", LIVE)
+        self._overlay = node.create_publisher(Image, "~/overlay", LIVE)
+        self._camera_info = node.create_publisher(CameraInfo, "~/camera_info", LIVE)
+        self._info = node.create_publisher(LabelInfo, "~/label_info", LATCHED)
+        self._objects = node.create_publisher(ObjectArray, "~/objects", LATCHED)
+        self._object_cloud = node.create_publisher(PointCloud2, "~/object_cloud", LATCHED)
+        self._scene_cloud = node.create_publisher(PointCloud2, "~/scene_cloud", LATCHED)
+        self._markers = node.create_publisher(MarkerArray, "~/markers", LATCHED)
+        self._events = node.create_publisher(ObjectEvent, "~/events", QoSProfile(depth=100))
+        self._status = node.create_publisher(Status, "~/status", LIVE)
+        self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", QoSProfile(depth=10))
+        self._publishers = (
+            self._labels, self._overlay, self._camera_info, self._info, self._objects, self._object_cloud,
+            self._scene_cloud, self._markers, self._events, self._status, self._diagnostics,
+        )  # fmt: skip
+        self._node = node
+
+    def destroy(self) -> None:
+        """Remove the publishers from the node."""
+        for publisher in self._publishers:
+            self._node.destroy_publisher(publisher)
+
+    def header(self, stamp: float) -> Header:
+        """Of a message about the map at ``stamp`` seconds."""
+        return Header(stamp=to_stamp(stamp), frame_id=self._world_frame)
+
+    def visible(self, objects: list[MapObject]) -> list[MapObject]:
+        """The objects that are published, by id."""
+        return sorted((o for o in objects if o.confidence >= self._min_confidence), key=lambda o: o.id)
+
+    def object_array(self, stamp: float, objects: list[MapObject]) -> ObjectArray:
+        """The message of some objects."""
+        return ObjectArray(header=self.header(stamp), objects=[object_message(o) for o in objects])
+
+    def publish_labels(self, live: LiveFrame, labels: NDArray[np.uint32]) -> None:
+        """Labels, overlay and intrinsics of one frame; labels (H, W), 0 unlabelled."""
+        self._camera_info.publish(camera_info_message(live.header, live.frame.camera))
+        self._labels.publish(label_message(live.header, labels))
+        if self._overlay.get_subscription_count():
+            self._overlay.publish(rgb_message(live.header, overlay(live.frame.image, labels)))
+
+    def publish_map(self, mapper: Mapper, method: str, events: list[Event]) -> None:
+        """All that is told about the map."""
+        stamp = mapper.stats.stamp
+        objects = self.visible(mapper.objects)
+        header = self.header(stamp)
+        for event in events:
+            self._events.publish(
+                ObjectEvent(
+                    header=header, type=getattr(ObjectEvent, event.type.upper()), id=event.id, others=list(event.others)
+                )
+            )
+        self._publish_label_info(header, method, mapper.segmenter.name, objects)
+        self._objects.publish(self.object_array(stamp, objects))
+        self._markers.publish(self._marker_array(header, objects))
+        if objects:
+            points = np.concatenate([o.points for o in objects])
+            colors = np.concatenate([o.colors for o in objects])
+            ids = np.repeat([o.id for o in objects], [len(o.points) for o in objects])
+        else:
+            points, colors, ids = np.empty((0, 3)), np.empty((0, 3), np.uint8), np.empty(0, np.uint32)
+        self._object_cloud.publish(cloud_message(header, points, colors, ids))
+        self._publish_scene(header, mapper)
+
+    def publish_status(self, status: Status, diagnostics: DiagnosticArray) -> None:
+        """The health of the node."""
+        self._status.publish(status)
+        self._diagnostics.publish(diagnostics)
+
+    def _publish_label_info(self, header: Header, method: str, segmenter: str, objects: list[MapObject]) -> None:
+        ids = [o.id for o in objects]
+        content = (method, segmenter, ids)
+        if content == self._label_info:
+            return
+        self._label_info = content
+        self._info.publish(
+            LabelInfo(
+                header=header, method=method, segmenter=segmenter, ids=ids,
+                colors=[to_color(c) for c in label_colors(np.array(ids, np.int64))],
+            )
+        )  # fmt: skip
+
+    def _publish_scene(self, header: Header, mapper: Mapper) -> None:
+        if not self._scene_cloud_points or not self._scene_cloud.get_subscription_count():
+            return
+        points, colors, ids = mapper.scene_cloud(self._scene_cloud_points)
+        self._scene_cloud.publish(cloud_message(header, points, colors, ids))
+
+    def _marker_array(self, header: Header, objects: list[MapObject]) -> MarkerArray:
+        markers = []
+        for item in objects:
+            box = object_message(item)
+            color = to_color(label_colors(np.array(item.id)))
+            size = np.asarray(item.box.size, np.float64)
+            outline = Marker(header=header, ns="boxes", id=item.id, type=Marker.LINE_LIST, color=color, pose=box.box)
+            outline.scale.x = 0.01
+            corners = (_CORNERS * size).tolist()
+            outline.points = [
+                Point(x=x, y=y, z=z) for edge in _EDGES for x, y, z in (corners[edge[0]], corners[edge[1]])
+            ]
+            text = Marker(
+                header=header, ns="ids", id=item.id, type=Marker.TEXT_VIEW_FACING, color=color, text=str(item.id)
+            )
+            text.pose.position = box.centroid
+            text.scale.z = 0.08
+            markers += [outline, text]
+        ids = {o.id for o in objects}
+        for gone in sorted(self._marked - ids):
+            markers += [Marker(header=header, ns=ns, id=gone, action=Marker.DELETE) for ns in ("boxes", "ids")]
+        self._marked = ids
+        return MarkerArray(markers=markers)

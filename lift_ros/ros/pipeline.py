@@ -1,0 +1,213 @@
+"""What is built when the node is configured: inputs, workers, outputs, and how they are joined."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from geometry_msgs.msg import PoseStamped
+from nav_msgs.msg import Odometry
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType, JumpThreshold
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from lift_ros.config import Config
+from lift_ros.errors import FrameRejected
+from lift_ros.mapping.map_files import resolve_map_name
+from lift_ros.mapping.mapper import Mapper
+from lift_ros.masks.base import Segmenter
+from lift_ros.masks.topic import TopicSegmenter
+from lift_ros.msg import Status
+from lift_ros.objects.description import MapObject
+from lift_ros.objects.registry import ObjectEvent
+from lift_ros.ros.compat import Buffer, TransformListener
+from lift_ros.ros.conversions import nanoseconds
+from lift_ros.ros.frame_builder import FrameBuilder, LiveFrame
+from lift_ros.ros.labeller import Labeller
+from lift_ros.ros.mapper_worker import MapperWorker
+from lift_ros.ros.node_config import NodeConfig
+from lift_ros.ros.outputs import Outputs
+from lift_ros.ros.pose_source import PoseSource, TfPoses, TopicPoses
+from lift_ros.ros.queues import DropCounter, Window
+from lift_ros.ros.services import Services
+from lift_ros.ros.status import Health
+
+TF_HISTORY = Duration(seconds=10.0)
+STATUS_PERIOD = 1.0  # s
+
+
+class Pipeline:
+    """Subscriptions → FrameBuilder → MapperWorker and Labeller → Outputs, each in a thread of its own.
+
+    Attributes:
+        objects: objects of the map that are published, as of the latest update; replaced, never changed.
+        stamp: time of the latest frame in them, seconds.
+    """
+
+    def __init__(self, node: Node, config: NodeConfig, mapping: Config, segmenter: Segmenter) -> None:
+        """Build everything; nothing runs before ``start``.
+
+        Raises:
+            LiftError: the map to start from cannot be loaded.
+        """
+        self.node, self.config = node, config
+        self._mapping, self._segmenter = mapping, segmenter
+        self._drops = DropCounter()
+        self._image_latency = Window(1000)
+        self._frames = 0
+        self.objects: list[MapObject] = []
+        self.stamp = 0.0
+
+        mapper = Mapper(mapping, segmenter, config.world_frame)
+        if config.load_map:
+            mapper = self.loaded_mapper(resolve_map_name(Path(config.map_directory).expanduser(), config.load_map))
+        log = node.get_logger()
+        self.outputs = Outputs(node, config.world_frame, config.min_confidence, config.scene_cloud_points)
+        self.worker = MapperWorker(mapper, config.mapper_queue, config.map_period, self._drops, self._publish_map, log)
+        self.labeller = Labeller(
+            mapping.mapping.image_width,
+            config,
+            lambda: self.worker.mapper,
+            self.outputs.publish_labels,
+            self._drops,
+            log,
+        )
+        self.tf_buffer = Buffer(cache_time=TF_HISTORY)
+        poses: PoseSource = TfPoses(self.tf_buffer, config.world_frame)
+        if config.pose_source != "tf":
+            poses = TopicPoses(self.tf_buffer, config.world_frame, config.pose_frame, self._drops)
+        self._builder = FrameBuilder(config, poses, self._drops, self._take_frame, self._on_time_jump, log)
+        self._health = Health(node.get_name())
+        self._services = Services(self)
+
+        self._listener = TransformListener(self.tf_buffer, node)
+        self._subscriptions = self._subscribe(poses)
+        self._clock_jump = node.get_clock().create_jump_callback(
+            JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False),
+            post_callback=lambda _: self._builder.reset_time(),
+        )
+        # steady: the health of the node does not depend on the speed of a replay
+        self._timer = node.create_timer(
+            STATUS_PERIOD,
+            self._publish_status,
+            MutuallyExclusiveCallbackGroup(),
+            Clock(clock_type=ClockType.STEADY_TIME),
+        )
+
+    def start(self) -> None:
+        """Start the workers."""
+        self.labeller.start()
+        self.worker.start()
+        self._builder.start()
+
+    def stop(self) -> None:
+        """Stop the workers; the map is kept."""
+        self._builder.stop()
+        self.worker.stop()
+        self.labeller.stop()
+
+    def destroy(self) -> None:
+        """Take everything off the node again."""
+        self.stop()
+        self.node.destroy_timer(self._timer)
+        self._clock_jump.unregister()
+        for subscription in self._subscriptions:
+            self.node.destroy_subscription(subscription)
+        self._listener.unregister()
+        self._services.destroy()
+        self.outputs.destroy()
+
+    def loaded_mapper(self, path: Path) -> Mapper:
+        """A mapper that goes on with the map saved in ``path``. Raises MapFileError."""
+        return Mapper.load(path, self._mapping, self._segmenter, self.config.world_frame)
+
+    def reset(self) -> None:
+        """Start over with an empty map and counters at zero. Raises LiftError."""
+        self.worker.call(lambda: self.worker.replace(Mapper(self._mapping, self._segmenter, self.config.world_frame)))
+        self._drops.clear()
+        self._frames = 0
+
+    def _subscribe(self, poses: PoseSource) -> list[Any]:
+        config, sensors = self.config, MutuallyExclusiveCallbackGroup()
+
+        def subscribe(kind: type, topic: str, callback: Any) -> Any:
+            return self.node.create_subscription(kind, topic, callback, qos_profile_sensor_data, callback_group=sensors)
+
+        subscriptions = [
+            subscribe(_image_type(config.image_topic), config.image_topic, self._on_image),
+            subscribe(CameraInfo, config.camera_info_topic, self._builder.add_info),
+        ]
+        if config.depth_topic:
+            subscriptions.append(
+                subscribe(_image_type(config.depth_topic), config.depth_topic, self._builder.add_depth)
+            )
+        if isinstance(self._segmenter, TopicSegmenter):
+            subscriptions.append(subscribe(_image_type(config.masks_topic), config.masks_topic, self._on_masks))
+        if isinstance(poses, TopicPoses):
+            kind = Odometry if config.pose_source == "odometry" else PoseStamped
+            subscriptions.append(subscribe(kind, config.pose_topic, poses.add))
+        return subscriptions
+
+    def _on_image(self, message: Any, info: Any) -> None:
+        self._builder.add_image(message)
+        received_ns = info["received_timestamp"]  # when the middleware had it; 0 where it does not say
+        if received_ns:
+            self._image_latency.add((time.time_ns() - received_ns) / 1e9)
+
+    def _on_masks(self, message: Any) -> None:
+        try:
+            self._segmenter.offer(nanoseconds(message.header.stamp), self._builder.labels(message))
+        except FrameRejected as error:
+            self._drops.add(error.reason)
+            self.node.get_logger().warning(f"masks dropped: {error}", throttle_duration_sec=5.0)
+
+    def _take_frame(self, live: LiveFrame) -> None:
+        self._frames += 1
+        self.worker.add_frame(live)
+        self.labeller.add_frame(live)
+
+    def _on_time_jump(self) -> None:
+        self.worker.forget_frames()
+        if isinstance(self._segmenter, TopicSegmenter):
+            self._segmenter.clear()
+
+    def _publish_map(self, mapper: Mapper, events: list[ObjectEvent]) -> None:
+        self.objects = self.outputs.visible(mapper.objects)
+        self.stamp = mapper.stats.stamp
+        self.outputs.publish_map(mapper, self._mapping.lifting.method, events)
+
+    def _publish_status(self) -> None:
+        stats, drops = self.worker.mapper.stats, self._drops.counts()
+        state = Status.MAPPING if self._frames else Status.WAITING
+        status = Status(
+            state=Status.PAUSED if self.worker.paused.is_set() else state,
+            frames=self._frames,
+            keyframes=stats.keyframes,
+            gaussians=stats.gaussians,
+            objects=len(self.objects),
+            steps=stats.steps,
+            skipped_steps=stats.skipped_steps,
+            photometric_loss=stats.photometric_loss,
+            lifting_loss=stats.lifting_loss,
+            prompts=stats.prompts,
+            segmenter=self._segmenter.name,
+            frame_queue=self._builder.waiting,
+            keyframe_queue=self.worker.waiting,
+            image_latency_p99=self._image_latency.percentile(99),
+            label_latency=self.labeller.latency.percentile(50),
+            label_rate=self.labeller.latency.rate(10.0),
+            drop_reasons=list(drops),
+            drop_counts=list(drops.values()),
+        )
+        status.header = self.outputs.header(0.0)
+        status.header.stamp = self.node.get_clock().now().to_msg()
+        self.outputs.publish_status(status, self._health.diagnostics(status, self.worker.error))
+
+
+def _image_type(topic: str) -> type:
+    """image_transport names compressed topics so."""
+    return CompressedImage if topic.endswith(("/compressed", "/compressedDepth")) else Image

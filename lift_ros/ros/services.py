@@ -1,0 +1,157 @@
+"""The node's services."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.callback_groups import ReentrantCallbackGroup
+from std_srvs.srv import SetBool, Trigger
+
+from lift_ros.errors import FrameRejected, LiftError
+from lift_ros.mapping.map_files import resolve_map_name
+from lift_ros.objects import queries
+from lift_ros.ros.conversions import cloud_message, matrix_from_pose, nanoseconds, object_message
+from lift_ros.ros.pose_source import lookup_tf
+from lift_ros.srv import FindObject, GetObject, ListObjects, LoadMap, SaveMap
+
+if TYPE_CHECKING:
+    from lift_ros.ros.pipeline import Pipeline
+
+DEFAULT_RADIUS = 0.05
+
+
+class Services:
+    """Answers requests in the executor's threads; only the map itself is touched by the mapper's."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        """Create the services on the pipeline's node."""
+        self._pipeline = pipeline
+        node = pipeline.node
+        group = ReentrantCallbackGroup()
+        self._services = [
+            node.create_service(kind, f"~/{name}", callback, callback_group=group)
+            for kind, name, callback in (
+                (ListObjects, "list_objects", self._list_objects),
+                (GetObject, "get_object", self._get_object),
+                (FindObject, "find_object", self._find_object),
+                (SaveMap, "save_map", self._save_map),
+                (LoadMap, "load_map", self._load_map),
+                (Trigger, "reset", self._reset),
+                (SetBool, "pause", self._pause),
+            )
+        ]
+
+    def destroy(self) -> None:
+        """Remove the services from the node."""
+        for service in self._services:
+            self._pipeline.node.destroy_service(service)
+
+    def _list_objects(self, request: ListObjects.Request, response: ListObjects.Response) -> ListObjects.Response:
+        objects = [o for o in self._pipeline.objects if o.confidence >= request.min_confidence]
+        response.objects = self._pipeline.outputs.object_array(self._pipeline.stamp, objects)
+        return response
+
+    def _get_object(self, request: GetObject.Request, response: GetObject.Response) -> GetObject.Response:
+        item = next((o for o in self._pipeline.objects if o.id == request.id), None)
+        if item is None:
+            response.message = f"there is no object {request.id}"
+            return response
+        response.success = True
+        response.header = self._pipeline.outputs.header(self._pipeline.stamp)
+        response.object = object_message(item)
+        response.cloud = cloud_message(response.header, item.points, item.colors, item.id)
+        return response
+
+    def _find_object(self, request: FindObject.Request, response: FindObject.Response) -> FindObject.Response:
+        try:
+            found = self._find(request)
+        except (LiftError, ValueError) as error:
+            response.message = str(error)
+            return response
+        response.success = True
+        response.ids = [i for i, _ in found]
+        response.distances = [float(distance) for _, distance in found]
+        return response
+
+    def _find(self, request: FindObject.Request) -> list[tuple[int, float]]:
+        objects = self._pipeline.objects
+        radius = request.radius or DEFAULT_RADIUS
+        if request.kind == FindObject.Request.PIXEL:
+            return self._at_pixel(*request.pixel.tolist())
+        T = self._to_world(request)
+        p, d = request.point, request.direction
+        if request.kind == FindObject.Request.POINT:
+            return queries.at_point(objects, T[:3, :3] @ (p.x, p.y, p.z) + T[:3, 3], radius)
+        if request.kind == FindObject.Request.RAY:
+            origin, direction = T[:3, :3] @ (p.x, p.y, p.z) + T[:3, 3], T[:3, :3] @ (d.x, d.y, d.z)
+            return queries.along_ray(objects, origin, direction, radius)
+        if request.kind == FindObject.Request.BOX:
+            size = request.box_size
+            return queries.in_box(objects, T @ matrix_from_pose(request.box), np.array([size.x, size.y, size.z]))
+        raise LiftError(f"kind {request.kind} is none of PIXEL 0, POINT 1, BOX 2, RAY 3")
+
+    def _at_pixel(self, column: int, row: int) -> list[tuple[int, float]]:
+        labels = self._pipeline.labeller.latest
+        if labels is None:
+            raise LiftError("no label image has been published yet")
+        height, width = labels.shape
+        if column >= width or row >= height:
+            raise LiftError(f"pixel ({column}, {row}) is outside the {width}x{height} label image")
+        label = int(labels[row, column])
+        return [(label, 0.0)] if label else []
+
+    def _to_world(self, request: FindObject.Request) -> NDArray[np.float64]:
+        """The transform from the frame of the request to the map's."""
+        frame, world = request.header.frame_id, self._pipeline.config.world_frame
+        if frame in ("", world):
+            return np.eye(4)
+        try:
+            return lookup_tf(self._pipeline.tf_buffer, world, frame, nanoseconds(request.header.stamp))
+        except FrameRejected as error:
+            raise LiftError(str(error)) from None
+
+    def _save_map(self, request: SaveMap.Request, response: SaveMap.Response) -> SaveMap.Response:
+        try:
+            path = self._map_path(request.name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            worker = self._pipeline.worker
+            worker.call(lambda: worker.mapper.save(path))
+        except (LiftError, OSError) as error:
+            response.message = f"map not saved: {error}"
+            self._pipeline.node.get_logger().error(response.message)
+            return response
+        response.success, response.path = True, str(path)
+        return response
+
+    def _load_map(self, request: LoadMap.Request, response: LoadMap.Response) -> LoadMap.Response:
+        try:
+            path = self._map_path(request.name)
+            worker = self._pipeline.worker
+            worker.call(lambda: worker.replace(self._pipeline.loaded_mapper(path)))
+        except LiftError as error:
+            response.message = f"map not loaded: {error}"
+            self._pipeline.node.get_logger().error(response.message)
+            return response
+        response.success = True
+        return response
+
+    def _reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        try:
+            self._pipeline.reset()
+        except LiftError as error:
+            response.message = str(error)
+            return response
+        response.success, response.message = True, "the map is empty"
+        return response
+
+    def _pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        paused = self._pipeline.worker.paused
+        (paused.set if request.data else paused.clear)()
+        response.success, response.message = True, "paused" if request.data else "mapping"
+        return response
+
+    def _map_path(self, name: str) -> Path:
+        return resolve_map_name(Path(self._pipeline.config.map_directory).expanduser(), name)

@@ -1,0 +1,70 @@
+"""Status and diagnostics: what the node does, and what it could not use."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+
+from lift_ros.msg import Status
+
+SILENCE = 5.0  # s without a usable frame before that is worth a warning
+
+
+class Health:
+    """Turns successive statuses into diagnostics."""
+
+    def __init__(self, name: str) -> None:
+        """``name`` of the node, which the diagnostics carry."""
+        self._name = name
+        self._drops: dict[str, int] = {}
+        self._frames = 0
+        self._last_frame = time.monotonic()
+
+    def diagnostics(self, status: Status, error: str) -> DiagnosticArray:
+        """``error``: the mapper's latest unexpected one, "" if all is well."""
+        drops = dict(zip(status.drop_reasons, status.drop_counts, strict=True))
+        new = {reason: count - self._drops.get(reason, 0) for reason, count in drops.items()}
+        new = {reason: count for reason, count in new.items() if count > 0}
+        self._drops = drops
+        if status.frames != self._frames:
+            self._frames, self._last_frame = status.frames, time.monotonic()
+        silence = time.monotonic() - self._last_frame
+
+        level, message = DiagnosticStatus.OK, "mapping"
+        if status.state == Status.PAUSED:
+            message = "paused"
+        elif error:
+            level, message = DiagnosticStatus.ERROR, error
+        elif silence > SILENCE:
+            level, message = DiagnosticStatus.WARN, f"no usable frame for {silence:.0f} s"
+        elif set(new) - {"not_labelled", "mapper_busy"}:  # those two are how a small computer keeps up
+            level, message = DiagnosticStatus.WARN, "dropped " + ", ".join(f"{n} {reason}" for reason, n in new.items())
+        if status.segmenter == "graph":
+            message += "; masks without a learned model (segmenter graph)"
+
+        values = {
+            "frames": status.frames,
+            "keyframes": status.keyframes,
+            "gaussians": status.gaussians,
+            "objects": status.objects,
+            "segmenter": status.segmenter,
+            "frame queue": status.frame_queue,
+            "keyframe queue": status.keyframe_queue,
+            "image latency p99 [ms]": _milliseconds(status.image_latency_p99),
+            "label latency [ms]": _milliseconds(status.label_latency),
+            "label rate [Hz]": f"{status.label_rate:.1f}",
+            **{f"dropped: {reason}": count for reason, count in drops.items()},
+        }
+        entry = DiagnosticStatus(
+            level=level, name=f"{self._name}: mapping", message=message, hardware_id="",
+            values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
+        )  # fmt: skip
+        array = DiagnosticArray(status=[entry])
+        array.header.stamp = status.header.stamp
+        return array
+
+
+def _milliseconds(seconds: float) -> str:
+    return "-" if math.isnan(seconds) else f"{1000 * seconds:.1f}"
