@@ -160,11 +160,11 @@ class Mapper:
             return False
         labels = self._segment(frame, small)
         index = self._seeder.add(small)
-        self._edit(self._scene.append(self._seeder.seeds(index, rendering)))
+        self._edit(self._scene.append(self._seeder.seeds(index, rendering, len(self._scene))))
         if small.depth is None and index >= RESEED_AFTER:
             self._reseed(index - RESEED_AFTER)
         stereo = self._seeder.depth(index)
-        view = TrainingView.from_frame(small, index, stereo.depth if stereo else None, str(self._scene.device))
+        view = TrainingView.from_frame(small, index, stereo.trusted_depth if stereo else None, str(self._scene.device))
         self._keyframes.append(Keyframe(frame.stamp, small.T_world_camera, view, labels))
         self._owe(self.config.mapping.photometric_steps, self.config.mapping.lifting_steps)
         self._count()
@@ -288,10 +288,10 @@ class Mapper:
         """Seeds of a keyframe without depth, from the neighbours it has by now."""
         keyframe = self._keyframes[index]
         rendering = self._trainer.render(keyframe.view.camera)
-        self._edit(self._scene.append(self._seeder.seeds(index, rendering)))
+        self._edit(self._scene.append(self._seeder.seeds(index, rendering, len(self._scene))))
         stereo = self._seeder.depth(index)
         if stereo is not None:
-            depth = torch.as_tensor(stereo.depth, device=self._scene.device)
+            depth = torch.as_tensor(stereo.trusted_depth, device=self._scene.device)
             keyframe.view = keyframe.view._replace(depth=depth)
 
     def _train_scene(self, count: int) -> dict[str, float]:

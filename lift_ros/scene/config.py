@@ -22,7 +22,7 @@ class SceneConfig:
     )
 
     seed_spacing: float = option(
-        2.0, "Distance between seeds, as seen from the view that plants them.", unit="px", min=0.5
+        3.0, "Distance between seeds of an empty scene, as seen from the view that plants them.", unit="px", min=0.5
     )
     seed_alpha: float = option(
         0.6, "A view plants seeds where the scene covers a pixel by less than this.", min=0.0, max=1.0
@@ -52,6 +52,10 @@ class SceneConfig:
     lr_sh: float = option(5e-3, "Step of the base colour; the higher degrees move at a twentieth.", min=0.0)
     exposure_ridge: float = option(
         1e-3, "Pull of a frame's exposure to gain 1 and bias 0, as a variance of its colours.", min=0.0
+    )
+
+    refine_poses: bool = option(
+        False, "Correct the poses by aligning each view with the scene. For poses that are off by pixels."
     )
 
     densify_gradient: float = option(

@@ -173,8 +173,9 @@ def heirs(index: torch.Tensor, origin: torch.Tensor) -> tuple[torch.Tensor, torc
         origin: (N_new,) int64 of the edit.
 
     Returns:
-        entry (m,) and heir (m,): reference ``entry[k]`` of ``index`` now leads to Gaussian ``heir[k]``. The entries are in
-        ascending order; one to a Gaussian that was removed is missing, one to a Gaussian that was split is there twice.
+        entry (m,) and heir (m,): reference ``entry[k]`` of ``index`` now leads to Gaussian ``heir[k]``. The entries are
+        in ascending order; one to a Gaussian that was removed is missing, one to a Gaussian that was split is there
+        twice.
     """
     known = (origin >= 0).nonzero().squeeze(1)
     last = max(int(origin.max()) if len(origin) else -1, int(index.max()) if len(index) else -1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +18,7 @@ MAX_AXIS_ANGLE = 45.0  # degrees between the optical axes of frames that are mat
 BEST_PARALLAX = 6.0  # degrees: less is imprecise, more is hard to match
 MIN_POINTS = 20  # below, a range of depth is a guess
 RANDOM_SEEDS = 2000  # per frame of unknown depth
+SEEDED_SHARE = 0.8  # of the budget; the rest is left to densification
 
 
 class Seeder:
@@ -70,20 +70,29 @@ class Seeder:
             self._stereo[index] = (neighbours, sweep_depth(frame, others, *bounds))
         return self._stereo[index][1]
 
-    def seeds(self, index: int, rendering: Rendering) -> Seeds:
-        """What to add to the scene so that it explains frame ``index``, of which ``rendering`` is its present view."""
+    def seeds(self, index: int, rendering: Rendering, count: int) -> Seeds:
+        """What to add to a scene of ``count`` Gaussians so that it explains frame ``index``.
+
+        Seeds get sparser as the scene fills up, so that those of the first frames leave room for those of the last.
+
+        Args:
+            rendering: the present view of the scene from that frame.
+        """
         frame, config = self._frames[index], self._config
-        where = unexplained(frame, rendering, config)
+        where = unexplained(frame, rendering, config.seed_alpha, config.seed_depth_error)
+        free = 1 - count / (SEEDED_SHARE * config.max_gaussians)
+        if free <= 0 or not where.any():
+            return Seeds.empty()
+        spacing = config.seed_spacing / np.sqrt(free)
         if frame.depth is not None:
-            return seeds_from_depth(frame, frame.depth, where, config)
+            return seeds_from_depth(frame, frame.depth, where, spacing)
         stereo = self.depth(index)
         if stereo is not None:
-            return seeds_from_depth(frame, stereo.depth, where, config)
+            return seeds_from_depth(frame, stereo.depth, where, spacing)
         bounds = self._depth_range(frame)
         if bounds is None:
             return Seeds.empty()
-        count = round(RANDOM_SEEDS * where.mean())
-        return random_seeds(frame, where, *bounds, count, self._rng)
+        return random_seeds(frame, where, *bounds, round(RANDOM_SEEDS * free * where.mean()), self._rng)
 
     def _neighbours(self, index: int) -> list[int]:
         """The frames that look at the same things from usefully different places, best first."""

@@ -9,7 +9,6 @@ from scipy.spatial import cKDTree
 
 from lift_ros.frame import Frame
 from lift_ros.render import Rendering
-from lift_ros.scene.config import SceneConfig
 from lift_ros.scene.gaussians import Seeds
 
 SEED_OPACITY = 0.8
@@ -17,27 +16,26 @@ FLATNESS = 0.2  # thickness of a seed along its normal, as a share of its radius
 MAX_SLANT = 4.0  # how much a seed may be stretched on a surface seen at a grazing angle
 
 
-def unexplained(frame: Frame, rendering: Rendering, config: SceneConfig) -> NDArray[np.bool_]:
+def unexplained(frame: Frame, rendering: Rendering, min_alpha: float, depth_error: float) -> NDArray[np.bool_]:
     """(H, W) pixels of ``frame`` that the scene does not account for.
 
-    That is where it is too transparent, or where its depth is not that of the frame. A surface rendered behind the
-    measured one is always missing something; one rendered in front only where the difference cannot be a fringe of an
-    object's edge, of which training takes care.
+    That is where its alpha is below ``min_alpha``, or its depth off that of the frame by the share ``depth_error``;
+    four times that where the scene is in front, since fringes around the edges of objects are for training to remove.
     """
     alpha = rendering.alpha.cpu().numpy()
-    missing = alpha < config.seed_alpha
+    missing = alpha < min_alpha
     if frame.depth is not None:
         rendered = rendering.depth.cpu().numpy()
         with np.errstate(invalid="ignore"):
             error = (rendered - frame.depth) / np.maximum(frame.depth, 1e-12)
-        missing |= (frame.depth > 0) & ((error > config.seed_depth_error) | (error < -4 * config.seed_depth_error))
+        missing |= (frame.depth > 0) & ((error > depth_error) | (error < -4 * depth_error))
     return missing
 
 
-def seeds_from_depth(frame: Frame, depth: NDArray[np.float32], where: NDArray[np.bool_], config: SceneConfig) -> Seeds:
+def seeds_from_depth(frame: Frame, depth: NDArray[np.float32], where: NDArray[np.bool_], spacing: float) -> Seeds:
     """Flat discs on the surface that ``depth`` (H, W) describes, at the pixels ``where`` (H, W) bool.
 
-    The points are thinned to one per cell of a voxel grid whose cell is ``seed_spacing`` pixels wide at the point's
+    The points are thinned to one per cell of a voxel grid whose cell is ``spacing`` pixels wide at the point's
     depth, rounded to a power of two: the density of seeds follows what the camera resolves. A disc's radius covers its
     cell; its normal comes from the gradient of the depth.
     """
@@ -48,9 +46,9 @@ def seeds_from_depth(frame: Frame, depth: NDArray[np.float32], where: NDArray[np
     camera_points = frame.camera.unproject(np.where(valid, depth, 0).astype(np.float32))
     normals, has_normal = _normals(camera_points, depth, valid)
     z = depth[chosen]
-    spacing = config.seed_spacing / frame.camera.fx
+    angle = spacing / frame.camera.fx
     octave = np.exp2(np.round(np.log2(z)))
-    cell = (spacing * octave)[:, None]
+    cell = (angle * octave)[:, None]
     points = camera_points[chosen].astype(np.float64) @ frame.T_world_camera[:3, :3].T + frame.T_world_camera[:3, 3]
     first = _one_per_voxel(np.concatenate([np.floor(points / cell), np.log2(octave)[:, None]], axis=1))
 
@@ -59,7 +57,7 @@ def seeds_from_depth(frame: Frame, depth: NDArray[np.float32], where: NDArray[np
     rays = camera_points[chosen][first]
     rays = rays / np.linalg.norm(rays, axis=1, keepdims=True)
     known = has_normal[chosen][first]
-    radius = 0.7 * spacing * z[first]
+    radius = 0.7 * angle * z[first]
     # a disc oriented along a grazing surface has to be larger to cover the same pixels
     slant = np.clip(1 / np.maximum(np.abs((normal * rays).sum(axis=1)), 1e-3), 1, MAX_SLANT)
     radius = np.where(known, radius * np.sqrt(slant), radius)

@@ -29,6 +29,11 @@ class StereoDepth(NamedTuple):
     depth: NDArray[np.float32]
     trusted: NDArray[np.bool_]
 
+    @property
+    def trusted_depth(self) -> NDArray[np.float32]:
+        """(H, W) with 0 where the depth is not trusted: what training may be supervised with."""
+        return np.where(self.trusted, self.depth, np.float32(0))
+
 
 def sweep_depth(frame: Frame, neighbours: list[Frame], near: float, far: float) -> StereoDepth:
     """Depth of ``frame`` between ``near`` and ``far``, by correlation with ``neighbours``.

@@ -10,6 +10,7 @@ import torch
 from lift_ros.camera import PosedCamera
 from lift_ros.frame import Frame
 from lift_ros.render import Rendering, ScreenStatistics, rasterize
+from lift_ros.scene.alignment import PoseCorrections, alignment_step
 from lift_ros.scene.config import SceneConfig
 from lift_ros.scene.exposure import Exposures
 from lift_ros.scene.gaussians import GaussianScene, follow
@@ -60,6 +61,7 @@ class PhotometricTrainer:
         self.scene = scene
         self.config = config
         self.exposures = Exposures(config.exposure_ridge)
+        self.poses = PoseCorrections()
         self._optimizer = SceneOptimizer(scene, config)
         self._depth_scale = 0.0  # median rendered depth: the length that learning rates are relative to
         self._gradient = torch.zeros(len(scene), device=scene.device)
@@ -89,6 +91,8 @@ class PhotometricTrainer:
         """
         if not len(self.scene):
             return {}
+        if self.config.refine_poses:
+            view = view._replace(camera=self.poses.apply(view.index, view.camera))
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in self.scene.tensors().items()}
         scene = GaussianScene(**leaves)
         screen = ScreenStatistics()
@@ -101,6 +105,10 @@ class PhotometricTrainer:
         grads = dict(zip(leaves, torch.autograd.grad(total, list(leaves.values())), strict=True))
         if not all(torch.isfinite(grad).all() for grad in grads.values()):
             return {}
+        if self.config.refine_poses:
+            step = alignment_step(out, view.image, view.camera)
+            if step is not None:
+                self.poses.update(view.index, view.camera, step)
         self._measure(view, out, screen)
         self._optimizer.step(self.scene, grads, self._depth_scale)
         return {name: float(loss.detach()) for name, loss in losses.items()}

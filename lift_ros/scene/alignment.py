@@ -1,0 +1,118 @@
+"""Corrections of camera poses by direct image alignment: sensors' poses are off by some pixels, which blurs a scene."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lift_ros.camera import PosedCamera
+from lift_ros.render import Rendering
+
+WORK_WIDTH = 160  # of the images that are aligned: finer ones narrow the basin of convergence
+HUBER = 0.05  # residuals in units of image intensity beyond which a pixel counts less
+MAX_ANGLE = 0.02  # radians that one step may turn the camera by, and parts of the depth it may shift
+
+
+def alignment_step(rendering: Rendering, image: torch.Tensor, camera: PosedCamera) -> NDArray[np.float64] | None:
+    """One Gauss-Newton step of the photometric error of ``image`` (H, W, 3) against the scene rendered from ``camera``.
+
+    The linearisation is that of direct odometry (Kerl et al. 2013) with the mean of both images' gradients (ESM,
+    Benhimane and Malis 2004). Brightness is compared after both images were brought to the same mean and spread.
+
+    Returns:
+        (6,) twist (translation, rotation) in the camera frame: the better world-to-camera transform is
+        ``exp(twist) @ camera.viewmat``. None where the image does not determine it.
+    """
+    scale = min(1.0, WORK_WIDTH / camera.width)
+    size = (round(camera.width * scale), round(camera.height * scale))
+    rendered, depth, alpha = (
+        cv2.resize(x.detach().cpu().numpy(), size, interpolation=cv2.INTER_AREA)
+        for x in (rendering.image, rendering.depth, rendering.alpha)
+    )
+    seen = cv2.resize(image.cpu().numpy(), size, interpolation=cv2.INTER_AREA)
+    valid = (alpha > 0.9) & (depth > 0)
+    if valid.sum() < 0.2 * valid.size:
+        return None
+    a, b = (_normalised(cv2.cvtColor(x, cv2.COLOR_RGB2GRAY), valid) for x in (seen, rendered))
+    both = 0.5 * (a + b)
+    gx, gy = cv2.Scharr(both, cv2.CV_32F, 1, 0)[valid] / 32, cv2.Scharr(both, cv2.CV_32F, 0, 1)[valid] / 32
+    intrinsics = camera.intrinsics.resized(*size)
+    points = intrinsics.unproject(depth)[valid].astype(np.float64)
+    x, y, z = points.T
+    # the derivative of the intensity by a displacement of the point, then by the twist that causes it
+    by_x, by_y = gx * intrinsics.fx / z, gy * intrinsics.fy / z
+    by_point = np.stack([by_x, by_y, -(by_x * x + by_y * y) / z], axis=1)
+    J = np.concatenate([by_point, np.cross(points, by_point)], axis=1)
+    residual = (b - a)[valid].astype(np.float64)
+    weight = 1 / np.maximum(1, np.abs(residual) / HUBER)
+    unit = float(np.median(z))
+    J[:, :3] *= unit
+    information = (J * weight[:, None]).T @ J
+    damping = 1e-3 * np.trace(information) / 6
+    step = np.linalg.solve(information + damping * np.eye(6), (J * weight[:, None]).T @ residual)
+    if damping <= 0 or not np.isfinite(step).all():
+        return None
+    step *= min(1.0, MAX_ANGLE / max(np.abs(step).max(), 1e-12))
+    step[:3] *= unit
+    return step
+
+
+class PoseCorrections:
+    """A rigid correction per frame in the world frame, its mean over all frames kept at none.
+
+    Photometric training cannot tell a moved scene from moved cameras; the mean is the gauge that keeps the scene in
+    the world frame of the given poses.
+    """
+
+    def __init__(self) -> None:
+        self._twists: dict[int, NDArray[np.float64]] = {}
+        self._sum = np.zeros(6)
+
+    def twist(self, index: int) -> NDArray[np.float64]:
+        """(6,) world-frame twist (translation, rotation) of a frame; of one never aligned, the mean of its neighbours'."""
+        if not self._twists:
+            return np.zeros(6)
+        if index in self._twists:
+            raw = self._twists[index]
+        else:
+            before = max((i for i in self._twists if i < index), default=None)
+            after = min((i for i in self._twists if i > index), default=None)
+            raw = np.mean([self._twists[i] for i in (before, after) if i is not None], axis=0)
+        return raw - self._sum / len(self._twists)
+
+    def apply(self, index: int, camera: PosedCamera) -> PosedCamera:
+        """``camera`` with the pose of frame ``index`` corrected."""
+        correction = np.linalg.inv(rigid_exp(self.twist(index)))
+        viewmat = camera.viewmat.detach().cpu().numpy().astype(np.float64) @ correction
+        return replace(camera, viewmat=torch.as_tensor(viewmat, dtype=torch.float32).to(camera.viewmat.device))
+
+    def update(self, index: int, camera: PosedCamera, step: NDArray[np.float64]) -> None:
+        """Compose the correction of frame ``index`` with an ``alignment_step`` made at the corrected ``camera``."""
+        viewmat = camera.viewmat.detach().cpu().numpy().astype(np.float64)
+        # exp(step) V C^-1 = V (V^-1 exp(step) V) C^-1: the step as seen from the world, inverted, comes after C
+        world = np.linalg.inv(viewmat) @ np.linalg.inv(rigid_exp(step)) @ viewmat
+        twist = rigid_log(world @ rigid_exp(self.twist(index))) + (self._sum / max(len(self._twists), 1))
+        self._sum += twist - self._twists.get(index, np.zeros(6))
+        self._twists[index] = twist
+
+
+def rigid_exp(twist: NDArray) -> NDArray[np.float64]:
+    """(6,) translation and rotation vector -> (4, 4), the translation applied as it is."""
+    T = np.eye(4)
+    T[:3, :3] = cv2.Rodrigues(np.asarray(twist[3:], np.float64))[0]
+    T[:3, 3] = twist[:3]
+    return T
+
+
+def rigid_log(T: NDArray) -> NDArray[np.float64]:
+    """Inverse of ``rigid_exp``."""
+    return np.concatenate([T[:3, 3], cv2.Rodrigues(T[:3, :3])[0].ravel()])
+
+
+def _normalised(gray: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+    mean, spread = gray[valid].mean(), gray[valid].std()
+    return (gray - mean) * (0.2 / max(spread, 1e-3))
