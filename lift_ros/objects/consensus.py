@@ -143,7 +143,7 @@ def cut_impure(
             (view.weight[member], (view.gaussian[member], view.mask[member])), shape=(len(parts), len(view.area))
         )
         some = np.unique(view.gaussian[member])
-        mask = np.asarray(entries[some].argmax(1)).ravel()
+        mask = strongest_columns(entries)[some]
         pieces, piece, size = np.unique(
             np.stack([parts[some], mask], axis=1), axis=0, return_inverse=True, return_counts=True
         )
@@ -179,6 +179,18 @@ def vote(
     votes = csr_matrix(
         (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns))), shape=(len(labels), label_count)
     )
-    decided = np.diff(votes.indptr) > 0
-    winner = np.asarray(votes.argmax(1)).ravel()
-    return np.where(decided, winner, labels).astype(np.int64)
+    winner = strongest_columns(votes)
+    return np.where(winner >= 0, winner, labels).astype(np.int64)
+
+
+def strongest_columns(matrix: csr_matrix) -> NDArray[np.int64]:
+    """Column of the greatest entry of every row, the first of equals, -1 for an empty row (scipy's argmax loops in Python)."""
+    matrix = matrix.tocsr()
+    matrix.sum_duplicates()
+    count = np.diff(matrix.indptr)
+    row = np.repeat(np.arange(matrix.shape[0]), count)
+    order = np.lexsort((-matrix.indices, matrix.data, row))
+    strongest = np.full(matrix.shape[0], -1, np.int64)
+    filled = count > 0
+    strongest[filled] = matrix.indices[order[matrix.indptr[1:][filled] - 1]]
+    return strongest

@@ -1,0 +1,244 @@
+"""The command ``lift``: maps without a ROS graph."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from lift_ros import __version__
+from lift_ros.errors import ConfigError, LiftError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; errors that a user can act on are one line on stderr and exit status 2."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    args = _parser().parse_args(arguments)
+    try:
+        return args.run(args)
+    except LiftError as error:
+        print(f"lift: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("lift: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="lift", description="Consistent instance labels from posed images.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("map", help="map a capture: transforms.json directory or rosbag2")
+    command.set_defaults(run=_map)
+    command.add_argument("capture", type=Path, help="directory with transforms.json, rosbag2 directory, .mcap or .db3")
+    command.add_argument("--out", type=Path, required=True, help="directory of the map; an older map there is replaced")
+    command.add_argument(
+        "--masks", default="graph", metavar="SOURCE",
+        help="segmenter (graph, sam_vit_b, mobile_sam, ...), or recorded:NAME for masks stored with the capture",
+    )  # fmt: skip
+    command.add_argument("--checkpoint", default="", help="weights of the segmenter")
+    command.add_argument("--method", help="lifting method")
+    command.add_argument("--scale", type=float, help="resolution of mapping as a share of the input's")
+    command.add_argument("--seed", type=int, help="seed of all random choices")
+    command.add_argument("--no-depth", action="store_true", help="do not use the depth of the capture")
+    command.add_argument("--max-depth", type=float, default=float("inf"), help="depth beyond this is not used")
+    command.add_argument("--config", type=Path, help="YAML file with parameters, nested as in lift_ros/config.py")
+    command.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="one parameter, e.g. lifting.pixels=4096"
+    )
+
+    command = commands.add_parser("objects", help="print the objects of a map")
+    command.set_defaults(run=_objects)
+    command.add_argument("map", type=Path)
+
+    command = commands.add_parser("render", help="colour, depth and labels of a map from any pose")
+    command.set_defaults(run=_render)
+    command.add_argument("map", type=Path)
+    command.add_argument(
+        "--pose", nargs="+", required=True, metavar="VALUE",
+        help="camera to world, optical axes (x right, y down, z forward): x y z qx qy qz qw, or the 16 numbers of a matrix, "
+        "or a JSON file that holds it",
+    )  # fmt: skip
+    command.add_argument("--size", type=int, nargs=2, default=(640, 480), metavar=("WIDTH", "HEIGHT"))
+    command.add_argument("--fov", type=float, default=60.0, help="horizontal field of view in degrees")
+    command.add_argument("--out", type=Path, default=Path("."), help="directory for rgb.png, depth.png and labels.png")
+
+    command = commands.add_parser("export-sam", help="MobileSAM's weights as the ONNX pair of mobile_sam_onnx")
+    command.set_defaults(run=_export_sam)
+    command.add_argument("checkpoint", type=Path, help="mobile_sam.pt")
+    command.add_argument("--out", type=Path, required=True)
+
+    command = commands.add_parser("demo", help="a generated room through the ROS node: pictures, table, map")
+    command.set_defaults(run=_demo)
+    command.add_argument("--out", type=Path, default=Path("out/demo"))
+    command.add_argument("--frames", type=int, default=60, help="length of the capture at 10 Hz")
+    command.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+def _map(args: argparse.Namespace) -> int:
+    from lift_ros.config import Config
+    from lift_ros.data import open_capture
+    from lift_ros.mapping.mapper import Mapper, make_mapper_segmenter
+    from lift_ros.mapping.offline import CaptureMasks, map_capture, write_results
+    from lift_ros.options import flatten, with_values
+
+    if args.out.is_file():
+        raise ConfigError(f"{args.out} is a file; --out names a directory")
+    values: dict[str, object] = {}
+    if args.config:
+        values |= flatten(_read_yaml(args.config))
+    for entry in args.set:
+        name, equals, value = entry.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {entry}: write NAME=VALUE")
+        values[name] = yaml.safe_load(value)
+    if args.method:
+        values["lifting.method"] = args.method
+    if args.seed is not None:
+        values["mapping.seed"] = args.seed
+    recorded = args.masks.partition(":")[2] if args.masks.startswith("recorded:") else ""
+    values["masks.segmenter"] = "recorded" if recorded else args.masks
+    if args.checkpoint:
+        values["masks.checkpoint"] = args.checkpoint
+
+    started = time.monotonic()
+    with open_capture(args.capture, max_depth=args.max_depth) as capture:
+        for problem in capture.problems:
+            print(f"lift: {problem}", file=sys.stderr)
+        if args.scale is not None:
+            if not 0 < args.scale <= 1:
+                raise ConfigError(f"--scale must be in (0, 1], got {args.scale}")
+            values["mapping.image_width"] = round(args.scale * next(iter(capture.frames)).camera.width)
+        config = with_values(Config(), values)
+        segmenter = CaptureMasks(capture, recorded) if recorded else make_mapper_segmenter(config)
+        if recorded and recorded not in capture.recorded_names:
+            raise ConfigError(
+                f"{args.capture} has no recorded masks '{recorded}'; it has: {', '.join(capture.recorded_names) or 'none'}"
+            )
+        mapper = Mapper(config, segmenter, capture.world_frame)
+        skipped = map_capture(capture, mapper, use_depth=not args.no_depth)
+        write_results(capture, mapper, args.out)
+    for reason, count in sorted(skipped.items()):
+        print(f"lift: {count} frames not used: {reason}", file=sys.stderr)
+    stats = mapper.stats
+    print(
+        f"{args.out}: {stats.keyframes} keyframes of {stats.frames} frames, {stats.gaussians} Gaussians, "
+        f"{len(mapper.objects)} objects, {time.monotonic() - started:.0f} s"
+    )
+    if any(stats.prompts_per_keyframe):
+        print("prompts per keyframe:", *stats.prompts_per_keyframe)
+    return 0
+
+
+def _objects(args: argparse.Namespace) -> int:
+    from lift_ros.mapping.map_files import load_map
+
+    contents = load_map(args.map)
+    print(f"{'id':>5} {'views':>5} {'conf':>5} {'points':>7}  {'centroid':^24}  {'size':^21}  colour")
+    for item in contents.objects:
+        centroid = " ".join(f"{v:7.3f}" for v in item["centroid"])
+        size = " ".join(f"{v:6.3f}" for v in item["box"]["size"])
+        color = "#{:02x}{:02x}{:02x}".format(*item["color"])
+        print(
+            f"{item['id']:5d} {item['views']:5d} {item['confidence']:5.2f} {item['points']:7d}  {centroid:^24}  {size:^21}  "
+            f"{color}"
+        )
+    print(f"{len(contents.objects)} objects in frame '{contents.meta['world_frame']}', lengths in its unit")
+    return 0
+
+
+def _render(args: argparse.Namespace) -> int:
+    import torch
+
+    from lift_ros.camera import Camera, PosedCamera
+    from lift_ros.frame import check_rigid
+    from lift_ros.mapping.map_files import load_map
+    from lift_ros.mapping.snapshot import MapSnapshot
+    from lift_ros.scene.gaussians import GaussianScene
+    from lift_ros.visualization import colorize, write_label_png, write_png
+
+    width, height = args.size
+    if width < 1 or height < 1 or not 1 <= args.fov < 180:
+        raise ConfigError(f"--size must be positive and --fov in [1, 180), got {width}x{height} and {args.fov}")
+    contents = load_map(args.map)
+    if "gaussian.object_id" not in contents.tensors:
+        raise ConfigError(f"{args.map} holds no object ids")
+    focal = 0.5 * width / np.tan(np.radians(args.fov) / 2)
+    pose = check_rigid(_pose(args.pose))
+    camera = PosedCamera.from_pose(Camera(width, height, focal, focal, width / 2, height / 2), pose)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    scene = GaussianScene(**contents.scene).to(device)
+    snapshot = MapSnapshot(scene, contents.tensors["gaussian.object_id"].to(device), ())
+    rendering = snapshot.render(camera)
+    labels, share, _ = snapshot.label_image(camera)
+    labels = np.where(share >= 0.5, labels, 0)
+    args.out.mkdir(parents=True, exist_ok=True)
+    write_png(args.out / "rgb.png", (255 * rendering.image).round().byte().cpu().numpy())
+    millimetres = (1000 * rendering.depth).round().clamp(0, 65535).cpu().numpy().astype(np.uint16)
+    write_png(args.out / "depth.png", millimetres)
+    write_label_png(args.out / "labels.png", labels)
+    write_png(args.out / "labels_color.png", colorize(labels))
+    print(f"{args.out}: rgb.png, depth.png (thousandths of the map's unit), labels.png (object ids), labels_color.png")
+    return 0
+
+
+def _export_sam(args: argparse.Namespace) -> int:
+    from lift_ros.masks.onnx import export_mobile_sam_onnx
+
+    for path in export_mobile_sam_onnx(args.checkpoint, args.out):
+        print(path)
+    return 0
+
+
+def _demo(args: argparse.Namespace) -> int:
+    try:
+        from lift_ros.ros import demo
+    except ImportError as error:
+        raise LiftError(
+            f"the demo runs the ROS 2 node, and {error.name or error} is not installed; 'make demo' in a clone of the "
+            "repository sets everything up"
+        ) from None
+    return demo.run(args.out, args.frames, args.seed)
+
+
+def _read_yaml(path: Path) -> dict:
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read as YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} must hold names and values")
+    return content
+
+
+def _pose(values: list[str]) -> NDArray[np.float64]:
+    """(4, 4) camera-to-world matrix of what was given to --pose."""
+    try:
+        if len(values) == 1:
+            loaded = json.loads(Path(values[0]).read_text())
+            return np.asarray(loaded["transform_matrix"] if isinstance(loaded, dict) else loaded, np.float64)
+        numbers = np.array([float(value) for value in values])
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"--pose: {error}") from None
+    if len(numbers) == 16:
+        return numbers.reshape(4, 4)
+    if len(numbers) != 7 or not np.linalg.norm(numbers[3:]) > 0:
+        raise ConfigError(f"--pose takes 7 numbers (x y z qx qy qz qw), 16, or one file; got {len(numbers)}")
+    pose = np.eye(4)
+    pose[:3, :3] = Rotation.from_quat(numbers[3:]).as_matrix()
+    pose[:3, 3] = numbers[:3]
+    return pose
+
+
+if __name__ == "__main__":
+    sys.exit(main())

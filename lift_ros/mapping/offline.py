@@ -1,0 +1,120 @@
+"""A whole capture through the mapper, and what is written of it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from lift_ros.data.capture import Capture
+from lift_ros.errors import FrameRejected
+from lift_ros.frame import Frame
+from lift_ros.mapping.map_files import replace_directory
+from lift_ros.mapping.mapper import Mapper
+from lift_ros.masks.base import Masks, Prompts
+from lift_ros.visualization import colorize, contact_sheet, overlay, write_label_png, write_png
+
+PHOTOMETRIC_STEPS = 10  # at the end, for each keyframe
+LIFTING_STEPS = 800  # at the end, in all
+SHEET_FRAMES = 6
+MIN_SHARE = 0.5  # of a pixel that an object must have to label it
+
+
+class CaptureMasks:
+    """Segmenter: the label images recorded with a capture under a name. Frames without one get no masks."""
+
+    name = "recorded"
+
+    def __init__(self, capture: Capture, labels: str) -> None:
+        self._capture = capture
+        self._labels = labels
+
+    def segment(self, frame: Frame, prompts: Prompts | None = None) -> Masks:
+        labels = self._capture.recorded_labels(self._labels, frame)
+        return Masks.empty(*frame.image.shape[:2]) if labels is None else Masks.from_label_image(labels)
+
+
+def map_capture(
+    capture: Capture,
+    mapper: Mapper,
+    use_depth: bool = True,
+    photometric_steps: int | None = None,
+    lifting_steps: int = LIFTING_STEPS,
+) -> dict[str, int]:
+    """Map all frames of a capture, then train to the end; progress goes to stderr.
+
+    Args:
+        use_depth: False: as if the capture had none.
+        photometric_steps: scene training steps at the end; None: ten a keyframe.
+        lifting_steps: embedding training steps at the end.
+
+    Returns:
+        how many frames were not used, by reason.
+    """
+    skipped: dict[str, int] = {}
+    if capture.sparse_cloud is not None:
+        mapper.add_sparse_cloud(capture.sparse_cloud.points, capture.sparse_cloud.colors)
+    with tqdm(capture.frames, "mapping", file=sys.stderr, unit="frame") as frames:
+        for frame in frames:
+            try:
+                if mapper.process(frame if use_depth else replace(frame, depth=None)):
+                    while mapper.step():
+                        pass
+                    mapper.update_objects()
+                    frames.set_postfix(
+                        keyframes=mapper.stats.keyframes, gaussians=mapper.stats.gaussians, objects=len(mapper.objects)
+                    )
+            except FrameRejected as error:
+                skipped[error.reason] = skipped.get(error.reason, 0) + 1
+    if photometric_steps is None:
+        photometric_steps = PHOTOMETRIC_STEPS * mapper.stats.keyframes
+    with tqdm(total=photometric_steps + lifting_steps, desc="training", file=sys.stderr, unit="step") as bar:
+        mapper.finish(photometric_steps, lifting_steps, lambda done, _: bar.update(done - bar.n))
+    mapper.update_objects()
+    for reason, count in capture.skipped.items():
+        skipped[reason] = skipped.get(reason, 0) + count
+    return skipped
+
+
+def write_results(capture: Capture, mapper: Mapper, out: Path) -> None:
+    """The map directory ``out``, with ``labels/<frame>.png`` for every frame and ``contact_sheet.png`` beside its files.
+
+    Raises:
+        MapFileError: it could not be written; what was there before is untouched.
+    """
+    with replace_directory(out) as directory:
+        mapper.save(directory)
+        (directory / "labels").mkdir()
+        shown = set(np.linspace(0, len(capture) - 1, min(SHEET_FRAMES, len(capture))).round().astype(int).tolist())
+        tiles = []
+        for number, frame in enumerate(tqdm(capture.frames, "labels", file=sys.stderr, unit="frame")):
+            labels = frame_labels(mapper, frame)
+            write_label_png(directory / "labels" / f"{frame.name}.png", labels)
+            if number in shown:
+                tiles.append(_column(mapper, frame, labels))
+        write_png(directory / "contact_sheet.png", contact_sheet([list(row) for row in zip(*tiles, strict=True)]))
+
+
+def frame_labels(mapper: Mapper, frame: Frame) -> NDArray[np.uint32]:
+    """(H, W) ids of the objects in a frame, 0 where no object has its share of the pixel."""
+    labels, share = mapper.label_image(frame.posed_camera())
+    return np.where(share >= MIN_SHARE, labels, 0)
+
+
+def _column(mapper: Mapper, frame: Frame, labels: NDArray) -> list[tuple[str, NDArray[np.uint8]]]:
+    try:
+        masks = colorize(mapper.segmenter.segment(frame).label_image())
+    except FrameRejected:
+        masks = np.zeros_like(frame.image)
+    rendering = mapper.snapshot.render(frame.posed_camera())
+    rendered = (255 * rendering.image).round().byte().cpu().numpy()
+    return [
+        (frame.name, frame.image),
+        (f"masks of this view ({mapper.segmenter.name})", masks),
+        ("objects", overlay(frame.image, labels)),
+        ("rendered scene", rendered),
+    ]
