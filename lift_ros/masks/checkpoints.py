@@ -10,6 +10,7 @@ import hashlib
 import logging
 import pickle
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,10 +71,11 @@ _FIRST_WEIGHTS = {
 }
 
 
-def load_weights(model: torch.nn.Module, name: str, path: str | Path | None) -> None:
-    """Load the checkpoint at ``path`` into ``model``, a SAM of the variant ``name`` (a key of ``CHECKPOINTS``).
+def load_model(name: str, path: str | Path | None, build: Callable[[], torch.nn.Module]) -> torch.nn.Module:
+    """A SAM of the variant ``name`` (a key of ``CHECKPOINTS``) with the weights in ``path``.
 
-    Weights that fit but are not the published ones (a fine-tuned model) are loaded, with a warning.
+    ``build`` makes the model, once the file has been found to hold that variant. Weights that fit but are not the
+    published ones (a fine-tuned model) are loaded, with a warning.
 
     Raises:
         CheckpointError: no such file, not a checkpoint, cut short, or the weights of another model; the message names
@@ -90,6 +92,7 @@ def load_weights(model: torch.nn.Module, name: str, path: str | Path | None) -> 
     variant = variant_of(state)
     if variant is not None and variant != name:
         raise CheckpointError(f"{path} holds the weights of {variant}, not of {name}. {name} expects {expected}.")
+    model = build()
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
@@ -100,6 +103,7 @@ def load_weights(model: torch.nn.Module, name: str, path: str | Path | None) -> 
         ) from error
     if path.stat().st_size != expected.size or sha256(path) != expected.sha256:
         log.warning("%s is not the published %s; using it as a fine-tuned %s", path, expected, name)
+    return model
 
 
 def variant_of(state: dict[str, torch.Tensor]) -> str | None:
@@ -112,8 +116,11 @@ def variant_of(state: dict[str, torch.Tensor]) -> str | None:
 
 def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _read(path: Path, name: str) -> dict[str, torch.Tensor]:

@@ -34,6 +34,22 @@ def make_segmenter(
         CheckpointError: its weights are missing or wrong.
         DatasetError: there are no recorded masks in ``masks_dir``.
     """
+    try:
+        return _make(name, checkpoint, device, masks_dir, generator)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"the segmenter {name} needs the Python package {error.name}: pip install 'lift_ros[sam]' for SAM in "
+            "torch, 'lift_ros[onnx]' for the ONNX pair"
+        ) from error
+
+
+def _make(
+    name: str,
+    checkpoint: str | Path | None,
+    device: str,
+    masks_dir: str | Path | None,
+    generator: GeneratorConfig | None,
+) -> Segmenter:
     # Imported where used: a robot with the ONNX pair or recorded masks needs neither segment_anything nor its weights.
     match name:
         case "sam_vit_b" | "sam_vit_l" | "sam_vit_h":

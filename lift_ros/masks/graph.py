@@ -17,6 +17,7 @@ from lift_ros.masks.surfaces import DEPTH_NOISE, bounding_planes, estimate_norma
 
 WORKING_AREA = 320 * 240  # pixels; the scales below are pixels and region sizes at about this resolution
 MIN_AREA, MAX_AREA = 0.0006, 0.95  # share of the image: less is a speck, more says nothing
+MIN_INSIDE = 0.2  # share of a region that is not its edge: less is a sliver along the edge of something else
 MIN_DEPTH = 0.1  # share of pixels with depth below which depth is ignored
 
 
@@ -39,8 +40,8 @@ class GraphSegmenter:
             return Masks.empty(height, width)
         if small.depth is not None and np.count_nonzero(small.depth) > MIN_DEPTH * small.depth.size:
             labels = segment_surfaces(lab, small.camera.unproject(small.depth))
-            return Masks.from_label_image(_enlarged(_within_area(labels), height, width))
-        scales = [_within_area(labels) for labels in segment_colours(lab)]
+            return Masks.from_label_image(_enlarged(_without_slivers(labels), height, width))
+        scales = [_without_slivers(labels) for labels in segment_colours(lab)]
         return masks_of_scales([_enlarged(labels, height, width) for labels in scales])
 
 
@@ -100,7 +101,7 @@ def surface_steps(
 
 def segment_colours(lab: NDArray[np.float32]) -> list[NDArray[np.int32]]:
     """(H, W, 3) Lab colours -> (H, W) regions, 1 .. R, at three scales, finest first."""
-    return [segment_pixels(2.55 * lab, k=k, sigma=0.8, min_size=60) + 1 for k in (200, 700, 2500)]
+    return [segment_pixels(2.55 * lab, k=k, sigma=0.5, min_size=60) + 1 for k in (200, 700, 2500)]
 
 
 def masks_of_scales(scales: list[NDArray[np.int32]], same: float = 0.8) -> Masks:
@@ -136,11 +137,14 @@ def label_ious(a: NDArray[np.integer], b: NDArray[np.integer]) -> NDArray[np.flo
     return iou
 
 
-def _within_area(labels: NDArray[np.integer]) -> NDArray[np.int32]:
-    """Drop the labels that cover too little or too much of the image."""
-    share = np.bincount(labels.ravel()) / labels.size
-    keep = (share >= MIN_AREA) & (share <= MAX_AREA)
-    return np.where(keep[labels], labels, 0).astype(np.int32)
+def _without_slivers(labels: NDArray[np.integer]) -> NDArray[np.int32]:
+    """Drop the labels that cover too little or too much of the image, and those that are all edge."""
+    labels = labels.astype(np.int32)
+    area = np.bincount(labels.ravel())
+    square, image = np.ones((3, 3), np.uint8), labels.astype(np.float32)  # OpenCV erodes no int32
+    inside = np.bincount(labels[cv2.erode(image, square) == cv2.dilate(image, square)], minlength=len(area))
+    keep = (area >= MIN_AREA * labels.size) & (area <= MAX_AREA * labels.size) & (inside >= MIN_INSIDE * area)
+    return np.where(keep[labels], labels, 0)
 
 
 def _enlarged(labels: NDArray[np.int32], height: int, width: int) -> NDArray[np.int32]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from lift_ros.masks.checkpoints import load_weights
+from lift_ros.masks.checkpoints import load_model
 from lift_ros.masks.sam import TorchSam, segment_anything
 from lift_ros.masks.tiny_vit import TinyViT
 
@@ -36,7 +36,5 @@ def build_mobile_sam(image_encoder: TinyViT | None = None) -> torch.nn.Module:
 
 
 def load_mobile_sam(checkpoint: str | Path | None, device: str) -> TorchSam:
-    """MobileSAM with the weights of ``checkpoint`` (see ``checkpoints.load_weights``), on ``device``."""
-    sam = build_mobile_sam()
-    load_weights(sam, "mobile_sam", checkpoint)
-    return TorchSam(sam, device)
+    """MobileSAM with the weights of ``checkpoint`` (see ``checkpoints.load_model``), on ``device``."""
+    return TorchSam(load_model("mobile_sam", checkpoint, build_mobile_sam), device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -12,8 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lift_ros.errors import ConfigError
-from lift_ros.masks.checkpoints import load_weights
+from lift_ros.masks.checkpoints import load_model
 from lift_ros.masks.sam_image import preprocess
 
 VARIANTS = {"sam_vit_b": "vit_b", "sam_vit_l": "vit_l", "sam_vit_h": "vit_h"}
@@ -27,7 +27,7 @@ def segment_anything(module: str) -> ModuleType:
     """
     spec = importlib.util.find_spec("segment_anything")
     if spec is None:
-        raise ConfigError("SAM needs the package segment-anything: pip install segment-anything")
+        raise ModuleNotFoundError("SAM needs the package segment-anything", name="segment-anything")
     bare = "lift_ros.masks._segment_anything"
     if bare not in sys.modules:
         package = ModuleType(bare)
@@ -42,10 +42,8 @@ def build_sam(name: str) -> torch.nn.Module:
 
 
 def load_sam(name: str, checkpoint: str | Path | None, device: str) -> TorchSam:
-    """The variant ``name`` with the weights of ``checkpoint`` (see ``checkpoints.load_weights``), on ``device``."""
-    sam = build_sam(name)
-    load_weights(sam, name, checkpoint)
-    return TorchSam(sam, device)
+    """The variant ``name`` with the weights of ``checkpoint`` (see ``checkpoints.load_model``), on ``device``."""
+    return TorchSam(load_model(name, checkpoint, partial(build_sam, name)), device)
 
 
 class TorchSam:

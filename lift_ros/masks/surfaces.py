@@ -45,7 +45,7 @@ def estimate_normals(points: NDArray[np.float32], radius: int = 3) -> NDArray[np
     known = (points[..., 2] > 0).astype(np.float32)
     smooth = cv2.blur(points * known[..., None], size) / np.maximum(cv2.blur(known, size), 1e-6)[..., None]
     normals = _unit(np.cross(_difference(smooth, radius, 0), _difference(smooth, radius, 1)))
-    return _unit(cv2.blur(normals, size))
+    return _unit(cv2.blur(normals * known[..., None], size))
 
 
 def _difference(points: NDArray[np.float32], radius: int, axis: int) -> NDArray[np.float32]:

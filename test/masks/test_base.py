@@ -1,0 +1,31 @@
+"""Masks and label images."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lift_ros.masks.base import Masks
+
+
+def test_label_image_and_back():
+    labels = np.array([[0, 7, 7], [3, 3, 0]], np.uint16)
+    masks = Masks.from_label_image(labels)
+    assert len(masks) == 2
+    np.testing.assert_array_equal(masks.masks[0], labels == 3)
+    np.testing.assert_array_equal(masks.label_image(), [[0, 2, 2], [1, 1, 0]])
+
+
+def test_small_masks_lie_on_large_ones():
+    whole = np.ones((4, 4), bool)
+    part = np.zeros((4, 4), bool)
+    part[1, 1] = True
+    ones = np.ones(2, np.float32)
+    labels = Masks(np.stack([part, whole]), ones, ones).label_image()
+    assert labels[1, 1] == 1
+    assert labels[0, 0] == 2
+
+
+def test_no_masks():
+    for masks in (Masks.empty(3, 5), Masks.from_label_image(np.zeros((3, 5), np.uint16))):
+        assert masks.masks.shape == (0, 3, 5)
+        np.testing.assert_array_equal(masks.label_image(), np.zeros((3, 5)))

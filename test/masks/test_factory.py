@@ -1,0 +1,41 @@
+"""Segmenters by name."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import sys
+
+import pytest
+
+from lift_ros.errors import CheckpointError, ConfigError
+from lift_ros.masks import SEGMENTERS, make_segmenter
+
+
+def test_unknown_name_lists_the_known_ones():
+    with pytest.raises(ConfigError, match="sam_vit_h.*graph.*topic"):
+        make_segmenter("sam2")
+
+
+@pytest.mark.parametrize("name", [name for name in SEGMENTERS if name.startswith(("sam", "mobile"))])
+def test_a_sam_without_a_checkpoint_is_an_error_and_never_something_else(name):
+    if name == "mobile_sam_onnx":
+        pytest.importorskip("onnxruntime")
+    elif importlib.util.find_spec("segment_anything") is None:
+        pytest.skip("needs the package segment-anything")
+    with pytest.raises(CheckpointError):
+        make_segmenter(name)
+
+
+def test_graph_says_that_it_is_not_sam(caplog):
+    with caplog.at_level(logging.WARNING):
+        assert make_segmenter("graph").name == "graph"
+    assert "not from SAM" in caplog.text
+    assert "checkpoint" in caplog.text
+
+
+def test_missing_package_is_named(monkeypatch):
+    monkeypatch.delitem(sys.modules, "lift_ros.masks.onnx", raising=False)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ConfigError, match="onnxruntime"):
+        make_segmenter("mobile_sam_onnx")

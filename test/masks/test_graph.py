@@ -1,0 +1,166 @@
+"""Graph segmentation: regions, surfaces and, on captures, objects."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from masks.models import frame_of, random_image
+
+from lift_ros.camera import Camera
+from lift_ros.frame import Frame
+from lift_ros.masks.graph import GraphSegmenter, label_ious, masks_of_scales, segment_colours
+from lift_ros.masks.region_graph import merge_regions
+from lift_ros.masks.surfaces import bounding_planes, estimate_normals
+
+HEIGHT, WIDTH = 240, 320
+CAMERA = Camera(WIDTH, HEIGHT, 280.0, 280.0, 160.0, 120.0)
+
+
+def ray_traced_room(noise: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """(H, W) depth of a floor, a wall and two boxes on the floor; (H, W) labels: 1 and 2 the boxes, else 0."""
+    v, u = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    rays = np.stack([(u - 160) / 280, (v - 120) / 280, np.ones_like(u)], -1)
+    tilt = np.deg2rad(30)  # the camera looks down; world: y down, floor at y = 1, wall at z = 3
+    turn = np.array([[1, 0, 0], [0, np.cos(tilt), np.sin(tilt)], [0, -np.sin(tilt), np.cos(tilt)]])
+    rays = rays @ turn.T
+    with np.errstate(divide="ignore"):
+        depth = np.minimum(np.where(rays[..., 1] > 0, 1 / rays[..., 1], np.inf), 3 / rays[..., 2])
+        labels = np.zeros((HEIGHT, WIDTH), int)
+        for number, (low, high) in enumerate(
+            [((-0.5, 0.7, 1.3), (-0.1, 1, 1.6)), ((0.15, 0.75, 1.3), (0.55, 1, 1.6))], start=1
+        ):
+            near, far = np.array(low) / rays, np.array(high) / rays
+            enter, leave = np.minimum(near, far).max(-1), np.maximum(near, far).min(-1)
+            hit = (enter < leave) & (enter < depth) & (enter > 0)
+            depth, labels = np.where(hit, enter, depth), np.where(hit, number, labels)
+    depth = depth + np.random.default_rng(0).normal(0, 1, depth.shape) * noise * depth**2
+    return depth.astype(np.float32), labels
+
+
+def best_ious(masks: np.ndarray, truth: np.ndarray) -> list[float]:
+    """The best IoU of any mask with each non-zero label of ``truth``."""
+    return [
+        max(((m & (truth == k)).sum() / (m | (truth == k)).sum() for m in masks), default=0.0)
+        for k in np.unique(truth[truth > 0])
+    ]
+
+
+def test_normals_of_a_tilted_plane():
+    depth = ray_traced_room()[0]
+    normals = estimate_normals(CAMERA.unproject(depth))
+    floor = normals[200:230, 10:60]
+    np.testing.assert_allclose(floor, np.broadcast_to((0, -np.cos(np.pi / 6), -0.5), floor.shape), atol=0.02)
+
+
+def test_floor_and_wall_bound_the_room_and_a_table_top_does_not():
+    depth, _ = ray_traced_room()
+    points = CAMERA.unproject(depth)
+    planes = bounding_planes(points, estimate_normals(points))
+    assert len(planes) == 2
+    np.testing.assert_allclose(planes[0].normal, (0, -np.cos(np.pi / 6), -0.5), atol=0.01)
+    assert planes[0].offset == pytest.approx(-1.0, abs=0.01)
+
+    table = depth.copy()  # 30 cm above the floor, over the left half of the near floor
+    rays = CAMERA.unproject(np.ones_like(depth))
+    height = rays @ np.array([0, np.cos(np.pi / 6), 0.5], np.float32)
+    over = (0.6 / np.maximum(height, 1e-6) < 1.2) & (height > 0) & (np.arange(WIDTH) < 180)
+    table[over] = (0.6 / height)[over]
+    points = CAMERA.unproject(table)
+    assert over.mean() > 0.1
+    assert not any(p.holds(points[over]).mean() > 0.5 for p in bounding_planes(points, estimate_normals(points)))
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.0015])
+def test_boxes_on_a_floor_are_masks_whatever_their_colour(noise):
+    depth, labels = ray_traced_room(noise)
+    image = random_image(HEIGHT, WIDTH)
+    masks = GraphSegmenter().segment(Frame(image, CAMERA, np.eye(4), 0.0, depth))
+    assert min(best_ious(masks.masks, labels)) > 0.75
+    assert masks.masks.sum(0).max() == 1, "masks of surfaces are disjoint"
+    assert (masks.masks.any(0) & (labels == 0)).mean() < 0.05, "floor and wall are background"
+    assert masks.prompts_used == 0
+
+
+def test_patches_of_colour_without_depth():
+    image = np.full((HEIGHT, WIDTH, 3), (200, 190, 180), np.uint8)
+    image[20:60, 30:80] = (180, 40, 30)
+    image[70:100, 90:150] = (30, 60, 170)
+    truth = np.zeros((HEIGHT, WIDTH), int)
+    truth[20:60, 30:80], truth[70:100, 90:150] = 1, 2
+    masks = GraphSegmenter().segment(frame_of(image))
+    assert min(best_ious(masks.masks, truth)) > 0.9
+    assert len(masks) == 3, "what every scale finds is one mask"
+    assert (masks.stability > 0.9).all()
+
+
+@pytest.mark.parametrize("depth", [None, 0.0, 2.0])
+def test_black_image(depth):
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    depth = None if depth is None else np.full((HEIGHT, WIDTH), depth, np.float32)
+    masks = GraphSegmenter().segment(frame_of(image, depth))
+    assert masks.masks.shape == (0, HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 300), (17, 16)])
+def test_tiny_and_narrow_images(size):
+    for depth in (None, np.ones(size, np.float32)):
+        assert GraphSegmenter().segment(frame_of(random_image(*size), depth)).masks.shape[1:] == size
+
+
+def test_depth_in_a_few_pixels_only():
+    depth = np.zeros((HEIGHT, WIDTH), np.float32)
+    depth[::4, ::2] = np.random.default_rng(0).uniform(0.5, 50, (60, 160))
+    assert GraphSegmenter().segment(frame_of(random_image(HEIGHT, WIDTH), depth)).masks.shape[1:] == (HEIGHT, WIDTH)
+
+
+def test_same_input_same_masks():
+    depth, _ = ray_traced_room(0.002)
+    frame = Frame(random_image(HEIGHT, WIDTH), CAMERA, np.eye(4), 0.0, depth)
+    np.testing.assert_array_equal(GraphSegmenter().segment(frame).masks, GraphSegmenter().segment(frame).masks)
+
+
+def test_merging_takes_the_mean_over_the_whole_boundary():
+    # 0 - 1 is hardly separated; joined, their boundary with 2 has a mean of 0.5: one side says 0.9, the other 0.1.
+    a, b, separation = np.array([0, 0, 1]), np.array([1, 2, 2]), np.array([0.0, 0.9, 0.1])
+    assert merge_regions(4, a, b, separation, 0.45).tolist() == [0, 0, 1, 2]
+    assert merge_regions(4, a, b, separation, 0.55).tolist() == [0, 0, 0, 1]
+    assert merge_regions(2, a[:0], b[:0], separation[:0], 0.5).tolist() == [0, 1]
+
+
+def test_label_ious_and_one_mask_of_equal_scales():
+    fine = np.array([[1, 1, 2, 2, 0]])
+    coarse = np.array([[5, 5, 5, 5, 0]])
+    iou = label_ious(fine, coarse)
+    assert iou.shape == (3, 6)
+    assert iou[1, 5] == 0.5
+    assert iou[0].max() == 0
+    masks = masks_of_scales([fine, fine, coarse])
+    assert masks.masks.sum((1, 2)).tolist() == [2, 2, 4]
+    np.testing.assert_allclose(masks.stability, [1, 1, 0.5])
+
+
+def test_three_scales_grow():
+    lab = cv2.cvtColor(random_image(HEIGHT, WIDTH).astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    counts = [labels.max() for labels in segment_colours(lab)]
+    assert counts[0] > counts[1] >= counts[2] >= 1
+
+
+@pytest.mark.parametrize("depth, share", [(True, 0.8), (False, 0.7)])
+def test_finds_the_objects_of_a_room(shared_data, depth, share):
+    room = shared_data / "room12"
+    info = json.loads((room / "transforms.json").read_text())
+    ious = []
+    for index in range(0, 60, 20):
+        image = cv2.cvtColor(cv2.imread(str(room / "rgb" / f"{index:04d}.jpg")), cv2.COLOR_BGR2RGB)
+        z = cv2.imread(str(room / "depth" / f"{index:04d}.png"), cv2.IMREAD_UNCHANGED).astype(np.float32) / 1000
+        truth = cv2.imread(str(room / "inst" / f"{index:04d}.png"), cv2.IMREAD_UNCHANGED).astype(int)
+        for k in np.unique(truth):
+            if (truth == k).mean() < 0.001:
+                truth[truth == k] = 0
+        camera = Camera(info["w"], info["h"], info["fl_x"], info["fl_y"], info["cx"], info["cy"])
+        masks = GraphSegmenter().segment(Frame(image, camera, np.eye(4), 0.0, z if depth else None))
+        ious += best_ious(masks.masks, truth)
+    assert np.mean(np.array(ious) > 0.5) >= share

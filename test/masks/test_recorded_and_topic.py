@@ -1,0 +1,139 @@
+"""Masks made elsewhere: stored with a data set, or offered by another node."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import cv2
+import numpy as np
+import pytest
+from masks.models import frame_of, random_image
+
+from lift_ros.errors import DatasetError, FrameRejected
+from lift_ros.masks import make_segmenter
+from lift_ros.masks.topic import TopicSegmenter
+
+LABELS = np.kron(np.array([[0, 300], [7, 300]], np.uint16), np.ones((12, 16), np.uint16))
+STAMP_NS = 1_763_712_345_123_456_789
+IMAGE = random_image(24, 32)
+
+
+def frame_at(stamp_ns: int):
+    return frame_of(IMAGE, stamp=stamp_ns * 1e-9)
+
+
+@pytest.fixture
+def masks_dir(tmp_path):
+    directory = tmp_path / "masks_SAM"
+    directory.mkdir()
+    cv2.imwrite(str(directory / "0001.png"), LABELS)
+    return directory
+
+
+def test_recorded_masks_by_the_frames_name(masks_dir):
+    masks = make_segmenter("recorded", masks_dir=masks_dir).segment(frame_of(IMAGE, name="0001"))
+    np.testing.assert_array_equal(masks.masks, [LABELS == 7, LABELS == 300])
+    assert masks.prompts_used == 0
+
+
+def test_recorded_masks_at_another_resolution(masks_dir):
+    masks = make_segmenter("recorded", masks_dir=masks_dir).segment(frame_of(random_image(12, 16), name="0001"))
+    np.testing.assert_array_equal(masks.masks[0], LABELS[::2, ::2] == 7)
+
+
+def test_recorded_masks_that_are_missing_or_of_another_shape(masks_dir):
+    segmenter = make_segmenter("recorded", masks_dir=masks_dir)
+    for name, image, reason in [
+        ("0002", IMAGE, "masks_missing"),
+        ("", IMAGE, "masks_missing"),
+        ("0001", random_image(20, 32), "masks_size"),
+    ]:
+        with pytest.raises(FrameRejected) as rejected:
+            segmenter.segment(frame_of(image, name=name))
+        assert rejected.value.reason == reason
+
+
+def test_recorded_files_that_are_no_label_images(masks_dir):
+    segmenter = make_segmenter("recorded", masks_dir=masks_dir)
+    (masks_dir / "0002.png").write_bytes((masks_dir / "0001.png").read_bytes()[:30])
+    cv2.imwrite(str(masks_dir / "0003.png"), IMAGE)
+    with pytest.raises(DatasetError, match="0002.png is not a readable image"):
+        segmenter.segment(frame_of(IMAGE, name="0002"))
+    with pytest.raises(DatasetError, match="0003.png has 3 channels"):
+        segmenter.segment(frame_of(IMAGE, name="0003"))
+
+
+def test_recorded_directory_that_is_missing_names_its_neighbours(masks_dir):
+    with pytest.raises(DatasetError, match="masks_L0; there are masks_SAM"):
+        make_segmenter("recorded", masks_dir=masks_dir.parent / "masks_L0")
+    with pytest.raises(DatasetError, match="need the directory"):
+        make_segmenter("recorded")
+
+
+def test_recorded_masks_of_a_capture(shared_data):
+    from lift_ros.masks.recorded import RecordedSegmenter
+
+    image = cv2.imread(str(shared_data / "room12" / "rgb" / "0000.jpg"))
+    masks = RecordedSegmenter(shared_data / "room12" / "masks_L0").segment(frame_of(image, name="0000"))
+    assert len(masks) >= 5
+    assert masks.masks.sum(0).max() == 1
+
+
+def test_offered_masks_are_found_by_their_stamp():
+    topic = make_segmenter("topic")
+    topic.offer(STAMP_NS + 33_000_000, np.zeros((24, 32), np.uint16))
+    topic.offer(STAMP_NS, LABELS)
+    masks = topic.segment(frame_at(STAMP_NS))  # the stamp in seconds is rounded to float64
+    np.testing.assert_array_equal(masks.masks, [LABELS == 7, LABELS == 300])
+    assert len(topic.segment(frame_at(STAMP_NS + 33_000_000))) == 0
+
+
+def test_masks_that_come_later_are_waited_for():
+    topic = TopicSegmenter(wait=30.0)
+    late = threading.Timer(0.2, topic.offer, (STAMP_NS, LABELS))
+    late.start()
+    assert len(topic.segment(frame_at(STAMP_NS))) == 2
+    late.join()
+
+
+def test_masks_that_never_come():
+    topic = TopicSegmenter(wait=0.05)
+    topic.offer(STAMP_NS + 5_000, LABELS)  # another image, 5 microseconds later
+    with pytest.raises(FrameRejected, match="no masks") as rejected:
+        topic.segment(frame_at(STAMP_NS))
+    assert rejected.value.reason == "masks_missing"
+
+
+def test_oldest_offers_are_dropped():
+    topic = TopicSegmenter(wait=0.0, capacity=2)
+    for k in range(3):
+        topic.offer(STAMP_NS + k * 10**8, LABELS)
+    with pytest.raises(FrameRejected):
+        topic.segment(frame_at(STAMP_NS))
+    assert len(topic.segment(frame_at(STAMP_NS + 2 * 10**8))) == 2
+    topic.clear()
+    with pytest.raises(FrameRejected):
+        topic.segment(frame_at(STAMP_NS + 10**8))
+
+
+def test_offers_that_are_no_label_images():
+    for labels in (IMAGE, LABELS.astype(np.float32)):
+        with pytest.raises(FrameRejected) as rejected:
+            TopicSegmenter().offer(STAMP_NS, labels)
+        assert rejected.value.reason == "masks_encoding"
+
+
+def test_offering_and_segmenting_from_two_threads():
+    topic = TopicSegmenter(wait=30.0, capacity=200)
+
+    def node() -> None:
+        for k in range(100):
+            topic.offer(STAMP_NS + k * 10**8, np.full((24, 32), k + 1, np.uint16))
+            time.sleep(0)
+
+    thread = threading.Thread(target=node)
+    thread.start()
+    found = [topic.segment(frame_at(STAMP_NS + k * 10**8)) for k in range(100)]
+    thread.join()
+    assert all(len(masks) == 1 and masks.masks.all() for masks in found)
