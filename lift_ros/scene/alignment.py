@@ -53,9 +53,9 @@ def alignment_step(rendering: Rendering, image: torch.Tensor, camera: PosedCamer
     J[:, :3] *= unit
     information = (J * weight[:, None]).T @ J
     damping = 1e-3 * np.trace(information) / 6
-    step = np.linalg.solve(information + damping * np.eye(6), (J * weight[:, None]).T @ residual)
-    if damping <= 0 or not np.isfinite(step).all():
+    if not 0 < damping < np.inf:
         return None
+    step = np.linalg.solve(information + damping * np.eye(6), (J * weight[:, None]).T @ residual)
     step *= min(1.0, MAX_ANGLE / max(np.abs(step).max(), 1e-12))
     step[:3] *= unit
     return step
@@ -73,7 +73,7 @@ class PoseCorrections:
         self._sum = np.zeros(6)
 
     def twist(self, index: int) -> NDArray[np.float64]:
-        """(6,) world-frame twist (translation, rotation) of a frame; of one never aligned, the mean of its neighbours'."""
+        """(6,) world-frame twist (translation, rotation) of a frame, from its neighbours if it was never aligned."""
         if not self._twists:
             return np.zeros(6)
         if index in self._twists:

@@ -38,7 +38,7 @@ class Exposures:
     def update(self, index: int, rendered: torch.Tensor, image: torch.Tensor, valid: torch.Tensor) -> None:
         """Fit the exposure of frame ``index`` to (H, W, 3) ``rendered`` and ``image`` where ``valid`` (H, W) bool.
 
-        Frames of which too little is rendered are left as they are.
+        Frames of which too little is rendered, and images that show nothing, leave the estimate as it is.
         """
         count = int(valid.sum())
         if count < 0.1 * valid.numel():
@@ -47,6 +47,8 @@ class Exposures:
         mean_x, mean_y = (rendered * weight).sum((0, 1)), (image * weight).sum((0, 1))
         dx, dy = (rendered - mean_x) * weight, image - mean_y
         variance, covariance = (dx * (rendered - mean_x)).sum((0, 1)), (dx * dy).sum((0, 1))
+        if (image - mean_y).square().mean() < self._ridge:
+            return  # black, or all of one colour
         gain = ((covariance + self._ridge) / (variance + self._ridge)).clamp(0.25, 4.0)
         bias = (mean_y - gain * mean_x) / (1 + self._ridge)
         found = torch.stack([gain.log(), bias]).cpu()

@@ -107,6 +107,7 @@ def _cost_volume(
     cost = np.full((h, w, len(inverse)), 0.5, np.float32)
     seen = np.zeros((h, w), bool)
     ones = np.ones((h, w), np.float32)
+    x, y = np.arange(w), np.arange(h)[:, None]
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     e3 = np.array([0.0, 0.0, 1.0])
     for k, q in enumerate(inverse):
@@ -114,7 +115,8 @@ def _cost_volume(
         for s, (source, A, b) in enumerate(sources):
             H = A + q * np.outer(b, e3)
             warped = cv2.warpPerspective(source, H, (w, h), flags=flags)
-            inside = cv2.warpPerspective(ones, H, (w, h), flags=flags | cv2.BORDER_CONSTANT) > 0.99
+            inside = cv2.warpPerspective(ones, H, (w, h), flags=flags) > 0.99
+            inside &= H[2, 0] * x + H[2, 1] * y + H[2, 2] > 0  # in front of the source
             mu_w = mean(warped)
             variance_w = mean(warped * warped) - mu_w * mu_w
             covariance = mean(reference * warped) - mu * mu_w

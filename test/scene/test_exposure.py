@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lift_ros.scene.exposure import Exposures
+
+
+@pytest.fixture
+def rendered():
+    return torch.rand(20, 20, 3, generator=torch.Generator().manual_seed(0))
+
+
+def test_gains_between_frames_are_recovered(rendered):
+    exposures = Exposures(ridge=1e-4)
+    valid = torch.ones(20, 20, dtype=torch.bool)
+    gains = [torch.tensor([0.8, 1.0, 1.1]), torch.tensor([1.2, 0.9, 1.0])]
+    for _ in range(20):
+        for index, gain in enumerate(gains):
+            exposures.update(index, rendered, rendered * gain + 0.02 * index, valid)
+    (gain_a, bias_a), (gain_b, bias_b) = exposures[0], exposures[1]
+    assert torch.allclose(gain_a / gain_b, gains[0] / gains[1], rtol=0.01)
+    assert torch.allclose(gain_a * gain_b, torch.ones(3), atol=1e-5)  # the gauge
+    assert torch.allclose(bias_b - bias_a, torch.full((3,), 0.02), atol=2e-3)
+
+
+def test_an_unseen_frame_lies_between_its_neighbours(rendered):
+    exposures = Exposures(ridge=1e-4)
+    valid = torch.ones(20, 20, dtype=torch.bool)
+    assert torch.equal(exposures[3][0], torch.ones(3))
+    for index, gain in ((0, 0.8), (4, 1.25)):
+        exposures.update(index, rendered, rendered * gain, valid)
+    assert torch.allclose(exposures[2][0], torch.ones(3), atol=0.01)
+    assert torch.allclose(exposures[9][0], exposures[4][0])
+
+
+def test_black_frames_and_empty_renderings_stay_finite(rendered):
+    exposures = Exposures(ridge=1e-3)
+    valid = torch.ones(20, 20, dtype=torch.bool)
+    exposures.update(0, rendered, torch.zeros_like(rendered), valid)
+    exposures.update(1, torch.zeros_like(rendered), rendered, valid)
+    exposures.update(2, rendered, rendered, torch.zeros_like(valid))
+    assert 0 not in exposures
+    assert 2 not in exposures
+    for index in (0, 1, 2):
+        gain, bias = exposures[index]
+        assert torch.isfinite(gain).all()
+        assert torch.isfinite(bias).all()
+        assert (gain > 0).all()

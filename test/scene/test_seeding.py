@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scene import rooms
+
+from lift_ros.scene import GaussianScene, PhotometricTrainer, SceneConfig
+from lift_ros.scene.gaussians import rotation_matrices
+from lift_ros.scene.seeder import Seeder
+from lift_ros.scene.seeding import random_seeds, seeds_from_cloud, seeds_from_depth
+
+EVERYWHERE = np.ones((rooms.CAMERA.height, rooms.CAMERA.width), bool)
+
+
+def distance_to_surface(points: torch.Tensor, unit: float = 1.0) -> np.ndarray:
+    """Of world points to the wall or the front of the box of ``rooms``."""
+    x, y, z = points.double().numpy().T / unit
+    outside = np.maximum(np.maximum(np.abs(x), np.abs(y)) - rooms.BOX_HALF, 0)
+    return np.minimum(np.abs(z - rooms.WALL), np.hypot(z - rooms.BOX, outside)) * unit
+
+
+def test_depth_seeds_lie_on_the_surface_and_face_it():
+    frame = rooms.view(0.3, yaw=-0.1)
+    seeds = seeds_from_depth(frame, frame.depth, EVERYWHERE, spacing=3.0)
+    assert len(seeds) > 200
+    assert distance_to_surface(seeds.means).max() < 1e-4
+    normal = rotation_matrices(seeds.quats)[:, :, 2]
+    flat = seeds.scales[:, 2] < 0.5 * seeds.scales[:, 0]
+    assert flat.float().mean() > 0.7  # all but those at the edges of the box
+    assert normal[flat, 2].abs().min() > 0.99
+    uv, _ = frame.camera.project((seeds.means.numpy() - frame.T_world_camera[:3, 3]) @ frame.T_world_camera[:3, :3])
+    column, row = uv.astype(int).T
+    assert np.abs(seeds.colors.numpy() * 255 - frame.image[row, column]).mean() < 2
+
+
+@pytest.mark.parametrize("unit", [1.0, 100.0])
+def test_spacing_is_in_pixels_whatever_the_unit(unit):
+    frame = rooms.view(0.0, unit=unit)
+    few = seeds_from_depth(frame, frame.depth, EVERYWHERE, spacing=6.0)
+    many = seeds_from_depth(frame, frame.depth, EVERYWHERE, spacing=3.0)
+    assert 2.5 < len(many) / len(few) < 6
+    assert 0.4 < len(many) / (EVERYWHERE.size / 9) < 2.5
+    assert 0.5 < many.scales[:, 0].median() / (3 * rooms.WALL * unit / frame.camera.fx) < 1.0
+
+
+def test_what_the_scene_explains_is_not_seeded_again():
+    config = SceneConfig(max_gaussians=10_000)
+    scene = GaussianScene.empty()
+    trainer, seeder = PhotometricTrainer(scene, config), Seeder(config)
+    counts = []
+    for frame in rooms.views(4):
+        index = seeder.add(frame)
+        seeds = seeder.seeds(index, trainer.render(frame.posed_camera()), len(scene))
+        trainer.edit(scene.append(seeds))
+        counts.append(len(seeds))
+    assert counts[0] > 300
+    assert max(counts[1:]) < 0.5 * counts[0]
+
+    moved = rooms.view(0.5, 0.1)
+    moved.depth[:, :40] = 1.0  # something new stands in front
+    seeds = seeder.seeds(seeder.add(moved), trainer.render(moved.posed_camera()), len(scene))
+    in_front = (seeds.means[:, 2] - 1.0).abs() < 1e-3
+    assert in_front.float().mean() > 0.8
+
+
+def test_seeds_thin_out_as_the_budget_fills():
+    config = SceneConfig(max_gaussians=1000)
+    seeder = Seeder(config)
+    frame = rooms.view(0.0)
+    index = seeder.add(frame)
+    empty = PhotometricTrainer(GaussianScene.empty(), config).render(frame.posed_camera())
+    counts = [len(seeder.seeds(index, empty, taken)) for taken in (0, 400, 700, 1000)]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[2] < 0.5 * counts[0]
+    assert counts[3] == 0
+
+
+@pytest.mark.parametrize("unit", [1.0, 37.0])
+def test_without_depth_neighbours_give_it(unit):
+    frames = rooms.views(5, depth=False, unit=unit)
+    truth = rooms.views(5, unit=unit)
+    config = SceneConfig()
+    seeder = Seeder(config)
+    for frame in frames:
+        seeder.add(frame)
+    stereo = seeder.depth(2)
+    error = np.abs(stereo.depth - truth[2].depth) / truth[2].depth
+    assert stereo.trusted.mean() > 0.5
+    assert np.median(error[stereo.trusted]) < 0.02
+    box = truth[2].depth < 0.9 * rooms.WALL * unit
+    assert np.median(error[box]) < 0.05
+    empty = PhotometricTrainer(GaussianScene.empty(), config).render(frames[2].posed_camera())
+    seeds = seeder.seeds(2, empty, 0)
+    assert np.median(distance_to_surface(seeds.means, unit)) < 0.05 * rooms.WALL * unit
+
+
+def test_the_first_frame_without_depth_waits_for_a_second():
+    frame = rooms.view(0.0, depth=False)
+    seeder = Seeder(SceneConfig())
+    index = seeder.add(frame)
+    assert seeder.depth(index) is None
+    empty = PhotometricTrainer(GaussianScene.empty(), SceneConfig()).render(frame.posed_camera())
+    assert len(seeder.seeds(index, empty, 0)) == 0
+
+
+def test_random_seeds_fill_the_frustum():
+    frame = rooms.view(0.2, yaw=0.3)
+    where = EVERYWHERE.copy()
+    where[:, 48:] = False
+    seeds = random_seeds(frame, where, 1.0, 4.0, 500, np.random.default_rng(0))
+    local = (seeds.means.numpy() - frame.T_world_camera[:3, 3]) @ frame.T_world_camera[:3, :3]
+    uv, z = frame.camera.project(local)
+    assert len(seeds) == 500
+    assert z.min() > 0.99
+    assert z.max() < 4.01
+    assert (uv[:, 0] < 48).all()
+
+
+def test_cloud_seeds_take_their_size_from_their_neighbours():
+    grid = np.stack(np.meshgrid(np.arange(10.0), np.arange(10.0), [0.0]), axis=-1).reshape(-1, 3)
+    points = np.concatenate([grid, [[500.0, 0, 0], [np.nan, 0, 0]], grid[:3]])
+    seeds = seeds_from_cloud(points, np.full((len(points), 3), 128, np.uint8))
+    assert len(seeds) == 101
+    assert torch.allclose(seeds.scales[:50], torch.tensor(0.5), atol=0.2)
+    assert seeds.scales.max() < 4
+
+
+def test_no_depth_at_all_gives_no_seeds():
+    frame = rooms.view(0.0)
+    for depth in (np.zeros_like(frame.depth), np.full_like(frame.depth, np.nan)):
+        assert len(seeds_from_depth(frame, depth, EVERYWHERE, 3.0)) == 0

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scene import rooms
+
+from lift_ros.evaluation.images import psnr
+from lift_ros.render import rasterize
+from lift_ros.scene import GaussianScene, PhotometricTrainer, SceneConfig, Seeds, TrainingView
+from lift_ros.scene.seeder import Seeder
+
+
+def seeded(frames, config) -> tuple[PhotometricTrainer, list[TrainingView]]:
+    trainer, seeder = PhotometricTrainer(GaussianScene.empty(config.sh_degree), config), Seeder(config)
+    indices = [seeder.add(frame) for frame in frames]
+    views = []
+    for index, frame in zip(indices, frames, strict=True):
+        rendering = trainer.render(frame.posed_camera())
+        trainer.edit(trainer.scene.append(seeder.seeds(index, rendering, len(trainer.scene))))
+        stereo = seeder.depth(index)
+        views.append(TrainingView.from_frame(frame, index, stereo.trusted_depth if stereo else None))
+    return trainer, views
+
+
+def train(trainer, views, steps, densify_every=0):
+    for k in range(steps):
+        trainer.step(views[k % len(views)])
+        if densify_every and k % densify_every == densify_every - 1:
+            trainer.densify()
+
+
+def held_out(trainer) -> float:
+    frame = rooms.view(0.05, yaw=0.02)
+    rendering = trainer.render(frame.posed_camera())
+    return psnr(rendering.image.clamp(0, 1).numpy(), frame.image.astype(np.float32) / 255)
+
+
+def finite(scene) -> bool:
+    return all(bool(torch.isfinite(tensor).all()) for tensor in scene.tensors().values())
+
+
+@pytest.mark.parametrize("depth", [True, False])
+@pytest.mark.parametrize("degree", [0, 2])
+def test_training_improves_a_view_it_never_saw(depth, degree):
+    trainer, views = seeded(rooms.views(6, depth=depth), SceneConfig(max_gaussians=4000, sh_degree=degree))
+    before = held_out(trainer)
+    train(trainer, views, 80, densify_every=40)
+    after = held_out(trainer)
+    assert after > before + 3
+    assert after > 24
+    error = (trainer.render(rooms.view(0.05).posed_camera()).depth - torch.from_numpy(rooms.view(0.05).depth)).abs()
+    assert error.median() < 0.1
+
+
+def test_exposure_of_frames_is_recovered():
+    gains = [0.75, 1.0, 1.25, 1.0]
+    frames = [rooms.view(x, gain=gain) for x, gain in zip((-0.3, -0.1, 0.1, 0.3), gains, strict=True)]
+    trainer, views = seeded(frames, SceneConfig(max_gaussians=4000))
+    train(trainer, views, 80)
+    found = torch.stack([trainer.exposures[i][0].mean() for i in range(4)])
+    assert torch.allclose(found / found[1], torch.tensor(gains), rtol=0.08)
+
+
+def test_wrong_poses_are_corrected_where_asked():
+    frames = rooms.views(6)
+    rng = np.random.default_rng(1)
+    off = [rng.normal(size=2) * 0.03 for _ in frames]
+    for frame, d in zip(frames, off, strict=True):
+        frame.T_world_camera[:2, 3] += d
+    mean = np.mean(off, axis=0)  # no one can tell a shift of all cameras from a shift of the world
+    config = SceneConfig(max_gaussians=4000, refine_poses=True)
+    trainer, views = seeded(frames, config)
+    train(trainer, views, 150)
+    left = [
+        trainer.poses.apply(i, view.camera).viewmat.inverse()[:2, 3].numpy() - (frames[i].T_world_camera[:2, 3] - d)
+        for i, (view, d) in enumerate(zip(views, off, strict=True))
+    ]
+    assert np.linalg.norm(np.array(left) - mean, axis=1).mean() < 0.5 * np.linalg.norm(off - mean, axis=1).mean()
+
+
+def test_edits_keep_the_state_of_the_optimiser_aligned():
+    """A scene that others are appended to and removed from trains as if nothing had happened."""
+    config = SceneConfig(max_gaussians=4000)
+    frames = rooms.views(4)
+    (a, views), (b, _) = seeded(frames, config), seeded(frames, config)
+    train(a, views, 6)
+    train(b, views, 6)
+    n = len(b.scene)
+    keep = torch.ones(n, dtype=torch.bool)
+    keep[: n // 2] = False
+    first = b.scene.clone()
+    b.edit(b.scene.prune(keep))
+    a.edit(a.scene.prune(keep))
+    assert torch.equal(b.scene.means, first.means[n // 2 :])
+    behind_all_cameras = Seeds(
+        torch.tensor([[0.0, 0.0, -5.0]]), torch.tensor([[1.0, 0, 0, 0]]), torch.full((1, 3), 0.1), torch.tensor([0.5]),
+        torch.rand(1, 3),
+    )  # fmt: skip
+    b.edit(b.scene.append(behind_all_cameras))
+    train(a, views, 6)
+    train(b, views, 6)
+    assert torch.allclose(a.scene.means, b.scene.means[:-1], atol=1e-5)
+    assert torch.allclose(a.scene.sh, b.scene.sh[:-1], atol=1e-4)
+
+
+def test_same_input_same_scene():
+    frames = rooms.views(4, depth=False)
+    scenes = []
+    for _ in range(2):
+        trainer, views = seeded(frames, SceneConfig(max_gaussians=3000))
+        train(trainer, views, 20, densify_every=10)
+        scenes.append(trainer.scene)
+    assert torch.equal(scenes[0].means, scenes[1].means)
+    assert torch.equal(scenes[0].sh, scenes[1].sh)
+
+
+def test_the_budget_is_kept():
+    config = SceneConfig(max_gaussians=600, densify_gradient=0.0)
+    trainer, views = seeded(rooms.views(6), config)
+    for _ in range(3):
+        train(trainer, views, 10)
+        origin = trainer.densify()
+        assert len(trainer.scene) == len(origin) <= 600
+    assert len(trainer.scene) > 500  # it was used
+
+    crowd = trainer.scene.clone()
+    for _ in range(2):
+        trainer.edit(
+            trainer.scene.append(
+                Seeds(
+                    crowd.means, crowd.quats, crowd.scales, crowd.opacities.clamp(0.01, 0.99),
+                    crowd.colors(torch.zeros(3)).clamp(0, 1),
+                )
+            )
+        )  # fmt: skip
+    trainer.densify()
+    assert len(trainer.scene) <= 600
+
+
+def test_black_images_and_missing_depth_leave_the_scene_finite():
+    trainer, views = seeded(rooms.views(4), SceneConfig(max_gaussians=3000, refine_poses=True))
+    black = views[0]._replace(image=torch.zeros_like(views[0].image), index=17)
+    holes = views[1]._replace(depth=torch.zeros_like(views[1].depth))
+    for _ in range(5):
+        for view in (black, holes):
+            trainer.step(view)
+    trainer.densify()
+    assert finite(trainer.scene)
+    train(trainer, views, 40)
+    assert held_out(trainer) > 20
+
+
+def test_a_step_that_would_poison_the_scene_changes_nothing():
+    trainer, views = seeded(rooms.views(3), SceneConfig(max_gaussians=3000))
+    before = trainer.scene.clone()
+    assert trainer.step(views[0]._replace(image=torch.full_like(views[0].image, torch.nan))) == {}
+    assert torch.equal(trainer.scene.means, before.means)
+
+
+def test_an_empty_scene_takes_a_step_and_gives_a_rendering():
+    trainer = PhotometricTrainer(GaussianScene.empty(), SceneConfig())
+    view = TrainingView.from_frame(rooms.view(0.0), 0)
+    assert trainer.step(view) == {}
+    assert len(trainer.densify()) == 0
+    assert trainer.render(view.camera, 0).alpha.max() == 0
+
+
+def test_densification_follows_the_screen_gradient():
+    """Where a sharp texture is shown by a few large Gaussians, those are split."""
+    config = SceneConfig(max_gaussians=3000, seed_spacing=12.0, densify_gradient=2e-4)
+    trainer, views = seeded(rooms.views(4), config)
+    n = len(trainer.scene)
+    train(trainer, views, 30)
+    origin = trainer.densify()
+    children = origin[torch.bincount(origin, minlength=n)[origin] == 2]
+    assert len(origin) > n
+    assert len(children) >= 2 * (len(origin) - n)
+    rendering = rasterize(
+        trainer.scene.means, trainer.scene.quats, trainer.scene.scales, trainer.scene.opacities,
+        trainer.scene.colors(torch.zeros(3)), views[0].camera,
+    )  # fmt: skip
+    assert torch.isfinite(rendering.image).all()
