@@ -75,9 +75,7 @@ class PosedCamera:
     viewmat: torch.Tensor
 
     @classmethod
-    def from_pose(
-        cls, intrinsics: Camera, T_world_camera: NDArray, device: torch.device | str = "cpu"
-    ) -> PosedCamera:
+    def from_pose(cls, intrinsics: Camera, T_world_camera: NDArray, device: torch.device | str = "cpu") -> PosedCamera:
         """From a camera-to-world pose (4, 4); inverted in double precision."""
         viewmat = torch.as_tensor(np.linalg.inv(np.asarray(T_world_camera, np.float64)), dtype=torch.float32)
         return cls(intrinsics, viewmat.to(device))

@@ -65,8 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("map", type=Path)
     command.add_argument(
         "--pose", nargs="+", required=True, metavar="VALUE",
-        help="camera to world, optical axes (x right, y down, z forward): x y z qx qy qz qw, or the 16 numbers of a matrix, "
-        "or a JSON file that holds it",
+        help="camera to world, optical axes (x right, y down, z forward): x y z qx qy qz qw, or the 16 numbers of a "
+        "matrix, or a JSON file that holds it",
     )  # fmt: skip
     command.add_argument("--size", type=int, nargs=2, default=(640, 480), metavar=("WIDTH", "HEIGHT"))
     command.add_argument("--fov", type=float, default=60.0, help="horizontal field of view in degrees")
@@ -122,9 +122,8 @@ def _map(args: argparse.Namespace) -> int:
         config = with_values(Config(), values)
         segmenter = CaptureMasks(capture, recorded) if recorded else make_mapper_segmenter(config)
         if recorded and recorded not in capture.recorded_names:
-            raise ConfigError(
-                f"{args.capture} has no recorded masks '{recorded}'; it has: {', '.join(capture.recorded_names) or 'none'}"
-            )
+            known = ", ".join(capture.recorded_names) or "none"
+            raise ConfigError(f"{args.capture} has no recorded masks '{recorded}'; it has: {known}")
         mapper = Mapper(config, segmenter, capture.world_frame)
         skipped = map_capture(capture, mapper, use_depth=not args.no_depth)
         write_results(capture, mapper, args.out)
@@ -150,8 +149,8 @@ def _objects(args: argparse.Namespace) -> int:
         size = " ".join(f"{v:6.3f}" for v in item["box"]["size"])
         color = "#{:02x}{:02x}{:02x}".format(*item["color"])
         print(
-            f"{item['id']:5d} {item['views']:5d} {item['confidence']:5.2f} {item['points']:7d}  {centroid:^24}  {size:^21}  "
-            f"{color}"
+            f"{item['id']:5d} {item['views']:5d} {item['confidence']:5.2f} {item['points']:7d}  "
+            f"{centroid:^24}  {size:^21}  {color}"
         )
     print(f"{len(contents.objects)} objects in frame '{contents.meta['world_frame']}', lengths in its unit")
     return 0

@@ -26,9 +26,7 @@ def option(
     choices: tuple[str, ...] | None = None,
 ) -> Any:
     """A dataclass field with its documentation. ``min`` and ``max`` are inclusive."""
-    return field(
-        default=default, metadata={"help": help, "unit": unit, "min": min, "max": max, "choices": choices}
-    )
+    return field(default=default, metadata={"help": help, "unit": unit, "min": min, "max": max, "choices": choices})
 
 
 @dataclass(frozen=True)

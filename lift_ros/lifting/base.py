@@ -35,7 +35,8 @@ class LiftingView:
     def follow(self, origin: torch.Tensor) -> LiftingView:
         """The view after an edit of the scene (see ``GaussianScene``): the halves of a split share its weight.
 
-        Exact where Gaussians were only added that this view does not see; else close until the weights are computed anew.
+        Exact where Gaussians were only added that this view does not see; else close until the weights are computed
+        anew.
         """
         old = self.weights
         if only_appends(origin, old.gaussian_count):

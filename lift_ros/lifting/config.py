@@ -13,7 +13,9 @@ class UnicLiftConfig:
 
     embedding_dim: int = option(12, "Bits of an embedding: 2^n codes can be told apart.", min=4, max=30)
     learning_rate: float = option(0.05, "Adam's step on the embeddings.", min=0.0)
-    push_weight: float = option(0.3, "Weight of the repulsion of the masks of one view against their cohesion.", min=0.0)
+    push_weight: float = option(
+        0.3, "Weight of the repulsion of the masks of one view against their cohesion.", min=0.0
+    )
     push_margin: float = option(
         4.0, "Masks whose mean embeddings are this far apart (squared; one per differing bit) no longer repel.", min=0.0
     )
@@ -32,7 +34,8 @@ class LiftingConfig:
 
     method: str = option("unic_lift", "Lifting method.", choices=("unic_lift",))
     pixels: int = option(
-        8192, "Pixels of a keyframe whose blend weights are kept, about 0.15 KiB each; trained on all at once.",
+        8192,
+        "Pixels of a keyframe whose blend weights are kept, about 0.15 KiB each; trained on all at once.",
         min=256,
     )
     mask_smoothing: float = option(

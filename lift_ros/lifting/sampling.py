@@ -30,7 +30,9 @@ def majority_filter(labels: NDArray[np.int32], sigma: float) -> NDArray[np.int32
             slice(max(rows.min() - pad, 0), rows.max() + pad + 1),
             slice(max(columns.min() - pad, 0), columns.max() + pad + 1),
         )
-        weight = cv2.GaussianBlur((labels[box] == value).astype(np.float32), (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+        weight = cv2.GaussianBlur(
+            (labels[box] == value).astype(np.float32), (0, 0), sigma, borderType=cv2.BORDER_REPLICATE
+        )
         better = weight > best[box]
         smoothed[box][better] = value
         best[box][better] = weight[better]
@@ -38,7 +40,7 @@ def majority_filter(labels: NDArray[np.int32], sigma: float) -> NDArray[np.int32
 
 
 def border_pairs(labels: NDArray[np.int32], gap: int = 3) -> NDArray[np.int64]:
-    """(B, 2) flat pixel indices ``gap`` pixels apart that lie in two different masks (0 is none), each pair both ways."""
+    """(B, 2) flat indices of pixels ``gap`` apart that lie in two different masks (0 is none), each pair both ways."""
     height, width = labels.shape
     flat = np.arange(height * width).reshape(height, width)
     found = []
@@ -52,9 +54,7 @@ def border_pairs(labels: NDArray[np.int32], gap: int = 3) -> NDArray[np.int64]:
     return np.concatenate([pairs, pairs[:, ::-1]])
 
 
-def sample_view(
-    labels: NDArray[np.int32], weights: BlendWeights, count: int, rng: np.random.Generator
-) -> LiftingView:
+def sample_view(labels: NDArray[np.int32], weights: BlendWeights, count: int, rng: np.random.Generator) -> LiftingView:
     """Choose about ``count`` pixels of a keyframe: half anywhere, a quarter spread evenly over the masks, so that small
     ones are heard, and a quarter facing each other across borders (UniC-Lift's hard samples).
 

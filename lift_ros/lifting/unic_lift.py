@@ -2,7 +2,8 @@
 
 Dhiman et al., "UniC-Lift: Unified 3D Instance Segmentation via Contrastive Learning", arXiv 2512.24763. Each Gaussian
 carries an embedding f_i; a pixel shows V_u = sum_i w_ui f_i. sigma is the logistic function, so embeddings live in the
-unit cube and the corner nearest to one is its label: b = [sigma(f) > 0.5], label = sum_k b_k 2^k ("Embedding-to-Label").
+unit cube and the corner nearest to one is its label: b = [sigma(f) > 0.5], label = sum_k b_k 2^k
+("Embedding-to-Label").
 
 Two things differ from the published description. The repulsion of mask means stops at a margin: unbounded, it never
 settles where views show different sets of objects. And embeddings start as smooth random functions of position, or, for
@@ -80,7 +81,9 @@ class UnicLift:
                 features[anchors], features[positives], features[negatives], config.triplet_margin
             )
         if self._step >= config.neighbourhood_after and neighbours.index.shape[1]:
-            some = torch.randint(len(embeddings), (min(NEIGHBOURHOOD_SAMPLES, len(embeddings)),), generator=self._generator)
+            some = torch.randint(
+                len(embeddings), (min(NEIGHBOURHOOD_SAMPLES, len(embeddings)),), generator=self._generator
+            )
             losses["neighbourhood"] = config.neighbourhood_weight * neighbourhood_loss(
                 embeddings, some.to(embeddings.device), neighbours
             )

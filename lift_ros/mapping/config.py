@@ -17,12 +17,8 @@ class MappingConfig:
     keyframe_parallax: float = option(
         2.5, "A frame that sees the scene from a direction this different is a keyframe.", unit="deg", min=0.0, max=90.0
     )
-    keyframe_rotation: float = option(
-        8.0, "... or one that has turned by this much.", unit="deg", min=0.0, max=180.0
-    )
-    keyframe_new_area: float = option(
-        0.1, "... or one of which the map does not explain this share.", min=0.0, max=1.0
-    )
+    keyframe_rotation: float = option(8.0, "... or one that has turned by this much.", unit="deg", min=0.0, max=180.0)
+    keyframe_new_area: float = option(0.1, "... or one of which the map does not explain this share.", min=0.0, max=1.0)
     photometric_steps: int = option(
         15, "Steps of scene training that each keyframe brings; more give better pictures, not better labels.", min=0
     )

@@ -19,10 +19,8 @@ from lift_ros.scene.gaussians import GaussianScene
 from lift_ros.scene.trainer import TrainingView
 
 
-def is_keyframe(
-    frame: Frame, keyframes: list[Keyframe], rendering: Rendering, config: MappingConfig
-) -> bool:
-    """Whether ``frame`` shows something new: from another direction than any keyframe, or that the map does not explain.
+def is_keyframe(frame: Frame, keyframes: list[Keyframe], rendering: Rendering, config: MappingConfig) -> bool:
+    """Whether ``frame`` shows something new: seen from another direction than any keyframe's, or unknown to the map.
 
     ``rendering`` is the map as seen by the frame. Distances count relative to the depth, so the unit does not matter.
     """

@@ -81,7 +81,7 @@ def map_capture(
 
 
 def write_results(capture: Capture, mapper: Mapper, out: Path) -> None:
-    """The map directory ``out``, with ``labels/<frame>.png`` for every frame and ``contact_sheet.png`` beside its files.
+    """Write the map directory ``out``, with ``labels/<frame>.png`` for every frame and ``contact_sheet.png`` in it.
 
     Raises:
         MapFileError: it could not be written; what was there before is untouched.

@@ -39,14 +39,10 @@ class MapSnapshot:
         )
         return Rendering(out.image.clamp(0, 1), out.alpha, out.depth)
 
-    def label_image(
-        self, camera: PosedCamera
-    ) -> tuple[NDArray[np.uint32], NDArray[np.float32], NDArray[np.float32]]:
+    def label_image(self, camera: PosedCamera) -> tuple[NDArray[np.uint32], NDArray[np.float32], NDArray[np.float32]]:
         """(H, W) ids, 0 where none; the share of each pixel that this id has; the accumulated opacity."""
         scene, camera = self.scene, _on(camera, self.scene.device)
-        labels, share, alpha = label_image(
-            scene.means, scene.quats, scene.scales, scene.opacities, self.ids, camera
-        )
+        labels, share, alpha = label_image(scene.means, scene.quats, scene.scales, scene.opacities, self.ids, camera)
         return labels.cpu().numpy().astype(np.uint32), share.cpu().numpy(), alpha.cpu().numpy()
 
     def cloud(self, limit: int) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint32]]:

@@ -51,9 +51,9 @@ def agreement(
     """How often two parts share a mask.
 
     Returns:
-        agreed (K, K), the summed probability that a pixel of one part and a pixel of the other lie in one mask, over the
-        views that show both; seen (K, K), the number of these views. Each view counts by how much it shows of the part it
-        shows less of, up to 1. The diagonals say how often a part shares a mask with itself.
+        agreed (K, K), the summed probability that a pixel of one part and a pixel of the other lie in one mask, over
+        the views that show both; seen (K, K), the number of these views. Each view counts by how much it shows of the
+        part it shows less of, up to 1. The diagonals say how often a part shares a mask with itself.
     """
     agreed = np.zeros((part_count, part_count))
     seen = np.zeros((part_count, part_count))
@@ -109,10 +109,10 @@ def merge_parts(
 def cut_impure(
     parts: NDArray[np.integer], part_count: int, views: Sequence[MaskEvidence], pure_rate: float, min_size: int
 ) -> NDArray[np.int64]:
-    """Cut the parts that masks divide: along the masks of the view that shows most of the part, of those that divide it.
+    """Cut the parts that masks divide: along the masks of that view which shows and divides most of the part.
 
-    Parts cut where they should not have been are joined again by ``merge_parts``; parts that hold two objects can only be
-    mended here.
+    Parts cut where they should not have been are joined again by ``merge_parts``; parts that hold two objects can only
+    be mended here.
 
     Returns:
         (N,) parts; new ones are numbered from ``part_count`` on.
@@ -184,7 +184,10 @@ def vote(
 
 
 def strongest_columns(matrix: csr_matrix) -> NDArray[np.int64]:
-    """Column of the greatest entry of every row, the first of equals, -1 for an empty row (scipy's argmax loops in Python)."""
+    """Column of the greatest entry of every row, the first of equals, -1 for an empty row.
+
+    What scipy's ``argmax`` does with a loop in Python.
+    """
     matrix = matrix.tocsr()
     matrix.sum_duplicates()
     count = np.diff(matrix.indptr)

@@ -12,6 +12,8 @@ from scipy.sparse import csr_matrix
 from lift_ros.render import BlendWeights
 from lift_ros.scene.gaussians import heirs
 
+MIN_WEIGHT = 1e-2  # pixels; entries below decide nothing, and are half of all
+
 
 @dataclass
 class MaskEvidence:
@@ -43,10 +45,11 @@ class MaskEvidence:
             (np.ones(len(masked), np.float32), (number[masked] - first, masked)), shape=(len(values) - first, pixels)
         )
         blend = csr_matrix(
-            (weights.val.cpu().numpy(), weights.col.cpu().numpy(), weights.crow.cpu().numpy()), shape=(pixels, gaussians)
+            (weights.val.cpu().numpy(), weights.col.cpu().numpy(), weights.crow.cpu().numpy()),
+            shape=(pixels, gaussians),
         )
         found = (member @ blend).tocoo()
-        strong = found.data > 1e-2  # what a Gaussian adds to a hundredth of a pixel decides nothing and is half of the entries
+        strong = found.data > MIN_WEIGHT
         return cls(
             found.row[strong].astype(np.int32),
             found.col[strong].astype(np.int32),
@@ -63,7 +66,7 @@ class MaskEvidence:
         return cls(mask.astype(np.int32), gaussian.astype(np.int32), ones, count.astype(np.float32))
 
     def follow(self, origin: torch.Tensor) -> MaskEvidence:
-        """The evidence after an edit of the scene (see ``GaussianScene``); the two halves of a split inherit all of it."""
+        """The evidence after an edit of the scene (see ``GaussianScene``); both halves of a split inherit all of it."""
         entry, heir = (t.numpy() for t in heirs(torch.from_numpy(self.gaussian).long(), origin.cpu()))
         return MaskEvidence(self.mask[entry], heir.astype(np.int32), self.weight[entry], self.area)
 

@@ -136,7 +136,7 @@ class ObjectRegistry:
         return ids[table.argmax(1)] if count else np.zeros(0, np.int64)
 
     def _match(self, found: NDArray[np.int64], count: int) -> tuple[list[ObjectEvent], NDArray[np.int64]]:
-        """Ids of the clusters: those of known objects where they share Gaussians, most in all (area-aware), else new."""
+        """Ids of the clusters: of known objects where they share Gaussians, most in all (area-aware), else new."""
         events: list[ObjectEvent] = []
         table, ids = _overlap(found, count, self.ids)
         objects = np.flatnonzero(ids > 0)
@@ -199,8 +199,12 @@ def _overlap(
 def _visibility(
     clusters: NDArray[np.int64], count: int, views: Sequence[MaskEvidence]
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """(V, K) whether a view shows a cluster; (K,) how well the masks agree on it: mean IoU with the best mask of a view,
-    weighted by how much of the cluster the view shows."""
+    """How the views see the clusters.
+
+    Returns:
+        (V, K) whether a view shows a cluster; (K,) how well the masks agree on it: mean IoU with the best mask of a
+        view, weighted by how much of the cluster the view shows.
+    """
     seen = np.zeros((len(views), count), bool)
     agreed, total = np.zeros(count), np.zeros(count)
     for number, view in enumerate(views):
