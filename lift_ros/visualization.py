@@ -21,6 +21,8 @@ MARGIN, CAPTION_HEIGHT = 6, 22  # pixels
 def label_colors(labels: ArrayLike) -> NDArray[np.uint8]:
     """Colours (..., 3) of integer labels (...): always the same for one label, far apart for near ones, 0 black."""
     labels = np.asarray(labels)
+    if not labels.size:  # which OpenCV refuses
+        return np.zeros((*labels.shape, 3), np.uint8)
     hue = (labels.astype(np.float64) * GOLDEN_RATIO % 1.0).astype(np.float32)
     hsv = np.concatenate([360 * hue[..., None], SHADES[labels % len(SHADES)]], axis=-1)
     rgb = cv2.cvtColor(hsv.reshape(-1, 1, 3), cv2.COLOR_HSV2RGB).reshape(hsv.shape)

@@ -10,6 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
 
+FLAT = 1e-4  # of the largest extent: rounding must not push the points of a flat object out of its own box
+
+
 class Box(Protocol):
     """An oriented box: centre (3,), orientation (4,) wxyz, full extents (3,)."""
 
@@ -44,8 +47,8 @@ def at_point(objects: Sequence[HasPoints], point: ArrayLike, radius: float) -> l
 def in_box(objects: Sequence[HasPoints], T_world_box: NDArray, size: ArrayLike) -> list[tuple[int, float]]:
     """(id, 0) of objects with points in the box at ``T_world_box`` (4, 4), greatest share of their points first."""
     size = np.asarray(size, np.float64)
-    if (size <= 0).any():
-        raise ValueError(f"the box's size must be positive, got {size.tolist()}")
+    if not np.isfinite(size).all() or (size < 0).any() or not size.any():
+        raise ValueError(f"the box's size must be positive (flat boxes may be 0 along an axis), got {size.tolist()}")
     q = Rotation.from_matrix(T_world_box[:3, :3]).as_quat()
     shares = [
         (o.id, float(_in_box(o.points, T_world_box[:3, 3], q[[3, 0, 1, 2]], size).mean()))
@@ -78,4 +81,5 @@ def along_ray(
 def _in_box(points: NDArray, center: NDArray, quaternion_wxyz: NDArray, size: NDArray) -> NDArray[np.bool_]:
     w, x, y, z = quaternion_wxyz
     local = Rotation.from_quat([x, y, z, w]).inv().apply(points - np.asarray(center, np.float64))
-    return (np.abs(local) <= np.asarray(size) / 2).all(axis=1)
+    size = np.asarray(size, np.float64)
+    return (np.abs(local) <= size / 2 + FLAT * size.max()).all(axis=1)

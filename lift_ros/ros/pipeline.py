@@ -164,6 +164,9 @@ class Pipeline:
         except FrameRejected as error:
             self._drops.add(error.reason)
             self.node.get_logger().warning(f"masks dropped: {error}", throttle_duration_sec=5.0)
+        except Exception as error:  # a decoder choked on them; the executor must not stop for that
+            self._drops.add("internal_error")
+            self.node.get_logger().error(f"masks dropped: {type(error).__name__}: {error}", throttle_duration_sec=5.0)
 
     def _take_frame(self, live: LiveFrame) -> None:
         self._frames += 1

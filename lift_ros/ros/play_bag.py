@@ -1,4 +1,4 @@
-"""Plays a rosbag2 recording (mcap or sqlite3, also one that was cut off) with /clock. ROS's own player is not needed."""
+"""Plays a rosbag2 recording (mcap or sqlite3, also one that was cut off) with /clock. Needs no rosbag2."""
 
 from __future__ import annotations
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +34,7 @@ class Services:
         node = pipeline.node
         group = ReentrantCallbackGroup()
         self._services = [
-            node.create_service(kind, f"~/{name}", callback, callback_group=group)
+            node.create_service(kind, f"~/{name}", self._guarded(callback), callback_group=group)
             for kind, name, callback in (
                 (ListObjects, "list_objects", self._list_objects),
                 (GetObject, "get_object", self._get_object),
@@ -48,6 +50,21 @@ class Services:
         """Remove the services from the node."""
         for service in self._services:
             self._pipeline.node.destroy_service(service)
+
+    def _guarded(self, callback: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        """An unexpected error in one request must not end the executor, and the node with it."""
+
+        def answer(request: Any, response: Any) -> Any:
+            try:
+                return callback(request, response)
+            except Exception as error:
+                self._pipeline.node.get_logger().error(traceback.format_exc())
+                response = type(response)()
+                if hasattr(response, "message"):
+                    response.message = f"internal error: {type(error).__name__}: {error}"
+                return response
+
+        return answer
 
     def _list_objects(self, request: ListObjects.Request, response: ListObjects.Response) -> ListObjects.Response:
         objects = [o for o in self._pipeline.objects if o.confidence >= request.min_confidence]

@@ -1,0 +1,248 @@
+"""Input that cannot be used: a counted drop or a clear answer, the node alive, the map kept."""
+
+from __future__ import annotations
+
+import math
+import resource
+import signal
+import time
+
+import numpy as np
+import pytest
+from geometry_msgs.msg import PoseStamped
+from nav_msgs.msg import Odometry
+from ros import wall
+from ros.rig import Rig, image_message, transform
+from tf2_msgs.msg import TFMessage
+
+from lift_ros.camera import Camera
+from lift_ros.ros.conversions import camera_info_message
+from lift_ros.srv import LoadMap, SaveMap
+
+
+@pytest.fixture
+def make_rig():
+    """Rigs that are closed at the end of the test."""
+    rigs = []
+
+    def make(**overrides):
+        rigs.append(Rig(**overrides))
+        return rigs[-1]
+
+    yield make
+    for rig in rigs:
+        rig.close()
+
+
+@pytest.fixture(scope="module")
+def mapped(tmp_path_factory):
+    """A node with a map, for input that must not harm it."""
+    rig = Rig(map_directory=str(tmp_path_factory.mktemp("maps")))
+    rig.map_the_wall()
+    rig.next = 12
+    yield rig
+    rig.close()
+
+
+def send(rig: Rig, **what) -> int:
+    """Send the next frame with something about it replaced."""
+    index, rig.next = rig.next, rig.next + 1
+    what = {name: value(rig.header(index)) if callable(value) else value for name, value in what.items()}
+    rig.send(index, **what)
+    return index
+
+
+def assert_goes_on(rig: Rig) -> None:
+    """The map is still there and good frames are used."""
+    objects, frames = {o.id for o in rig.objects}, rig.status.frames
+
+    def taken() -> bool:
+        send(rig)
+        time.sleep(0.3)
+        return rig.status.frames > frames
+
+    rig.wait_until(taken, "a good frame")
+    assert len(objects) >= 3 and {o.id for o in rig.objects} >= objects
+
+
+def other_size(header):
+    return camera_info_message(header, Camera(320, 240, 300.0, 300.0, 160.0, 120.0))
+
+
+def uncalibrated(header):
+    info = camera_info_message(header, wall.CAMERA)
+    info.k = np.zeros(9)
+    return info
+
+
+def truncated(header):
+    message = image_message(header, "rgb8", wall.image(0))
+    message.data = message.data[:1000]
+    return message
+
+
+@pytest.mark.parametrize(
+    ("reason", "what"),
+    [
+        ("image_encoding", {"image": lambda header: image_message(header, "rainbow", wall.image(0))}),
+        ("image_truncated", {"image": truncated}),
+        ("image_size", {"info": other_size}),
+        ("camera_info", {"info": uncalibrated}),
+        ("depth_encoding", {"depth": lambda header: image_message(header, "8UC3", wall.image(0))}),
+        ("depth_size", {"depth": lambda header: image_message(header, "32FC1", wall.depth()[:60])}),
+        ("depth_missing", {"depth": None}),
+        ("pose_missing", {"pose": None}),
+    ],
+)
+def test_a_frame_that_cannot_be_used_is_counted_by_reason(mapped, reason, what):
+    before = mapped.drops.get(reason, 0)
+    send(mapped, **what)
+    mapped.wait_until(lambda: mapped.drops.get(reason, 0) > before, f"a drop '{reason}'")
+    assert_goes_on(mapped)
+
+
+@pytest.mark.parametrize("value", [math.nan, 0.0, -1.0, math.inf, 1e6])
+def test_depth_that_is_no_distance_counts_as_unknown(mapped, value):
+    frames = mapped.status.frames
+    send(mapped, depth=lambda header: image_message(header, "32FC1", np.full_like(wall.depth(), value)))
+    mapped.wait_for_frames(frames + 1)
+    assert_goes_on(mapped)
+
+
+def test_a_transform_that_is_no_rotation_gives_no_pose(mapped):
+    for bad in ((math.nan, 0.0, 0.0, 1.0), (0.0, 0.0, 0.0, 0.0)):
+        before = mapped.drops.get("pose_missing", 0)
+        send(mapped, pose=lambda header, bad=bad: transform(header, (1.0, 0.0, 0.0), bad))
+        mapped.wait_until(lambda before=before: mapped.drops.get("pose_missing", 0) > before, "a missing pose")
+    assert_goes_on(mapped)
+
+
+def test_a_pose_that_comes_late_is_waited_for(mapped):
+    frames, lost = mapped.status.frames, mapped.drops.get("pose_missing", 0)
+    index = send(mapped, pose=None)
+    time.sleep(0.2)
+    mapped.tf.publish(TFMessage(transforms=[transform(mapped.header(index), wall.position(index))]))
+    mapped.wait_for_frames(frames + 1)
+    assert mapped.drops.get("pose_missing", 0) == lost
+
+
+def test_black_images_and_empty_masks(mapped):
+    frames = mapped.status.frames
+    send(mapped, image=lambda header: image_message(header, "rgb8", np.zeros_like(wall.image(0))))
+    send(mapped, masks=lambda header: image_message(header, "mono16", np.zeros_like(wall.labels(0))))
+    mapped.wait_for_frames(frames + 2)
+    assert_goes_on(mapped)
+
+
+def test_masks_of_an_unknown_encoding(mapped):
+    send(mapped, masks=lambda header: image_message(header, "64FC1", np.zeros((120, 160))))
+    mapped.wait_for_drop("labels_encoding")
+    assert_goes_on(mapped)
+
+
+def test_an_image_older_than_the_last_one(mapped):
+    frames = mapped.status.frames
+    send(mapped)
+    mapped.wait_for_frames(frames + 1)
+    mapped.send(mapped.next - 2)
+    mapped.wait_for_drop("stamp_not_increasing")
+    assert_goes_on(mapped)
+
+
+def test_a_full_disk_while_saving(mapped, tmp_path):
+    assert mapped.call(SaveMap, "save_map", name="good").success
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        answer = mapped.call(SaveMap, "save_map", name="good")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert not answer.success and "good" in answer.message
+    assert mapped.call(LoadMap, "load_map", name="good").success, "the map saved before is damaged"
+    assert_goes_on(mapped)
+
+
+def test_a_corrupt_map_is_not_loaded(mapped):
+    saved = mapped.call(SaveMap, "save_map", name="corrupt")
+    with open(f"{saved.path}/scene.ply", "r+b") as file:
+        file.seek(400)
+        file.write(b"\xff" * 64)
+    answer = mapped.call(LoadMap, "load_map", name="corrupt")
+    assert not answer.success and "scene.ply" in answer.message
+    missing = mapped.call(LoadMap, "load_map", name="nowhere")
+    assert not missing.success and "nowhere" in missing.message
+    assert_goes_on(mapped)
+
+
+def test_time_that_jumps_back_clears_the_buffers_and_keeps_the_map(mapped):
+    objects = {o.id for o in mapped.objects}
+    frames = mapped.status.frames
+    start = 500.0
+    for index in range(3):
+        mapped.send(index, start)
+        time.sleep(0.1)
+    mapped.wait_for_drop("time_jump")
+    # transforms of the first frame may have been cleared with those of the old time
+    mapped.wait_for_frames(frames + 2)
+    assert {o.id for o in mapped.objects} >= objects
+
+
+@pytest.mark.parametrize("source", ["odometry", "pose"])
+def test_poses_from_a_topic(make_rig, source):
+    rig = make_rig(pose_source=source, pose_topic=source)
+    # the odometry gives the pose of a base on which the camera is mounted 1 m ahead, along x
+    header = rig.header(0)
+    if source == "odometry":
+        rig.tf_static.publish(TFMessage(transforms=[transform(header, (1.0, 0.0, 0.0), parent="base")]))
+
+    def publish(index, position):
+        x, y, z = position
+        if source == "odometry":
+            message = Odometry(header=rig.header(index), child_frame_id="base")
+            pose = message.pose.pose
+            x -= 1.0
+        else:
+            message = PoseStamped(header=rig.header(index))
+            pose = message.pose
+        message.header.frame_id = "map"
+        pose.position.x, pose.position.y, pose.position.z = x, y, z
+        pose.orientation.w = 1.0
+        (rig.odometry if source == "odometry" else rig.poses).publish(message)
+
+    publish(0, (math.nan, 0.0, 0.0))
+    rig.send(0, pose=None)
+    rig.wait_for_drop("pose_not_finite")
+    rig.wait_for_drop("pose_missing")
+    for index in range(1, 8):
+        publish(index, wall.position(index))
+        rig.send(index, pose=None)
+        time.sleep(0.05)
+    rig.wait_for_frames(7)
+    rig.wait_until(lambda: len(rig.objects) >= 2, "objects")
+    first = rig.objects[0]
+    column, row, width, height = wall.RECTANGLES[1]
+    x = (column + width / 2 - wall.CAMERA.cx) * wall.DISTANCE / wall.CAMERA.fx
+    assert min(abs(o.centroid.x - x) for o in rig.objects) < 0.15, first
+
+
+def test_camera_info_that_never_comes(make_rig):
+    rig = make_rig(pose_timeout=0.1)
+    rig.send(0, info=None)
+    rig.wait_for_drop("camera_info_missing")
+
+
+def test_a_map_to_start_from_that_is_not_there(make_rig, tmp_path):
+    from rclpy.lifecycle import TransitionCallbackReturn
+    from rclpy.parameter import Parameter
+
+    from lift_ros.ros.mapping_node import MappingNode
+
+    node = MappingNode(
+        parameter_overrides=[Parameter("load_map", value="gone"), Parameter("map_directory", value=str(tmp_path))]
+    )
+    try:
+        assert node.trigger_configure() is TransitionCallbackReturn.FAILURE
+    finally:
+        node.destroy_node()

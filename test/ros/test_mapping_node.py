@@ -1,0 +1,167 @@
+"""The node as a robot sees it: through topics, services and transforms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ros import wall
+from ros.rig import Rig, pixels
+from std_srvs.srv import SetBool, Trigger
+
+from lift_ros.msg import ObjectEvent, Status
+from lift_ros.srv import FindObject, GetObject, ListObjects, LoadMap, SaveMap
+
+LAST = 12  # frame sent after those that map the wall
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory):
+    """A node that has seen the wall. Tests of this module only look at it."""
+    rig = Rig(map_directory=str(tmp_path_factory.mktemp("maps")))
+    rig.map_the_wall()
+    yield rig
+    rig.close()
+
+
+def label_at(rig: Rig, label: int) -> int:
+    """Id of the object that the latest label image shows in the middle of a rectangle."""
+    message = rig.received["labels"][-1]
+    index = round((message.header.stamp.sec + message.header.stamp.nanosec / 1e9 - 1000.0) / 0.1)
+    rows, columns = np.nonzero(wall.labels(index) == label)
+    return int(pixels(message)[round(rows.mean()), round(columns.mean())])
+
+
+def distance_of_nearest(rig: Rig, point: np.ndarray) -> float:
+    centres = np.array([[o.centroid.x, o.centroid.y, o.centroid.z] for o in rig.objects])
+    return np.linalg.norm(centres - point, axis=1).min()
+
+
+def test_every_rectangle_has_its_id_in_the_label_images(rig):
+    rig.send(LAST)
+    rig.wait_until(lambda: rig.received["labels"][-1].header.stamp == rig.header(LAST).stamp, "its labels")
+    message = rig.received["labels"][-1]
+    assert (message.encoding, message.width, message.height) == ("mono16", wall.CAMERA.width, wall.CAMERA.height)
+    assert message.header == rig.header(LAST)
+    ids, truth = pixels(message), wall.labels(LAST)
+    published = {o.id for o in rig.objects}
+    found = {}
+    for label in (1, 2, 3):
+        inside = ids[truth == label]
+        if inside.size < 500:
+            continue
+        values, counts = np.unique(inside, return_counts=True)
+        assert counts.max() > 0.85 * inside.size
+        found[label] = int(values[counts.argmax()])
+    assert len(set(found.values())) == len(found) >= 2
+    assert set(found.values()) <= published
+    info = rig.received["camera_info"][-1]
+    assert info.k[2] == wall.CAMERA.cx - 0.5  # ROS's pixel convention
+
+
+def test_objects_are_where_the_rectangles_are(rig):
+    for column, row, width, height in wall.RECTANGLES.values():
+        x = (column + width / 2 - wall.CAMERA.cx) * wall.DISTANCE / wall.CAMERA.fx
+        y = (row + height / 2 - wall.CAMERA.cy) * wall.DISTANCE / wall.CAMERA.fy
+        centre = np.array((x, y, wall.DISTANCE))
+        rig.wait_until(lambda centre=centre: distance_of_nearest(rig, centre) < 0.1, f"an object at {centre}")
+
+
+def test_list_markers_cloud_and_label_info_tell_the_same(rig):
+    rig.wait_until(lambda: {o.id for o in rig.objects} == set(rig.received["label_info"][-1].ids), "agreeing messages")
+    ids = {o.id for o in rig.objects}
+    assert rig.received["objects"][-1].header.frame_id == "map"
+    assert {m.id for m in rig.received["markers"][-1].markers if m.action == 0} == ids
+    cloud = rig.received["object_cloud"][-1]
+    rows = np.frombuffer(bytes(cloud.data), np.uint8).reshape(-1, cloud.point_step)
+    offset = next(f.offset for f in cloud.fields if f.name == "id")
+    assert set(np.unique(rows[:, offset : offset + 4].copy().view("<u4"))) == ids
+    assert rig.received["label_info"][-1].segmenter == "topic"
+
+
+def test_births_were_announced(rig):
+    born = {e.id for e in rig.received["events"] if e.type == ObjectEvent.BIRTH}
+    born |= {i for e in rig.received["events"] if e.type == ObjectEvent.SPLIT for i in e.others}
+    assert {o.id for o in rig.objects} <= born
+
+
+def test_status_counts(rig):
+    assert rig.status.state == Status.MAPPING
+    assert rig.status.keyframes >= 5 and rig.status.gaussians > 1000 and rig.status.steps > 0
+    assert rig.status.image_latency_p99 < 5.0
+
+
+def test_get_and_list_objects(rig):
+    listed = rig.call(ListObjects, "list_objects").objects.objects
+    answer = rig.call(GetObject, "get_object", id=listed[0].id)
+    assert answer.success and answer.object.id == listed[0].id
+    assert answer.cloud.width == answer.object.points > 0
+    assert not rig.call(ListObjects, "list_objects", min_confidence=1.5).objects.objects
+    unknown = rig.call(GetObject, "get_object", id=4_000_000)
+    assert not unknown.success and "4000000" in unknown.message
+
+
+def test_find_an_object_at_a_pixel_a_point_in_a_box_and_along_a_ray(rig):
+    item = rig.objects[0]
+    point = item.centroid
+    at_point = rig.call(FindObject, "find_object", kind=FindObject.Request.POINT, point=point, radius=0.1)
+    assert at_point.success and at_point.ids[0] == item.id
+
+    box = FindObject.Request(kind=FindObject.Request.BOX, box=item.box, box_size=item.box_size)
+    in_box = rig.call(FindObject, "find_object", kind=box.kind, box=box.box, box_size=box.box_size)
+    assert in_box.success and in_box.ids[0] == item.id
+
+    request = FindObject.Request(kind=FindObject.Request.RAY)
+    request.point.x, request.point.y = point.x, point.y
+    request.direction.z = 3.0
+    ray = rig.call(
+        FindObject, "find_object", kind=request.kind, point=request.point, direction=request.direction, radius=0.05
+    )
+    assert ray.success and item.id in ray.ids
+    assert ray.distances[list(ray.ids).index(item.id)] == pytest.approx(wall.DISTANCE, abs=0.2)
+
+    shown = label_at(rig, 3)
+    message = rig.received["labels"][-1]
+    row, column = (int(v[0]) for v in np.nonzero(pixels(message) == shown))
+    at_pixel = rig.call(FindObject, "find_object", kind=FindObject.Request.PIXEL, pixel=[column, row])
+    assert at_pixel.success and list(at_pixel.ids) == [shown]
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"kind": FindObject.Request.PIXEL, "pixel": [5000, 0]}, "outside"),
+        ({"kind": FindObject.Request.RAY}, "direction"),
+        ({"kind": FindObject.Request.BOX}, "size"),
+        ({"kind": 77}, "none of"),
+    ],
+)
+def test_a_query_that_makes_no_sense_is_answered_with_the_reason(rig, fields, complaint):
+    answer = rig.call(FindObject, "find_object", **fields)
+    assert not answer.success and complaint in answer.message
+
+
+def test_save_and_load_through_services(rig, tmp_path):
+    saved = rig.call(SaveMap, "save_map", name="wall")
+    assert saved.success, saved.message
+    before = {o.id for o in rig.objects}
+    loaded = rig.call(LoadMap, "load_map", name="wall")
+    assert loaded.success, loaded.message
+    rig.wait_until(lambda: {o.id for o in rig.objects} == before, "the same objects")
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "/tmp/x", "", "a/b"])
+def test_names_of_maps_do_not_lead_out_of_the_directory(rig, name):
+    assert not rig.call(SaveMap, "save_map", name=name).success
+    assert not rig.call(LoadMap, "load_map", name=name).success
+
+
+def test_pause_and_reset(rig):
+    assert rig.call(SetBool, "pause", data=True).success
+    rig.wait_until(lambda: rig.status.state == Status.PAUSED, "paused")
+    keyframes = rig.status.keyframes
+    rig.send(LAST + 1)
+    rig.wait_until(lambda: rig.received["labels"][-1].header.stamp == rig.header(LAST + 1).stamp, "labels while paused")
+    assert rig.status.keyframes == keyframes
+    assert rig.call(SetBool, "pause", data=False).success
+    assert rig.call(Trigger, "reset").success
+    rig.wait_until(lambda: not rig.objects and rig.status.keyframes == 0, "an empty map")
