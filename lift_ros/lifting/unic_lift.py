@@ -24,7 +24,7 @@ from lift_ros.lifting.config import UnicLiftConfig
 from lift_ros.scene.gaussians import follow
 from lift_ros.scene.neighbours import Neighbours
 
-NEIGHBOURHOOD_SAMPLES = 16_384  # Gaussians of one step whose smoothness is looked at
+NEIGHBOURHOOD_SAMPLES = 4096  # Gaussians of one step whose smoothness is looked at
 
 
 class UnicLift:
