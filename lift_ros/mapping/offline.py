@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,6 +45,7 @@ def map_capture(
     use_depth: bool = True,
     photometric_steps: int | None = None,
     lifting_steps: int = LIFTING_STEPS,
+    on_frame: Callable[[Frame], None] | None = None,
 ) -> dict[str, int]:
     """Map all frames of a capture, then train to the end; progress goes to stderr.
 
@@ -51,6 +53,7 @@ def map_capture(
         use_depth: False: as if the capture had none.
         photometric_steps: scene training steps at the end; None: ten a keyframe.
         lifting_steps: embedding training steps at the end.
+        on_frame: called after each frame that was taken in, for whoever watches the map grow.
 
     Returns:
         how many frames were not used, by reason.
@@ -68,6 +71,8 @@ def map_capture(
                     frames.set_postfix(
                         keyframes=mapper.stats.keyframes, gaussians=mapper.stats.gaussians, objects=len(mapper.objects)
                     )
+                if on_frame:
+                    on_frame(frame)
             except FrameRejected as error:
                 skipped[error.reason] = skipped.get(error.reason, 0) + 1
     if photometric_steps is None:
