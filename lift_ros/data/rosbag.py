@@ -17,7 +17,7 @@ from lift_ros.data.bag_topics import BagOptions, base_topic, choose_pose_topic, 
 from lift_ros.data.capture import Capture, clip_depth
 from lift_ros.data.image_codec import message_depth, message_labels, message_rgb
 from lift_ros.data.transforms import TransformTree
-from lift_ros.data.undistort import Undistorter
+from lift_ros.data.undistort import Undistorter, same_calibration
 from lift_ros.errors import DatasetError, FrameRejected
 from lift_ros.frame import Frame
 
@@ -122,7 +122,7 @@ class BagCapture(Capture):
         raise FrameRejected("bag_unreadable", f"the message of {topic} at {entry.time_ns} ns cannot be read any more")
 
     def _add_info(self, stamp_ns: int, info: Any) -> None:
-        if self._infos and _same_calibration(info, self._last_info):
+        if self._infos and same_calibration(info, self._last_info):
             return
         self._last_info = info
         rectified = "image_rect" in self.topics.image  # the names image_proc gives
@@ -209,12 +209,6 @@ class _Poses:
             return np.allclose(self._tf.lookup(first, second, 0), np.eye(4), atol=SAME_PLACE)
         except FrameRejected:
             return False
-
-
-def _same_calibration(info: Any, other: Any) -> bool:
-    return (info.width, info.height, info.distortion_model, info.binning_x, info.binning_y, info.roi) == (
-        other.width, other.height, other.distortion_model, other.binning_x, other.binning_y, other.roi
-    ) and all(np.array_equal(getattr(info, name), getattr(other, name)) for name in "dkp")  # fmt: skip
 
 
 def stamp_of(message: Any) -> int:

@@ -121,3 +121,10 @@ class Undistorter:
         if self._maps is None:
             return image
         return cv2.remap(image, *self._maps, interpolation, borderMode=cv2.BORDER_REPLICATE)
+
+
+def same_calibration(info: Any, other: Any) -> bool:
+    """Whether two CameraInfo messages, of whichever library, say the same of the camera."""
+    return (info.width, info.height, info.distortion_model, info.binning_x, info.binning_y, info.roi) == (
+        other.width, other.height, other.distortion_model, other.binning_x, other.binning_y, other.roi
+    ) and all(np.array_equal(getattr(info, name), getattr(other, name)) for name in "dkp")  # fmt: skip

@@ -14,7 +14,7 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from lift_ros.data.capture import clip_depth
 from lift_ros.data.image_codec import message_depth, message_labels, message_rgb
-from lift_ros.data.undistort import Undistorter
+from lift_ros.data.undistort import Undistorter, same_calibration
 from lift_ros.errors import FrameRejected
 from lift_ros.frame import Frame
 from lift_ros.ros.conversions import nanoseconds
@@ -165,7 +165,7 @@ class FrameBuilder:
             raise FrameRejected(
                 "camera_info_missing", f"no camera_info has arrived on '{self._config.camera_info_topic}'"
             )
-        if self._undistorter is None or not _same_calibration(self._undistorter[0], info):
+        if self._undistorter is None or not same_calibration(self._undistorter[0], info):
             try:
                 self._undistorter = info, Undistorter.from_camera_info(info, self._config.rectified)
             except FrameRejected as error:
@@ -193,12 +193,3 @@ class FrameBuilder:
                 if time.monotonic() > deadline or not self._running.is_set():
                     raise
             time.sleep(POLL)
-
-
-def _same_calibration(first: Any, second: Any) -> bool:
-    if first is second:
-        return True
-    names = ("width", "height", "distortion_model", "binning_x", "binning_y", "roi")
-    return all(getattr(first, n) == getattr(second, n) for n in names) and all(
-        list(getattr(first, n)) == list(getattr(second, n)) for n in "dkp"
-    )
