@@ -22,8 +22,8 @@ from lift_ros.mapping.offline import CaptureMasks, frame_labels, map_capture
 from lift_ros.options import with_values
 
 COLUMNS = (
-    "capture", "masks", "PQ raw", "PQ", "SQ", "RQ", "matched", "spurious", "missed", "mIoU", "id switches", "consistency",
-    "keyframes", "Gaussians", "seconds", "CPU s",
+    "capture", "masks", "PQ raw", "PQ", "SQ", "RQ", "matched", "spurious", "missed", "mIoU", "id switches",
+    "consistency", "keyframes", "Gaussians", "seconds", "CPU s",
 )  # fmt: skip
 
 
@@ -55,7 +55,8 @@ def measure(path: Path, masks: str, use_depth: bool, scale: float, seed: int) ->
         return [
             path.name + ("" if use_depth else " (RGB)"), masks, f"{panoptic_quality(raw).pq:.3f}", f"{quality.pq:.3f}",
             f"{quality.sq:.3f}", f"{quality.rq:.3f}", str(quality.matched), str(quality.spurious), str(quality.missed),
-            f"{assigned_quality(labels).miou:.3f}", str(switches.switches), f"{view_consistency(agreement).published:.3f}",
+            f"{assigned_quality(labels).miou:.3f}", str(switches.switches),
+            f"{view_consistency(agreement).published:.3f}",
             str(mapper.stats.keyframes), str(mapper.stats.gaussians), f"{wall:.0f}", f"{cpu:.0f}",
         ]  # fmt: skip
 
