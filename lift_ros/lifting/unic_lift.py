@@ -60,7 +60,7 @@ class UnicLift:
             nearest = torch.from_numpy(tree.query(means[~known].detach().cpu().numpy(), workers=-1)[1])
             return self.embeddings[known][nearest.to(means.device)]
         # waves a third as long as the scene is wide: objects start mostly in one piece, and far ones differ
-        extent = 2 * means.std(dim=0).norm()
+        extent = 2 * means.std(dim=0, correction=0).norm()
         direction = torch.randn(3, self.config.embedding_dim, generator=self._generator).to(means.device)
         phase = 2 * math.pi * torch.rand(self.config.embedding_dim, generator=self._generator).to(means.device)
         return torch.cos(means @ direction * (6 * math.pi / (1.7 * extent.clamp_min(1e-12))) + phase)
@@ -128,7 +128,7 @@ class UnicLift:
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
         device = self.embeddings.device
-        self.embeddings = state["gaussian.unic_lift.embeddings"].to(device)
+        self.embeddings = state["gaussian.unic_lift.embeddings"].to(device, copy=True)  # steps change it in place
         self._moments = (torch.zeros_like(self.embeddings), torch.zeros_like(self.embeddings))
         with torch.no_grad():
             self._layer.weight.copy_(state["unic_lift.layer.weight"])

@@ -189,8 +189,9 @@ def heirs(index: torch.Tensor, origin: torch.Tensor) -> tuple[torch.Tensor, torc
 
 
 def only_appends(origin: torch.Tensor, count: int) -> bool:
-    """Whether an edit of a scene of ``count`` Gaussians left these as they were."""
-    return len(origin) >= count and bool((origin[:count] == torch.arange(count, device=origin.device)).all())
+    """Whether an edit of a scene of ``count`` Gaussians left these as they were, and added new ones at most."""
+    kept = torch.arange(count, device=origin.device)
+    return len(origin) >= count and bool((origin[:count] == kept).all() and (origin[count:] < 0).all())
 
 
 def rotation_matrices(quats: torch.Tensor) -> torch.Tensor:
