@@ -1,0 +1,148 @@
+"""What is sampled of a keyframe: clean masks, pairs across borders, a fair share of pixels for every mask."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from lifting.tiles import tiles
+
+from lift_ros.lifting.sampling import MIN_MASK_PIXELS, border_pairs, majority_filter, sample_view
+from lift_ros.render import BlendWeights
+
+
+def patches(height: int = 40, width: int = 52, seed: int = 0) -> np.ndarray:
+    """(H, W) int32, irregular masks with speckle, some pixels 0."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 5, (5, 6)).astype(np.uint8)
+    labels = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_NEAREST).astype(np.int32)
+    noise = rng.random(labels.shape) < 0.1
+    labels[noise] = rng.integers(0, 7, noise.sum())
+    return labels
+
+
+@pytest.mark.parametrize("sigma", [1.0, 2.5])
+def test_majority_filter_takes_the_label_of_greatest_weight(sigma):
+    labels = patches()
+    values = np.unique(labels)
+    weight = [
+        cv2.GaussianBlur((labels == v).astype(np.float64), (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+        for v in values
+    ]
+    ranked = np.sort(weight, axis=0)
+    clear = ranked[-1] - ranked[-2] > 1e-2  # blurring is cut off at a few sigma
+    assert clear.mean() > 0.9
+    expected = values[np.argmax(weight, axis=0)]
+    assert np.array_equal(majority_filter(labels, sigma)[clear], expected[clear])
+
+
+def test_majority_filter_drops_speckle_and_keeps_straight_borders():
+    clean = np.zeros((30, 40), np.int32)
+    clean[:, 18:] = 7
+    clean[20:, :18] = 3
+    speckled = clean.copy()
+    speckled[np.random.default_rng(0).random(clean.shape) < 0.03] = 9
+    filtered = majority_filter(speckled, 2.0)
+    inside = np.ones_like(clean, bool)
+    inside[:, 16:20] = inside[18:22, :20] = False  # within a pixel or two of a border, speckle may tip the balance
+    assert np.array_equal(filtered[inside], clean[inside])
+    assert np.array_equal(majority_filter(clean, 2.0)[:18, :], clean[:18, :])
+
+
+def test_majority_filter_leaves_its_input_alone():
+    labels = patches()
+    kept = labels.copy()
+    majority_filter(labels, 2.0)
+    assert np.array_equal(labels, kept)
+    assert np.array_equal(majority_filter(labels, 0.0), kept)
+
+
+@pytest.mark.parametrize("gap", [1, 3])
+def test_border_pairs_are_all_pairs_of_two_masks_a_gap_apart(gap):
+    labels = patches(12, 15)
+    height, width = labels.shape
+    expected = set()
+    for y in range(height):
+        for x in range(width):
+            for dy in (-gap, 0, gap):
+                for dx in (-gap, 0, gap):
+                    v, u = y + dy, x + dx
+                    inside = 0 <= v < height and 0 <= u < width
+                    if inside and labels[y, x] > 0 and labels[v, u] > 0 and labels[y, x] != labels[v, u]:
+                        expected.add((y * width + x, v * width + u))
+    pairs = [tuple(pair) for pair in border_pairs(labels, gap).tolist()]
+    assert len(pairs) == len(set(pairs))
+    assert set(pairs) == expected
+
+
+def opaque(pixels: int, alpha: float = 0.9) -> BlendWeights:
+    """Pixel u shows Gaussian u only."""
+    return BlendWeights(torch.arange(pixels + 1), torch.arange(pixels), torch.full((pixels,), alpha), pixels)
+
+
+def shown(view) -> np.ndarray:
+    """Pixels of a view of ``opaque``."""
+    return view.weights.col.numpy()
+
+
+def test_sampled_pixels_keep_their_masks_and_weights():
+    labels = patches()
+    view = sample_view(labels, opaque(labels.size), 600, np.random.default_rng(0))
+    pixels = shown(view)
+    assert len(np.unique(pixels)) == len(pixels) <= 600
+    masks = view.masks.numpy()
+    assert view.mask_count == len(np.unique(masks[masks >= 0]))
+    flat = labels.reshape(-1)
+    # the numbers are new, the partition is that of the labels
+    assert len({(a, b) for a, b in zip(flat[pixels], masks, strict=True) if b >= 0}) == view.mask_count
+    assert (masks[flat[pixels] == 0] == -1).all()
+
+
+def test_small_masks_are_heard_and_slivers_are_not():
+    labels = np.ones((80, 100), np.int32)
+    labels[5:9, 5:10] = 2  # 20 pixels of 8000
+    labels[50, 50 : 50 + MIN_MASK_PIXELS - 1] = 3
+    view = sample_view(labels, opaque(labels.size), 400, np.random.default_rng(0))
+    assert view.mask_count == 2
+    assert (labels.reshape(-1)[shown(view)[view.masks.numpy() == 1]] == 2).all()
+    assert (view.masks == 1).sum() >= 19  # a share of 400 pixels by area would be one
+    assert (view.masks[torch.from_numpy(labels.reshape(-1)[shown(view)] == 3)] == -1).all()
+
+
+def test_pairs_point_at_sampled_pixels_that_face_each_other():
+    labels = patches()
+    view = sample_view(labels, opaque(labels.size), 800, np.random.default_rng(0))
+    assert 0 < len(view.pairs) <= 100
+    allowed = {tuple(pair) for pair in border_pairs(labels).tolist()}
+    pixels = shown(view)
+    assert all((pixels[a], pixels[b]) in allowed for a, b in view.pairs.tolist())
+    assert (view.masks[view.pairs] >= 0).all()
+
+
+def test_transparent_pixels_have_no_mask():
+    labels = patches()
+    weights = opaque(labels.size)
+    weights.val[: labels.size // 2] = 0.4
+    view = sample_view(labels, weights, 800, np.random.default_rng(0))
+    transparent = torch.from_numpy(shown(view) < labels.size // 2)
+    assert (view.masks[transparent] == -1).all() and (view.masks[~transparent] >= 0).any()
+
+
+def test_no_masks_no_pairs():
+    view = sample_view(np.zeros((20, 20), np.int32), opaque(400), 100, np.random.default_rng(0))
+    assert view.mask_count == 0 and len(view.pairs) == 0 and (view.masks == -1).all()
+
+
+def test_more_pixels_than_there_are():
+    labels = patches(10, 12)
+    view = sample_view(labels, opaque(120), 10_000, np.random.default_rng(0))
+    assert len(view.masks) == 120
+
+
+def test_the_same_draw_gives_the_same_view():
+    world = tiles(views=1)
+    labels = world.masks(world.cameras[0], np.random.default_rng(0))
+    weights = world.weights(world.cameras[0])
+    a, b = (sample_view(labels, weights, 500, np.random.default_rng(2)) for _ in range(2))
+    assert torch.equal(a.weights.val, b.weights.val) and torch.equal(a.masks, b.masks) and torch.equal(a.pairs, b.pairs)

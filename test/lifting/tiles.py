@@ -1,0 +1,86 @@
+"""A scene whose objects are known: flat Gaussians on a sheet, divided into touching cells, seen by cameras round it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from lift_ros.camera import Camera, PosedCamera
+from lift_ros.render import BlendWeights, blend_weights, label_image
+from lift_ros.scene import GaussianScene, Seeds
+
+CAMERA = Camera(64, 48, 55.0, 55.0, 32.0, 24.0)
+COLUMNS, ROWS, SPACING = 30, 22, 0.05
+CELLS = 12
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """The scene and the truth: ``objects`` (N,) int64 from 1 to 12."""
+
+    scene: GaussianScene
+    objects: torch.Tensor
+    cameras: list[PosedCamera]
+
+    def weights(self, camera: PosedCamera) -> BlendWeights:
+        """Blend weights of all pixels."""
+        rows, columns = torch.meshgrid(torch.arange(camera.height), torch.arange(camera.width), indexing="ij")
+        pixels = torch.stack([columns, rows], -1).reshape(-1, 2)
+        scene = self.scene
+        return blend_weights(scene.means, scene.quats, scene.scales, scene.opacities, camera, pixels)
+
+    def masks(self, camera: PosedCamera, rng: np.random.Generator) -> NDArray[np.int32]:
+        """(H, W) true masks of a view, numbered at random as a segmenter would; 0 where there is nothing."""
+        scene = self.scene
+        labels, share, _ = label_image(scene.means, scene.quats, scene.scales, scene.opacities, self.objects, camera)
+        number = np.concatenate([[0], 1 + rng.permutation(CELLS)])
+        return np.where(share > 0.3, number[labels.numpy()], 0).astype(np.int32)
+
+
+def tiles(views: int = 8, seed: int = 0) -> Tiles:
+    rng = np.random.default_rng(seed)
+    x, y = np.meshgrid(np.arange(COLUMNS) - COLUMNS / 2, np.arange(ROWS) - ROWS / 2)
+    points = np.stack([x, y], -1).reshape(-1, 2) * SPACING + rng.normal(0, 0.1 * SPACING, (COLUMNS * ROWS, 2))
+    # a jittered 4 x 3 grid of sites, so that no cell is tiny
+    sites = np.stack(np.meshgrid(np.arange(4) - 1.5, np.arange(3) - 1.0), -1).reshape(-1, 2)
+    sites = (sites + rng.uniform(-0.3, 0.3, sites.shape)) * (COLUMNS / 4 * SPACING, ROWS / 3 * SPACING)
+    objects = 1 + np.linalg.norm(points[:, None] - sites, axis=2).argmin(1)
+    n = len(points)
+    scene = GaussianScene.empty()
+    scene.append(
+        Seeds(
+            torch.tensor(np.column_stack([points, 0.02 * np.sin(5 * points[:, 0])]), dtype=torch.float32),
+            torch.tensor([1.0, 0, 0, 0]).repeat(n, 1),
+            torch.tensor([0.6 * SPACING, 0.6 * SPACING, 0.1 * SPACING]).repeat(n, 1),
+            torch.full((n,), 0.95),
+            torch.full((n, 3), 0.5),
+        )
+    )
+    return Tiles(scene, torch.from_numpy(objects), [_camera(rng.uniform(-0.5, 0.5, 2)) for _ in range(views)])
+
+
+def _camera(position: NDArray) -> PosedCamera:
+    """One in front of the sheet, at z = -1.3, that looks at a point near its middle."""
+    eye = np.array([*position, -1.3])
+    forward = np.array([*(0.3 * position), 0.0]) - eye
+    forward /= np.linalg.norm(forward)
+    right = np.cross([0.0, 1.0, 0.0], forward)
+    right /= np.linalg.norm(right)
+    T = np.eye(4)
+    T[:3, :3] = np.stack([right, np.cross(forward, right), forward], 1)
+    T[:3, 3] = eye
+    return PosedCamera.from_pose(CAMERA, T)
+
+
+def accuracy(labels: torch.Tensor, truth: torch.Tensor) -> float:
+    """Share of Gaussians that are right under the best one-to-one match of labels and objects."""
+    _, found = torch.unique(labels, return_inverse=True)
+    _, true = torch.unique(truth, return_inverse=True)
+    table = torch.zeros(int(found.max()) + 1, int(true.max()) + 1)
+    table.index_put_((found, true), torch.ones(len(found)), accumulate=True)
+    rows, columns = linear_sum_assignment(-table.numpy())
+    return float(table[rows, columns].sum()) / len(labels)
