@@ -58,7 +58,7 @@ def declare(node: Node, *configs: Any) -> None:
         # range, type and choices are checked here, where the message names what is allowed
         with_values(config, {o.name: options[o.name].value for o in walk(config)})
     for option in options.values():
-        node.declare_parameter(option.name, option.value, descriptor(option))
+        node.declare_parameter(option.name, option.value, descriptor(option), ignore_override=True)
 
 
 def given(node: Node) -> dict[str, Any]:

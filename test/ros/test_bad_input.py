@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Odometry
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from ros import wall
 from ros.rig import Rig, image_message, transform
 from tf2_msgs.msg import TFMessage
 
 from lift_ros.camera import Camera
 from lift_ros.ros.conversions import camera_info_message
+from lift_ros.ros.mapping_node import MappingNode
 from lift_ros.srv import LoadMap, SaveMap
 
 
@@ -234,11 +237,6 @@ def test_camera_info_that_never_comes(make_rig):
 
 
 def test_a_map_to_start_from_that_is_not_there(make_rig, tmp_path):
-    from rclpy.lifecycle import TransitionCallbackReturn
-    from rclpy.parameter import Parameter
-
-    from lift_ros.ros.mapping_node import MappingNode
-
     node = MappingNode(
         parameter_overrides=[Parameter("load_map", value="gone"), Parameter("map_directory", value=str(tmp_path))]
     )

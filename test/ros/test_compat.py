@@ -1,0 +1,106 @@
+"""Transforms, whether from tf2_ros or its stand-in."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import rclpy
+from rclpy.duration import Duration
+from rclpy.time import Time
+from ros.rig import LATCHED, transform
+from scipy.spatial.transform import Rotation
+from std_msgs.msg import Header
+from tf2_msgs.msg import TFMessage
+
+from lift_ros.ros.compat import Buffer, TransformException, TransformListener
+from lift_ros.ros.conversions import matrix_from_transform, to_stamp
+
+
+def stamped(seconds, position, angle=0.0, parent="map", child="base"):
+    quaternion = tuple(Rotation.from_euler("z", angle).as_quat())
+    return transform(Header(stamp=to_stamp(seconds)), position, quaternion, parent, child)
+
+
+def lookup(buffer, target, source, seconds):
+    found = buffer.lookup_transform(target, source, Time(nanoseconds=round(seconds * 1e9)))
+    return matrix_from_transform(found.transform)
+
+
+@pytest.fixture
+def buffer():
+    """A base that drives along x and turns, with a camera mounted ahead of it."""
+    buffer = Buffer(cache_time=Duration(seconds=10.0))
+    for step in range(5):
+        buffer.set_transform(stamped(100.0 + step, (float(step), 0.0, 0.0), 0.2 * step), "test")
+    buffer.set_transform_static(stamped(0.0, (0.5, 0.0, 0.0), parent="base", child="camera"), "test")
+    return buffer
+
+
+def test_between_two_transforms_both_parts_are_interpolated(buffer):
+    T = lookup(buffer, "map", "base", 101.25)
+    np.testing.assert_allclose(T[:3, 3], (1.25, 0, 0), atol=1e-6)
+    assert np.arctan2(T[1, 0], T[0, 0]) == pytest.approx(0.25, abs=1e-6)
+
+
+def test_static_and_moving_transforms_are_chained(buffer):
+    T = lookup(buffer, "map", "camera", 102.0)
+    np.testing.assert_allclose(T[:3, 3], (2 + 0.5 * np.cos(0.4), 0.5 * np.sin(0.4), 0), atol=1e-6)
+    back = lookup(buffer, "camera", "map", 102.0)
+    np.testing.assert_allclose(T @ back, np.eye(4), atol=1e-6)
+
+
+@pytest.mark.parametrize("seconds", [99.0, 104.5])
+def test_nothing_is_extrapolated(buffer, seconds):
+    with pytest.raises(TransformException):
+        lookup(buffer, "map", "base", seconds)
+
+
+def test_unknown_frames(buffer):
+    with pytest.raises(TransformException):
+        lookup(buffer, "map", "gripper", 102.0)
+
+
+def test_transforms_that_are_not_finite_are_left_out(buffer):
+    buffer.set_transform(stamped(105.0, (float("nan"), 0.0, 0.0)), "test")
+    with pytest.raises(TransformException):
+        lookup(buffer, "map", "base", 104.5)
+
+
+def test_clearing_forgets_the_moving_ones(buffer):
+    buffer.clear()
+    with pytest.raises(TransformException):
+        lookup(buffer, "map", "base", 102.0)
+    np.testing.assert_allclose(lookup(buffer, "base", "camera", 50.0)[:3, 3], (0.5, 0, 0), atol=1e-9)
+    buffer.set_transform(stamped(10.0, (3.0, 0.0, 0.0)), "test")  # time may start over
+    assert lookup(buffer, "map", "base", 10.0)[0, 3] == pytest.approx(3.0)
+
+
+def test_old_transforms_are_forgotten():
+    buffer = Buffer(cache_time=Duration(seconds=10.0))
+    for step in range(30):
+        buffer.set_transform(stamped(100.0 + step, (float(step), 0.0, 0.0)), "test")
+    with pytest.raises(TransformException):
+        lookup(buffer, "map", "base", 105.0)
+    assert lookup(buffer, "map", "base", 125.0)[0, 3] == pytest.approx(25.0)
+
+
+def test_a_listener_hears_both_topics():
+    node = rclpy.create_node("listener")
+    buffer = Buffer(node=node)
+    listener = TransformListener(buffer, node)
+    static = node.create_publisher(TFMessage, "/tf_static", LATCHED)
+    moving = node.create_publisher(TFMessage, "/tf", 100)
+    static.publish(TFMessage(transforms=[stamped(0.0, (0.5, 0.0, 0.0), parent="base", child="camera")]))
+    try:
+        for _ in range(100):
+            moving.publish(TFMessage(transforms=[stamped(7.0, (1.0, 0.0, 0.0))]))
+            rclpy.spin_once(node, timeout_sec=0.1)
+            try:
+                T = lookup(buffer, "map", "camera", 7.0)
+                break
+            except TransformException:
+                continue
+        assert T[0, 3] == pytest.approx(1.5)
+    finally:
+        listener.unregister()
+        node.destroy_node()

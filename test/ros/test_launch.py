@@ -1,0 +1,73 @@
+"""Launch files, where the launch system is installed (ROS 2 from PyPI has none)."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lift_ros.camera import Camera
+from lift_ros.data.bag_writer import write_bag
+from lift_ros.frame import Frame
+
+pytest.importorskip(
+    "launch_ros", reason="launch_ros is not installed: the launch files are tested on a ROS distribution"
+)
+from launch import LaunchContext
+from launch.actions import OpaqueFunction
+from launch.launch_description_sources import get_launch_description_from_python_launch_file
+from launch_ros.actions import Node
+
+LAUNCH = Path(__file__).parents[2] / "launch"
+
+
+def actions_of(name: str, **arguments: str) -> list:
+    """What a launch file starts, given these arguments."""
+    context = LaunchContext()
+    context.launch_configurations.update(arguments)
+    description = get_launch_description_from_python_launch_file(str(LAUNCH / name))
+    started = []
+    for action in description.entities:
+        if isinstance(action, OpaqueFunction):
+            started += action.execute(context)
+        else:
+            action.visit(context)
+    return started
+
+
+@pytest.mark.parametrize("preset", ["", "cpu", "jetson", "workstation"])
+def test_mapping(preset):
+    node, rviz = actions_of("mapping.launch.py", preset=preset, segmenter="topic", image_topic="/front/image")
+    assert isinstance(node, Node) and node.node_executable == "mapping_node"
+    assert rviz.node_executable == "rviz2"
+
+
+def test_replay(tmp_path):
+    image = np.zeros((48, 64, 3), np.uint8)
+    frames = [Frame(image, Camera(64, 48, 60.0, 60.0, 32.0, 24.0), np.eye(4), 10.0 + i, None, "") for i in range(2)]
+    write_bag(tmp_path / "bag", frames)
+    include, player = actions_of("replay.launch.py", bag=str(tmp_path / "bag"))
+    given = dict(include.launch_arguments)
+    assert given["use_sim_time"] == "true" and given["image_topic"]
+    assert player.node_executable == "play_bag"
+
+
+@pytest.mark.skipif(shutil.which("ros2") is None, reason="needs the command ros2")
+def test_the_node_starts_and_stops():
+    command = ["ros2", "launch", "lift_ros", "mapping.launch.py", "segmenter:=topic", "masks_topic:=masks"]
+    launch = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    try:
+        for line in launch.stdout:
+            if "masks by 'topic'" in line:
+                break
+        launch.send_signal(signal.SIGINT)
+        rest = launch.communicate(timeout=60)[0]
+        assert "process has finished cleanly" in rest and launch.returncode == 0
+    finally:
+        launch.kill()

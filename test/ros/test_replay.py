@@ -1,0 +1,172 @@
+"""The bag player, and the whole way: a bag through the node in processes of their own."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+import pytest
+import rclpy
+from rclpy.qos import qos_profile_sensor_data
+from ros import wall
+from ros.rig import LATCHED, Rig
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CompressedImage, Image
+from tf2_msgs.msg import TFMessage
+
+from lift_ros.data.bag_topics import BagOptions
+from lift_ros.data.bag_writer import write_bag
+from lift_ros.errors import DatasetError
+from lift_ros.frame import Frame
+from lift_ros.msg import ObjectArray
+from lift_ros.ros.play_bag import Player
+from lift_ros.ros.replay import replay_parameters
+from lift_ros.srv import SaveMap
+
+
+def frames(count=10):
+    for index in range(count):
+        T = np.eye(4)
+        T[:3, 3] = wall.position(index)
+        yield Frame(wall.image(index), wall.CAMERA, T, 1000.0 + 0.1 * index, wall.depth(), str(index))
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory):
+    path = tmp_path_factory.mktemp("bag") / "wall"
+    write_bag(path, frames())
+    return path
+
+
+def spawn(module, *arguments):
+    # not from here, where Python would find the sources rather than what is installed
+    return subprocess.Popen([sys.executable, "-m", module, *map(str, arguments)], cwd=tempfile.gettempdir())
+
+
+def stop(process):
+    process.send_signal(signal.SIGINT)
+    return process.wait(30)
+
+
+def test_what_a_bag_holds(bag):
+    found = replay_parameters(bag, BagOptions())
+    assert set(found) == {"image_topic", "camera_info_topic", "depth_topic", "world_frame"}
+    assert found["image_topic"].endswith("compressed") and found["depth_topic"].endswith("compressedDepth")
+    assert replay_parameters(bag, BagOptions(depth_topic="none"))["depth_topic"] == ""
+
+
+def test_no_bag(tmp_path):
+    with pytest.raises(DatasetError, match="nothing"):
+        replay_parameters(tmp_path / "nothing", BagOptions())
+
+
+def test_real_bags(shared_data):
+    for name in ("kitchen_100_mcap", "tabletop25_60_sqlite3"):
+        found = replay_parameters(shared_data / "bags" / name, BagOptions())
+        assert found["image_topic"] == "/camera/color/image_raw/compressed"
+        assert found["depth_topic"] == "/camera/depth/image_raw/compressedDepth"
+
+
+def test_every_message_is_played_in_order_with_the_clock(bag):
+    found = replay_parameters(bag, BagOptions())
+    node = rclpy.create_node("audience")
+    images, transforms, clock = [], [], []
+    qos = qos_profile_sensor_data
+    qos.depth = 100
+    node.create_subscription(CompressedImage, found["image_topic"], images.append, qos)
+    node.create_subscription(TFMessage, "/tf", transforms.append, 100)
+    node.create_subscription(TFMessage, "/tf_static", transforms.append, LATCHED)
+    node.create_subscription(Clock, "/clock", clock.append, 1000)
+    player = spawn("lift_ros.ros.play_bag", bag, "--rate", 2.0, "--wait", 20)
+    try:
+        deadline = time.monotonic() + 60
+        while player.poll() is None and time.monotonic() < deadline:
+            rclpy.spin_once(node, timeout_sec=0.1)
+        for _ in range(20):
+            rclpy.spin_once(node, timeout_sec=0.05)
+        assert player.returncode == 0
+    finally:
+        player.kill()
+        node.destroy_node()
+    stamps = [m.header.stamp.sec + m.header.stamp.nanosec / 1e9 for m in images]
+    np.testing.assert_allclose(stamps, 1000.0 + 0.1 * np.arange(10), atol=1e-6)
+    assert len(transforms) >= 10
+    times = [m.clock.sec + m.clock.nanosec / 1e9 for m in clock]
+    assert times == sorted(times) and len(times) > 20
+    assert times[0] >= 1000.0 and times[-1] == pytest.approx(1000.9, abs=0.05)
+
+
+def test_a_topic_of_an_unknown_type_is_left_out():
+    class Bag:
+        types = {"/odd": "no_such_msgs/msg/Thing", "/picture": "sensor_msgs/msg/Image"}
+
+    player = Player(Bag())
+    try:
+        assert [t for t, kinds in player.get_topic_names_and_types() if t == "/odd"] == []
+        assert player.count_publishers("/picture") == 1
+    finally:
+        player.destroy_node()
+
+
+def test_a_file_that_is_no_bag_ends_the_player_with_an_error(tmp_path):
+    (tmp_path / "x.mcap").write_bytes(b"no bag")
+    done = subprocess.run(
+        [sys.executable, "-m", "lift_ros.ros.play_bag", str(tmp_path / "x.mcap")], capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "x.mcap" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_bag_through_the_node_to_a_saved_map(bag, tmp_path):
+    found = replay_parameters(bag, BagOptions())
+    values = {
+        **found,
+        "map_directory": tmp_path,
+        "mapping.image_width": 160,
+        "mapping.device": "cpu",
+        "use_sim_time": True,
+    }
+    arguments = [item for name, value in values.items() for item in ("-p", f"{name}:={value}")]
+    mapping = spawn("lift_ros.ros.mapping_node", "--ros-args", *arguments)
+    player = spawn("lift_ros.ros.play_bag", bag, "--wait", 60)
+    node = rclpy.create_node("planner")
+    labels, objects = [], []
+    node.create_subscription(Image, "/lift_ros/labels", labels.append, 100)
+    node.create_subscription(ObjectArray, "/lift_ros/objects", objects.append, LATCHED)
+    client = node.create_client(SaveMap, "/lift_ros/save_map")
+    try:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and not (player.poll() is not None and labels and objects):
+            assert mapping.poll() is None, "the node ended"
+            rclpy.spin_once(node, timeout_sec=0.1)
+        assert player.poll() == 0 and labels and objects
+        assert client.wait_for_service(10)
+        future = client.call_async(SaveMap.Request(name="wall"))
+        rclpy.spin_until_future_complete(node, future, timeout_sec=60)
+        assert future.result().success, future.result().message
+        assert (tmp_path / "wall" / "scene.ply").stat().st_size > 1000
+        assert stop(mapping) == 0
+    finally:
+        for process in (mapping, player):
+            process.kill()
+        node.destroy_node()
+
+
+def test_a_clock_that_starts_over_clears_what_waits():
+    rig = Rig(use_sim_time=True)
+    try:
+        clock = rig.node.create_publisher(Clock, "/clock", 10)
+        rig.wait_until(clock.get_subscription_count, "the clock's subscription")
+        rig.send(0, pose=None)  # waits for its pose
+        for seconds in (100, 50):
+            time.sleep(0.1)
+            message = Clock()
+            message.clock.sec = seconds
+            clock.publish(message)
+        rig.map_the_wall(start=50.0)
+        assert rig.drops.get("stamp_not_increasing", 0) == 0
+    finally:
+        rig.close()
