@@ -15,10 +15,12 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from std_msgs.msg import ColorRGBA, Header
 
 from lift_ros.camera import Camera
-from lift_ros.msg import Object
+from lift_ros.data.transforms import QUATERNION_TOLERANCE
+from lift_ros.errors import FrameRejected
+from lift_ros.msg import LabelInfo, Object
 from lift_ros.objects.description import MapObject
 
-UNLABELLED = 65535
+UNLABELLED = LabelInfo.UNLABELLED
 
 _POINT = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("rgb", "<u4"), ("id", "<u4")])
 _FIELD_TYPES = {"<f4": PointField.FLOAT32, "<u4": PointField.UINT32}
@@ -36,13 +38,13 @@ def to_stamp(seconds: float) -> Time:
 
 
 def matrix_from_transform(transform: Transform) -> NDArray[np.float64]:
-    """(4, 4); not rigid where the quaternion is not of unit length, which frames refuse."""
+    """(4, 4). Raises FrameRejected ``pose_not_rigid``."""
     t, q = transform.translation, transform.rotation
     return _matrix((t.x, t.y, t.z), (q.x, q.y, q.z, q.w))
 
 
 def matrix_from_pose(pose: Pose) -> NDArray[np.float64]:
-    """(4, 4). Raises ValueError for a zero quaternion."""
+    """(4, 4). Raises FrameRejected ``pose_not_rigid``."""
     p, q = pose.position, pose.orientation
     return _matrix((p.x, p.y, p.z), (q.x, q.y, q.z, q.w))
 
@@ -111,6 +113,14 @@ def cloud_message(
     return cloud
 
 
+def cloud_arrays(cloud: PointCloud2) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint32]]:
+    """Points (N, 3), RGB (N, 3) and ids (N,) of a message made by ``cloud_message``."""
+    data = np.frombuffer(cloud.data, _POINT)
+    points = np.stack([data["x"], data["y"], data["z"]], -1)
+    colors = np.stack([data["rgb"] >> 16 & 255, data["rgb"] >> 8 & 255, data["rgb"] & 255], -1).astype(np.uint8)
+    return points, colors, data["id"].copy()
+
+
 def object_message(item: MapObject) -> Object:
     """One object of the map."""
     w, x, y, z = np.asarray(item.box.quaternion, np.float64).tolist()
@@ -129,6 +139,9 @@ def finite_or_nan(value: float | None) -> float:
 
 
 def _matrix(translation: tuple[float, ...], quaternion_xyzw: tuple[float, ...]) -> NDArray[np.float64]:
+    norm = float(np.linalg.norm(quaternion_xyzw))
+    if not abs(norm - 1.0) < QUATERNION_TOLERANCE:
+        raise FrameRejected("pose_not_rigid", f"the quaternion of a pose has length {norm:.3g}, not 1")
     T = np.eye(4)
     T[:3, :3] = Rotation.from_quat(quaternion_xyzw).as_matrix()
     T[:3, 3] = translation
