@@ -177,7 +177,7 @@ def _render(args: argparse.Namespace) -> int:
     camera = PosedCamera.from_pose(Camera(width, height, focal, focal, width / 2, height / 2), pose)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     scene = GaussianScene(**contents.scene).to(device)
-    snapshot = MapSnapshot(scene, contents.tensors["gaussian.object_id"].to(device), ())
+    snapshot = MapSnapshot(scene, contents.tensors["gaussian.object_id"].to(device))
     rendering = snapshot.render(camera)
     labels, share, _ = snapshot.label_image(camera)
     labels = np.where(share >= 0.5, labels, 0)

@@ -25,12 +25,12 @@ from lift_ros.lifting.methods import make_method
 from lift_ros.lifting.sampling import majority_filter
 from lift_ros.mapping.keyframes import Keyframe, is_keyframe
 from lift_ros.mapping.map_files import MapContents, load_map, save_map
-from lift_ros.mapping.snapshot import MapSnapshot, surface_points
+from lift_ros.mapping.snapshot import MapSnapshot
 from lift_ros.masks import make_segmenter
 from lift_ros.masks.base import Segmenter
 from lift_ros.masks.generator import GeneratorConfig
 from lift_ros.masks.prompting import make_prompts
-from lift_ros.objects.description import MapObject, describe
+from lift_ros.objects.description import MapObject
 from lift_ros.objects.evidence import MaskEvidence
 from lift_ros.objects.registry import ObjectEvent, ObjectRegistry
 from lift_ros.options import walk
@@ -124,7 +124,7 @@ class Mapper:
         self._neighbours: Neighbours | None = None
         self._owed = {"photometric": 0, "lifting": 0}
         self._photometric_steps = 0
-        self.snapshot = MapSnapshot(self._scene.clone(), torch.zeros(0, dtype=torch.int64, device=device), ())
+        self.snapshot = MapSnapshot(self._scene.clone(), torch.zeros(0, dtype=torch.int64, device=device))
 
     @property
     def objects(self) -> list[MapObject]:
@@ -348,12 +348,12 @@ class Mapper:
         self.stats = replace(self.stats, keyframes=len(self._keyframes), gaussians=len(self._scene))
 
     def _publish(self) -> None:
-        scene = self._scene.clone()
-        points, colors, chosen = surface_points(scene)
-        ids = self._registry.ids
-        tracks = list(self._registry.tracks.values())
-        objects = describe(tracks, ids[chosen], points, colors, self.config.objects.up)
-        self.snapshot = MapSnapshot(scene, torch.from_numpy(ids).to(scene.device), tuple(objects))
+        self.snapshot = MapSnapshot(
+            self._scene.clone(),
+            torch.from_numpy(self._registry.ids).to(self._scene.device),
+            tuple(replace(track) for track in self._registry.tracks.values()),
+            self.config.objects.up,
+        )
 
 
 def as_json(item: MapObject) -> dict[str, object]:

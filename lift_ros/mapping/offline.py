@@ -69,7 +69,9 @@ def map_capture(
                         pass
                     mapper.update_objects()
                     frames.set_postfix(
-                        keyframes=mapper.stats.keyframes, gaussians=mapper.stats.gaussians, objects=len(mapper.objects)
+                        keyframes=mapper.stats.keyframes,
+                        gaussians=mapper.stats.gaussians,
+                        objects=len(mapper.snapshot.tracks),
                     )
                 if on_frame:
                     on_frame(frame)

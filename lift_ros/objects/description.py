@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +44,7 @@ class MapObject:
 
 
 def describe(
-    tracks: list[Track], ids: NDArray[np.int64], points: NDArray[np.float32], colors: NDArray[np.uint8], up: str
+    tracks: Sequence[Track], ids: NDArray[np.int64], points: NDArray[np.float32], colors: NDArray[np.uint8], up: str
 ) -> list[MapObject]:
     """Objects of the ``tracks``, ascending by id, made of the points (n, 3) whose ``ids`` (n,) are theirs.
 
