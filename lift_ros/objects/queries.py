@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
-
 FLAT = 1e-4  # of the largest extent: rounding must not push the points of a flat object out of its own box
 
 
