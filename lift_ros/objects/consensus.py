@@ -164,18 +164,18 @@ def vote(
 
     Averaged over the views, frayed and shifted borders come out straight. Gaussians without a vote keep their label.
     """
+    if not len(views) or not label_count:
+        return labels.astype(np.int64)
     rows, columns, weights = [], [], []
     for view in views:
         table = view.shares(labels, label_count)
-        best = table.argmax(1) if label_count else np.zeros(len(table), int)
+        best = table.argmax(1)
         total = table.sum(1)
         speaks = (total > 0) & (table[np.arange(len(table)), best] > purity * total)
         entry = speaks[view.mask]
         rows.append(view.gaussian[entry])
         columns.append(best[view.mask[entry]])
         weights.append(view.weight[entry])
-    if not rows or not label_count:
-        return labels.astype(np.int64)
     votes = csr_matrix(
         (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns))), shape=(len(labels), label_count)
     )
