@@ -52,10 +52,10 @@ def test_cluster_loss_is_its_equation(margin):
 
 
 def test_the_margin_lets_go_of_masks_that_are_far_apart():
-    sigma = torch.tensor([[0.0, 0.0], [0.0, 0.0], [1.0, 1.0], [1.0, 1.0]], requires_grad=True)
+    sigma = torch.tensor([[0.0, 0.0], [0.0, 0.0], [1.0, 1.0], [1.0, 1.0]])
     masks = torch.tensor([0, 0, 1, 1])
-    assert float(cluster_loss(sigma, masks, 2, 2.0)[1]) == 0
-    assert float(cluster_loss(sigma, masks, 2, 2.5)[1]) == pytest.approx(0.5)
+    assert cluster_loss(sigma, masks, 2, 2.0)[1].item() == 0
+    assert cluster_loss(sigma, masks, 2, 2.5)[1].item() == pytest.approx(0.5)
 
 
 def test_a_single_mask_repels_nothing():
@@ -67,11 +67,11 @@ def test_triplet_loss_is_its_equation():
     a, p, n = random(20, 4, seed=1), random(20, 4, seed=2), random(20, 4, seed=3)
     margin = 0.3
     terms = [
-        max(0.0, sum(float(a[t, k] - p[t, k]) ** 2 - float(a[t, k] - n[t, k]) ** 2 for k in range(4)) + margin)
+        max(0.0, sum((a[t, k] - p[t, k]).item() ** 2 - (a[t, k] - n[t, k]).item() ** 2 for k in range(4)) + margin)
         for t in range(20)
     ]
     assert 0 < sum(term > 0 for term in terms) < 20  # both sides of the hinge
-    assert float(triplet_loss(a, p, n, margin)) == pytest.approx(np.mean(terms), rel=1e-12)
+    assert triplet_loss(a, p, n, margin).item() == pytest.approx(np.mean(terms), rel=1e-12)
     assert gradcheck(lambda *rows: triplet_loss(*rows, margin), (a, p, n))
 
 
@@ -83,13 +83,13 @@ def test_neighbourhood_loss_is_its_equation():
     s = torch.sigmoid(embeddings.detach())
     terms = [float(((s[i] - s[index[i, k]]) ** 2).sum()) for i in some.tolist() for k in range(2) if near[i, k]]
     neighbours = Neighbours(index, near)
-    assert float(neighbourhood_loss(embeddings, some, neighbours)) == pytest.approx(np.mean(terms), rel=1e-12)
+    assert neighbourhood_loss(embeddings, some, neighbours).item() == pytest.approx(np.mean(terms), rel=1e-12)
     assert gradcheck(lambda f: neighbourhood_loss(f, some, neighbours), embeddings)
 
 
 def test_gaussians_that_touch_nothing_have_no_neighbourhood_loss():
     neighbours = Neighbours(torch.zeros(3, 2, dtype=torch.int64), torch.zeros(3, 2, dtype=torch.bool))
-    assert float(neighbourhood_loss(random(3, 2), torch.arange(3), neighbours)) == 0
+    assert neighbourhood_loss(random(3, 2), torch.arange(3), neighbours).item() == 0
 
 
 # -- embedding to label ------------------------------------------------------------------------------------------------

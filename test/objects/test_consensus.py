@@ -1,0 +1,208 @@
+"""View consensus on evidence small enough to work out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from objects.views import evidence, grouped, line
+from scipy.sparse import csr_matrix
+
+from lift_ros.objects.consensus import absorb_fragments, agreement, cut_impure, merge_parts, strongest_columns, vote
+from lift_ros.scene.neighbours import Neighbours
+
+
+def partition(labels: np.ndarray) -> set[frozenset[int]]:
+    """Which indices share a value."""
+    return {frozenset(np.flatnonzero(labels == value).tolist()) for value in np.unique(labels)}
+
+
+# -- fragments ---------------------------------------------------------------------------------------------------------
+
+
+def test_fragments_join_what_surrounds_them():
+    parts = np.array([4, 4, 4, 4, 9, 4, 4, 6, 6, 6, 6, 8])
+    assert absorb_fragments(parts, line(12), 3).tolist() == [0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1]
+
+
+def test_a_wide_fragment_is_absorbed_from_its_edges():
+    parts = np.array([0] * 6 + [1, 2, 3, 4] + [5] * 6)
+    assert absorb_fragments(parts, line(16), 5).tolist() == [0] * 8 + [1] * 8
+
+
+def test_a_fragment_on_its_own_belongs_to_nothing():
+    means = torch.tensor([[float(i), 0, 0] for i in range(8)] + [[100.0 + i, 0, 0] for i in range(3)])
+    parts = np.array([0] * 8 + [1] * 3)
+    assert absorb_fragments(parts, Neighbours.of(means, k=2), 4).tolist() == [0] * 8 + [-1] * 3
+
+
+def test_nothing_but_fragments():
+    assert absorb_fragments(np.arange(5), line(5), 2).tolist() == [-1] * 5
+    nobody = Neighbours.of(torch.zeros(1, 3))
+    assert absorb_fragments(np.zeros(1, int), nobody, 2).tolist() == [-1]
+
+
+# -- agreement ---------------------------------------------------------------------------------------------------------
+
+
+def test_agreement_is_the_chance_that_two_pixels_share_a_mask():
+    """Parts of two Gaussians each. Mask 0 holds part 0 and a quarter of part 1, mask 1 the rest of part 1."""
+    view = evidence([[30, 30, 20, 0], [0, 0, 20, 40]])
+    agreed, seen = agreement(np.array([0, 0, 1, 1]), 2, [view])
+    assert np.allclose(agreed, [[1, 0.25], [0.25, 0.25**2 + 0.75**2]])
+    assert np.allclose(seen, 1)  # both show 50 pixels or more
+
+
+def test_views_count_by_what_they_show():
+    parts = np.array([0, 1, 2])
+    near = evidence([[60, 25, 0], [0, 0, 80]])  # part 1 shows 25 pixels: half a say
+    far = evidence([[10, 10, 0], [0, 0, 3.0]])  # a fifth of a say, and part 2 is too small to have one
+    agreed, seen = agreement(parts, 3, [near, far])
+    assert np.allclose(seen, [[1.2, 0.7, 1.0], [0.7, 0.7, 0.5], [1.0, 0.5, 1.0]])
+    assert np.allclose(agreed, [[1.2, 0.7, 0.0], [0.7, 0.7, 0.0], [0.0, 0.0, 1.0]])
+
+
+def test_gaussians_of_no_part_have_no_say():
+    view = evidence([[60, 60]])
+    agreed, seen = agreement(np.array([0, -1]), 1, [view])
+    assert agreed.tolist() == seen.tolist() == [[1.0]]
+    agreed, seen = agreement(np.array([-1, -1]), 0, [view])
+    assert agreed.shape == seen.shape == (0, 0)
+
+
+# -- merging -----------------------------------------------------------------------------------------------------------
+
+
+def test_average_linkage_by_hand():
+    """0 and 1 agree in 9 of 10 views, 2 agrees with 0 in 6 of 10 but with 1 in none of 10: 6 of 20 with the pair."""
+    seen = np.full((3, 3), 10.0)
+    agreed = np.array([[10, 9, 6], [9, 10, 0], [6, 0, 10.0]])
+    assert partition(merge_parts(agreed, seen, 0.4)) == {frozenset({0, 1}), frozenset({2})}
+    assert partition(merge_parts(agreed, seen, 0.3)) == {frozenset({0, 1, 2})}
+    assert partition(merge_parts(agreed, seen, 0.95)) == {frozenset({0}), frozenset({1}), frozenset({2})}
+
+
+def test_many_views_outweigh_few():
+    """1 and 2 joined see 3 with a rate of (0 + 18) / (2 + 20)."""
+    agreed, seen = np.zeros((3, 3)), np.zeros((3, 3))
+    agreed[0, 1] = agreed[1, 0] = seen[0, 1] = seen[1, 0] = 20
+    seen[0, 2] = seen[2, 0] = 2
+    agreed[1, 2] = agreed[2, 1] = 18
+    seen[1, 2] = seen[2, 1] = 20
+    assert partition(merge_parts(agreed, seen, 0.8)) == {frozenset({0, 1, 2})}
+    assert partition(merge_parts(agreed, seen, 0.82)) == {frozenset({0, 1}), frozenset({2})}
+
+
+def test_parts_no_view_shows_together_stay_apart():
+    seen = np.array([[5, 0.1], [0.1, 5]])
+    assert len(partition(merge_parts(seen.copy(), seen, 0.0))) == 2
+    assert merge_parts(np.zeros((1, 1)), np.zeros((1, 1)), 0.5).tolist() == [0]
+    assert merge_parts(np.zeros((0, 0)), np.zeros((0, 0)), 0.5).tolist() == []
+
+
+def literal_merge(agreed: np.ndarray, seen: np.ndarray, rate: float) -> set[frozenset[int]]:
+    clusters = [frozenset({i}) for i in range(len(agreed))]
+    while True:
+        best, pair = -1.0, None
+        for i, a in enumerate(clusters):
+            for b in clusters[i + 1 :]:
+                block = np.ix_(sorted(a), sorted(b))
+                if seen[block].sum() > 0.2 and agreed[block].sum() / seen[block].sum() > best:
+                    best, pair = agreed[block].sum() / seen[block].sum(), (a, b)
+        if pair is None or best < rate:
+            return set(clusters)
+        clusters = [c for c in clusters if c not in pair] + [pair[0] | pair[1]]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_merging_is_average_linkage(seed):
+    rng = np.random.default_rng(seed)
+    seen = rng.integers(0, 12, (14, 14)).astype(float)
+    seen = seen + seen.T
+    agreed = rng.random((14, 14))
+    agreed = seen * (agreed + agreed.T) / 2
+    given = agreed.copy(), seen.copy()
+    assert partition(merge_parts(agreed, seen, 0.55)) == literal_merge(agreed, seen, 0.55)
+    assert np.array_equal(agreed, given[0]) and np.array_equal(seen, given[1])
+
+
+# -- cutting -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_part_that_masks_divide_is_cut_where_they_do():
+    """Ten Gaussians are one part; two of three views see 0-5 and 6-9 in two masks, the third all in one."""
+    halves = np.zeros((2, 12))
+    halves[0, :6] = halves[1, 6:10] = 10
+    halves[0, 10:] = 0
+    other = np.zeros((1, 12))
+    other[0, 10:] = 10  # a part of its own
+    divides = evidence(np.vstack([halves, other]))
+    whole = evidence(np.vstack([halves.sum(0, keepdims=True), other]))
+    parts = np.array([0] * 10 + [1] * 2)
+    cut = cut_impure(parts, 2, [divides, whole, divides], 0.7, 2)
+    assert partition(cut) == {frozenset(range(6)), frozenset(range(6, 10)), frozenset({10, 11})}
+    assert cut.max() == 2 and (cut[:6] == 0).all()  # the largest piece keeps the number
+    # purity (0.52 + 0.52 + 1) / 3 = 0.68
+    assert np.array_equal(cut_impure(parts, 2, [divides, whole, divides], 0.65, 2), parts)
+    assert np.array_equal(cut_impure(parts, 2, [divides, whole, divides], 0.7, 5), parts)
+    assert np.array_equal(parts, [0] * 10 + [1] * 2)
+
+
+def test_what_the_cutting_view_does_not_show_stays_with_the_largest_piece():
+    table = np.zeros((2, 9))
+    table[0, :3] = table[1, 3:7] = 10  # 7 and 8 are hidden
+    cut = cut_impure(np.zeros(9, int), 1, [evidence(table)], 0.7, 2)
+    assert partition(cut) == {frozenset({0, 1, 2}), frozenset({3, 4, 5, 6, 7, 8})}
+
+
+def test_parts_cut_by_different_views_get_different_numbers():
+    table = np.zeros((2, 8))
+    table[0, :2] = table[1, 2:4] = 30
+    first = evidence(table)
+    second = evidence(np.roll(table, 4, axis=1))
+    cut = cut_impure(np.array([0] * 4 + [1] * 4), 2, [first, second], 0.7, 2)
+    assert partition(cut) == {frozenset({0, 1}), frozenset({2, 3}), frozenset({4, 5}), frozenset({6, 7})}
+
+
+def test_no_view_no_cut():
+    assert cut_impure(np.zeros(3, int), 1, [], 0.7, 1).tolist() == [0, 0, 0]
+
+
+# -- voting ------------------------------------------------------------------------------------------------------------
+
+
+def test_masks_move_a_border_to_where_they_have_it():
+    """Gaussian 4 has label 0, but two of three views hold it in the mask of label 1."""
+    labels = np.array([0, 0, 0, 0, 0, 1, 1, 1, 1])
+    here, there = np.zeros((2, 9)), np.zeros((2, 9))
+    here[0, :5] = here[1, 5:] = 10
+    there[0, :4] = there[1, 4:] = 10
+    assert vote(labels, 2, [here_ := evidence(here), evidence(there), evidence(there)], 0.6)[4] == 1
+    assert vote(labels, 2, [here_, here_, evidence(there)], 0.6)[4] == 0
+
+
+def test_a_mask_over_several_objects_has_no_vote():
+    labels = np.array([0, 0, 1, 1, 1])
+    over_both = evidence([[10, 10, 10, 10, 10]])  # 60 % label 1
+    assert np.array_equal(vote(labels, 2, [over_both], 0.6), labels)
+    assert vote(labels, 2, [over_both], 0.55).tolist() == [1] * 5
+
+
+def test_votes_give_labels_to_gaussians_without_one():
+    labels = np.array([0, 0, 0, -1, -1])
+    assert vote(labels, 1, [evidence([[10, 10, 10, 5, 0]])], 0.6).tolist() == [0, 0, 0, 0, -1]
+
+
+def test_without_votes_nothing_changes():
+    labels = np.array([0, -1, 1])
+    assert vote(labels, 2, [], 0.6).tolist() == [0, -1, 1]
+    assert vote(labels, 2, [grouped([], 1)], 0.6).tolist() == [0, -1, 1]
+    assert vote(np.array([-1, -1]), 0, [evidence([[1, 1]])], 0.6).tolist() == [-1, -1]
+
+
+def test_strongest_columns():
+    matrix = csr_matrix(
+        (np.array([1.0, 3, 3, 2, 2, 1.5]), (np.array([0, 0, 0, 2, 2, 2]), np.array([4, 1, 3, 0, 1, 0]))), shape=(4, 5)
+    )
+    # row 2 holds column 0 twice: 3.5 in all
+    assert strongest_columns(matrix).tolist() == [1, -1, 0, -1]

@@ -1,0 +1,102 @@
+"""Evidence of one view against the dense matrix it stands for, and through edits of the scene."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from lifting.tiles import Tiles, tiles
+
+from lift_ros.objects.evidence import MIN_WEIGHT, MaskEvidence
+from lift_ros.render import BlendWeights
+
+
+@pytest.fixture(scope="module")
+def world() -> Tiles:
+    return tiles(views=1)
+
+
+@pytest.fixture(scope="module")
+def labels(world) -> np.ndarray:
+    """(H, W) masks with numbers that are not consecutive."""
+    return 3 * world.masks(world.cameras[0], np.random.default_rng(0))
+
+
+@pytest.fixture(scope="module")
+def weights(world) -> BlendWeights:
+    return world.weights(world.cameras[0])
+
+
+@pytest.fixture(scope="module")
+def evidence(weights, labels) -> MaskEvidence:
+    return MaskEvidence.of(weights, labels)
+
+
+def dense(evidence: MaskEvidence, count: int) -> np.ndarray:
+    """(M, N)."""
+    table = np.zeros((len(evidence.area), count))
+    np.add.at(table, (evidence.mask, evidence.gaussian), evidence.weight)
+    return table
+
+
+def dense_weights(weights: BlendWeights) -> np.ndarray:
+    """(P, N)."""
+    pixel = torch.repeat_interleave(weights.crow.diff())
+    return torch.zeros(weights.shape).index_put_((pixel, weights.col), weights.val, accumulate=True).numpy()
+
+
+def test_evidence_is_the_summed_weight_over_each_mask(evidence, weights, labels):
+    W, flat = dense_weights(weights), labels.reshape(-1)
+    masks = [m for m in np.unique(flat) if m > 0]
+    expected = np.stack([W[flat == m].sum(0) for m in masks])
+    expected[expected <= MIN_WEIGHT] = 0
+    assert np.allclose(dense(evidence, W.shape[1]), expected, atol=2e-3)
+    assert evidence.area.tolist() == [(flat == m).sum() for m in masks]
+    assert (np.diff(evidence.mask) >= 0).all()
+
+
+def test_a_view_that_is_masked_everywhere(weights, labels):
+    everywhere = labels + 1
+    evidence = MaskEvidence.of(weights, everywhere)
+    assert evidence.area.sum() == labels.size
+    W = dense_weights(weights)
+    first = W[(everywhere == 1).reshape(-1)].sum(0)
+    assert np.allclose(dense(evidence, W.shape[1])[0], np.where(first > MIN_WEIGHT, first, 0), atol=2e-3)
+
+
+def test_a_view_without_masks_is_no_evidence(weights, labels):
+    evidence = MaskEvidence.of(weights, np.zeros_like(labels))
+    assert len(evidence.area) == len(evidence.weight) == 0
+    assert evidence.shares(np.zeros(weights.shape[1], int), 1).shape == (0, 1)
+
+
+def test_shares_add_up_the_evidence_of_each_part(evidence, world):
+    n = len(world.scene)
+    parts = np.random.default_rng(1).integers(-1, 5, n)
+    table = dense(evidence, n)
+    expected = np.stack([table[:, parts == k].sum(1) for k in range(5)], axis=1)
+    assert np.allclose(evidence.shares(parts, 5), expected, rtol=1e-5)
+
+
+def test_evidence_follows_appends_prunes_and_splits(evidence, world):
+    n = len(world.scene)
+    before = dense(evidence, n)
+
+    appended = evidence.follow(torch.cat([torch.arange(n), torch.full((4,), -1)]))
+    assert np.array_equal(dense(appended, n + 4), np.pad(before, ((0, 0), (0, 4))))
+
+    keep = torch.arange(n) % 3 > 0
+    pruned = evidence.follow(keep.nonzero().squeeze(1))
+    assert np.array_equal(dense(pruned, int(keep.sum())), before[:, keep.numpy()])
+
+    origin = world.scene.clone().split(torch.arange(n) % 5 == 0)
+    split = evidence.follow(origin)
+    assert np.array_equal(dense(split, len(origin)), before[:, origin.numpy()])  # each half inherits all
+    assert np.array_equal(split.area, evidence.area)
+
+
+def test_a_finished_map_counts_each_gaussian_once():
+    evidence = MaskEvidence.of_objects(np.array([0, 7, 7, 0, 3, 7]))
+    assert np.array_equal(dense(evidence, 6), [[0, 0, 0, 0, 1, 0], [0, 1, 1, 0, 0, 1]])
+    assert evidence.area.tolist() == [1, 3]
+    assert len(MaskEvidence.of_objects(np.zeros(4, np.int64)).area) == 0

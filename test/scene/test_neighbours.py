@@ -1,0 +1,75 @@
+"""Which Gaussians touch, whatever the unit and the density, and the parts that follow from it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import cdist
+
+from lift_ros.scene.neighbours import Neighbours
+
+
+def grid(columns: int, rows: int, spacing: float = 1.0) -> np.ndarray:
+    x, y = np.meshgrid(np.arange(columns), np.arange(rows))
+    return np.stack([x.ravel(), y.ravel(), 0 * x.ravel()], -1) * spacing
+
+
+def of(points: np.ndarray, **options) -> Neighbours:
+    return Neighbours.of(torch.as_tensor(points, dtype=torch.float32), **options)
+
+
+def test_neighbours_are_the_nearest_as_far_as_they_touch():
+    points = np.random.default_rng(0).random((60, 3))
+    points[:4] += (4.0, 0, 0)  # a few far off
+    neighbours = of(points, k=5, reach=1.5)
+    distance = cdist(points, points)
+    order = np.argsort(distance, axis=1)
+    spacing = np.sort(distance, axis=1)[:, 3]
+    for i in range(60):
+        for slot in range(5):
+            j = order[i, slot + 1]
+            touches = distance[i, j] <= 1.5 * min(spacing[i], spacing[j])
+            assert bool(neighbours.near[i, slot]) == touches
+            assert int(neighbours.index[i, slot]) == (j if touches else i)
+
+
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e3])
+def test_the_unit_does_not_matter(unit):
+    points = np.random.default_rng(1).random((100, 3))
+    assert torch.equal(of(unit * points).near, of(points).near)
+
+
+def test_sparse_and_dense_regions_each_hold_together_and_stay_apart():
+    """A fine and a coarse grid, with a gap that is wide for the fine one and a single step for the coarse one."""
+    fine = grid(6, 6, 0.1)
+    coarse = grid(6, 6, 1.0) + (1.5, 0, 0)
+    neighbours = of(np.concatenate([fine, coarse]))
+    parts = neighbours.connected_parts(np.zeros(72, int))
+    assert len(np.unique(parts[:36])) == len(np.unique(parts[36:])) == 1
+    assert parts[0] != parts[-1]
+
+
+def test_parts_are_gaussians_of_one_label_that_touch():
+    points = np.concatenate([grid(5, 5), grid(5, 5) + (50, 0, 0)])
+    labels = np.where(points[:, 0] % 50 < 2, 7, 3)  # each grid: a strip of 7 beside one of 3
+    parts = of(points).connected_parts(labels)
+    assert len(np.unique(parts)) == 4
+    for far in (False, True):
+        for label in (3, 7):
+            chosen = ((points[:, 0] >= 50) == far) & (labels == label)
+            assert len(np.unique(parts[chosen])) == 1
+    assert set(np.unique(parts)) == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_few_gaussians(count):
+    neighbours = of(grid(count, 1))
+    assert neighbours.index.shape == neighbours.near.shape == (count, max(count - 1, 0))
+    parts = neighbours.connected_parts(np.zeros(count, int))
+    assert parts.shape == (count,) and len(np.unique(parts)) == min(count, 1)
+
+
+def test_gaussians_in_one_place_touch():
+    parts = of(np.ones((20, 3))).connected_parts(np.zeros(20, int))
+    assert len(np.unique(parts)) <= 2  # nine are as near as the nearest; the rest is a matter of ties
