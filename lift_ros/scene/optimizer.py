@@ -37,34 +37,35 @@ class SceneOptimizer:
             name: (follow(first, origin), follow(second, origin)) for name, (first, second) in self._moments.items()
         }
 
-    def step(self, scene: GaussianScene, grads: dict[str, torch.Tensor], lengths: float) -> None:
+    def step(self, scene: GaussianScene, grads: dict[str, torch.Tensor], lengths: float, rate: float) -> None:
         """Update the tensors of ``scene`` in place.
 
         Args:
             grads: gradient by name of the tensor.
             lengths: what the learning rate of the means is a share of, in the unit of the scene.
+            rate: factor of all learning rates.
         """
         steps = self._steps
         for name, grad in grads.items():
-            rate = self._rates[name] * (lengths if name == "means" else 1.0)
+            lr = rate * self._rates[name] * (lengths if name == "means" else 1.0)
             tensor, (first, second) = getattr(scene, name), self._moments[name]
             self._steps = steps.clone()
             if name != "sh" or tensor.shape[1] == 1:
-                self._adam(tensor, grad, first, second, rate)
+                self._adam(tensor, grad, first, second, lr)
             else:
                 for part, share in ((slice(0, 1), 1.0), (slice(1, None), 0.05)):
                     self._steps = steps.clone()
                     views = [t[:, part] for t in (tensor, grad, first, second)]
                     copies = [view.contiguous() for view in views]
-                    self._adam(*copies, rate * share)
+                    self._adam(*copies, lr * share)
                     for view, copy in zip(views, copies, strict=True):
                         view.copy_(copy)
 
     def _adam(
-        self, tensor: torch.Tensor, grad: torch.Tensor, first: torch.Tensor, second: torch.Tensor, rate: float
+        self, tensor: torch.Tensor, grad: torch.Tensor, first: torch.Tensor, second: torch.Tensor, lr: float
     ) -> None:
         adam(
             [tensor], [grad.contiguous()], [first], [second], [], [self._steps],
-            fused=True, amsgrad=False, beta1=self.BETAS[0], beta2=self.BETAS[1], lr=rate, weight_decay=0.0, eps=1e-15,
+            fused=True, amsgrad=False, beta1=self.BETAS[0], beta2=self.BETAS[1], lr=lr, weight_decay=0.0, eps=1e-15,
             maximize=False,
         )  # fmt: skip

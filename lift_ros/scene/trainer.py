@@ -84,9 +84,10 @@ class PhotometricTrainer:
             gain, bias = (t.to(scene.device) for t in self.exposures[index])
             return out._replace(image=(out.image * gain + bias * out.alpha[..., None]).clamp(0, 1))
 
-    def step(self, view: TrainingView) -> dict[str, float]:
-        """One step of gradient descent on ``view``; returns the values of the losses.
+    def step(self, view: TrainingView, rate: float = 1.0) -> dict[str, float]:
+        """One step of gradient descent on ``view``, with ``rate`` times the learning rates of the configuration.
 
+        Returns the values of the losses by name.
         A step whose loss or gradient is not finite changes nothing.
         """
         if not len(self.scene):
@@ -110,7 +111,7 @@ class PhotometricTrainer:
             if step is not None:
                 self.poses.update(view.index, view.camera, step)
         self._measure(view, out, screen)
-        self._optimizer.step(self.scene, grads, self._depth_scale)
+        self._optimizer.step(self.scene, grads, self._depth_scale, rate)
         return {name: float(loss.detach()) for name, loss in losses.items()}
 
     def _losses(self, view: TrainingView, out: Rendering, scene: GaussianScene) -> dict[str, torch.Tensor]:
