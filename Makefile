@@ -24,7 +24,8 @@ demo: build
 	$(IN_ROS) lift demo --out out/demo
 
 test: build
-	$(IN_ROS) python -m pytest test
+	$(IN_ROS) (cd / && python -c "import rclpy, lift_ros.msg")  # else the tests of the node would be skipped
+	$(IN_ROS) pytest test
 
 lint: $(VENV)/.tools
 	$(VENV)/bin/ruff check .
@@ -48,8 +49,8 @@ $(VENV)/.ros: $(VENV)/.venv requirements/ros.txt
 	$(PIP) install -r requirements/ros.txt
 	touch $@
 
-$(VENV)/.tools: $(VENV)/.venv requirements/test.txt
-	$(PIP) install -r requirements/test.txt
+$(VENV)/.tools: $(VENV)/.venv requirements/test.txt requirements/sam.txt
+	$(PIP) install -r requirements/test.txt -r requirements/sam.txt
 	touch $@
 
 test: $(VENV)/.tools
