@@ -1,4 +1,4 @@
-"""Points and colours of a PLY file, ASCII or binary."""
+"""Points and colours of PLY files: read ASCII or binary, write binary."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lift_ros.data.capture import SparseCloud
 from lift_ros.errors import DatasetError
@@ -68,3 +69,18 @@ def _read_header(file: BinaryIO) -> tuple[str, int, list[tuple[str, str]]]:
     if not line or encoding not in _BYTE_ORDER or not properties:
         raise ValueError("its header is incomplete")
     return encoding, count, properties
+
+
+def write_points(path: Path, points: NDArray[np.float32], colors: NDArray[np.uint8], ids: NDArray[np.integer]) -> None:
+    """Write points (n, 3) with colours (n, 3) and ids (n,), which viewers offer as a scalar, as binary PLY.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    fields = {"x": "float", "y": "float", "z": "float", "red": "uchar", "green": "uchar", "blue": "uchar", "id": "uint"}
+    vertices = np.empty(len(points), [(name, "<" + _TYPES[kind]) for name, kind in fields.items()])
+    for name, values in zip(fields, (*np.transpose(points), *np.transpose(colors), ids), strict=True):
+        vertices[name] = values
+    lines = ["ply", "format binary_little_endian 1.0", f"element vertex {len(points)}"]
+    lines += [f"property {kind} {name}" for name, kind in fields.items()] + ["end_header", ""]
+    path.write_bytes("\n".join(lines).encode() + vertices.tobytes())

@@ -1,0 +1,239 @@
+"""``lift demo``: a room with known objects, recorded to a bag, played through the mapping node, and what came out.
+
+The node and the player are the installed executables, each a process of its own; this process is a third one, which
+listens to the node and calls its services. They talk over the middleware, as on a robot.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+from ament_index_python.packages import get_package_share_path
+from std_srvs.srv import SetBool
+from tqdm import tqdm
+
+from lift_ros.data.bag_topics import BagOptions
+from lift_ros.data.ply import write_points
+from lift_ros.data.rosbag import BagCapture
+from lift_ros.demo import report
+from lift_ros.demo.generate import MASK_TOPIC, START, Demo, generate
+from lift_ros.demo.report import Comparison, FoundObject
+from lift_ros.errors import DatasetError, LiftError
+from lift_ros.ros.processes import Processes
+from lift_ros.ros.recorder import Recorder
+from lift_ros.ros.replay import replay_parameters
+from lift_ros.visualization import write_png
+
+RATE = 10.0  # Hz, of the camera
+SIZE = (640, 480)
+MARKER = "report.md"  # a directory that holds it is an earlier demo
+START_TIMEOUT = 120.0  # s, for the node; torch takes long to load on a busy machine
+SETTLE_TIMEOUT = 120.0  # s, for the node to finish its training once the bag has ended
+POLL = 0.1  # s
+
+
+def run(out: Path, frames: int, seed: int, size: tuple[int, int] = SIZE) -> int:
+    """Run the demo and write everything to ``out``, in place of an earlier demo there.
+
+    Args:
+        frames: length of the recording, ten a second.
+        seed: another seed is another room.
+        size: width and height of the images.
+
+    Returns:
+        exit status, 0: the node ran and everything was written.
+
+    Raises:
+        LiftError: ``out`` holds something else, the package is not built, or the node failed.
+    """
+    out = out.absolute()
+    _make_room(out)
+    # apart from other ROS systems, unless the user says where
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    domain = os.environ.setdefault("ROS_DOMAIN_ID", str(os.getpid() % 100 + 1))
+    print(f"1/4  A room from seed {seed}: {frames} images of {size[0]}x{size[1]} at {RATE:.0f} Hz, with exact truth")
+    with _bar(frames, "rendering", "frame") as show:
+        demo = generate(out, frames=frames, size=size, seed=seed, rate=RATE, progress=lambda done, _: show(done))
+    print(f"2/4  Its bag through the mapping node (watch it in RViz with ROS_DOMAIN_ID={domain})")
+    growing, finished = out / "labels" / "growing", out / "labels" / "finished"
+    for directory in (growing, finished):
+        directory.mkdir(parents=True)
+    with Processes(out) as processes, Recorder(growing) as recorder:
+        _start(demo, processes, recorder)
+        _play(demo, frames, processes, recorder, "live, as recorded")
+        _settle(processes, recorder)
+        recorder.call(SetBool, "pause", data=True)
+        recorder.directory = finished
+        _play(demo, frames, processes, recorder, "again, the map finished")
+        print("3/4  What the node knows, by its services")
+        found = recorder.objects()
+        saved = recorder.save_map("map")
+        asked = _ask_pixels(recorder)
+    print("4/4  Held against the truth")
+    text = _report(out, demo, {"labels out": growing, "labels out, map finished": finished}, recorder, found, asked)
+    print(f"\n{text}\n")
+    for path, what in (
+        (out / "over_time.png", "masks that disagree and labels that agree, over time"),
+        (out / "overlay.png", "the overlay published last"),
+        (out / "plan.png", "found and true objects from above"),
+        (out / MARKER, "the figures above"),
+        (out / "objects.ply", "points of all objects with their ids; one by one in objects/"),
+        (out / "labels", "every label image published"),
+        (saved, "the saved map, for: lift objects, lift render"),
+        (demo.bag, "the bag, for: ros2 launch lift_ros replay.launch.py bag:=..."),
+        (out / "mapping_node.log", "what the node said"),
+    ):
+        print(f"{os.path.relpath(path):<28} {what}")
+    return 0
+
+
+def _make_room(out: Path) -> None:
+    """An empty directory ``out``, with the marker by which the next demo may clear it."""
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / MARKER).is_file())):
+        raise DatasetError(f"{out} holds something else than a demo; choose another directory")
+    try:
+        if out.exists():
+            shutil.rmtree(out)
+        out.mkdir(parents=True)
+        (out / MARKER).write_text("The demo did not come to its end.\n")
+    except OSError as error:
+        raise DatasetError(f"cannot write to {out}: {error}") from None
+
+
+def _start(demo: Demo, processes: Processes, recorder: Recorder) -> None:
+    """Start the node and wait until it runs."""
+    parameters = replay_parameters(demo.bag, BagOptions()) | {
+        "masks_topic": f"{MASK_TOPIC}/compressed",
+        "masks.segmenter": "topic",
+        "mapping.max_backlog": "1000",  # what the computer cannot do in time is done once the bag has ended
+        "map_directory": str(demo.bag.parent),
+        "use_sim_time": "true",
+    }
+    preset = get_package_share_path("lift_ros") / "config" / "presets" / "cpu.yaml"
+    arguments = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
+    processes.start("mapping_node", "--ros-args", "--params-file", str(preset), *arguments)
+    with _bar(None, "starting the node") as show:
+        begin = time.monotonic()
+        while recorder.status is None and processes.is_running("mapping_node"):
+            if time.monotonic() - begin > START_TIMEOUT:
+                raise LiftError(f"the node published no status within {START_TIMEOUT:.0f} s")
+            time.sleep(POLL)
+            show(0)
+
+
+def _play(demo: Demo, frames: int, processes: Processes, recorder: Recorder, how: str) -> None:
+    """Play the bag to its end."""
+    before = recorder.labelled
+    processes.start("play_bag", str(demo.bag))
+    with _bar(frames, f"playing the bag {how}", "frame") as show:
+        while processes.is_running("play_bag") and processes.is_running("mapping_node"):
+            time.sleep(POLL)
+            if recorder.labelled != before:
+                show(round((recorder.stamp - START) * RATE) + 1, _figures(recorder))
+
+
+def _settle(processes: Processes, recorder: Recorder) -> None:
+    """Wait until the node has nothing left to train, and has told what objects that made."""
+    with _bar(None, "training to the end") as show:
+        begin = time.monotonic()
+        seen, lists, still = recorder.status, recorder.lists, 0
+        while (still < 2 or (still < 8 and recorder.lists == lists)) and time.monotonic() - begin < SETTLE_TIMEOUT:
+            processes.is_running("mapping_node")
+            time.sleep(POLL)
+            show(0, {"steps": seen.steps, **_figures(recorder)})
+            status = recorder.status
+            if status is seen:
+                continue
+            if status.steps == seen.steps and not status.keyframe_queue:
+                still += 1
+            else:
+                still, lists = 0, recorder.lists
+            seen = status
+
+
+def _figures(recorder: Recorder) -> dict[str, int]:
+    status = recorder.status
+    return {"keyframes": status.keyframes, "Gaussians": status.gaussians, "objects": recorder.listed}
+
+
+@contextmanager
+def _bar(total: int | None, description: str, unit: str = "") -> Iterator[Callable[..., None]]:
+    """A progress bar, or just the time where the total is not known; call what it gives with the amount done so far."""
+    style = None if total else "{desc}: {elapsed}{postfix}"
+    with tqdm(total=total, desc=f"     {description}", unit=unit, mininterval=0.5, bar_format=style) as bar:
+
+        def show(done: int, figures: dict[str, int] | None = None) -> None:
+            bar.set_postfix(figures, refresh=False)
+            bar.update(done - bar.n)
+            bar.refresh() if total is None else None
+
+        yield show
+
+
+def _ask_pixels(recorder: Recorder) -> tuple[int, int]:
+    """Ask for the object at a pixel of each region of the last label image: right answers, questions."""
+    if recorder.labelled is None:
+        return 0, 0
+    labels = cv2.imread(str(recorder.labelled), cv2.IMREAD_UNCHANGED)
+    ids = np.unique(labels[labels != 0]).tolist()
+    pixels = [np.argwhere(labels == label)[0].tolist() for label in ids]
+    return sum(recorder.object_at(x, y) == i for i, (y, x) in zip(ids, pixels, strict=True)), len(ids)
+
+
+def _report(
+    out: Path,
+    demo: Demo,
+    published: dict[str, Path],
+    recorder: Recorder,
+    found: list[FoundObject],
+    asked: tuple[int, int],
+) -> str:
+    """Write pictures, clouds and the report; returns its text."""
+    with BagCapture(demo.bag) as bag:
+        comparison = Comparison.of(bag, published)
+    table = list(comparison.scores.values())[-1].table
+    matches = report.match(table, demo.room.objects, found)
+
+    write_png(out / "over_time.png", comparison.contact_sheet())
+    write_png(out / "plan.png", report.plan(matches))
+    if recorder.overlay is not None:
+        write_png(out / "overlay.png", recorder.overlay)
+    (out / "objects").mkdir()
+    for item in found:
+        ids = np.full(len(item.points), item.id)
+        write_points(out / "objects" / f"{item.id}.ply", item.points, item.colors, ids)
+    everything = [np.concatenate([getattr(f, name) for f in found]) for name in ("points", "colors")] if found else []
+    if everything:
+        write_points(out / "objects.ply", *everything, np.repeat([f.id for f in found], [len(f.points) for f in found]))
+
+    status = recorder.status
+    drops = ", ".join(f"{n} {reason}" for reason, n in zip(status.drop_reasons, status.drop_counts, strict=True))
+    events = ", ".join(f"{n} {kind}" for kind, n in sorted(recorder.events.items()))
+    scores = [score.row(name) for name, score in comparison.scores.items()]
+    text = "\n".join(
+        [
+            "## Labels over time", "",
+            "From the first frame on, against the exact truth: an id must mean the same object in every view.", "",
+            report.markdown_table(report.SCORE_HEADER, scores), "",
+            f"## Objects: {sum(m.found is not None for m in matches)} of {len(matches)} found", "",
+            report.markdown_table(report.MATCH_HEADER, [m.row() for m in matches]), "",
+            *(f"- {line}" for line in report.unmatched(table, matches, found)), "",
+            "## The node", "",
+            f"- {status.frames} frames, {status.keyframes} keyframes, {status.gaussians} Gaussians, "
+            f"{status.steps} steps of training ({status.skipped_steps} skipped)",
+            f"- image callback {1000 * status.image_latency_p99:.1f} ms (99th percentile), labels "
+            f"{1000 * status.label_latency:.0f} ms after their image (median)",
+            f"- dropped: {drops or 'nothing'}",
+            f"- events: {events or 'none'}",
+            f"- find_object at {asked[1]} pixels of the last label image: {asked[0]} answers agree with it",
+        ]
+    )  # fmt: skip
+    (out / MARKER).write_text(f"# Demo room through lift_ros\n\n![over time](over_time.png)\n\n{text}\n")
+    return text

@@ -1,0 +1,76 @@
+"""Nodes as processes of their own, started as a launch file would, and stopped whatever happens."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from pathlib import Path
+
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
+
+from lift_ros.errors import LiftError
+
+STOP_TIMEOUT = 15.0  # s, for a node to end by itself
+LOG_LINES = 15  # of a failed node's output to show
+
+
+class Processes:
+    """Executables of this package. A context manager: at its end every one of them has ended.
+
+    What they print goes to ``<name>.log`` in the directory of the logs.
+    """
+
+    def __init__(self, logs: Path) -> None:
+        """Raises LiftError: the package is not built, or its workspace is not sourced."""
+        try:
+            self._executables = Path(get_package_prefix("lift_ros")) / "lib" / "lift_ros"
+        except PackageNotFoundError:
+            raise LiftError("the package lift_ros is not built here, or its workspace is not sourced") from None
+        self._logs = logs
+        self._running: dict[str, subprocess.Popen] = {}
+
+    def __enter__(self) -> Processes:
+        self._on_terminate = signal.signal(signal.SIGTERM, _interrupt)  # which ends `with` blocks, unlike the default
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            for process in self._running.values():
+                process.send_signal(signal.SIGINT)
+            for process in self._running.values():
+                process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            for process in self._running.values():
+                process.kill()
+                process.wait()
+            signal.signal(signal.SIGTERM, self._on_terminate)
+
+    def start(self, name: str, *arguments: str) -> None:
+        """Start the executable ``name``."""
+        with self._log(name).open("ab") as log:
+            self._running[name] = subprocess.Popen(
+                [str(self._executables / name), *arguments],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+
+    def is_running(self, name: str) -> bool:
+        """False once it has ended well. Raises LiftError if it has not."""
+        status = self._running[name].poll()
+        if status:
+            tail = "\n".join(self._log(name).read_text(errors="replace").splitlines()[-LOG_LINES:])
+            raise LiftError(f"{name} ended with status {status}; the end of {self._log(name)}:\n{tail}")
+        return status is None
+
+    @property
+    def ended(self) -> bool:
+        """Whether none is left."""
+        return all(process.poll() is not None for process in self._running.values())
+
+    def _log(self, name: str) -> Path:
+        return self._logs / f"{name}.log"
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,84 @@
+"""A short demo from the generated room to the report, through the installed node and player."""
+
+from __future__ import annotations
+
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("embreex", reason="needs embreex: run `make test`")
+
+from lift_ros.data.ply import read_points
+from lift_ros.errors import DatasetError, LiftError
+from lift_ros.evaluation import Contingency, panoptic_quality
+from lift_ros.mapping.map_files import load_map
+from lift_ros.ros import demo
+from lift_ros.ros.processes import Processes
+
+FRAMES = 12
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    """Directory of a demo that has run."""
+    out = tmp_path_factory.mktemp("demo") / "out"
+    assert demo.run(out, FRAMES, seed=0, size=(160, 120)) == 0
+    return out
+
+
+def image(path) -> np.ndarray:
+    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+
+
+def index(path) -> int:
+    """Of the frame of a label image."""
+    return round((int(path.stem.split("_")[0]) + int(path.stem.split("_")[1]) / 1e9 - demo.START) * demo.RATE)
+
+
+def test_published_labels_agree_over_the_views_where_the_masks_do_not(out):
+    published, masks = Contingency(), Contingency()
+    files = sorted((out / "labels" / "finished").iterdir())
+    assert len(files) > FRAMES / 2
+    for path in files:
+        truth = image(out / "capture" / "inst" / f"{index(path):04d}.png")
+        published.add(image(path), truth)
+        masks.add(image(out / "capture" / "masks_L1" / f"{index(path):04d}.png"), truth)
+    assert panoptic_quality(masks).matched <= 1
+    assert panoptic_quality(published).matched >= 3
+
+
+def test_report_pictures_clouds_and_map_belong_together(out):
+    report = (out / "report.md").read_text()
+    assert "| masks in " in report and "| labels out, map finished" in report and "| table " in report
+    sheet = image(out / "over_time.png")
+    assert sheet.shape[1] > 3 * sheet.shape[0] / 2 and sheet.std() > 20
+    assert image(out / "overlay.png").shape == (120, 160, 3)
+    objects = load_map(out / "map").objects
+    assert objects
+    clouds = {path.stem: len(read_points(path).points) for path in (out / "objects").iterdir()}
+    assert clouds == {str(item["id"]): item["points"] for item in objects}
+    assert len(read_points(out / "objects.ply").points) == sum(clouds.values())
+
+
+def test_a_directory_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "precious").touch()
+    with pytest.raises(DatasetError, match="something else than a demo"):
+        demo.run(tmp_path, FRAMES, 0)
+    assert (tmp_path / "precious").exists()
+
+
+def test_a_process_that_fails_is_an_error_with_what_it_said(tmp_path):
+    with Processes(tmp_path) as processes:
+        processes.start("play_bag", str(tmp_path / "missing"))
+        with pytest.raises(LiftError, match=r"play_bag ended with status 1(.|\n)*missing"):
+            while processes.is_running("play_bag"):
+                time.sleep(0.1)
+
+
+def test_processes_end_with_the_block(tmp_path):
+    with pytest.raises(KeyboardInterrupt), Processes(tmp_path) as processes:
+        processes.start("mapping_node")
+        raise KeyboardInterrupt
+    assert processes.ended
