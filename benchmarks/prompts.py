@@ -54,6 +54,7 @@ class CountingSegmenter:
     """The generator on recorded masks; keeps the recall of each keyframe, and that of a full grid beside it."""
 
     name = "recorded, by prompts"
+    promptable = True
 
     def __init__(self, capture: Capture, masks: str, points_per_side: int) -> None:
         self._capture, self._masks = capture, masks

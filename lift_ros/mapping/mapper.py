@@ -270,7 +270,7 @@ class Mapper:
     def _segment(self, frame: Frame, small: Frame) -> NDArray[np.int32]:
         """(h, w) mask numbers at the size of ``small``, 0 none."""
         prompts = None
-        if len(self.snapshot.scene):
+        if self.segmenter.promptable and len(self.snapshot.scene):
             prompts = make_prompts(*self.snapshot.label_image(frame.posed_camera()))
         masks = self.segmenter.segment(frame, prompts)
         self.stats = replace(

@@ -21,6 +21,7 @@ from lift_ros.visualization import colorize, contact_sheet, overlay, write_label
 
 PHOTOMETRIC_STEPS = 10  # at the end, for each keyframe
 LIFTING_STEPS = 800  # at the end, in all
+UPDATE_EVERY = 5  # keyframes between two updates of the objects, where no prompts rest on them
 SHEET_FRAMES = 6
 MIN_SHARE = 0.5  # of a pixel that an object must have to label it
 
@@ -29,6 +30,7 @@ class CaptureMasks:
     """Segmenter: the label images recorded with a capture under a name. Frames without one get no masks."""
 
     name = "recorded"
+    promptable = False
 
     def __init__(self, capture: Capture, labels: str) -> None:
         self._capture = capture
@@ -67,7 +69,8 @@ def map_capture(
                 if mapper.process(frame if use_depth else replace(frame, depth=None)):
                     while mapper.step():
                         pass
-                    mapper.update_objects()
+                    if mapper.segmenter.promptable or mapper.stats.keyframes % UPDATE_EVERY == 0:
+                        mapper.update_objects()
                     frames.set_postfix(
                         keyframes=mapper.stats.keyframes,
                         gaussians=mapper.stats.gaussians,

@@ -69,9 +69,15 @@ class Prompts:
 
 
 class Segmenter(Protocol):
-    """2D instance segmentation of single frames."""
+    """2D instance segmentation of single frames.
+
+    Attributes:
+        name: as in the configuration.
+        promptable: whether prompts make a difference; they take a rendering of the map.
+    """
 
     name: str
+    promptable: bool
 
     def segment(self, frame: Frame, prompts: Prompts | None = None) -> Masks:
         """Masks of ``frame`` at its image's size; ``prompts`` say what the map already knows of it.

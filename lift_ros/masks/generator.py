@@ -51,6 +51,8 @@ class GeneratorConfig:
 class AutomaticMaskSegmenter:
     """Segments everything a promptable model finds in a frame."""
 
+    promptable = True
+
     def __init__(self, name: str, model: PromptableModel, config: GeneratorConfig | None = None) -> None:
         self.name = name
         self.model = model

@@ -25,6 +25,7 @@ class GraphSegmenter:
     """Segments by colour and depth; see the module."""
 
     name = "graph"
+    promptable = False
 
     def segment(self, frame: Frame, prompts: Prompts | None = None) -> Masks:
         """Masks of ``frame``; ``prompts`` change nothing and none are used.

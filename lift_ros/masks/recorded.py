@@ -17,6 +17,7 @@ class RecordedSegmenter:
     """Reads the masks of a frame from ``<directory>/<frame.name>.png``, an 8- or 16-bit label image, 0 = no mask."""
 
     name = "recorded"
+    promptable = False
 
     def __init__(self, directory: str | Path | None) -> None:
         """Masks in ``directory``.

@@ -24,6 +24,7 @@ class TopicSegmenter:
     """
 
     name = "topic"
+    promptable = False
 
     def __init__(self, wait: float = 1.0, capacity: int = 16) -> None:
         """Wait at most ``wait`` seconds for a frame's masks and keep at most ``capacity`` label images."""
