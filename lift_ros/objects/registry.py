@@ -22,6 +22,8 @@ from lift_ros.objects.consensus import MIN_VISIBLE, absorb_fragments, agreement,
 from lift_ros.objects.evidence import MaskEvidence
 from lift_ros.scene.neighbours import Neighbours
 
+MIN_SHARED = 0.25  # of the smaller of a cluster and an object: sharing less is a frayed border, no identity
+
 
 @dataclass(frozen=True)
 class ObjectEvent:
@@ -98,7 +100,7 @@ class ObjectRegistry:
         previous = self.ids
         events, ids_of = self._match(found, len(kept))
         self.ids = np.where(found >= 0, ids_of[found], 0) if len(kept) else np.zeros(len(labels), np.int64)
-        events += self._retire(previous, events)
+        events += self._retire(previous)
         for k, i in enumerate(ids_of):
             when = np.asarray(stamps)[seen[:, kept[k]]]
             first = min(float(when.min()), self.tracks[i].first_seen) if i in self.tracks else float(when.min())
@@ -141,6 +143,8 @@ class ObjectRegistry:
         table, ids = _overlap(found, count, self.ids)
         objects = np.flatnonzero(ids > 0)
         shared = table[:, objects]
+        smaller = np.minimum(table.sum(1)[:, None], shared.sum(0)[None, :])
+        shared = np.where(shared >= MIN_SHARED * smaller, shared, 0)
         rows, columns = linear_sum_assignment(-shared)
         result = np.zeros(count, np.int64)
         for row, column in zip(rows, columns, strict=True):
@@ -157,8 +161,8 @@ class ObjectRegistry:
                 events.append(ObjectEvent("birth", int(result[k])))
         return events, result
 
-    def _retire(self, previous: NDArray[np.int64], events: list[ObjectEvent]) -> list[ObjectEvent]:
-        """Events of the tracks that have no Gaussians any more."""
+    def _retire(self, previous: NDArray[np.int64]) -> list[ObjectEvent]:
+        """Drop the tracks that have no Gaussians any more; ``previous`` (N,) ids say what became of these."""
         found: list[ObjectEvent] = []
         for i in sorted(set(self.tracks) - set(np.unique(self.ids).tolist())):
             del self.tracks[i]
