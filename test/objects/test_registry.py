@@ -1,0 +1,285 @@
+"""Objects persist: through labels that change at every step, through growth, merges, splits and a saved state."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from lifting.tiles import CELLS, accuracy, tiles
+from objects.views import grouped, line
+
+from lift_ros.errors import MapFileError
+from lift_ros.evaluation.corruption import LEVELS, corrupt_masks
+from lift_ros.objects.config import ObjectsConfig
+from lift_ros.objects.evidence import MaskEvidence
+from lift_ros.objects.registry import ObjectEvent, ObjectRegistry, Track
+from lift_ros.scene.neighbours import Neighbours
+
+SIZE = 20  # Gaussians of a group; groups follow each other on a line
+APART, TOGETHER = [[0], [1], [2]], [[0, 1], [2]]  # masks over three groups
+
+
+def registry(count: int, **options) -> ObjectRegistry:
+    """One that knows of ``count`` Gaussians and no objects."""
+    made = ObjectRegistry(ObjectsConfig(**options))
+    made.edit(np.full(count, -1))
+    return made
+
+
+def labels_of(groups: int, seed: int = 0) -> np.ndarray:
+    """(N,) a transient label of each group."""
+    return np.repeat(np.random.default_rng(seed).permutation(1000)[:groups], SIZE)
+
+
+def update(
+    registry: ObjectRegistry, views: Sequence[MaskEvidence], groups: int = 3, seed: int = 0, stamp: float = 0.0
+) -> list[ObjectEvent]:
+    stamps = stamp + np.arange(len(views))
+    return registry.update(labels_of(groups, seed), line(groups * SIZE), views, stamps)
+
+
+def groups_of(registry: ObjectRegistry) -> list[int]:
+    """Id of each group, all of whose Gaussians must have it."""
+    rows = registry.ids.reshape(-1, SIZE)
+    assert (rows == rows[:, :1]).all()
+    return rows[:, 0].tolist()
+
+
+def test_objects_are_born_with_what_is_known_of_them():
+    objects = registry(3 * SIZE)
+    hides_the_third = grouped([[0], [1]], SIZE)
+    hides_the_third.gaussian[:] %= 2 * SIZE
+    events = update(objects, [grouped(APART, SIZE), hides_the_third, grouped(APART, SIZE)], stamp=100.0)
+    assert events == [ObjectEvent("birth", 1), ObjectEvent("birth", 2), ObjectEvent("birth", 3)]
+    first, second, third = (objects.tracks[i] for i in groups_of(objects))
+    assert first == Track(first.id, 100.0, 102.0, 3, 1.0)
+    assert (third.first_seen, third.last_seen, third.views) == (100.0, 102.0, 2)
+    assert second.confidence == 1.0
+
+
+def test_confidence_is_the_mean_iou_with_the_best_masks():
+    objects = registry(2 * SIZE, min_views=1)
+    # one view holds both groups in one mask, IoU 1/2 each, the others hold them apart
+    views = [grouped([[0], [1]], SIZE)] * 3 + [grouped([[0, 1]], SIZE)]
+    update(objects, views, groups=2)
+    assert [track.confidence for track in objects.tracks.values()] == pytest.approx([7 / 8, 7 / 8])
+
+
+def test_ids_survive_new_labels():
+    objects = registry(3 * SIZE)
+    views = [grouped(APART, SIZE)] * 2
+    update(objects, views)
+    ids = groups_of(objects)
+    for seed in range(1, 6):
+        assert update(objects, views, seed=seed) == []
+        assert groups_of(objects) == ids
+
+
+def test_ids_survive_growth():
+    """Each group starts with 8 Gaussians and ends with 20; a fourth appears."""
+    objects = registry(3 * 8, min_gaussians=4)
+    views = [grouped(APART, 8)] * 2
+    objects.update(np.repeat([0, 1, 2], 8), line(24), views, [0.0, 1.0])
+    small = objects.ids[::8].tolist()
+
+    origin = np.full(4 * SIZE, -1)
+    for group in range(3):
+        origin[group * SIZE : group * SIZE + 8] = np.arange(group * 8, group * 8 + 8)
+    objects.edit(origin)
+    assert (objects.ids > 0).sum() == 24
+    views = [view.follow(torch.from_numpy(origin)) for view in views] + [grouped([[0], [1], [2], [3]], SIZE)] * 2
+    events = update(objects, views, groups=4)
+    assert groups_of(objects) == [*small, 4]
+    assert events == [ObjectEvent("birth", 4)]
+
+
+def test_pruned_and_split_gaussians_keep_their_object():
+    objects = registry(3 * SIZE)
+    update(objects, [grouped(APART, SIZE)] * 2)
+    ids = objects.ids.copy()
+    origin = np.array([3, 25, 25, -1, 59])
+    objects.edit(origin)
+    assert objects.ids.tolist() == [ids[3], ids[25], ids[25], 0, ids[59]]
+
+
+def test_two_objects_turn_out_to_be_one():
+    objects = registry(3 * SIZE)
+    views = [grouped(APART, SIZE)] * 2
+    update(objects, views)
+    a, b, c = groups_of(objects)
+    views += [grouped(TOGETHER, SIZE)] * 6
+    events = update(objects, views)
+    assert groups_of(objects) in ([a, a, c], [b, b, c])
+    kept = groups_of(objects)[0]
+    assert events == [ObjectEvent("merge", kept, (a + b - kept,))]
+    assert set(objects.tracks) == {kept, c}
+    assert objects.tracks[kept].first_seen == 0.0
+
+
+def test_an_object_turns_out_to_be_two():
+    objects = registry(3 * SIZE)
+    views = [grouped(TOGETHER, SIZE)] * 2
+    update(objects, views)
+    a, _, c = groups_of(objects)
+    assert set(objects.tracks) == {a, c} == {1, 2}
+    views += [grouped(APART, SIZE)] * 6
+    events = update(objects, views)
+    assert sorted(groups_of(objects)) == [1, 2, 3]
+    assert groups_of(objects)[2] == c and a in groups_of(objects)[:2]
+    assert events == [ObjectEvent("split", a, (3,))]
+
+
+def test_the_larger_half_keeps_the_id():
+    objects = registry(3 * SIZE)
+    views = [grouped([[0, 1, 2]], SIZE)] * 2
+    update(objects, views)
+    update(objects, views + [grouped(TOGETHER, SIZE)] * 8)
+    assert groups_of(objects) == [1, 1, 2]
+
+
+def test_ids_of_what_is_gone_are_not_given_again():
+    objects = registry(3 * SIZE)
+    update(objects, [grouped(APART, SIZE)] * 2)
+    last = groups_of(objects)[2]
+    assert last == 3
+
+    objects.edit(np.arange(2 * SIZE))
+    views = [grouped([[0], [1]], SIZE)] * 2
+    assert update(objects, views, groups=2) == [ObjectEvent("retire", last)]
+    assert last not in objects.tracks
+
+    objects.edit(np.concatenate([np.arange(2 * SIZE), np.full(SIZE, -1)]))
+    assert update(objects, [grouped(APART, SIZE)] * 2) == [ObjectEvent("birth", 4)]
+    assert groups_of(objects)[2] == 4
+
+
+def test_an_object_does_not_take_over_the_id_of_one_it_barely_shares():
+    """Object 2 becomes part of 1, but for two Gaussians, which a much larger new object swallows: that is not 2."""
+    objects = registry(3 * SIZE)
+    update(objects, [grouped(APART, SIZE)] * 2)
+    a, b, c = groups_of(objects)
+    ids = objects.ids.copy()
+    ids[2 * SIZE :] = 0  # the third group is not known yet,
+    ids[2 * SIZE : 2 * SIZE + 2] = b  # but for a frayed border
+    objects.load_state(ids, {"next_id": 4, "tracks": [vars(objects.tracks[i]) for i in (a, b)]})
+    events = update(objects, [grouped(TOGETHER, SIZE)] * 8)
+    kept = groups_of(objects)[0]
+    assert groups_of(objects)[2] == 4
+    assert events == [ObjectEvent("merge", kept, (a + b - kept,)), ObjectEvent("birth", 4)]
+
+
+@pytest.mark.parametrize(("hysteresis", "changes"), [(0.1, False), (0.0, True)])
+def test_a_decision_is_not_reversed_by_a_narrow_majority(hysteresis, changes):
+    def after(first: int, second: int) -> list[int]:
+        """Ids once ``first``, then ``second`` of 20 views hold groups 0 and 1 in one mask."""
+        objects = registry(3 * SIZE, hysteresis=hysteresis, same_object_rate=0.4)
+        for together in (first, second):
+            update(objects, [grouped(TOGETHER, SIZE)] * together + [grouped(APART, SIZE)] * (20 - together))
+        return groups_of(objects)
+
+    apart_then_nearly, together_then_hardly = after(6, 9), after(10, 7)
+    assert (apart_then_nearly[0] == apart_then_nearly[1]) == changes
+    assert (together_then_hardly[0] != together_then_hardly[1]) == changes
+    assert len(set(after(6, 14)[:2])) == 1 and len(set(after(14, 2)[:2])) == 2  # a clear one does
+
+
+def test_small_objects_and_glimpses_are_not_published():
+    means = torch.arange(3 * SIZE)[:, None] * torch.tensor([[1.0, 0, 0]])
+    means[SIZE:] += 1000  # group 0 is an island
+    islands = Neighbours.of(means, k=2)
+    objects = registry(3 * SIZE, min_gaussians=SIZE + 1)
+    objects.update(np.repeat([0, 1], (SIZE, 2 * SIZE)), islands, [grouped([[0], [1, 2]], SIZE)] * 2, [0.0, 1.0])
+    assert groups_of(objects) == [0, 1, 1]
+
+    objects = registry(3 * SIZE, min_views=3)
+    glimpse = grouped([[0], [1]], SIZE)
+    update(objects, [grouped(APART, SIZE)] * 2 + [glimpse] * 4)
+    assert groups_of(objects) == [1, 2, 0]
+    first = registry(3 * SIZE, min_views=3)
+    update(first, [grouped(APART, SIZE)])
+    assert groups_of(first) == [1, 2, 3]  # at the beginning, all views there are must do
+
+
+def test_labels_that_split_an_object_do_not_matter():
+    objects = registry(3 * SIZE)
+    scattered = np.repeat(np.arange(12), 5)  # labels of 5 Gaussians each
+    objects.config = ObjectsConfig(min_gaussians=4)
+    objects.update(scattered, line(3 * SIZE), [grouped(APART, SIZE)] * 3, [0.0, 1.0, 2.0])
+    assert groups_of(objects) == [1, 2, 3]
+
+
+def test_labels_that_join_objects_do_not_matter():
+    objects = registry(3 * SIZE)
+    objects.update(np.zeros(3 * SIZE, int), line(3 * SIZE), [grouped(APART, SIZE)] * 3, [0.0, 1.0, 2.0])
+    assert sorted(groups_of(objects)) == [1, 2, 3]
+
+
+def test_objects_of_one_label_that_do_not_touch_are_two():
+    """Two objects that no view shows together may get the same code."""
+    objects = registry(2 * SIZE)
+    means = torch.arange(2 * SIZE)[:, None] * torch.tensor([[1.0, 0, 0]])
+    means[SIZE:] += 1000
+    first, second = grouped([[0]], SIZE), grouped([[1]], SIZE)
+    views = [first, second] * 3
+    objects.update(np.zeros(2 * SIZE, int), Neighbours.of(means, k=2), views, np.arange(6.0))
+    assert sorted(groups_of(objects)) == [1, 2]
+
+
+def test_nothing_to_go_by():
+    objects = registry(3 * SIZE)
+    assert update(objects, []) == []
+    empty = registry(0)
+    assert empty.update(np.zeros(0, int), line(0), [grouped([], 1)], [0.0]) == []
+    few = registry(3)
+    assert few.update(np.zeros(3, int), line(3), [grouped([[0]], 3)] * 2, [0.0, 1.0]) == []
+    assert few.ids.tolist() == [0, 0, 0]
+
+
+def test_state_goes_through_json():
+    objects = registry(3 * SIZE)
+    views = [grouped(APART, SIZE)] * 2
+    update(objects, views)
+    objects.edit(np.arange(2 * SIZE))
+    update(objects, [grouped([[0], [1]], SIZE)] * 2, groups=2)
+
+    restored = ObjectRegistry(ObjectsConfig())
+    restored.load_state(objects.ids.copy(), json.loads(json.dumps(objects.state())))
+    assert restored.tracks == objects.tracks
+    assert update(restored, [grouped([[0], [1]], SIZE)] * 2, groups=2, seed=3) == []
+    assert np.array_equal(restored.ids, objects.ids)
+    restored.edit(np.concatenate([np.arange(2 * SIZE), np.full(SIZE, -1)]))
+    assert update(restored, views) == [ObjectEvent("birth", 4)]  # 3 has been used
+
+
+def test_a_state_that_lacks_an_object_is_refused():
+    with pytest.raises(MapFileError, match="does not list: .7"):
+        ObjectRegistry(ObjectsConfig()).load_state(np.array([0, 7]), {"next_id": 8, "tracks": []})
+
+
+def test_corrupt_masks_and_poor_labels_still_give_the_objects():
+    """Masks split, merged, dropped and frayed at level L1; labels that divide every object and join neighbours."""
+    world = tiles(views=12)
+    rng = np.random.default_rng(0)
+    views, scene = [], world.scene
+    for camera in world.cameras:
+        masks = corrupt_masks(world.masks(camera, rng).astype(np.uint16), LEVELS["L1"], rng)
+        views.append(MaskEvidence.of(world.weights(camera), masks.astype(np.int32)))
+    neighbours = Neighbours.of(scene.means)
+    truth = world.objects.numpy()
+    cells = (scene.means[:, 0] > 0).numpy() + 2 * (scene.means[:, 1] > 0).numpy()
+    labels = np.where(np.isin(truth, (1, 2)), 0, 10 * truth + cells)
+
+    def found() -> ObjectRegistry:
+        objects = registry(len(scene), min_gaussians=8)
+        objects.update(labels, neighbours, views, np.arange(12.0))
+        return objects
+
+    objects = found()
+    assert accuracy(torch.from_numpy(labels), world.objects) < 0.8
+    assert accuracy(torch.from_numpy(objects.ids), world.objects) > 0.9
+    assert len(objects.tracks) == CELLS
+    again = found()
+    assert np.array_equal(objects.ids, again.ids) and objects.tracks == again.tracks
