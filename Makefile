@@ -39,9 +39,10 @@ install/.built: $(VENV)/.ros $(VENV)/.packages $(SOURCES)
 	  --cmake-args -G Ninja -DPython3_EXECUTABLE=$(CURDIR)/$(VENV)/bin/python -DBUILD_TESTING=OFF
 	touch $@
 
-# torch first: its CPU build is a tenth of the size of the default one, which brings CUDA along.
+# torch first: its CPU build is a tenth of the size of the default one, which brings CUDA along. Its requirements come with the rest,
+# from the one index.
 $(VENV)/.packages: $(VENV)/.venv requirements/core.txt requirements/demo.txt requirements/onnx.txt
-	$(PIP) install --extra-index-url https://download.pytorch.org/whl/cpu torch==2.13.0
+	$(PIP) install --no-deps --retries 2 --extra-index-url https://download.pytorch.org/whl/cpu torch==2.13.0
 	$(PIP) install -r requirements/core.txt -r requirements/demo.txt -r requirements/onnx.txt
 	touch $@
 
