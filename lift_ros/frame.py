@@ -73,9 +73,8 @@ class Frame:
             )
         if self.depth is not None:
             if self.depth.shape != (h, w):
-                raise FrameRejected(
-                    "depth_size", f"depth is {self.depth.shape[1]}x{self.depth.shape[0]}, the image {w}x{h}"
-                )
+                size = "x".join(str(n) for n in reversed(self.depth.shape))
+                raise FrameRejected("depth_size", f"depth is {size}, the image {w}x{h}")
             depth = self.depth.astype(np.float32)
             self.depth = np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
         self.T_world_camera = check_rigid(self.T_world_camera)
