@@ -1,0 +1,97 @@
+"""Which frames become keyframes."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from lift_ros.camera import Camera
+from lift_ros.frame import Frame
+from lift_ros.mapping.config import MappingConfig
+from lift_ros.mapping.keyframes import is_keyframe
+from lift_ros.render import Rendering
+
+CONFIG = MappingConfig(keyframe_parallax=3.0, keyframe_rotation=10.0, keyframe_new_area=0.2)
+CAMERA = Camera(20, 10, 20.0, 20.0, 10.0, 5.0)
+
+
+def pose(x: float = 0.0, yaw: float = 0.0, roll: float = 0.0) -> np.ndarray:
+    T = np.eye(4)
+    T[:3, :3] = Rotation.from_euler("YZ", [yaw, roll], degrees=True).as_matrix()
+    T[0, 3] = x
+    return T
+
+
+def frame(T: np.ndarray) -> Frame:
+    return Frame(np.zeros((10, 20, 3), np.uint8), CAMERA, T, 0.0)
+
+
+def rendering(depth: float = 2.0, unknown: float = 0.0) -> Rendering:
+    """A map that covers all but a share ``unknown`` of the view, at ``depth``."""
+    alpha = torch.ones(10, 20)
+    alpha.view(-1)[: round(unknown * 200)] = 0.1
+    return Rendering(torch.zeros(10, 20, 3), alpha, torch.full((10, 20), depth))
+
+
+def decide(T: np.ndarray, known: list[np.ndarray], view: Rendering | None = None) -> bool:
+    keyframes = [SimpleNamespace(T_world_camera=other) for other in known]
+    return is_keyframe(frame(T), keyframes, view or rendering(), CONFIG)
+
+
+def test_the_first_frame_is_one():
+    assert decide(pose(), [], rendering(unknown=1.0))
+    assert decide(pose(), [])
+
+
+def test_a_camera_at_rest_brings_none():
+    assert not decide(pose(), [pose()])
+    assert not decide(pose(x=0.01, yaw=1.0), [pose()])
+
+
+@pytest.mark.parametrize(("yaw", "expected"), [(9.0, False), (11.0, True), (-11.0, True)])
+def test_turning(yaw, expected):
+    assert decide(pose(yaw=yaw), [pose()]) == expected
+
+
+def test_rolling_about_the_axis_shows_nothing_new():
+    assert not decide(pose(roll=40.0), [pose()])
+
+
+@pytest.mark.parametrize("unit", [1.0, 1000.0])
+@pytest.mark.parametrize(("parallax", "expected"), [(2.5, False), (3.5, True)])
+def test_moving_counts_relative_to_the_depth(parallax, expected, unit):
+    depth = 2.0 * unit
+    moved = pose(x=depth * np.tan(np.radians(parallax)))
+    assert decide(moved, [pose()], rendering(depth)) == expected
+
+
+def test_the_depth_is_that_of_what_the_map_shows():
+    view = rendering(2.0, unknown=0.15)
+    view.depth.view(-1)[:30] = 1e4  # where the map is transparent, its depth means nothing
+    assert decide(pose(x=0.2), [pose()], view)
+
+
+def test_every_keyframe_so_far_counts():
+    known = [pose(), pose(yaw=20.0), pose(x=1.0)]
+    assert not decide(pose(x=1.02), known)
+    assert not decide(pose(yaw=19.0), known)
+    assert decide(pose(x=0.5), known)
+    # turned like one and placed like another is still a new direction
+    assert decide(pose(x=1.0, yaw=20.0), known)
+
+
+@pytest.mark.parametrize(("unknown", "expected"), [(0.15, False), (0.25, True), (1.0, True)])
+def test_what_the_map_does_not_explain(unknown, expected):
+    assert decide(pose(), [pose()], rendering(unknown=unknown)) == expected
+
+
+def test_a_map_that_shows_nothing_decides_by_rotation():
+    config = MappingConfig(keyframe_new_area=1.0)
+    known = [SimpleNamespace(T_world_camera=pose())]
+    nothing = rendering(unknown=1.0)
+    assert not is_keyframe(frame(pose(x=5.0)), known, nothing, config)
+    assert is_keyframe(frame(pose(yaw=50.0, x=5.0)), known, nothing, config)
