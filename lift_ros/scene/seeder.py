@@ -10,13 +10,15 @@ from lift_ros.render import Rendering
 from lift_ros.scene.config import SceneConfig
 from lift_ros.scene.features import Features, detect, triangulate
 from lift_ros.scene.gaussians import Seeds
-from lift_ros.scene.seeding import random_seeds, seeds_from_cloud, seeds_from_depth, unexplained
+from lift_ros.scene.seeding import FAINT_OPACITY, random_seeds, seeds_from_cloud, seeds_from_depth, unexplained
 from lift_ros.scene.stereo import StereoDepth, sweep_depth
 
 NEIGHBOURS = 4
 MAX_AXIS_ANGLE = 45.0  # degrees between the optical axes of frames that are matched
 BEST_PARALLAX = 6.0  # degrees: less is imprecise, more is hard to match
 MIN_POINTS = 20  # below, a range of depth is a guess
+MAX_POINTS = 20_000  # kept to bound the depth of frames
+PATIENCE = 5  # frames without a known point, before their depth is guessed
 RANDOM_SEEDS = 2000  # per frame of unknown depth
 SEEDED_SHARE = 0.8  # of the budget; the rest is left to densification
 
@@ -35,7 +37,6 @@ class Seeder:
         self._features: dict[int, Features] = {}
         self._stereo: dict[int, tuple[tuple[int, ...], StereoDepth]] = {}
         self._points = np.zeros((0, 3))
-        self._colors = np.zeros((0, 3), np.uint8)
 
     def add(self, frame: Frame) -> int:
         """Remember ``frame`` and triangulate its features with earlier ones; returns its index."""
@@ -45,15 +46,18 @@ class Seeder:
             self._features[index] = detect(frame.image)
             for other in self._neighbours(index):
                 if other in self._features:
-                    points, pixels = triangulate(
-                        frame, self._features[index], self._frames[other], self._features[other]
-                    )
-                    self._remember(points, frame.image[pixels[:, 1].astype(int), pixels[:, 0].astype(int)])
+                    there = self._frames[other], self._features[other]
+                    self._remember(triangulate(frame, self._features[index], *there)[0])
         return index
 
     def add_cloud(self, points: NDArray, colors: NDArray) -> Seeds:
         """Seeds at the points of a sparse reconstruction (n, 3), ``colors`` (n, 3) uint8; they also bound depths."""
-        self._remember(np.asarray(points, np.float64), np.asarray(colors))
+        points, colors = np.asarray(points, np.float64), np.asarray(colors)
+        self._remember(points)
+        room = int(SEEDED_SHARE * self._config.max_gaussians / 2)  # the other half is for what the cloud left out
+        if len(points) > room:
+            chosen = np.sort(self._rng.choice(len(points), room, replace=False))
+            points, colors = points[chosen], colors[chosen]
         return seeds_from_cloud(points, colors)
 
     def depth(self, index: int) -> StereoDepth | None:
@@ -88,8 +92,10 @@ class Seeder:
             return seeds_from_depth(frame, frame.depth, where, spacing)
         stereo = self.depth(index)
         if stereo is not None:
-            return seeds_from_depth(frame, stereo.depth, where, spacing)
-        bounds = self._depth_range(frame)
+            sure = seeds_from_depth(frame, stereo.depth, where & stereo.trusted, spacing)
+            guessed = seeds_from_depth(frame, stereo.depth, where & ~stereo.trusted, spacing, FAINT_OPACITY)
+            return Seeds.cat([sure, guessed])
+        bounds = self._depth_range(frame) or self._guessed_range()
         if bounds is None:
             return Seeds.empty()
         return random_seeds(frame, where, *bounds, round(RANDOM_SEEDS * free * where.mean()), self._rng)
@@ -127,7 +133,16 @@ class Seeder:
         near, far = np.percentile(z[inside], (2, 98))
         return 0.7 * float(near), 2 * float(far)
 
-    def _remember(self, points: NDArray, colors: NDArray) -> None:
-        good = np.isfinite(points).all(axis=1)
-        self._points = np.concatenate([self._points, points[good]])
-        self._colors = np.concatenate([self._colors, colors[good]])
+    def _guessed_range(self) -> tuple[float, float] | None:
+        """A range relative to how far the cameras are apart, once frames enough came without a single point."""
+        centres = np.stack([frame.T_world_camera[:3, 3] for frame in self._frames])
+        spread = float(np.linalg.norm(np.ptp(centres, axis=0)))
+        if len(self._frames) < PATIENCE or spread == 0:
+            return None
+        return 2 * spread, 20 * spread
+
+    def _remember(self, points: NDArray) -> None:
+        points = np.concatenate([self._points, points[np.isfinite(points).all(axis=1)]])
+        if len(points) > MAX_POINTS:
+            points = points[self._rng.choice(len(points), MAX_POINTS, replace=False)]
+        self._points = points

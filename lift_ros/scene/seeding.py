@@ -12,6 +12,7 @@ from lift_ros.render import Rendering
 from lift_ros.scene.gaussians import Seeds
 
 SEED_OPACITY = 0.8
+FAINT_OPACITY = 0.2  # of seeds that are guesses: training moves or removes what it cannot confirm
 FLATNESS = 0.2  # thickness of a seed along its normal, as a share of its radius
 MAX_SLANT = 4.0  # how much a seed may be stretched on a surface seen at a grazing angle
 
@@ -32,7 +33,9 @@ def unexplained(frame: Frame, rendering: Rendering, min_alpha: float, depth_erro
     return missing
 
 
-def seeds_from_depth(frame: Frame, depth: NDArray[np.float32], where: NDArray[np.bool_], spacing: float) -> Seeds:
+def seeds_from_depth(
+    frame: Frame, depth: NDArray[np.float32], where: NDArray[np.bool_], spacing: float, opacity: float = SEED_OPACITY
+) -> Seeds:
     """Flat discs on the surface that ``depth`` (H, W) describes, at the pixels ``where`` (H, W) bool.
 
     The points are thinned to one per cell of a voxel grid whose cell is ``spacing`` pixels wide at the point's
@@ -66,7 +69,7 @@ def seeds_from_depth(frame: Frame, depth: NDArray[np.float32], where: NDArray[np
         means=torch.from_numpy(points[first].astype(np.float32)),
         quats=_quats_of_normals(torch.from_numpy(np.where(known[:, None], normal, rays) @ rotation.T)),
         scales=torch.from_numpy(np.stack([radius, radius, thickness], axis=1).astype(np.float32)),
-        opacities=torch.full((len(first),), SEED_OPACITY),
+        opacities=torch.full((len(first),), opacity),
         colors=torch.from_numpy(frame.image[chosen][first].astype(np.float32) / 255),
     )
 
@@ -93,10 +96,7 @@ def seeds_from_cloud(points: NDArray, colors: NDArray) -> Seeds:
 def random_seeds(
     frame: Frame, where: NDArray[np.bool_], near: float, far: float, count: int, rng: np.random.Generator
 ) -> Seeds:
-    """``count`` balls at random in the frustum of the pixels ``where`` (H, W), uniform in inverse depth.
-
-    They are faint: training moves or removes what it cannot confirm.
-    """
+    """``count`` faint balls at random in the frustum of the pixels ``where`` (H, W), uniform in inverse depth."""
     rows, columns = np.nonzero(where)
     if not len(rows) or not count:
         return Seeds.empty()
@@ -107,7 +107,7 @@ def random_seeds(
     points = np.stack([x * z, y * z, z], axis=1) @ frame.T_world_camera[:3, :3].T + frame.T_world_camera[:3, 3]
     footprint = np.sqrt(len(rows) / len(pick)) / frame.camera.fx  # what it takes to cover the pixels without gaps
     colors = frame.image[rows[pick], columns[pick]].astype(np.float32) / 255
-    return _balls(points, 0.6 * footprint * z, colors, opacity=0.2)
+    return _balls(points, 0.6 * footprint * z, colors, opacity=FAINT_OPACITY)
 
 
 def _balls(points: NDArray, radius: NDArray, colors: NDArray, opacity: float) -> Seeds:

@@ -104,6 +104,23 @@ def test_the_first_frame_without_depth_waits_for_a_second():
     assert len(seeder.seeds(index, empty, 0)) == 0
 
 
+def test_blank_frames_get_random_seeds_after_a_while():
+    frames = rooms.views(6, depth=False)
+    for frame in frames:
+        frame.image = np.full_like(frame.image, 90)
+    config = SceneConfig()
+    seeder, empty = Seeder(config), PhotometricTrainer(GaussianScene.empty(), config)
+    counts = [len(seeder.seeds(seeder.add(f), empty.render(f.posed_camera()), 0)) for f in frames]
+    assert counts[0] == 0
+    assert counts[-1] > 500
+
+
+def test_a_large_cloud_leaves_room_for_frames():
+    seeder = Seeder(SceneConfig(max_gaussians=1000))
+    points = np.random.default_rng(0).normal(size=(5000, 3))
+    assert 300 < len(seeder.add_cloud(points, np.zeros((5000, 3), np.uint8))) <= 400
+
+
 def test_random_seeds_fill_the_frustum():
     frame = rooms.view(0.2, yaw=0.3)
     where = EVERYWHERE.copy()
