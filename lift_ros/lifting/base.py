@@ -82,5 +82,9 @@ class LiftingMethod(Protocol):
         ...
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
-        """The inverse of ``state``."""
+        """The inverse of ``state``.
+
+        Raises:
+            MapFileError: the state is that of another configuration. KeyError: of another method.
+        """
         ...

@@ -19,6 +19,7 @@ from scipy.spatial import cKDTree
 from torch import nn
 from torch.optim.adam import adam
 
+from lift_ros.errors import MapFileError
 from lift_ros.lifting.base import Decoded, LiftingView
 from lift_ros.lifting.config import UnicLiftConfig
 from lift_ros.scene.gaussians import follow
@@ -78,7 +79,7 @@ class UnicLift:
             anchors, positives, negatives = self._triplets(view)
             features = self._layer(sigma)
             losses["triplet"] = config.triplet_weight * triplet_loss(
-                features[anchors], features[positives], features[negatives], config.triplet_margin
+                rows(features, anchors), rows(features, positives), rows(features, negatives), config.triplet_margin
             )
         if self._step >= config.neighbourhood_after and neighbours.index.shape[1]:
             some = torch.randint(
@@ -128,7 +129,13 @@ class UnicLift:
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
         device = self.embeddings.device
-        self.embeddings = state["gaussian.unic_lift.embeddings"].to(device, copy=True)  # steps change it in place
+        embeddings = state["gaussian.unic_lift.embeddings"]
+        if embeddings.shape[1] != self.config.embedding_dim:
+            raise MapFileError(
+                f"the map's embeddings have {embeddings.shape[1]} dimensions, and embedding_dim is "
+                f"{self.config.embedding_dim}; set it to {embeddings.shape[1]}, or start a new map"
+            )
+        self.embeddings = embeddings.to(device, copy=True)  # steps change it in place
         self._moments = (torch.zeros_like(self.embeddings), torch.zeros_like(self.embeddings))
         with torch.no_grad():
             self._layer.weight.copy_(state["unic_lift.layer.weight"])
@@ -152,7 +159,7 @@ def cluster_loss(
     count = torch.bincount(masks, minlength=mask_count).clamp_min(1).to(sigma.dtype)
     means = torch.zeros(mask_count, sigma.shape[1], dtype=sigma.dtype, device=sigma.device)
     means = means.index_add(0, masks, sigma) / count[:, None]
-    spread = (sigma - means[masks]).square().sum(1)
+    spread = (sigma - rows(means, masks)).square().sum(1)
     present = torch.bincount(masks, minlength=mask_count) > 0
     per_mask = torch.zeros_like(count).index_add(0, masks, spread) / count
     cohesion = 0.5 * spread.mean() + 0.5 * per_mask.sum() / present.sum()
@@ -173,5 +180,11 @@ def triplet_loss(
 def neighbourhood_loss(embeddings: torch.Tensor, some: torch.Tensor, neighbours: Neighbours) -> torch.Tensor:
     """Mean of ||s_i - s_j||^2 between the Gaussians ``some`` (S,) and those they touch, in the unit cube."""
     near = neighbours.near[some]
-    difference = torch.sigmoid(embeddings[some])[:, None] - torch.sigmoid(embeddings[neighbours.index[some]])
+    around = rows(embeddings, neighbours.index[some])
+    difference = torch.sigmoid(rows(embeddings, some))[:, None] - torch.sigmoid(around)
     return (difference.square().sum(-1) * near).sum() / near.sum().clamp_min(1)
+
+
+def rows(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """``values[index]``. The gradient is summed in a fixed order, as that of indexing is not."""
+    return torch.nn.functional.embedding(index, values)
