@@ -208,7 +208,8 @@ class Mapper:
         views = [(keyframe.stamp, keyframe.evidence) for keyframe in self._keyframes]
         views = self._prior + [view for view in views if len(view[1].area)]
         labels = self._method.decode().labels.cpu().numpy()
-        events = self._registry.update(labels, self._near(), [e for _, e in views], [s for s, _ in views])
+        stamps, evidence = [stamp for stamp, _ in views], [each for _, each in views]
+        events = self._registry.update(labels, self._near(), evidence, stamps, loaded=len(self._prior))
         self._publish()
         return events
 

@@ -63,6 +63,7 @@ class ObjectRegistry:
         self.config = config
         self.ids = np.zeros(0, np.int64)
         self.tracks: dict[int, Track] = {}
+        self._loaded: dict[int, Track] = {}
         self._next_id = 1
 
     def edit(self, origin: NDArray[np.int64]) -> None:
@@ -78,12 +79,14 @@ class ObjectRegistry:
         neighbours: Neighbours,
         views: Sequence[MaskEvidence],
         stamps: Sequence[float],
+        loaded: int = 0,
     ) -> list[ObjectEvent]:
         """Find the objects in the labels of the moment and match them to those known.
 
         Args:
             labels: (N,) transient labels of a lifting method.
             views: evidence of the keyframes, in the order of ``stamps`` (seconds).
+            loaded: how many views at the beginning stand for those of a loaded map, which its tracks count already.
 
         Returns:
             what changed, in ascending order of the ids.
@@ -101,11 +104,22 @@ class ObjectRegistry:
         events, ids_of = self._match(found, len(kept))
         self.ids = np.where(found >= 0, ids_of[found], 0) if len(kept) else np.zeros(len(labels), np.int64)
         events += self._retire(previous)
-        for k, i in enumerate(ids_of):
-            when = np.asarray(stamps)[seen[:, kept[k]]]
-            first = min(float(when.min()), self.tracks[i].first_seen) if i in self.tracks else float(when.min())
-            self.tracks[int(i)] = Track(int(i), first, float(when.max()), len(when), float(confidence[kept[k]]))
+        for i, k in zip(ids_of.tolist(), kept, strict=True):
+            self.tracks[i] = self._track(i, np.asarray(stamps), seen[:, k], float(confidence[k]), loaded)
         return sorted(events, key=lambda event: (event.id, event.type))
+
+    def _track(
+        self, i: int, stamps: NDArray[np.float64], seen: NDArray[np.bool_], confidence: float, loaded: int
+    ) -> Track:
+        """What is known of object ``i`` now that the views ``seen`` (V,) show it."""
+        when = stamps[loaded:][seen[loaded:]]
+        if i in self._loaded:
+            before = self._loaded[i]
+            times = [before.first_seen, before.last_seen, *when]
+            return Track(i, float(min(times)), float(max(times)), before.views + len(when), confidence)
+        when = when if len(when) else stamps[seen]
+        first = min(float(when.min()), self.tracks[i].first_seen) if i in self.tracks else float(when.min())
+        return Track(i, first, float(when.max()), len(when), confidence)
 
     def _find(
         self, labels: NDArray[np.integer], neighbours: Neighbours, views: Sequence[MaskEvidence]
@@ -188,6 +202,7 @@ class ObjectRegistry:
         if unknown:
             raise MapFileError(f"Gaussians belong to objects that the map does not list: {sorted(unknown)[:5]}")
         self.ids, self.tracks, self._next_id = ids.astype(np.int64), tracks, int(state["next_id"])
+        self._loaded = dict(tracks)
 
 
 def _overlap(
