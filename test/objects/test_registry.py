@@ -254,6 +254,27 @@ def test_state_goes_through_json():
     assert update(restored, views) == [ObjectEvent("birth", 4)]  # 3 has been used
 
 
+def test_views_of_a_loaded_map_count_once():
+    """Loaded evidence stands for keyframes that are gone: their number and times are those that were saved."""
+    objects = registry(3 * SIZE)
+    update(objects, [grouped(APART, SIZE)] * 5, stamp=10.0)
+    restored = ObjectRegistry(ObjectsConfig())
+    restored.load_state(objects.ids, objects.state())
+    prior = [MaskEvidence.of_objects(objects.ids)] * 2
+    only_two = grouped([[0], [1]], SIZE)
+
+    def later(views: Sequence[MaskEvidence]) -> None:
+        stamps = [50.0, 50.0, *(60.0 + np.arange(len(views)))]
+        restored.update(labels_of(3), line(3 * SIZE), [*prior, *views], stamps, loaded=2)
+
+    later([])
+    assert restored.tracks == objects.tracks
+    later([only_two] * 3)
+    first, _, third = (restored.tracks[i] for i in groups_of(restored))
+    assert (first.first_seen, first.last_seen, first.views) == (10.0, 62.0, 8)
+    assert (third.first_seen, third.last_seen, third.views) == (10.0, 14.0, 5)
+
+
 def test_a_state_that_lacks_an_object_is_refused():
     with pytest.raises(MapFileError, match="does not list: .7"):
         ObjectRegistry(ObjectsConfig()).load_state(np.array([0, 7]), {"next_id": 8, "tracks": []})
