@@ -35,6 +35,7 @@ class Seeder:
         self._rng = np.random.default_rng(seed)
         self._frames: list[Frame] = []
         self._features: dict[int, Features] = {}
+        self._triangulated: dict[int, NDArray] = {}  # (m, 5): points, and their pixels in the frame
         self._stereo: dict[int, tuple[tuple[int, ...], StereoDepth]] = {}
         self._points = np.zeros((0, 3))
 
@@ -44,10 +45,13 @@ class Seeder:
         self._frames.append(frame)
         if frame.depth is None:
             self._features[index] = detect(frame.image)
+            found = [np.zeros((0, 5))]
             for other in self._neighbours(index):
                 if other in self._features:
                     there = self._frames[other], self._features[other]
-                    self._remember(triangulate(frame, self._features[index], *there)[0])
+                    found.append(np.hstack(triangulate(frame, self._features[index], *there)))
+            self._triangulated[index] = np.concatenate(found)
+            self._remember(self._triangulated[index][:, :3])
         return index
 
     def add_cloud(self, points: NDArray, colors: NDArray) -> Seeds:
@@ -95,10 +99,15 @@ class Seeder:
             sure = seeds_from_depth(frame, stereo.depth, where & stereo.trusted, spacing)
             guessed = seeds_from_depth(frame, stereo.depth, where & ~stereo.trusted, spacing, FAINT_OPACITY)
             return Seeds.cat([sure, guessed])
+        points, pixels = np.split(self._triangulated[index], [3], axis=1)
+        columns, rows = pixels.astype(int).T
+        new = where[rows, columns]
+        features = seeds_from_cloud(points[new], frame.image[rows, columns][new])
         bounds = self._depth_range(frame) or self._guessed_range()
         if bounds is None:
-            return Seeds.empty()
-        return random_seeds(frame, where, *bounds, round(RANDOM_SEEDS * free * where.mean()), self._rng)
+            return features
+        count = round(RANDOM_SEEDS * free * where.mean())
+        return Seeds.cat([features, random_seeds(frame, where, *bounds, count, self._rng)])
 
     def _neighbours(self, index: int) -> list[int]:
         """The frames that look at the same things from usefully different places, best first."""

@@ -104,6 +104,18 @@ def test_the_first_frame_without_depth_waits_for_a_second():
     assert len(seeder.seeds(index, empty, 0)) == 0
 
 
+def test_without_stereo_features_are_planted():
+    config = SceneConfig(stereo=False)
+    seeder, empty = Seeder(config), PhotometricTrainer(GaussianScene.empty(), config)
+    for frame in rooms.views(4, depth=False):
+        seeds = seeder.seeds(seeder.add(frame), empty.render(frame.posed_camera()), 0)
+    sure = seeds[seeds.opacities > 0.5]
+    assert seeder.depth(3) is None
+    assert len(sure) > 20
+    assert np.median(distance_to_surface(sure.means)) < 0.1
+    assert len(seeds) > len(sure)  # the rest is chance
+
+
 def test_blank_frames_get_random_seeds_after_a_while():
     frames = rooms.views(6, depth=False)
     for frame in frames:
