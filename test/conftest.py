@@ -22,3 +22,13 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"needs the captures in {SHARED_DATA}")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def demo_room(tmp_path_factory):
+    """``lift_ros.demo.generate.Demo``: 8 small frames of a generated room, as capture and as bag; read only."""
+    pytest.importorskip("embreex", reason="needs the demo extra")
+    from lift_ros.demo.generate import generate
+
+    out = tmp_path_factory.mktemp("demo_room")
+    return generate(out, frames=8, size=(160, 120), objects=5, rate=3.0, mask_level="L0")

@@ -1,0 +1,375 @@
+"""The mapper on a small generated room: repeatable, resumable, and unharmed by poor input."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from lift_ros.config import Config
+from lift_ros.data import open_capture
+from lift_ros.errors import FrameRejected, MapFileError
+from lift_ros.frame import Frame
+from lift_ros.mapping.mapper import Mapper, make_mapper_segmenter
+from lift_ros.mapping.offline import CaptureMasks, frame_labels
+from lift_ros.masks.base import Masks, Segmenter
+from lift_ros.masks.recorded import RecordedSegmenter
+from lift_ros.options import with_values
+
+QUICK = {"mapping.image_width": 96, "mapping.photometric_steps": 4, "mapping.lifting_steps": 12}
+
+
+def configured(**values) -> Config:
+    return with_values(Config(), QUICK | {name.replace("__", "."): value for name, value in values.items()})
+
+
+class NoMasks:
+    """A segmenter that finds nothing."""
+
+    name = "nothing"
+    promptable = False
+
+    def segment(self, frame: Frame, prompts=None) -> Masks:
+        return Masks.empty(*frame.image.shape[:2])
+
+
+@pytest.fixture(scope="module")
+def frames(demo_room) -> list[Frame]:
+    with open_capture(demo_room.capture) as capture:
+        return list(capture.frames)
+
+
+@pytest.fixture(scope="module")
+def truth(demo_room) -> Segmenter:
+    """The true masks, numbered anew in every view."""
+    with open_capture(demo_room.capture) as capture:
+        return CaptureMasks(capture, "L0")
+
+
+def feed(mapper: Mapper, frames: list[Frame]) -> int:
+    """Map and train; returns the number of new keyframes."""
+    count = 0
+    for frame in frames:
+        count += mapper.process(frame)
+        while mapper.step():
+            pass
+    mapper.update_objects()
+    return count
+
+
+def mapped(frames: list[Frame], segmenter: Segmenter, **values) -> Mapper:
+    mapper = Mapper(configured(**values), segmenter)
+    feed(mapper, frames)
+    return mapper
+
+
+@pytest.fixture(scope="module")
+def room(frames, truth) -> Mapper:
+    """A finished map; read only."""
+    return mapped(frames[:5], truth)
+
+
+def state(mapper: Mapper) -> dict[str, torch.Tensor]:
+    """All there is of a map."""
+    ids = {"ids": torch.from_numpy(mapper._registry.ids)}
+    return {k: v.clone() for k, v in (mapper._scene.tensors() | mapper._method.state() | ids).items()}
+
+
+def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+def assert_finite(mapper: Mapper) -> None:
+    for name, tensor in state(mapper).items():
+        assert torch.isfinite(tensor).all(), name
+
+
+# -- what a map is -----------------------------------------------------------------------------------------------------
+
+
+def test_the_map_explains_the_frames(room, frames):
+    assert room.stats.keyframes == 5 == len(room.stats.prompts_per_keyframe)
+    assert room.stats.gaussians == len(room.snapshot.scene) > 500
+    assert room.stats.frames == 5 and room.stats.stamp == frames[4].stamp
+    assert math.isfinite(room.stats.photometric_loss) and math.isfinite(room.stats.lifting_loss)
+    assert room.stats.steps == 5 * (4 + 12) and room.stats.skipped_steps == 0
+    rendering = room.snapshot.render(frames[2].posed_camera())
+    image = torch.from_numpy(frames[2].image).float() / 255
+    assert 10 * torch.log10(1 / (rendering.image - image).square().mean()) > 18
+    known = torch.from_numpy(frames[2].depth) > 0
+    error = (rendering.depth[known] / torch.from_numpy(frames[2].depth)[known] - 1).abs()
+    assert error.median() < 0.03
+
+
+def test_objects_are_those_of_the_room(room, frames, demo_room):
+    """The largest object of the room, a table, has one id in all views, and its points lie on it."""
+    with open_capture(demo_room.capture) as capture:
+        instances = [capture.recorded_labels("instances", frame) for frame in frames[:5]]
+    table = demo_room.room.objects[0]
+    seen = []
+    for frame, true in zip(frames[:5], instances, strict=True):
+        labels = frame_labels(room, frame)
+        assert labels.shape == frame.image.shape[:2] and labels.dtype == np.uint32
+        value = np.bincount(labels[true == table.id]).argmax()
+        overlap, union = ((labels == value) & (true == table.id)).sum(), ((labels == value) | (true == table.id)).sum()
+        assert overlap / union > 0.65  # its legs are thinner than the map's pixels
+        seen.append(value)
+    assert len(set(seen)) == 1 and seen[0] > 0
+    (found,) = [item for item in room.objects if item.id == seen[0]]
+    assert np.abs(found.centroid - table.center).max() < 0.25
+    inside = (np.abs(found.points - table.center) < table.size / 2 + 0.1).all(1)
+    assert inside.mean() > 0.9
+    assert found.views == 5 and (found.first_seen, found.last_seen) == (frames[0].stamp, frames[4].stamp)
+
+
+def test_the_same_input_and_seed_give_the_same_map(room, frames, truth):
+    again = mapped(frames[:5], truth)
+    assert_same(state(again), state(room))
+    assert [(o.id, o.centroid.tolist(), o.confidence) for o in again.objects] == [
+        (o.id, o.centroid.tolist(), o.confidence) for o in room.objects
+    ]
+
+
+def test_another_seed_gives_another_map(room, frames, truth):
+    other = mapped(frames[:2], truth, mapping__seed=1)
+    same = mapped(frames[:2], truth)
+    assert not torch.equal(other._method.decode().labels, same._method.decode().labels)
+
+
+def test_per_gaussian_state_stays_aligned_through_densification(room, frames, truth):
+    mapper = mapped(frames[:3], truth, mapping__densify_every=5, scene__densify_gradient=1e-5)
+    n = len(mapper._scene)
+    assert n > room.stats.gaussians  # it did split
+    assert {len(t) for name, t in state(mapper).items() if name.startswith("gaussian.") or name == "ids"} == {n}
+    for keyframe in mapper._keyframes:
+        assert keyframe.lifting.weights.shape[1] == n
+        assert keyframe.evidence.gaussian.max() < n
+    assert len(mapper.objects) > 0
+
+
+def test_finish_trains_as_much_as_asked(frames, truth):
+    mapper = Mapper(configured(), truth)
+    for frame in frames[:2]:
+        mapper.process(frame)
+    told = []
+    mapper.finish(6, 7, lambda done, total: told.append((done, total)))
+    assert told[-1] == (13, 13) and told == sorted(told)
+    assert mapper.stats.steps >= 13
+    assert mapper.step() is None
+
+
+# -- save and load -----------------------------------------------------------------------------------------------------
+
+
+def test_a_loaded_map_goes_on_with_its_ids(room, frames, truth, tmp_path):
+    room.save(tmp_path / "map")
+    loaded = Mapper.load(tmp_path / "map", configured(), truth)
+    assert_same(state(loaded), state(room))
+    assert [(o.id, o.views, o.centroid.tolist()) for o in loaded.objects] == [
+        (o.id, o.views, o.centroid.tolist()) for o in room.objects
+    ]
+    assert loaded.stats.gaussians == room.stats.gaussians and loaded.stats.stamp == room.stats.stamp
+    before = {frame.name: frame_labels(loaded, frame) for frame in frames[:5]}
+
+    assert feed(loaded, frames[5:7]) == 2
+    for frame in frames[:5]:
+        was, now = before[frame.name], frame_labels(loaded, frame)
+        assert (was == now)[was > 0].mean() > 0.85
+    known = {track.id for track in room.snapshot.tracks}
+    new = {track.id for track in loaded.snapshot.tracks} - known
+    assert not new or min(new) > max(known)
+    assert {track.id for track in loaded.snapshot.tracks} & known
+
+
+def test_keyframes_that_were_counted_before_saving_still_count(room, frames, truth, tmp_path):
+    room.save(tmp_path / "map")
+    loaded = Mapper.load(tmp_path / "map", configured(), truth)
+    feed(loaded, frames[5:7])
+    views = {track.id: track.views for track in room.snapshot.tracks}
+    for track in loaded.snapshot.tracks:
+        assert track.views >= views.get(track.id, 0)
+
+
+def test_a_map_without_anything_is_saved_and_loaded(truth, tmp_path):
+    Mapper(configured(), truth).save(tmp_path / "map")
+    loaded = Mapper.load(tmp_path / "map", configured(), truth)
+    assert len(loaded.snapshot.scene) == 0 and loaded.objects == []
+
+
+@pytest.mark.parametrize(
+    ("change", "world_frame", "message"),
+    [
+        ({}, "odom", "was made with world_frame 'map', but 'odom' is configured"),
+        ({"lifting__unic_lift__embedding_dim": 8}, "map", "embedding"),
+    ],
+)
+def test_maps_that_do_not_fit_are_refused(room, truth, tmp_path, change, world_frame, message):
+    room.save(tmp_path / "map")
+    with pytest.raises(MapFileError, match=message):
+        Mapper.load(tmp_path / "map", configured(**change), truth, world_frame)
+
+
+def test_a_map_that_is_not_there(truth, tmp_path):
+    with pytest.raises(MapFileError, match="there is no map"):
+        Mapper.load(tmp_path / "none", configured(), truth)
+
+
+# -- snapshots ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_snapshot_stays_as_it_was_while_training_goes_on(frames, truth):
+    mapper = mapped(frames[:2], truth, mapping__densify_every=5)
+    snapshot = mapper.snapshot
+    kept = {name: tensor.clone() for name, tensor in snapshot.scene.tensors().items()} | {"ids": snapshot.ids.clone()}
+    tracks = [replace(track) for track in snapshot.tracks]
+    picture = snapshot.render(frames[0].posed_camera()).image
+    feed(mapper, frames[2:4])
+    assert mapper.snapshot is not snapshot
+    assert_same(snapshot.scene.tensors() | {"ids": snapshot.ids}, kept)
+    assert list(snapshot.tracks) == tracks
+    assert torch.equal(snapshot.render(frames[0].posed_camera()).image, picture)
+
+
+def test_scene_cloud_is_thinned_to_its_limit(room):
+    points, colors, ids = room.scene_cloud(10**9)
+    assert points.shape == colors.shape == (len(ids), 3) and len(ids) > 500
+    assert (points.dtype, colors.dtype, ids.dtype) == (np.float32, np.uint8, np.uint32)
+    few, few_colors, few_ids = room.scene_cloud(100)
+    assert 50 <= len(few) <= 100 and len(few_colors) == len(few_ids) == len(few)
+    step = -(-len(points) // 100)
+    assert np.array_equal(few, points[::step]) and np.array_equal(few_ids, ids[::step])
+    assert {o.id: len(o.points) for o in room.objects} == {o.id: int((ids == o.id).sum()) for o in room.objects}
+
+
+# -- how much is trained -----------------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_kept_up_with_is_skipped_and_counted(frames, truth):
+    mapper = Mapper(configured(mapping__max_backlog=2), truth)
+    keyframes = sum(mapper.process(frame) for frame in frames[:5])
+    assert keyframes == 5
+    assert mapper.stats.skipped_steps == 3 * (4 + 12)
+    done = 0
+    while report := mapper.step():
+        assert report.kind in ("photometric", "lifting")
+        done += 1
+    assert mapper.stats.steps == 2 * (4 + 12) and done < 2 * (4 + 12)
+
+
+def test_steps_before_the_first_frame_do_nothing(truth):
+    mapper = Mapper(configured(), truth)
+    assert mapper.step() is None
+    assert mapper.update_objects() == []
+    mapper.finish(10, 10)
+    assert mapper.stats.steps == 0
+
+
+def test_a_frame_that_shows_nothing_new_is_no_keyframe(room, frames, truth):
+    mapper = mapped(frames[:2], truth)
+    before = state(mapper)
+    assert not mapper.process(frames[1])
+    assert mapper.stats.frames == 3 and mapper.stats.keyframes == 2
+    assert_same(state(mapper), before)
+
+
+# -- poor input --------------------------------------------------------------------------------------------------------
+
+
+def test_colour_alone_makes_a_map(frames, truth):
+    mapper = mapped([replace(frame, depth=None) for frame in frames[:4]], truth)
+    mapper.finish(8, 40)
+    mapper.update_objects()
+    assert_finite(mapper)
+    assert len(mapper.snapshot.scene) > 300 and mapper.objects
+    assert float(mapper.snapshot.render(frames[1].posed_camera()).alpha.mean()) > 0.5
+
+
+def test_a_sparse_cloud_seeds_the_scene(truth):
+    mapper = Mapper(configured(), truth)
+    points = np.random.default_rng(0).uniform(-1, 1, (50, 3))
+    points[3] = np.nan
+    mapper.add_sparse_cloud(points, np.full((50, 3), 90, np.uint8))
+    assert 0 < len(mapper._scene) <= 50
+    assert_finite(mapper)
+    assert len(mapper._method.decode().labels) == len(mapper._scene)
+
+
+def test_without_masks_there_are_no_objects(frames):
+    mapper = mapped(frames[:2], NoMasks())
+    assert_finite(mapper)
+    assert mapper.objects == [] and len(mapper.snapshot.scene) > 500
+    assert (frame_labels(mapper, frames[0]) == 0).all()
+    mapper.finish(2, 5)
+    assert mapper.update_objects() == []
+
+
+def test_masks_that_come_and_go(frames, truth):
+    mapper = mapped(frames[:3], truth)
+    before = {track.id for track in mapper.snapshot.tracks}
+    mapper.segmenter = NoMasks()
+    feed(mapper, frames[3:5])
+    assert {track.id for track in mapper.snapshot.tracks} == before
+    assert_finite(mapper)
+
+
+@pytest.mark.parametrize("depth", ["measured", "zero", "none"])
+def test_a_black_image(frames, truth, depth):
+    values = {"measured": frames[0].depth, "zero": np.zeros_like(frames[0].depth), "none": None}
+    black = [replace(frame, image=np.zeros_like(frame.image), depth=values[depth]) for frame in frames[:2]]
+    mapper = mapped(black, truth)
+    mapper.finish(4, 4)
+    mapper.update_objects()
+    assert_finite(mapper)
+    feed(mapper, frames[2:4])
+    assert_finite(mapper)
+    assert len(mapper.snapshot.scene) > 300
+
+
+@pytest.mark.parametrize("value", [0.0, 1e9, 1e-9])
+def test_depth_that_says_nothing_or_nonsense(frames, truth, value):
+    mapper = mapped([replace(frame, depth=np.full_like(frame.depth, value)) for frame in frames[:3]], truth)
+    mapper.finish(4, 4)
+    mapper.update_objects()
+    assert_finite(mapper)
+    mapper.snapshot.render(frames[0].posed_camera())
+
+
+def test_a_frame_without_masks_on_disk_leaves_the_map_as_it_was(frames, truth, demo_room, tmp_path):
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    for frame in (frames[0], frames[2]):
+        (masks / f"{frame.name}.png").write_bytes((demo_room.capture / "masks_L0" / f"{frame.name}.png").read_bytes())
+    mapper = mapped(frames[:1], RecordedSegmenter(masks))
+    before = state(mapper)
+    with pytest.raises(FrameRejected) as caught:
+        mapper.process(frames[1])
+    assert caught.value.reason == "masks_missing"
+    assert_same(state(mapper), before)
+    assert mapper.stats.keyframes == 1 and len(mapper.stats.prompts_per_keyframe) == 1
+    assert mapper.step() is None
+
+    assert feed(mapper, frames[2:3]) == 1
+    without = mapped([frames[0], frames[2]], truth)
+    assert_same(state(mapper), state(without))
+
+
+def test_other_image_sizes_in_one_map(frames, truth):
+    larger = frames[1].resized(320, 240)
+    mapper = mapped([frames[0], larger], truth)
+    assert mapper._keyframes[1].view.image.shape == (72, 96, 3)
+    assert frame_labels(mapper, larger).shape == (240, 320)
+    tiny = frames[2].resized(40, 30)  # smaller than what is asked for: never enlarged
+    mapper.process(tiny)
+    assert mapper._keyframes[2].view.image.shape == (30, 40, 3)
+    feed(mapper, [])
+    assert_finite(mapper)
+
+
+def test_segmenters_are_made_by_name():
+    segmenter = make_mapper_segmenter(configured())
+    assert segmenter.name == Config().masks.segmenter
