@@ -44,18 +44,19 @@ class Scores(NamedTuple):
 
 
 def load(capture: Capture, width: int, color_focal: float | None) -> list[Frame]:
-    """All usable frames, ``width`` pixels wide, with colour resampled into the depth's camera if it has its own."""
+    """All usable frames, ``width`` pixels wide, the depth resampled into a camera of focal length ``color_focal``."""
     frames = []
     for frame in capture.frames:
         if color_focal is not None:
-            camera = frame.camera
-            zoom = color_focal / camera.fx
-            warp = np.array([[zoom, 0, (1 - zoom) * (camera.cx - 0.5)], [0, zoom, (1 - zoom) * (camera.cy - 0.5)]])
-            flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-            image = cv2.warpAffine(
-                frame.image, warp, (camera.width, camera.height), flags=flags, borderMode=cv2.BORDER_REPLICATE
+            listed = frame.camera
+            zoom = listed.fx / color_focal
+            warp = np.array([[zoom, 0, (1 - zoom) * (listed.cx - 0.5)], [0, zoom, (1 - zoom) * (listed.cy - 0.5)]])
+            flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+            frame = dataclasses.replace(
+                frame,
+                camera=dataclasses.replace(listed, fx=color_focal, fy=color_focal),
+                depth=cv2.warpAffine(frame.depth, warp, (listed.width, listed.height), flags=flags),
             )
-            frame = dataclasses.replace(frame, image=image)
         frames.append(frame.resized(width, round(width * frame.camera.height / frame.camera.width)))
     return frames
 
