@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import re
 import sys
 import time
 from pathlib import Path
@@ -15,7 +16,9 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from lift_ros import __version__
+from lift_ros.data.bag_topics import BagOptions
 from lift_ros.errors import ConfigError, LiftError
+from lift_ros.options import flatten, walk, with_values
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,12 +59,19 @@ def _parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="NAME=VALUE", help="one parameter, e.g. lifting.pixels=4096"
     )
 
+    command.add_argument(
+        "--bag", action="append", default=[], metavar="NAME=VALUE",
+        help="how to read a bag: " + ", ".join(option.name for option in walk(BagOptions())),
+    )  # fmt: skip
+
     command = commands.add_parser("objects", help="print the objects of a map")
     command.set_defaults(run=_objects)
     command.add_argument("map", type=Path)
 
     command = commands.add_parser("render", help="colour, depth and labels of a map from any pose")
     command.set_defaults(run=_render)
+    # argparse takes -1e-3 for an option, unlike -0.001
+    command._negative_number_matcher = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
     command.add_argument("map", type=Path)
     command.add_argument(
         "--pose", nargs="+", required=True, metavar="VALUE",
@@ -90,18 +100,13 @@ def _map(args: argparse.Namespace) -> int:
     from lift_ros.data import open_capture
     from lift_ros.mapping.mapper import Mapper, make_mapper_segmenter
     from lift_ros.mapping.offline import CaptureMasks, map_capture, write_results
-    from lift_ros.options import flatten, with_values
 
     if args.out.is_file():
         raise ConfigError(f"{args.out} is a file; --out names a directory")
     values: dict[str, object] = {}
     if args.config:
         values |= flatten(_read_yaml(args.config))
-    for entry in args.set:
-        name, equals, value = entry.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {entry}: write NAME=VALUE")
-        values[name] = yaml.safe_load(value)
+    values |= _assignments("--set", args.set)
     if args.method:
         values["lifting.method"] = args.method
     if args.seed is not None:
@@ -112,7 +117,8 @@ def _map(args: argparse.Namespace) -> int:
         values["masks.checkpoint"] = args.checkpoint
 
     started = time.monotonic()
-    with open_capture(args.capture, max_depth=args.max_depth) as capture:
+    bag = with_values(BagOptions(), _assignments("--bag", args.bag))
+    with open_capture(args.capture, max_depth=args.max_depth, bag=bag) as capture:
         for problem in capture.problems:
             print(f"lift: {problem}", file=sys.stderr)
         if args.scale is not None:
@@ -157,11 +163,11 @@ def _objects(args: argparse.Namespace) -> int:
 
 
 def _render(args: argparse.Namespace) -> int:
-    import torch
-
     from lift_ros.camera import Camera, PosedCamera
+    from lift_ros.config import Config
     from lift_ros.frame import check_rigid
     from lift_ros.mapping.map_files import load_map
+    from lift_ros.mapping.mapper import training_device
     from lift_ros.mapping.snapshot import MapSnapshot
     from lift_ros.scene.gaussians import GaussianScene
     from lift_ros.visualization import colorize, write_label_png, write_png
@@ -175,7 +181,7 @@ def _render(args: argparse.Namespace) -> int:
     focal = 0.5 * width / np.tan(np.radians(args.fov) / 2)
     pose = check_rigid(_pose(args.pose))
     camera = PosedCamera.from_pose(Camera(width, height, focal, focal, width / 2, height / 2), pose)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = training_device(Config())
     scene = GaussianScene(**contents.scene).to(device)
     snapshot = MapSnapshot(scene, contents.tensors["gaussian.object_id"].to(device))
     rendering = snapshot.render(camera)
@@ -208,6 +214,17 @@ def _demo(args: argparse.Namespace) -> int:
             "repository sets everything up"
         ) from None
     return demo.run(args.out, args.frames, args.seed)
+
+
+def _assignments(option: str, entries: list[str]) -> dict[str, object]:
+    """NAME=VALUE, given any number of times; values as in YAML."""
+    values: dict[str, object] = {}
+    for entry in entries:
+        name, equals, value = entry.partition("=")
+        if not equals:
+            raise ConfigError(f"{option} {entry}: write NAME=VALUE")
+        values[name] = yaml.safe_load(value)
+    return values
 
 
 def _read_yaml(path: Path) -> dict:

@@ -20,6 +20,7 @@ from lift_ros.visualization import contact_sheet, label_colors, overlay
 
 COLUMNS = 7  # of the contact sheet
 OPACITY = 0.65  # of the colours in it
+MATCH_IOU = 0.5
 MIN_AREA = 0.002  # of the image that a region must have for its number to be written on it
 STRAY = 2.0  # per cent of an object's points, at either end of each axis, that its extents leave out
 PLAN_SCALE, PLAN_HALF_WIDTH = 240, 1.6  # of the plan: pixels a metre, and metres
@@ -148,6 +149,11 @@ class Match:
     found: FoundObject | None
     iou: float
 
+    @property
+    def good(self) -> bool:
+        """By the measure of PQ."""
+        return self.iou > MATCH_IOU
+
     def row(self) -> tuple[str, ...]:
         """Of the table of objects; errors of centre and size are distances of (3,) vectors."""
         if self.found is None:
@@ -164,8 +170,13 @@ MATCH_HEADER = ("true object", "published id", "IoU", "centre off [cm]", "size o
 
 
 def match(table: Contingency, truth: Sequence[PlacedObject], found: Sequence[FoundObject]) -> list[Match]:
-    """Pair true with found objects, at most one to one, so that the IoUs over all views sum to the most."""
+    """Pair true with found objects, at most one to one, so that the IoUs over all views sum to the most.
+
+    What was found of the room itself takes no part.
+    """
     p, g, count = table.pairs
+    room = background_id(table)
+    found = [f for f in found if f.id != room]
     iou = np.zeros((len(truth), len(found)))
     for i, t in enumerate(truth):
         for j, f in enumerate(found):

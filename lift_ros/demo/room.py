@@ -210,7 +210,7 @@ class Room:
             from embreex.mesh_construction import TriangleMesh
             from embreex.rtcore_scene import EmbreeScene
         except ImportError:
-            raise ImportError("the demo room needs embreex: pip install 'lift_ros[demo]'") from None
+            raise ImportError("the demo room needs embreex: pip install '.[demo]' in a clone") from None
         corners = np.concatenate([mesh.corners for mesh in self._meshes])
         self._part = np.repeat(np.arange(len(self._meshes)), [len(mesh.corners) for mesh in self._meshes])
         self._instance_of_part = np.array(self._instances)

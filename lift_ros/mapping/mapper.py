@@ -7,6 +7,7 @@ same map.
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import math
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from lift_ros.camera import PosedCamera
 from lift_ros.config import Config
-from lift_ros.errors import MapFileError
+from lift_ros.errors import ConfigError, MapFileError
 from lift_ros.frame import Frame
 from lift_ros.lifting.methods import make_method
 from lift_ros.lifting.sampling import majority_filter
@@ -92,10 +93,24 @@ def make_mapper_segmenter(config: Config) -> Segmenter:
 
 
 def training_device(config: Config) -> torch.device:
-    """The device that ``config.mapping.device`` stands for."""
-    if config.mapping.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(config.mapping.device)
+    """The device that ``config.mapping.device`` stands for. auto is CUDA only where gsplat can rasterize there.
+
+    Raises:
+        ConfigError: CUDA was asked for and is not there, or gsplat is not.
+    """
+    wanted = config.mapping.device
+    if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise ConfigError("mapping.device is cuda, but torch sees no CUDA device; set it to auto or cpu")
+    if importlib.util.find_spec("gsplat") is None:
+        if wanted == "cuda":
+            raise ConfigError("mapping.device is cuda, which needs gsplat: pip install 'gsplat>=1.5.3'")
+        log.warning(
+            "there is a CUDA device, but no gsplat to use it with (pip install 'gsplat>=1.5.3'): mapping on the CPU"
+        )
+        return torch.device("cpu")
+    return torch.device("cuda")
 
 
 class Mapper:

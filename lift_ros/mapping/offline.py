@@ -103,6 +103,7 @@ def write_results(capture: Capture, mapper: Mapper, out: Path) -> None:
         tiles = []
         for number, frame in enumerate(tqdm(capture.frames, "labels", file=sys.stderr, unit="frame")):
             labels = frame_labels(mapper, frame)
+            labels[labels > np.iinfo(np.uint16).max] = 0  # what 16 bits cannot name is not labelled
             write_label_png(directory / "labels" / f"{frame.name}.png", labels)
             if number in shown:
                 tiles.append(_column(mapper, frame, labels))

@@ -38,7 +38,7 @@ def make_segmenter(
         return _make(name, checkpoint, device, masks_dir, generator)
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"the segmenter {name} needs the Python package {error.name}: pip install 'lift_ros[sam]' for SAM in "
+            f"the segmenter {name} needs the Python package {error.name}: pip install '.[sam]' in a clone for SAM in "
             "torch, 'lift_ros[onnx]' for the ONNX pair"
         ) from error
 

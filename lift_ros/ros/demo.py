@@ -34,8 +34,10 @@ from lift_ros.visualization import write_png
 RATE = 10.0  # Hz, of the camera
 SIZE = (640, 480)
 MARKER = "report.md"  # a directory that holds it is an earlier demo
+STEPS = {"mapping.photometric_steps": 10, "mapping.lifting_steps": 25}  # of training that a keyframe brings
 START_TIMEOUT = 120.0  # s, for the node; torch takes long to load on a busy machine
 SETTLE_TIMEOUT = 120.0  # s, for the node to finish its training once the bag has ended
+LIST_TIMEOUT = 6.0  # s, for the objects after the last step; they may have come before it was known to be the last
 POLL = 0.1  # s
 
 
@@ -113,6 +115,7 @@ def _start(demo: Demo, processes: Processes, recorder: Recorder) -> None:
         "masks_topic": f"{MASK_TOPIC}/compressed",
         "masks.segmenter": "topic",
         "mapping.max_backlog": "1000",  # what the computer cannot do in time is done once the bag has ended
+        **{name: str(steps) for name, steps in STEPS.items()},
         "map_directory": str(demo.bag.parent),
         "use_sim_time": "true",
     }
@@ -121,7 +124,8 @@ def _start(demo: Demo, processes: Processes, recorder: Recorder) -> None:
     processes.start("mapping_node", "--ros-args", "--params-file", str(preset), *arguments)
     with _bar(None, "starting the node") as show:
         begin = time.monotonic()
-        while recorder.status is None and processes.is_running("mapping_node"):
+        while recorder.status is None:
+            processes.require("mapping_node")
             if time.monotonic() - begin > START_TIMEOUT:
                 raise LiftError(f"the node published no status within {START_TIMEOUT:.0f} s")
             time.sleep(POLL)
@@ -133,29 +137,30 @@ def _play(demo: Demo, frames: int, processes: Processes, recorder: Recorder, how
     before = recorder.labelled
     processes.start("play_bag", str(demo.bag))
     with _bar(frames, f"playing the bag {how}", "frame") as show:
-        while processes.is_running("play_bag") and processes.is_running("mapping_node"):
+        while processes.is_running("play_bag"):
+            processes.require("mapping_node")
             time.sleep(POLL)
             if recorder.labelled != before:
                 show(round((recorder.stamp - START) * RATE) + 1, _figures(recorder))
 
 
 def _settle(processes: Processes, recorder: Recorder) -> None:
-    """Wait until the node has nothing left to train, and has told what objects that made."""
+    """Wait until the node has done all the training that its keyframes bring, and told what objects that made."""
     with _bar(None, "training to the end") as show:
         begin = time.monotonic()
-        seen, lists, still = recorder.status, recorder.lists, 0
-        while (still < 2 or (still < 8 and recorder.lists == lists)) and time.monotonic() - begin < SETTLE_TIMEOUT:
-            processes.is_running("mapping_node")
+        trained: tuple[float, int] | None = None  # when, and how many object lists had come by then
+        while time.monotonic() - begin < SETTLE_TIMEOUT:
+            processes.require("mapping_node")
             time.sleep(POLL)
-            show(0, {"steps": seen.steps, **_figures(recorder)})
             status = recorder.status
-            if status is seen:
-                continue
-            if status.steps == seen.steps and not status.keyframe_queue:
-                still += 1
-            else:
-                still, lists = 0, recorder.lists
-            seen = status
+            owed = status.keyframes * sum(STEPS.values()) - status.steps - status.skipped_steps
+            show(0, {"steps to go": owed, **_figures(recorder)})
+            if owed > 0 or status.keyframe_queue:
+                trained = None
+            elif trained is None:
+                trained = time.monotonic(), recorder.lists
+            elif recorder.lists > trained[1] or time.monotonic() - trained[0] > LIST_TIMEOUT:
+                return
 
 
 def _figures(recorder: Recorder) -> dict[str, int]:
@@ -167,12 +172,11 @@ def _figures(recorder: Recorder) -> dict[str, int]:
 def _bar(total: int | None, description: str, unit: str = "") -> Iterator[Callable[..., None]]:
     """A progress bar, or just the time where the total is not known; call what it gives with the amount done so far."""
     style = None if total else "{desc}: {elapsed}{postfix}"
-    with tqdm(total=total, desc=f"     {description}", unit=unit, mininterval=0.5, bar_format=style) as bar:
+    with tqdm(total=total, desc=f"     {description}", unit=unit, mininterval=1.0, bar_format=style) as bar:
 
         def show(done: int, figures: dict[str, int] | None = None) -> None:
             bar.set_postfix(figures, refresh=False)
-            bar.update(done - bar.n)
-            bar.refresh() if total is None else None
+            bar.update(done - bar.n if total else 1)
 
         yield show
 
@@ -222,7 +226,7 @@ def _report(
             "## Labels over time", "",
             "From the first frame on, against the exact truth: an id must mean the same object in every view.", "",
             report.markdown_table(report.SCORE_HEADER, scores), "",
-            f"## Objects: {sum(m.found is not None for m in matches)} of {len(matches)} found", "",
+            f"## Objects: {sum(m.good for m in matches)} of {len(matches)} found with an IoU above {report.MATCH_IOU}", "",
             report.markdown_table(report.MATCH_HEADER, [m.row() for m in matches]), "",
             *(f"- {line}" for line in report.unmatched(table, matches, found)), "",
             "## The node", "",

@@ -59,14 +59,23 @@ class Processes:
         """False once it has ended well. Raises LiftError if it has not."""
         status = self._running[name].poll()
         if status:
-            tail = "\n".join(self._log(name).read_text(errors="replace").splitlines()[-LOG_LINES:])
-            raise LiftError(f"{name} ended with status {status}; the end of {self._log(name)}:\n{tail}")
+            raise self._failure(name)
         return status is None
+
+    def require(self, name: str) -> None:
+        """Raises LiftError if it has ended."""
+        if self._running[name].poll() is not None:
+            raise self._failure(name)
 
     @property
     def ended(self) -> bool:
         """Whether none is left."""
         return all(process.poll() is not None for process in self._running.values())
+
+    def _failure(self, name: str) -> LiftError:
+        tail = "\n".join(self._log(name).read_text(errors="replace").splitlines()[-LOG_LINES:])
+        status = self._running[name].returncode
+        return LiftError(f"{name} ended with status {status}; the end of {self._log(name)}:\n{tail}")
 
     def _log(self, name: str) -> Path:
         return self._logs / f"{name}.log"
