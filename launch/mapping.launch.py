@@ -18,7 +18,7 @@ OVERRIDES = {
     "camera_info_topic": ("camera_info_topic", "intrinsics of the colour images"),
     "depth_topic": ("depth_topic", "registered depth; .../compressedDepth for CompressedImage"),
     "masks_topic": ("masks_topic", "label images, for segmenter:=topic"),
-    "pose_source": ("pose_source", "tf, odometry or pose"),
+    "pose_source": ("pose_source", "tf, odometry, pose or pose_with_covariance"),
     "pose_topic": ("pose_topic", "Odometry or PoseStamped, unless the pose comes from TF"),
     "world_frame": ("world_frame", "frame of the map"),
     "camera_frame": ("camera_frame", "optical frame of the camera, if the images do not say"),
@@ -26,6 +26,7 @@ OVERRIDES = {
     "checkpoint": ("masks.checkpoint", "weights of a SAM"),
     "map_directory": ("map_directory", "where maps are saved and loaded"),
     "load_map": ("load_map", "name of a map in map_directory to start from"),
+    "rectified": ("rectified", "true: the images are rectified already (image_rect topics)"),
     "autostart": ("autostart", "false: a lifecycle manager configures and activates the node"),
 }
 
@@ -38,8 +39,8 @@ def start(context: LaunchContext) -> list:
         parameters.append(str(SHARE / "config" / "presets" / f"{preset}.yaml"))
     overrides = {parameter: LaunchConfiguration(name).perform(context) for name, (parameter, _) in OVERRIDES.items()}
     overrides = {parameter: value for parameter, value in overrides.items() if value}
-    if "autostart" in overrides:
-        overrides["autostart"] = overrides["autostart"].lower() in ("true", "1")
+    for name in {"autostart", "rectified"} & set(overrides):
+        overrides[name] = overrides[name].lower() in ("true", "1")
     use_sim_time = LaunchConfiguration("use_sim_time").perform(context).lower() in ("true", "1")
     parameters.append({**overrides, "use_sim_time": use_sim_time})
     return [

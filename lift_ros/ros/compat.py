@@ -45,10 +45,10 @@ except ImportError:
             self._add(transform, static=True)
 
         def lookup_transform(self, target_frame: str, source_frame: str, time: Time) -> TransformStamped:
-            """Pose of ``source_frame`` in ``target_frame`` at ``time``. Raises TransformException; does not wait."""
+            """Pose of ``source_frame`` in ``target_frame`` at ``time`` (0: latest). Raises TransformException at once."""
             with self._lock:
                 try:
-                    T = self._tree.lookup(target_frame, source_frame, time.nanoseconds)
+                    T = self._tree.lookup(target_frame, source_frame, time.nanoseconds or self._newest_ns)
                 except FrameRejected as error:
                     raise TransformException(str(error)) from None
             result = TransformStamped()

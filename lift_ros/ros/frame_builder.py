@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from lift_ros.data.capture import clip_depth
@@ -25,6 +27,7 @@ from lift_ros.ros.queues import DropCounter, KeepNewest
 Result = TypeVar("Result")
 
 DEPTHS_KEPT = 60
+SAME_PLACE = 1e-3  # of a transform's entries: depth in a frame that only differs by name is registered
 POLL = 0.01  # s, between looks for what has not come yet
 TIME_JUMP_NS = 1_000_000_000  # stamps further back than this are a new start of the clock, nearer ones late images
 
@@ -45,14 +48,19 @@ class FrameBuilder:
         self,
         config: NodeConfig,
         poses: PoseSource,
+        transforms: Callable[[str, str, int], NDArray[np.float64]],
         drops: DropCounter,
         on_frame: Callable[[LiveFrame], None],
         on_time_jump: Callable[[], None],
         logger: RcutilsLogger,
     ) -> None:
-        """``on_frame`` gets every frame, in order; ``on_time_jump`` is called before the first one of the new time."""
+        """Nothing runs before ``start``.
+
+        ``transforms`` gives the pose of a frame in another at a time, from TF. ``on_frame`` gets every frame, in order; ``on_time_jump`` is called before the first one of the new time.
+        """
         self._config = config
         self._poses = poses
+        self._transforms = transforms
         self._drops = drops
         self._on_frame = on_frame
         self._on_time_jump = on_time_jump
@@ -140,13 +148,32 @@ class FrameBuilder:
         T_world_camera = self._wait(lambda: self._poses.lookup(camera_frame, stamp_ns), deadline)
         depth = None
         if self._config.depth_topic:
-            depth = message_depth(self._wait(lambda: self._depth_near(stamp_ns), deadline))
-            depth = undistorter.depth(clip_depth(depth, self._config.max_depth))
+            depth_message = self._wait(lambda: self._depth_near(stamp_ns), deadline)
+            if self._is_registered(depth_message.header.frame_id, camera_frame, stamp_ns):
+                depth = undistorter.depth(clip_depth(message_depth(depth_message), self._config.max_depth))
         stamp = message.header.stamp
         frame = Frame(
             image, undistorter.camera, T_world_camera, stamp_ns / 1e9, depth, f"{stamp.sec}_{stamp.nanosec:09d}"
         )
         return LiveFrame(frame, message.header, arrival)
+
+    def _is_registered(self, depth_frame: str, camera_frame: str, stamp_ns: int) -> bool:
+        """Whether depth is seen from the colour camera; counted and left out where it is not."""
+        if depth_frame in ("", camera_frame):
+            return True
+        try:
+            T = self._transforms(camera_frame, depth_frame, stamp_ns)
+            if np.allclose(T, np.eye(4), atol=SAME_PLACE):
+                return True
+        except FrameRejected:
+            pass  # nothing says that they coincide
+        self._drops.add("depth_not_registered")
+        self._log.warning(
+            f"depth is given in frame '{depth_frame}', the images in '{camera_frame}': it is not registered to them and "
+            "is not used (subscribe to aligned depth, or register it with depth_image_proc)",
+            throttle_duration_sec=10.0,
+        )
+        return False
 
     def _check_order(self, stamp_ns: int) -> None:
         if self._last_ns is not None and stamp_ns <= self._last_ns:

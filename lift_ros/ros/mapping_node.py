@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import traceback
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
@@ -59,6 +60,9 @@ class MappingNode(LifecycleNode):
             self._pipeline = Pipeline(self, config, mapping, segmenter)
         except LiftError as error:
             self.get_logger().error(str(error))
+            return FAILURE
+        except Exception:  # rclpy turns it into a failed transition and says nothing
+            self.get_logger().error(f"cannot configure: {traceback.format_exc()}")
             return FAILURE
         self.get_logger().info(
             f"masks by '{segmenter.name}', poses from {config.pose_source} in '{config.world_frame}'"

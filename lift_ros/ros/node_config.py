@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lift_ros.options import option
 
-POSE_SOURCES = ("tf", "odometry", "pose")
+POSE_SOURCES = ("tf", "odometry", "pose", "pose_with_covariance")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,9 @@ class NodeConfig:
         "tf", "Where the pose of the camera comes from: tf, or messages on pose_topic.", choices=POSE_SOURCES
     )
     pose_topic: str = option(
-        "pose", "nav_msgs/Odometry (pose_source odometry) or geometry_msgs/PoseStamped (pose_source pose)."
+        "pose",
+        "nav_msgs/Odometry (pose_source odometry), geometry_msgs/PoseStamped (pose) or PoseWithCovarianceStamped "
+        "(pose_with_covariance).",
     )
     pose_frame: str = option(
         "",

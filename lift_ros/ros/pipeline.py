@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType, JumpThreshold
@@ -16,7 +17,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from lift_ros.config import Config
-from lift_ros.errors import FrameRejected
+from lift_ros.errors import ConfigError, FrameRejected
 from lift_ros.mapping.map_files import resolve_map_name
 from lift_ros.mapping.mapper import Mapper
 from lift_ros.masks.base import Segmenter
@@ -31,13 +32,14 @@ from lift_ros.ros.labeller import Labeller
 from lift_ros.ros.mapper_worker import MapperWorker
 from lift_ros.ros.node_config import NodeConfig
 from lift_ros.ros.outputs import Outputs
-from lift_ros.ros.pose_source import PoseSource, TfPoses, TopicPoses
+from lift_ros.ros.pose_source import PoseSource, TfPoses, TopicPoses, lookup_tf
 from lift_ros.ros.queues import DropCounter, Window
 from lift_ros.ros.services import Services
 from lift_ros.ros.status import Health
 
 TF_HISTORY = Duration(seconds=10.0)
 STATUS_PERIOD = 1.0  # s
+POSE_MESSAGES = {"odometry": Odometry, "pose": PoseStamped, "pose_with_covariance": PoseWithCovarianceStamped}
 
 
 class Pipeline:
@@ -80,7 +82,9 @@ class Pipeline:
         poses: PoseSource = TfPoses(self.tf_buffer, config.world_frame)
         if config.pose_source != "tf":
             poses = TopicPoses(self.tf_buffer, config.world_frame, config.pose_frame, self._drops)
-        self._builder = FrameBuilder(config, poses, self._drops, self._take_frame, self._on_time_jump, log)
+        self._builder = FrameBuilder(
+            config, poses, partial(lookup_tf, self.tf_buffer), self._drops, self._take_frame, self._on_time_jump, log
+        )
         self._health = Health(node.get_name())
         self._services = Services(self)
 
@@ -146,10 +150,11 @@ class Pipeline:
                 subscribe(_image_type(config.depth_topic), config.depth_topic, self._builder.add_depth)
             )
         if isinstance(self._segmenter, TopicSegmenter):
+            if not config.masks_topic:
+                raise ConfigError("the segmenter is 'topic', but masks_topic is empty: name the topic of the masks")
             subscriptions.append(subscribe(_image_type(config.masks_topic), config.masks_topic, self._on_masks))
         if isinstance(poses, TopicPoses):
-            kind = Odometry if config.pose_source == "odometry" else PoseStamped
-            subscriptions.append(subscribe(kind, config.pose_topic, poses.add))
+            subscriptions.append(subscribe(POSE_MESSAGES[config.pose_source], config.pose_topic, poses.add))
         return subscriptions
 
     def _on_image(self, message: Any, info: Any) -> None:

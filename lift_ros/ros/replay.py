@@ -9,6 +9,11 @@ from lift_ros.data.bag_topics import BagOptions, choose_pose_topic, choose_topic
 from lift_ros.data.rosbag import WORLD_FRAMES, stamp_of
 from lift_ros.data.transforms import TransformTree
 
+POSE_SOURCE_OF = {
+    "nav_msgs/msg/Odometry": "odometry",
+    "geometry_msgs/msg/PoseStamped": "pose",
+    "geometry_msgs/msg/PoseWithCovarianceStamped": "pose_with_covariance",
+}
 TF_MESSAGES = 2000  # enough to have seen every frame
 
 
@@ -26,12 +31,14 @@ def replay_parameters(path: Path, options: BagOptions) -> dict[str, str]:
             "camera_info_topic": topics.camera_info,
             "depth_topic": topics.depth or "",
         }
+        if "image_rect" in topics.image:  # the names image_proc gives
+            result["rectified"] = "true"
         ancestors = _tf_of(bag).ancestors(topics.camera_frame)
         if options.pose_topic or len(ancestors) == 1:
             topic = choose_pose_topic(bag, options, f"/tf does not connect '{topics.camera_frame}' to a world frame")
             first = next(message for _, _, message in bag.messages([topic]))
             result["pose_topic"] = topic
-            result["pose_source"] = "odometry" if bag.types[topic] == "nav_msgs/msg/Odometry" else "pose"
+            result["pose_source"] = POSE_SOURCE_OF[bag.types[topic]]
             result["world_frame"] = options.world_frame or first.header.frame_id
         else:
             known = next((name for name in WORLD_FRAMES if name in ancestors), ancestors[-1])

@@ -118,7 +118,7 @@ class Services:
         if column >= width or row >= height:
             raise LiftError(f"pixel ({column}, {row}) is outside the {width}x{height} label image")
         label = int(labels[row, column])
-        return [(label, 0.0)] if label else []
+        return [(label, 0.0)] if any(item.id == label for item in self._pipeline.objects) else []
 
     def _to_world(self, request: FindObject.Request) -> NDArray[np.float64]:
         """The transform from the frame of the request to the map's."""

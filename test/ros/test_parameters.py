@@ -72,7 +72,7 @@ def test_values_given_reach_the_configuration(make_node):
         ("scene.max_gausians", 5, "unknown parameter 'scene.max_gausians'"),
         ("depth_slop", -1.0, "depth_slop"),
         ("frame_queue", "many", "frame_queue"),
-        ("pose_source", "gps", "tf, odometry, pose"),
+        ("pose_source", "gps", "tf, odometry, pose, pose_with_covariance"),
     ],
 )
 def test_a_wrong_parameter_is_refused_by_name(name, value, complaint):
