@@ -20,7 +20,7 @@ from lift_ros.visualization import contact_sheet, label_colors, overlay
 
 COLUMNS = 7  # of the contact sheet
 OPACITY = 0.65  # of the colours in it
-MATCH_IOU = 0.5
+MATCH_IOU = 0.5  # from which an object counts as found
 MIN_AREA = 0.002  # of the image that a region must have for its number to be written on it
 STRAY = 2.0  # per cent of an object's points, at either end of each axis, that its extents leave out
 PLAN_SCALE, PLAN_HALF_WIDTH = 240, 1.6  # of the plan: pixels a metre, and metres

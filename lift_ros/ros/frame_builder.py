@@ -56,7 +56,8 @@ class FrameBuilder:
     ) -> None:
         """Nothing runs before ``start``.
 
-        ``transforms`` gives the pose of a frame in another at a time, from TF. ``on_frame`` gets every frame, in order; ``on_time_jump`` is called before the first one of the new time.
+        ``transforms`` gives the pose of a frame in another at a time, from TF. ``on_frame`` gets every
+        frame, in order; ``on_time_jump`` is called before the first one of the new time.
         """
         self._config = config
         self._poses = poses
@@ -169,8 +170,8 @@ class FrameBuilder:
             pass  # nothing says that they coincide
         self._drops.add("depth_not_registered")
         self._log.warning(
-            f"depth is given in frame '{depth_frame}', the images in '{camera_frame}': it is not registered to them and "
-            "is not used (subscribe to aligned depth, or register it with depth_image_proc)",
+            f"depth is given in frame '{depth_frame}', the images in '{camera_frame}': it is not registered to them "
+            "and is not used (subscribe to aligned depth, or register it with depth_image_proc)",
             throttle_duration_sec=10.0,
         )
         return False

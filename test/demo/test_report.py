@@ -43,7 +43,8 @@ def test_true_and_found_objects_are_paired_by_iou_one_to_one(scene):
     matches = report.match(table, objects, published)
     assert [(m.truth.name, m.found.id) for m in matches[:2]] == [("can", 7), ("mug", 5)]
     assert [m.iou for m in matches[:2]] == pytest.approx([1.0, 0.8])
-    assert matches[2].iou < 0.1  # all that covers the ball is the label of the floor
+    assert matches[2].found is None  # all that covers the ball is the label of the floor
+    assert [m.good for m in matches] == [True, True, False]
 
 
 def test_errors_of_centre_and_size_are_in_centimetres(scene):
@@ -55,7 +56,7 @@ def test_errors_of_centre_and_size_are_in_centimetres(scene):
 
 def test_an_object_without_any_label_is_not_found(scene):
     table, objects, published = scene
-    row = report.match(table, objects, published[:2])[2].row()
+    row = report.match(table, objects, published)[2].row()
     assert row[:2] == ("ball", "not found")
     assert len(row) == len(report.MATCH_HEADER)
 

@@ -144,11 +144,16 @@ class Rig:
                 publisher.publish(what.get(name) or default())
 
     def map_the_wall(self, frames: int = 12, start: float = 1000.0) -> None:
-        """Send the first frames of the wall and wait until the three objects on it are known."""
+        """Send the first frames of the wall; wait until the objects on it are known and training is done."""
         for index in range(frames):
             self.send(index, start)
             time.sleep(PERIOD / 2)
         self.wait_until(lambda: len(self.objects) >= 3, "three objects")
+        self.wait_until(self._is_idle, "the mapper to rest")
+
+    def _is_idle(self) -> bool:
+        before, now = self.received["status"][-2:]
+        return before.steps == now.steps > 0 and not now.keyframe_queue
 
     def call(self, kind: type, service: str, /, **fields: Any) -> Any:
         """Call a service of the node."""
