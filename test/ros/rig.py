@@ -152,6 +152,8 @@ class Rig:
         self.wait_until(self._is_idle, "the mapper to rest")
 
     def _is_idle(self) -> bool:
+        if len(self.received["status"]) < 2:
+            return False
         before, now = self.received["status"][-2:]
         return before.steps == now.steps > 0 and not now.keyframe_queue
 
