@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return args.run(args)
     except LiftError as error:
-        print(f"lift: {error}", file=sys.stderr)
+        print("lift:", *(line.strip() for line in str(error).splitlines()), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("lift: interrupted", file=sys.stderr)
@@ -98,11 +98,11 @@ def _parser() -> argparse.ArgumentParser:
 def _map(args: argparse.Namespace) -> int:
     from lift_ros.config import Config
     from lift_ros.data import open_capture
+    from lift_ros.mapping.map_files import check_replaceable
     from lift_ros.mapping.mapper import Mapper, make_mapper_segmenter
     from lift_ros.mapping.offline import CaptureMasks, map_capture, write_results
 
-    if args.out.is_file():
-        raise ConfigError(f"{args.out} is a file; --out names a directory")
+    check_replaceable(args.out)
     values: dict[str, object] = {}
     if args.config:
         values |= flatten(_read_yaml(args.config))
@@ -187,12 +187,15 @@ def _render(args: argparse.Namespace) -> int:
     rendering = snapshot.render(camera)
     labels, share, _ = snapshot.label_image(camera)
     labels = np.where(share >= 0.5, labels, 0)
-    args.out.mkdir(parents=True, exist_ok=True)
-    write_png(args.out / "rgb.png", (255 * rendering.image).round().byte().cpu().numpy())
     millimetres = (1000 * rendering.depth).round().clamp(0, 65535).cpu().numpy().astype(np.uint16)
-    write_png(args.out / "depth.png", millimetres)
-    write_label_png(args.out / "labels.png", labels)
-    write_png(args.out / "labels_color.png", colorize(labels))
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+        write_png(args.out / "rgb.png", (255 * rendering.image).round().byte().cpu().numpy())
+        write_png(args.out / "depth.png", millimetres)
+        write_label_png(args.out / "labels.png", labels)
+        write_png(args.out / "labels_color.png", colorize(labels))
+    except OSError as error:
+        raise LiftError(f"cannot write to {args.out}: {error}") from None
     print(f"{args.out}: rgb.png, depth.png (thousandths of the map's unit), labels.png (object ids), labels_color.png")
     return 0
 
@@ -223,14 +226,17 @@ def _assignments(option: str, entries: list[str]) -> dict[str, object]:
         name, equals, value = entry.partition("=")
         if not equals:
             raise ConfigError(f"{option} {entry}: write NAME=VALUE")
-        values[name] = yaml.safe_load(value)
+        try:
+            values[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{option} {entry}: {error}") from None
     return values
 
 
 def _read_yaml(path: Path) -> dict:
     try:
         content = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read as YAML: {error}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold names and values")
@@ -242,14 +248,18 @@ def _pose(values: list[str]) -> NDArray[np.float64]:
     try:
         if len(values) == 1:
             loaded = json.loads(Path(values[0]).read_text())
-            return np.asarray(loaded["transform_matrix"] if isinstance(loaded, dict) else loaded, np.float64)
+            return np.array(loaded["transform_matrix"] if isinstance(loaded, dict) else loaded, np.float64)
         numbers = np.array([float(value) for value in values])
-    except (OSError, ValueError, KeyError) as error:
+    except KeyError as error:
+        raise ConfigError(f"--pose: {values[0]} holds no {error}") from None
+    except (OSError, TypeError, ValueError) as error:
         raise ConfigError(f"--pose: {error}") from None
     if len(numbers) == 16:
         return numbers.reshape(4, 4)
-    if len(numbers) != 7 or not np.linalg.norm(numbers[3:]) > 0:
+    if len(numbers) != 7:
         raise ConfigError(f"--pose takes 7 numbers (x y z qx qy qz qw), 16, or one file; got {len(numbers)}")
+    if not 0 < np.linalg.norm(numbers[3:]) < np.inf:
+        raise ConfigError(f"--pose: the quaternion (qx qy qz qw) is {' '.join(values[3:])}, which is no rotation")
     pose = np.eye(4)
     pose[:3, :3] = Rotation.from_quat(numbers[3:]).as_matrix()
     pose[:3, 3] = numbers[:3]

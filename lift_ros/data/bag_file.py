@@ -114,7 +114,9 @@ class BagFile:
             except _DAMAGE as error:
                 self._scratch = self._scratch or TemporaryDirectory(prefix="lift_bag_")
                 try:
-                    usable.append(_completed(file, Path(self._scratch.name)))
+                    copy = _completed(file, Path(self._scratch.name))
+                    _opened([copy]).close()
+                    usable.append(copy)
                     self._report(f"{file} is damaged or cut off; what is readable of it is used")
                 except _DAMAGE as fatal:
                     reasons = [str(error), str(fatal)]

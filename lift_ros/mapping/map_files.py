@@ -119,22 +119,31 @@ def resolve_map_name(root: Path | str, name: str) -> Path:
     return path
 
 
+def check_replaceable(directory: Path) -> None:
+    """Make sure that ``directory`` is new, empty or a map, so that a mistyped path costs nothing.
+
+    Raises:
+        MapFileError: it is a file, or holds something else than a map.
+    """
+    if directory.is_file():
+        raise MapFileError(f"{directory} is a file, not the directory of a map")
+    if directory.is_dir() and not (directory / HEADER).is_file() and any(directory.iterdir()):
+        raise MapFileError(f"{directory} holds files but no map: name an empty or new directory, or remove it")
+
+
 @contextmanager
 def replace_directory(directory: Path) -> Iterator[Path]:
     """An empty directory to fill, which takes the place of ``directory`` when the block ends without an error.
 
-    An existing directory is replaced only if it is empty or holds a map, so that a mistyped path costs nothing.
-
     Raises:
-        MapFileError: ``directory`` holds something else, or what the operating system reports, with the space left.
+        MapFileError: see ``check_replaceable``; or what the operating system reports, with the space left.
     """
     directory = Path(os.path.realpath(directory))
     token = uuid.uuid4().hex[:8]
     new = directory.with_name(f".{directory.name}.saving-{token}")
     old = directory.with_name(f".{directory.name}.previous-{token}")
     try:
-        if directory.exists() and not (directory / HEADER).is_file() and any(directory.iterdir()):
-            raise MapFileError(f"{directory} holds files but no map: name an empty or new directory, or remove it")
+        check_replaceable(directory)
         directory.parent.mkdir(parents=True, exist_ok=True)
         new.mkdir()
         yield new

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from lift_ros.data.capture import Capture
-from lift_ros.errors import FrameRejected
+from lift_ros.errors import DatasetError, FrameRejected
 from lift_ros.frame import Frame
 from lift_ros.mapping.map_files import replace_directory
 from lift_ros.mapping.mapper import Mapper
@@ -59,6 +59,9 @@ def map_capture(
 
     Returns:
         how many frames were not used, by reason.
+
+    Raises:
+        DatasetError: not one frame could be used.
     """
     skipped: dict[str, int] = {}
     if capture.sparse_cloud is not None:
@@ -80,6 +83,9 @@ def map_capture(
                     on_frame(frame)
             except FrameRejected as error:
                 skipped[error.reason] = skipped.get(error.reason, 0) + 1
+    if not mapper.stats.keyframes:
+        reasons = ", ".join(f"{count} x {reason}" for reason, count in skipped.items())
+        raise DatasetError(f"no frame of {capture.name} could be mapped ({reasons})")
     if photometric_steps is None:
         photometric_steps = PHOTOMETRIC_STEPS * mapper.stats.keyframes
     with tqdm(total=photometric_steps + lifting_steps, desc="training", file=sys.stderr, unit="step") as bar:

@@ -113,7 +113,7 @@ def test_a_directory_of_something_else_is_left_alone(tmp_path):
 
 def test_a_file_in_the_way(tmp_path):
     (tmp_path / "map").write_text("")
-    with pytest.raises(MapFileError, match="map could not be saved: Not a directory"):
+    with pytest.raises(MapFileError, match="map is a file, not the directory of a map"):
         save_map(make_contents(), tmp_path / "map")
 
 
