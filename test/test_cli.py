@@ -1,0 +1,347 @@
+"""The command line, on captures of every kind and on everything a user gets wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from scipy.spatial.transform import Rotation
+
+from lift_ros import __version__
+from lift_ros.cli import main
+from lift_ros.data import open_capture
+from lift_ros.data.bag_writer import BagWriter
+from lift_ros.mapping.map_files import load_map
+
+MASKS = "/segmentation/masks"
+QUICK = (
+    "--scale=0.6",
+    "--set=mapping.photometric_steps=4",
+    "--set=mapping.lifting_steps=4",
+    "--set=lifting.pixels=1000",
+    "--set=lifting.unic_lift.max_triplets=100",
+    "--set=lifting.unic_lift.neighbourhood_after=1000",
+)
+
+
+def lift(*arguments: object) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def read(path: Path) -> np.ndarray:
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert image is not None, path
+    return image
+
+
+@pytest.fixture(scope="module")
+def mapped(demo_room, tmp_path_factory) -> Path:
+    """The map of the generated capture; read only."""
+    out = tmp_path_factory.mktemp("cli") / "map"
+    assert lift("map", demo_room.capture, "--out", out, "--masks", "recorded:L0", *QUICK) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def bag(demo_room, tmp_path_factory) -> Path:
+    """Three frames with masks in a bag of raw images, sqlite3."""
+    path = tmp_path_factory.mktemp("cli") / "bag"
+    with open_capture(demo_room.capture) as capture, BagWriter(path, compressed=False, storage="sqlite3") as writer:
+        for index in range(3):
+            frame = capture.frames[index]
+            writer.write(frame, {MASKS: capture.recorded_labels("L0", frame)})
+    return path
+
+
+# -- map ---------------------------------------------------------------------------------------------------------------
+
+
+def check_results(out: Path, capture_path: Path) -> None:
+    """Everything that ``lift map`` promises of its output."""
+    contents = load_map(out)
+    ids = {item["id"] for item in contents.objects}
+    assert ids and set(contents.tensors["gaussian.object_id"].unique().tolist()) - {0} == ids
+    with open_capture(capture_path) as capture:
+        frames = list(capture.frames)
+    assert sorted(p.name for p in (out / "labels").iterdir()) == sorted(f"{frame.name}.png" for frame in frames)
+    for frame in frames:
+        labels = read(out / "labels" / f"{frame.name}.png")
+        assert labels.dtype == np.uint16 and labels.shape == frame.image.shape[:2]
+        assert set(np.unique(labels).tolist()) - {0} <= ids and (labels > 0).mean() > 0.8
+    assert json.loads((out / "objects.json").read_text()) == contents.objects
+    assert (out / "scene.ply").read_bytes().startswith(b"ply\n")
+    sheet = read(out / "contact_sheet.png")
+    assert sheet.shape[0] > 4 * 200 and sheet.std() > 20  # four rows of pictures
+    assert sorted(p.name for p in out.iterdir()) == [
+        "contact_sheet.png", "embeddings.safetensors", "labels", "map.yaml", "objects.json", "scene.ply",
+    ]  # fmt: skip
+
+
+def test_map_of_a_nerfstudio_capture(mapped, demo_room):
+    check_results(mapped, demo_room.capture)
+    parameters = load_map(mapped).meta["parameters"]
+    assert parameters["mapping.image_width"] == 96 and parameters["lifting.pixels"] == 1000
+
+
+def test_map_of_an_mcap_bag_replaces_an_older_map(demo_room, mapped, tmp_path, capsys):
+    out = tmp_path / "map"
+    shutil.copytree(mapped, out)
+    (out / "labels" / "stray.png").write_bytes(b"of the older map")
+    assert lift("map", demo_room.bag, "--out", out, "--masks", f"recorded:{MASKS}", "--seed", 3, *QUICK) == 0
+    check_results(out, demo_room.bag)
+    assert load_map(out).meta["parameters"]["mapping.seed"] == 3
+    printed = capsys.readouterr()
+    assert printed.out.startswith(f"{out}: ") and "keyframes of 8 frames" in printed.out
+    assert "Traceback" not in printed.err
+
+
+def test_map_of_a_sqlite3_bag_twice_gives_the_same_files(bag, tmp_path):
+    for name in ("a", "b"):
+        assert lift("map", bag, "--out", tmp_path / name, "--masks", f"recorded:{MASKS}", *QUICK) == 0
+    check_results(tmp_path / "a", bag)
+    files = [p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file()]
+    assert len(files) == 5 + 3
+    for file in files:
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
+
+
+def test_map_without_depth_from_a_single_bag_file_with_a_config(bag, tmp_path):
+    config = {
+        "mapping": {"photometric_steps": 2, "lifting_steps": 2, "image_width": 80},
+        "scene": {"stereo": False},
+        "lifting": {"pixels": 512, "unic_lift": {"neighbourhood_after": 1000}},
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    (file,) = bag.glob("*.db3")
+    out = tmp_path / "map"
+    arguments = ["--masks", f"recorded:{MASKS}", "--no-depth", "--config", tmp_path / "config.yaml"]
+    assert lift("map", file, "--out", out, *arguments, "--set", "lifting.pixels=300") == 0
+    parameters = load_map(out).meta["parameters"]
+    assert (parameters["mapping.image_width"], parameters["scene.stereo"]) == (80, False)
+    assert parameters["lifting.pixels"] == 300  # --set goes over --config
+    assert len(list((out / "labels").iterdir())) == 3
+
+
+def test_frames_that_cannot_be_used_are_counted(demo_room, tmp_path, capsys):
+    capture = tmp_path / "capture"
+    shutil.copytree(demo_room.capture, capture)
+    (capture / "rgb" / "0002.jpg").write_bytes(b"not a picture")
+    listing = json.loads((capture / "transforms.json").read_text())
+    listing["frames"] = listing["frames"][:4]
+    listing["frames"][3]["transform_matrix"][0][0] = float("nan")
+    (capture / "transforms.json").write_text(json.dumps(listing))
+    assert lift("map", capture, "--out", tmp_path / "map", "--masks", "recorded:L0", *QUICK) == 0
+    assert sorted(p.stem for p in (tmp_path / "map" / "labels").iterdir()) == ["0000", "0001"]
+    errors = capsys.readouterr().err
+    assert "lift: 1 frames not used: image_unreadable" in errors
+    assert "lift: 1 frames not used: pose_not_finite" in errors
+
+
+# -- objects and render ------------------------------------------------------------------------------------------------
+
+
+def test_objects_lists_what_the_map_holds(mapped, capsys):
+    assert lift("objects", mapped) == 0
+    lines = capsys.readouterr().out.splitlines()
+    objects = load_map(mapped).objects
+    assert len(lines) == len(objects) + 2
+    for line, item in zip(lines[1:], objects, strict=False):
+        fields = line.split()
+        assert int(fields[0]) == item["id"] and int(fields[3]) == item["points"]
+        assert [float(v) for v in fields[4:7]] == pytest.approx(item["centroid"], abs=5e-4)
+        assert fields[-1] == "#{:02x}{:02x}{:02x}".format(*item["color"])
+    assert lines[-1].startswith(f"{len(objects)} objects")
+
+
+@pytest.fixture(scope="module")
+def view(demo_room):
+    """A pose of the capture, and what was seen from there."""
+    with open_capture(demo_room.capture) as capture:
+        frame = capture.frames[2]
+        return frame, capture.recorded_labels("instances", frame)
+
+
+def pose_forms(T: np.ndarray, tmp_path: Path) -> dict[str, list[str]]:
+    numbers = [*T[:3, 3], *Rotation.from_matrix(T[:3, :3]).as_quat()]
+    (tmp_path / "matrix.json").write_text(json.dumps(T.tolist()))
+    (tmp_path / "frame.json").write_text(json.dumps({"transform_matrix": T.tolist()}))
+    return {
+        "quaternion": [repr(float(n)) for n in numbers],
+        "matrix": [repr(float(n)) for n in T.ravel()],
+        "file": [str(tmp_path / "matrix.json")],
+        "file of a frame": [str(tmp_path / "frame.json")],
+    }
+
+
+@pytest.mark.parametrize("form", ["quaternion", "matrix", "file", "file of a frame"])
+def test_render_takes_a_pose_in_every_form(mapped, view, tmp_path, form):
+    frame, instances = view
+    pose = pose_forms(frame.T_world_camera, tmp_path)[form]
+    fov = np.degrees(2 * np.arctan(0.5 * frame.camera.width / frame.camera.fx))
+    out = tmp_path / "pictures"
+    assert lift("render", mapped, "--pose", *pose, "--size", 160, 120, "--fov", fov, "--out", out) == 0
+    rgb, depth, labels = (read(out / f"{name}.png") for name in ("rgb", "depth", "labels"))
+    assert (rgb.shape, rgb.dtype) == ((120, 160, 3), np.uint8)
+    assert 10 * np.log10(255**2 / np.mean((rgb[..., ::-1].astype(float) - frame.image) ** 2)) > 17
+    assert (depth.shape, depth.dtype) == ((120, 160), np.uint16)
+    known = (frame.depth > 0) & (depth > 0)
+    assert np.median(np.abs(depth[known] / 1000 / frame.depth[known] - 1)) < 0.05
+    assert np.array_equal(labels, read(mapped / "labels" / f"{frame.name}.png"))
+    assert read(out / "labels_color.png").shape == (120, 160, 3)
+
+
+def test_small_negative_numbers_are_numbers(mapped, tmp_path):
+    assert lift("render", mapped, "--pose", 0, 0, "-1e-05", 0, "-.5", 0, 1, "--size", 8, 8, "--out", tmp_path) == 0
+
+
+# -- errors ------------------------------------------------------------------------------------------------------------
+
+
+def assert_refused(capsys, status: int, message: str) -> None:
+    errors = capsys.readouterr().err
+    assert status == 2
+    assert len(errors.splitlines()) == 1 and errors.startswith("lift: "), errors
+    assert message in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "lifting.pixls=4"], "unknown parameter 'pixls'"),
+        (["--set", "lifting.pixels"], "write NAME=VALUE"),
+        (["--set", "lifting.pixels=[4"], "lifting.pixels=[4"),
+        (["--set", "lifting.pixels=many"], "must be of type int, got 'many'"),
+        (["--set", "lifting.pixels=1"], "must be at least 256"),
+        (["--set", "lifting=1"], "'lifting' is a group of parameters"),
+        (["--seed", "-1"], "'seed' must be at least 0"),
+        (["--method", "guessing"], "'method' must be one of unic_lift"),
+        (["--scale", "1.5"], "--scale must be in (0, 1]"),
+        (["--scale", "0.01"], "'image_width' must be in [32, 8192] px"),
+        (["--masks", "recorded:L9"], "has no recorded masks 'L9'; it has: L0, L1, L2, instances"),
+        (["--masks", "recorded:"], "recorded"),
+        (["--masks", "recorded"], "recorded masks need the directory"),
+        (["--masks", "crayon"], "'segmenter' must be one of sam_vit_b"),
+        (["--masks", "sam_vit_b", "--checkpoint", "/nowhere/sam.pth"], "/nowhere/sam.pth"),
+        (["--config", "/nowhere.yaml"], "/nowhere.yaml cannot be read as YAML"),
+    ],
+)
+def test_map_refuses_what_it_cannot_do(demo_room, tmp_path, capsys, arguments, message):
+    status = lift("map", demo_room.capture, "--out", tmp_path / "map", "--masks", "recorded:L0", *arguments)
+    assert_refused(capsys, status, message)
+    assert not (tmp_path / "map").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "must hold names and values"),
+        (b"- 1\n- 2\n", "must hold names and values"),
+        (b"mapping: {seed: [\n", "cannot be read as YAML"),
+        (b"\xff\xfe\x00binary", "cannot be read as YAML"),
+        (b"mapping: {sed: 1}\n", "unknown parameter 'sed'"),
+    ],
+)
+def test_configurations_that_are_none(demo_room, tmp_path, capsys, content, message):
+    (tmp_path / "config.yaml").write_bytes(content)
+    status = lift("map", demo_room.capture, "--out", tmp_path / "map", "--config", tmp_path / "config.yaml")
+    assert_refused(capsys, status, message)
+
+
+def test_captures_that_are_none(tmp_path, capsys):
+    assert_refused(capsys, lift("map", tmp_path / "none", "--out", tmp_path / "map"), "does not exist")
+    (tmp_path / "empty").mkdir()
+    assert_refused(capsys, lift("map", tmp_path / "empty", "--out", tmp_path / "map"), "is not a capture")
+    (tmp_path / "cut.mcap").write_bytes(b"\x89MCAP0\r\n")
+    assert lift("map", tmp_path / "cut.mcap", "--out", tmp_path / "map") == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_what_is_in_the_way_is_noticed_before_the_work(demo_room, tmp_path, capsys):
+    arguments = ("map", demo_room.capture, "--masks", "recorded:L0", *QUICK, "--out")
+    (tmp_path / "notes.txt").write_text("mine")
+    assert_refused(capsys, lift(*arguments, tmp_path), "holds files but no map")
+    assert_refused(capsys, lift(*arguments, tmp_path / "notes.txt"), "is a file")
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_masks_for_no_frame_at_all(demo_room, bag, tmp_path, capsys):
+    """The masks are those of another capture."""
+    arguments = ("--masks", "recorded", "--set", f"masks.directory={demo_room.capture / 'masks_L0'}", *QUICK)
+    assert lift("map", bag, "--out", tmp_path / "map", *arguments) == 2
+    assert "3 x masks_missing" in capsys.readouterr().err
+    assert not (tmp_path / "map").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--pose", "1", "2", "3"], "--pose takes 7 numbers (x y z qx qy qz qw), 16, or one file; got 3"),
+        (["--pose", *"1234567", "right"], "could not convert string to float: 'right'"),
+        (["--pose", *"1230000"], "quaternion"),
+        (["--pose", *"123000", "inf"], "quaternion"),
+        (["--pose", *"123000", "nan"], "quaternion"),
+        (["--pose", "nan", *"230001"], "pose holds NaN"),
+        (["--pose", *"1234123412340001"], "not a rotation and a translation"),
+        (["--pose", "/nowhere.json"], "/nowhere.json"),
+        (["--pose", "{tmp}/words.json"], "--pose"),
+        (["--pose", "{tmp}/null.json"], "must be a 4x4 matrix"),
+        (["--pose", "{tmp}/frame.json"], "transform_matrix"),
+        (["--pose", *"1230001", "--size", "0", "10"], "--size must be positive"),
+        (["--pose", *"1230001", "--fov", "180"], "--fov in [1, 180)"),
+        (["--pose", *"1230001", "--fov", "nan"], "--fov in [1, 180)"),
+        (["--pose", *"1230001", "--out", "{tmp}/null.json"], "null.json"),
+    ],
+)
+def test_render_refuses_what_it_cannot_do(mapped, tmp_path, capsys, arguments, message):
+    (tmp_path / "words.json").write_text("north by north-west")
+    (tmp_path / "null.json").write_text("null")
+    (tmp_path / "frame.json").write_text('{"file_path": "a.jpg"}')
+    arguments = [argument.replace("{tmp}", str(tmp_path)) for argument in arguments]
+    arguments = arguments if "--out" in arguments else [*arguments, "--out", str(tmp_path / "out")]
+    assert_refused(capsys, lift("render", mapped, *arguments), message)
+
+
+@pytest.mark.parametrize("command", [["objects"], ["render", "--pose", *"0000001"]])
+def test_damaged_maps_are_refused(mapped, tmp_path, capsys, command):
+    name, *options = command
+    assert_refused(capsys, lift(name, tmp_path / "none", *options), "there is no map directory")
+    for file, message in (
+        ("scene.ply", "was cut or changed"),
+        ("map.yaml", "map.yaml"),
+        ("objects.json", "objects.json"),
+    ):
+        broken = tmp_path / file / "map"
+        shutil.copytree(mapped, broken)
+        content = (broken / file).read_bytes()
+        (broken / file).write_bytes(content[: len(content) // 2])
+        assert_refused(capsys, lift(name, broken, *options), message)
+
+
+def test_as_a_program(mapped, tmp_path):
+    """Exit status and streams as a shell sees them."""
+
+    def run(*arguments: object) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "lift_ros.cli", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[1])
+
+    listed = run("objects", mapped)
+    assert listed.returncode == 0 and "objects in frame" in listed.stdout and listed.stderr == ""
+    refused = run("map", tmp_path / "none", "--out", tmp_path / "map")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == f"lift: {tmp_path / 'none'} does not exist\n"
+
+
+def test_version_and_usage(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        lift("--version")
+    assert stopped.value.code == 0 and capsys.readouterr().out.strip() == __version__
+    with pytest.raises(SystemExit) as stopped:
+        lift("map", "somewhere")
+    assert stopped.value.code == 2 and "--out" in capsys.readouterr().err
