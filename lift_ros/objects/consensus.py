@@ -106,6 +106,30 @@ def merge_parts(
         best = table.max(1)
 
 
+def expel_strangers(
+    parts: NDArray[np.integer], part_count: int, views: Sequence[MaskEvidence], rate: float
+) -> NDArray[np.int64]:
+    """Take out of each part the Gaussians that rarely share a mask with the rest of it.
+
+    A vase whose embeddings collide with those of the floor it stands on is a stranger there: in every view its mask
+    holds next to nothing of the floor. It is too small to make the floor impure.
+
+    Returns:
+        (N,) parts; the strangers of part k are ``part_count + k``.
+    """
+    agreed = np.zeros(len(parts))
+    total = np.zeros(len(parts))
+    for view in views:
+        table = view.shares(parts, part_count)
+        share = table / np.maximum(table.sum(0), 1e-12)
+        part = parts[view.gaussian]
+        held = np.where(part >= 0, share[view.mask, part], 0) if part_count else np.zeros(len(part))
+        agreed += np.bincount(view.gaussian, view.weight * held, minlength=len(parts))
+        total += np.bincount(view.gaussian, view.weight, minlength=len(parts))
+    strange = (parts >= 0) & (agreed < rate * total)
+    return np.where(strange, parts + part_count, parts).astype(np.int64)
+
+
 def cut_impure(
     parts: NDArray[np.integer], part_count: int, views: Sequence[MaskEvidence], pure_rate: float, min_size: int
 ) -> NDArray[np.int64]:

@@ -18,7 +18,15 @@ from scipy.optimize import linear_sum_assignment
 
 from lift_ros.errors import MapFileError
 from lift_ros.objects.config import ObjectsConfig
-from lift_ros.objects.consensus import MIN_VISIBLE, absorb_fragments, agreement, cut_impure, merge_parts, vote
+from lift_ros.objects.consensus import (
+    MIN_VISIBLE,
+    absorb_fragments,
+    agreement,
+    cut_impure,
+    expel_strangers,
+    merge_parts,
+    vote,
+)
 from lift_ros.objects.evidence import MaskEvidence
 from lift_ros.scene.neighbours import Neighbours
 
@@ -132,6 +140,7 @@ class ObjectRegistry:
             return parts, int(parts.max(initial=-1)) + 1
 
         parts, count = connected(labels)
+        parts, count = connected(expel_strangers(parts, count, views, config.same_object_rate))
         parts, count = connected(cut_impure(parts, count, views, config.pure_part_rate, config.min_gaussians))
         agreed, seen = agreement(parts, count, views)
         owner = self._owners(parts, count)

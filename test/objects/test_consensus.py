@@ -8,7 +8,15 @@ import torch
 from objects.views import evidence, grouped, line
 from scipy.sparse import csr_matrix
 
-from lift_ros.objects.consensus import absorb_fragments, agreement, cut_impure, merge_parts, strongest_columns, vote
+from lift_ros.objects.consensus import (
+    absorb_fragments,
+    agreement,
+    cut_impure,
+    expel_strangers,
+    merge_parts,
+    strongest_columns,
+    vote,
+)
 from lift_ros.scene.neighbours import Neighbours
 
 
@@ -166,6 +174,31 @@ def test_parts_cut_by_different_views_get_different_numbers():
 
 def test_no_view_no_cut():
     assert cut_impure(np.zeros(3, int), 1, [], 0.7, 1).tolist() == [0, 0, 0]
+
+
+# -- strangers ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_small_object_among_the_floor_is_a_stranger_there():
+    """Nine groups of floor and one vase under one label: pure (0.9^2 + 0.1^2 = 0.82), and yet not one object."""
+    view = grouped([[0, 1, 2, 3, 4, 5, 6, 7, 8], [9]], per_group=2)
+    parts = np.array([0] * 20)
+    assert np.array_equal(cut_impure(parts, 1, [view], 0.7, 2), parts)
+    assert expel_strangers(parts, 1, [view], 0.4).tolist() == [0] * 18 + [1] * 2
+
+
+def test_no_stranger_where_most_views_hold_all_in_one_mask():
+    apart, whole = grouped([[0, 1, 2], [3]], 3), grouped([[0, 1, 2, 3]], 3)
+    parts = np.zeros(12, int)
+    # the last group shares a mask with 1/4, 1 and 1 of the part
+    assert expel_strangers(parts, 1, [apart, whole, whole], 0.4).tolist() == [0] * 12
+    assert expel_strangers(parts, 1, [apart, apart, whole], 0.6).tolist() == [0] * 9 + [1] * 3
+
+
+def test_unseen_gaussians_and_fragments_are_no_strangers():
+    view = grouped([[0], [1]], 4)
+    parts = np.array([0] * 7 + [-1] + [1])  # the last one is in no mask
+    assert expel_strangers(parts, 2, [view], 0.4)[[7, 8]].tolist() == [-1, 1]
 
 
 # -- voting ------------------------------------------------------------------------------------------------------------
