@@ -195,6 +195,31 @@ def test_keyframes_that_were_counted_before_saving_still_count(room, frames, tru
         assert track.views >= views.get(track.id, 0)
 
 
+def test_objects_that_new_keyframes_do_not_show_stay(room, frames, tmp_path):
+    """The first keyframe after loading sees a corner of the floor, in one mask."""
+
+    class OneMask(NoMasks):
+        def segment(self, frame: Frame, prompts=None) -> Masks:
+            return Masks.from_label_image(np.ones(frame.image.shape[:2], np.int32))
+
+    room.save(tmp_path / "map")
+    loaded = Mapper.load(tmp_path / "map", configured(), OneMask())
+    before = frame_labels(loaded, frames[2])
+    floor = np.bincount(before.ravel()).argmax()
+    top, left = next((y, x) for y in (0, 80) for x in (0, 112) if (before[y : y + 40, x : x + 48] == floor).all())
+    whole = frames[2].camera
+    camera = replace(whole, width=48, height=40, cx=whole.cx - left, cy=whole.cy - top)
+    crop = (slice(top, top + 40), slice(left, left + 48))
+    frame = frames[2]
+    corner = Frame(frame.image[crop], camera, frame.T_world_camera, frame.stamp + 10, frame.depth[crop])
+    assert feed(loaded, [corner]) == 1
+
+    assert {track.id for track in loaded.snapshot.tracks} == {track.id for track in room.snapshot.tracks}
+    assert (frame_labels(loaded, frames[2]) == before).mean() > 0.97
+    for track in loaded.snapshot.tracks:
+        assert track.last_seen == (corner.stamp if track.id == floor else frames[4].stamp)
+
+
 def test_a_map_without_anything_is_saved_and_loaded(truth, tmp_path):
     Mapper(configured(), truth).save(tmp_path / "map")
     loaded = Mapper.load(tmp_path / "map", configured(), truth)

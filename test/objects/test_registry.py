@@ -217,6 +217,13 @@ def test_labels_that_join_objects_do_not_matter():
     assert sorted(groups_of(objects)) == [1, 2, 3]
 
 
+def test_masks_have_the_last_word_on_borders():
+    objects = registry(3 * SIZE)
+    frayed = np.repeat([0, 1, 2], (SIZE + 3, SIZE - 5, SIZE + 2))
+    objects.update(frayed, line(3 * SIZE), [grouped(APART, SIZE)] * 3, [0.0, 1.0, 2.0])
+    assert groups_of(objects) == [1, 2, 3]
+
+
 def test_objects_of_one_label_that_do_not_touch_are_two():
     """Two objects that no view shows together may get the same code."""
     objects = registry(2 * SIZE)
