@@ -134,6 +134,36 @@ def test_merging_is_average_linkage(seed):
     assert np.array_equal(agreed, given[0]) and np.array_equal(seen, given[1])
 
 
+# -- strangers ---------------------------------------------------------------------------------------------------------
+
+
+def test_gaussians_that_share_no_mask_with_their_part_leave_it():
+    """Of ten Gaussians of one part, the last has a mask of its own in two of three views, and is the floor's in one."""
+    apart, together = np.zeros((2, 12)), np.zeros((2, 12))
+    apart[0, :9] = apart[1, 9] = 10
+    together[0, :10] = 10
+    apart[1, 10] = together[1, 10] = 10  # part 1
+    views = [evidence(apart), evidence(together), evidence(apart)]
+    parts = np.array([0] * 10 + [1, -1])
+    # in a third of its views the whole part is in its mask, else a tenth: 0.4
+    expelled = expel_strangers(parts, 2, views, 0.45)
+    assert expelled.tolist() == [0] * 9 + [2, 1, -1]
+    assert np.array_equal(expel_strangers(parts, 2, views, 0.35), parts)
+
+
+def test_strangers_of_different_parts_stay_apart():
+    table = np.zeros((3, 10))
+    table[0, :4] = table[1, 5:9] = table[2, [4, 9]] = 10
+    expelled = expel_strangers(np.repeat([0, 1], 5), 2, [evidence(table)], 0.4)
+    assert expelled.tolist() == [0] * 4 + [2] + [1] * 4 + [3]
+
+
+def test_unseen_gaussians_are_no_strangers():
+    assert expel_strangers(np.array([0, 0, 0]), 1, [evidence([[5, 5, 0]])], 0.9).tolist() == [0, 0, 0]
+    assert expel_strangers(np.array([0, -1]), 1, [], 0.9).tolist() == [0, -1]
+    assert expel_strangers(np.array([-1, -1]), 0, [evidence([[5, 5]])], 0.9).tolist() == [-1, -1]
+
+
 # -- cutting -----------------------------------------------------------------------------------------------------------
 
 

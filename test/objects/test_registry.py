@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from lifting.tiles import CELLS, accuracy, tiles
-from objects.views import grouped, line
+from objects.views import evidence, grouped, line
 
 from lift_ros.errors import MapFileError
 from lift_ros.evaluation.corruption import LEVELS, corrupt_masks
@@ -215,6 +215,16 @@ def test_labels_that_join_objects_do_not_matter():
     objects = registry(3 * SIZE)
     objects.update(np.zeros(3 * SIZE, int), line(3 * SIZE), [grouped(APART, SIZE)] * 3, [0.0, 1.0, 2.0])
     assert sorted(groups_of(objects)) == [1, 2, 3]
+
+
+def test_a_small_object_with_the_label_of_what_it_stands_on_is_found():
+    """15 Gaussians on a floor of 100: too few to make the floor impure."""
+    table = np.zeros((2, 115), np.float32)
+    table[0, :100] = table[1, 100:] = 10
+    objects = registry(115)
+    objects.update(np.zeros(115, int), line(115), [evidence(table)] * 3, [0.0, 1.0, 2.0])
+    assert len(set(objects.ids[:100])) == len(set(objects.ids[100:])) == 1
+    assert sorted({objects.ids[0], objects.ids[100]}) == [1, 2]
 
 
 def test_masks_have_the_last_word_on_borders():
