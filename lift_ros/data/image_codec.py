@@ -206,9 +206,7 @@ def _raw_fields(message: Any) -> tuple[Buffer, str, int, int, int, bool]:
     )  # fmt: skip
 
 
-def _raw(
-    data: Buffer, dtype: str, channels: int, height: int, width: int, step: int, is_bigendian: bool
-) -> NDArray:
+def _raw(data: Buffer, dtype: str, channels: int, height: int, width: int, step: int, is_bigendian: bool) -> NDArray:
     """(H, W) or (H, W, C) view of raw image bytes in native byte order, without the padding of its rows."""
     stored = np.dtype(dtype).newbyteorder(">" if is_bigendian else "<")
     row = width * channels * stored.itemsize

@@ -178,9 +178,7 @@ def _unique_stems(entries: list[dict[str, Any]]) -> list[str]:
     return stems
 
 
-def _intrinsics(
-    entry: dict[str, Any], width: int, height: int
-) -> tuple[tuple[float, ...], tuple[float, ...], str]:
+def _intrinsics(entry: dict[str, Any], width: int, height: int) -> tuple[tuple[float, ...], tuple[float, ...], str]:
     """(w, h, fx, fy, cx, cy), distortion coefficients and model, of a frame's entry merged over the global one."""
     w, h = int(entry.get("w", width)), int(entry.get("h", height))
     fx = float(entry["fl_x"]) if "fl_x" in entry else 0.5 * w / math.tan(0.5 * float(entry["camera_angle_x"]))

@@ -88,9 +88,7 @@ class TransformTree:
         common = next((frame for frame in up if frame in down), None)
         if common is None:
             raise FrameRejected("pose_missing", f"no transform connects '{source}' to '{target}'")
-        return np.linalg.inv(self._to_ancestor(target, common, stamp_ns)) @ self._to_ancestor(
-            source, common, stamp_ns
-        )
+        return np.linalg.inv(self._to_ancestor(target, common, stamp_ns)) @ self._to_ancestor(source, common, stamp_ns)
 
     def _to_ancestor(self, frame: str, ancestor: str, stamp_ns: int) -> NDArray[np.float64]:
         T = np.eye(4)

@@ -21,6 +21,8 @@ class MasksConfig:
     )
     directory: str = option("", "Directory of label images <frame>.png, for the segmenter 'recorded'.")
     points_per_side: int = option(
-        16, "Prompt points along each side of the image where the map explains nothing; SAM's own default is 32.",
-        min=1, max=128,
+        16,
+        "Prompt points along each side of the image where the map explains nothing; SAM's own default is 32.",
+        min=1,
+        max=128,
     )

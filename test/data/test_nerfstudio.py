@@ -35,8 +35,11 @@ class Listing:
             cv2.imwrite(str(root / "masks_L0" / name), np.full((H, W), 1 + index, np.uint16))
             self.frames.append(
                 {
-                    "file_path": f"rgb/{name}", "depth_file_path": f"depth/{name}", "time": 0.5 * index,
-                    "instance_file_path": f"inst/{name}", "transform_matrix": LOOK_ALONG_X,
+                    "file_path": f"rgb/{name}",
+                    "depth_file_path": f"depth/{name}",
+                    "time": 0.5 * index,
+                    "instance_file_path": f"inst/{name}",
+                    "transform_matrix": LOOK_ALONG_X,
                 }  # fmt: skip
             )
 

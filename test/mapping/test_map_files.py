@@ -5,6 +5,8 @@ import json
 import os
 import resource
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -149,20 +151,28 @@ def test_the_map_kept_by_a_killed_save_is_named(tmp_path):
         load_map(tmp_path / "map")
 
 
-@pytest.fixture
-def size_limit():
-    """Lets no file grow beyond 8 kB: writing fails as it does on a full disk, with another number."""
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """Lets no file grow beyond ``size`` bytes: writing fails as it does on a full disk, with another number.
+
+    It holds for the whole process, so pytest must not write its own report meanwhile: no fixture.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8192, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_write_that_fails_leaves_the_old_map(tmp_path, size_limit):
+def test_a_write_that_fails_leaves_the_old_map(tmp_path):
     save_map(make_contents(seed=1), tmp_path / "map")
-    size_limit()
-    with pytest.raises(MapFileError, match=r"/map could not be saved: File too large \([\d.]+ MB free there\)"):
+    with (
+        file_size_limit(8192),
+        pytest.raises(MapFileError, match=r"/map could not be saved: File too large \([\d.]+ MB free there\)"),
+    ):
         save_map(make_contents(1000), tmp_path / "map")
-    with pytest.raises(MapFileError, match="/other could not be saved"):
+    with file_size_limit(8192), pytest.raises(MapFileError, match="/other could not be saved"):
         save_map(make_contents(1000), tmp_path / "other")
     assert names(tmp_path) == ["map"]
     assert_same(load_map(tmp_path / "map"), make_contents(seed=1))
