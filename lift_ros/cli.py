@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("demo", help="a generated room through the ROS node: pictures, table, map")
     command.set_defaults(run=_demo)
     command.add_argument("--out", type=Path, default=Path("out/demo"))
-    command.add_argument("--frames", type=int, default=150, help="length of the capture at 10 Hz; 150 is once around the room")
+    command.add_argument("--frames", type=int, default=150, help="length at 10 Hz; 150 is once around the room")
     command.add_argument("--seed", type=int, default=0)
     return parser
 

@@ -45,7 +45,7 @@ except ImportError:
             self._add(transform, static=True)
 
         def lookup_transform(self, target_frame: str, source_frame: str, time: Time) -> TransformStamped:
-            """Pose of the source in the target frame at ``time`` (0: latest). Never waits; raises TransformException."""
+            """Pose of the source in the target frame at ``time``, 0: latest. At once, or raises TransformException."""
             with self._lock:
                 try:
                     T = self._tree.lookup(target_frame, source_frame, time.nanoseconds or self._newest_ns)
