@@ -25,6 +25,7 @@ from lift_ros.lifting.config import UnicLiftConfig
 from lift_ros.scene.gaussians import follow
 from lift_ros.scene.neighbours import Neighbours
 
+LAYER_LEARNING_RATE = 1e-3
 NEIGHBOURHOOD_SAMPLES = 4096  # Gaussians of one step whose smoothness is looked at
 
 
@@ -43,7 +44,7 @@ class UnicLift:
             for parameter in self._layer.parameters():
                 parameter.uniform_(-bound, bound, generator=self._generator)
         self._layer.to(device)
-        self._layer_optimizer = torch.optim.Adam(self._layer.parameters(), lr=1e-3)
+        self._layer_moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in self._layer.parameters()]
         self._moments = (torch.zeros_like(self.embeddings), torch.zeros_like(self.embeddings))
         self._step = torch.zeros((), device=device)
 
@@ -88,17 +89,15 @@ class UnicLift:
             losses["neighbourhood"] = config.neighbourhood_weight * neighbourhood_loss(
                 embeddings, some.to(embeddings.device), neighbours
             )
-        self._layer_optimizer.zero_grad()
-        sum(losses.values()).backward()
-        gradient = embeddings.grad
+        layer = list(self._layer.parameters())
+        gradient, *layer_gradients = torch.autograd.grad(sum(losses.values()), [embeddings, *layer], allow_unused=True)
         self.embeddings = embeddings.detach()
         if torch.isfinite(gradient).all():
-            self._layer_optimizer.step()
-            adam(
-                [self.embeddings], [gradient], [self._moments[0]], [self._moments[1]], [], [self._step],
-                fused=True, amsgrad=False, beta1=0.9, beta2=0.99, lr=config.learning_rate, weight_decay=0.0, eps=1e-8,
-                maximize=False,
-            )  # fmt: skip
+            before = self._step.clone()
+            _adam(self.embeddings, gradient, self._moments, self._step, config.learning_rate, 0.99)
+            for parameter, change, moments in zip(layer, layer_gradients, self._layer_moments, strict=True):
+                if change is not None:
+                    _adam(parameter.detach(), change, moments, before.clone(), LAYER_LEARNING_RATE, 0.999)
         return {name: float(loss.detach()) for name, loss in losses.items()}
 
     def _triplets(self, view: LiftingView) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -140,6 +139,21 @@ class UnicLift:
         with torch.no_grad():
             self._layer.weight.copy_(state["unic_lift.layer.weight"])
             self._layer.bias.copy_(state["unic_lift.layer.bias"])
+
+
+def _adam(
+    tensor: torch.Tensor,
+    gradient: torch.Tensor,
+    moments: tuple[torch.Tensor, torch.Tensor],
+    step: torch.Tensor,
+    rate: float,
+    beta2: float,
+) -> None:
+    """One step of Adam (Kingma and Ba 2015), in place. torch.optim's class takes seconds to import its compiler."""
+    adam(
+        [tensor], [gradient], [moments[0]], [moments[1]], [], [step],
+        fused=True, amsgrad=False, beta1=0.9, beta2=beta2, lr=rate, weight_decay=0.0, eps=1e-8, maximize=False,
+    )  # fmt: skip
 
 
 def cluster_loss(
