@@ -15,7 +15,7 @@ from lift_ros.lifting.sampling import sample_view
 from lift_ros.mapping.config import MappingConfig
 from lift_ros.objects.evidence import MaskEvidence
 from lift_ros.render import Rendering, blend_weights
-from lift_ros.scene.gaussians import GaussianScene
+from lift_ros.scene.gaussians import GaussianScene, only_appends
 from lift_ros.scene.trainer import TrainingView
 
 
@@ -69,8 +69,9 @@ class Keyframe:
     def edit(self, origin: torch.Tensor) -> None:
         """Follow an edit of the scene (see ``GaussianScene``), approximately until the next refresh."""
         if self.lifting is not None:
+            if not only_appends(origin, self.lifting.weights.gaussian_count):
+                self.evidence = self.evidence.follow(origin)
             self.lifting = self.lifting.follow(origin)
-            self.evidence = self.evidence.follow(origin)
 
 
 def all_weights(scene: GaussianScene, camera: PosedCamera):

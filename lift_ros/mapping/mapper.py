@@ -35,7 +35,7 @@ from lift_ros.objects.description import MapObject
 from lift_ros.objects.evidence import MaskEvidence
 from lift_ros.objects.registry import ObjectEvent, ObjectRegistry
 from lift_ros.options import walk
-from lift_ros.scene.gaussians import GaussianScene
+from lift_ros.scene.gaussians import GaussianScene, only_appends
 from lift_ros.scene.neighbours import Neighbours
 from lift_ros.scene.seeder import Seeder
 from lift_ros.scene.trainer import PhotometricTrainer, TrainingView
@@ -340,10 +340,11 @@ class Mapper:
         if not trainer_knows:
             self._trainer.edit(origin)
         self._method.edit(origin, self._scene.means)
+        if not only_appends(origin, len(self._registry.ids)):
+            self._prior = [(stamp, evidence.follow(origin)) for stamp, evidence in self._prior]
         self._registry.edit(origin.cpu().numpy())
         for keyframe in self._keyframes:
             keyframe.edit(origin)
-        self._prior = [(stamp, evidence.follow(origin)) for stamp, evidence in self._prior]
         self._neighbours = None
 
     def _near(self) -> Neighbours:
