@@ -19,7 +19,7 @@ from rosgraph_msgs.msg import Clock
 from lift_ros.data.bag_file import BagFile
 from lift_ros.errors import DatasetError
 
-CLOCK_PERIOD = 0.01  # s of wall time
+CLOCK_PERIOD = 0.04  # s of wall time; each tick wakes the executor of every node, some ms of Python each
 LATCHED_TOPICS = ("/tf_static", "/robot_description")
 
 
