@@ -48,9 +48,9 @@ class MappingNode(LifecycleNode):
         Raises:
             ConfigError: a parameter is unknown or out of range.
         """
+        self._pipeline: Pipeline | None = None  # first: rclpy destroys a node whose parameters are refused, too
         super().__init__("lift_ros", automatically_declare_parameters_from_overrides=True, **node_options)
         parameters.declare(self, NodeConfig(), Config())
-        self._pipeline: Pipeline | None = None
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Build everything."""
