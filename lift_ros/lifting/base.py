@@ -6,6 +6,7 @@ them up (the blend weights, constants) and which mask they lie in. Each method i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
@@ -22,14 +23,18 @@ class LiftingView:
 
     Attributes:
         weights: (P, N) blend weights.
-        masks: (P,) int64 mask of each pixel, -1 where there is none or the scene is too transparent to tell.
+        masks: (P,) int64 mask of each pixel, -1 where there is none or the scene is too transparent to tell. Where
+            masks overlap, the smallest.
         mask_count: masks are numbered 0 .. mask_count - 1, in this view only.
+        inside: (P, M) bool, all masks of the segmenter that each pixel lies in, overlapping ones too; columns are not
+            the numbers in ``masks``.
         pairs: (B, 2) int64, rows of pixels that face each other across the border of two masks.
     """
 
     weights: BlendWeights
     masks: torch.Tensor
     mask_count: int
+    inside: torch.Tensor
     pairs: torch.Tensor
 
     def follow(self, origin: torch.Tensor) -> LiftingView:
@@ -69,11 +74,11 @@ class LiftingMethod(Protocol):
         """Follow an edit of the scene (see ``GaussianScene``) whose Gaussians now lie at ``means`` (N, 3)."""
         ...
 
-    def step(self, view: LiftingView, neighbours: Neighbours) -> dict[str, float]:
-        """One step of training on ``view``; returns the values of the losses."""
+    def step(self, views: Sequence[LiftingView], neighbours: Neighbours) -> dict[str, float]:
+        """One step of training, on one or several of the ``views``; returns the values of the losses."""
         ...
 
-    def decode(self) -> Decoded:
+    def decode(self, views: Sequence[LiftingView]) -> Decoded:
         """Labels of all Gaussians now."""
         ...
 

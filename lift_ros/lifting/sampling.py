@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from lift_ros.lifting.base import LiftingView
+from lift_ros.masks.base import Patches
 from lift_ros.render import BlendWeights
 
 MIN_ALPHA = 0.5  # below, the blended embedding is mostly that of nothing, and its signs are noise
@@ -54,14 +55,15 @@ def border_pairs(labels: NDArray[np.int32], gap: int = 3) -> NDArray[np.int64]:
     return np.concatenate([pairs, pairs[:, ::-1]])
 
 
-def sample_view(labels: NDArray[np.int32], weights: BlendWeights, count: int, rng: np.random.Generator) -> LiftingView:
+def sample_view(patches: Patches, weights: BlendWeights, count: int, rng: np.random.Generator) -> LiftingView:
     """Choose about ``count`` pixels of a keyframe: half anywhere, a quarter spread evenly over the masks, so that small
     ones are heard, and a quarter facing each other across borders (UniC-Lift's hard samples).
 
     Args:
-        labels: (H, W) mask numbers, 0 none.
+        patches: the masks of the (H, W) image.
         weights: (H * W, N) blend weights of all pixels, row by row.
     """
+    labels = patches.label_image()
     flat = labels.reshape(-1)
     values, number = np.unique(flat, return_inverse=True)
     pixels_of = [np.flatnonzero(number == k) for k, value in enumerate(values) if value > 0]
@@ -81,9 +83,11 @@ def sample_view(labels: NDArray[np.int32], weights: BlendWeights, count: int, rn
     chosen, position = np.unique(np.concatenate([anywhere, *even, pairs.reshape(-1)]), return_inverse=True)
     device = weights.val.device
     rows = position[len(position) - pairs.size :].reshape(-1, 2)
+    inside = patches.inside[patches.index.reshape(-1)[chosen]] & solid[chosen, None]
     return LiftingView(
         weights.rows(torch.from_numpy(chosen).to(device)),
         torch.from_numpy(mask_of[chosen]).to(device),
         len(pixels_of),
+        torch.from_numpy(inside).to(device),
         torch.from_numpy(rows).to(device),
     )

@@ -13,6 +13,7 @@ Gaussians that join later, as their nearest neighbour's, so that what lies toget
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from scipy.spatial import cKDTree
@@ -67,7 +68,8 @@ class UnicLift:
         phase = 2 * math.pi * torch.rand(self.config.embedding_dim, generator=self._generator).to(means.device)
         return torch.cos(means @ direction * (6 * math.pi / (1.7 * extent.clamp_min(1e-12))) + phase)
 
-    def step(self, view: LiftingView, neighbours: Neighbours) -> dict[str, float]:
+    def step(self, views: Sequence[LiftingView], neighbours: Neighbours) -> dict[str, float]:
+        view = views[int(torch.randint(len(views), (), generator=self._generator))]
         if view.mask_count == 0 or not (view.masks >= 0).any():
             return {}
         config = self.config
@@ -113,7 +115,7 @@ class UnicLift:
         return anchors, order[start[mask] + pick.long().clamp_max(count[mask] - 1)], negatives
 
     @torch.no_grad()
-    def decode(self) -> Decoded:
+    def decode(self, views: Sequence[LiftingView]) -> Decoded:
         """Embedding-to-Label: the signs of an embedding, read as a binary number; sure where no bit is near 0.5."""
         powers = 2 ** torch.arange(self.config.embedding_dim, device=self.embeddings.device)
         labels = ((self.embeddings > 0) * powers).sum(1)

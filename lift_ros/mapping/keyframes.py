@@ -13,6 +13,7 @@ from lift_ros.frame import Frame
 from lift_ros.lifting.base import LiftingView
 from lift_ros.lifting.sampling import sample_view
 from lift_ros.mapping.config import MappingConfig
+from lift_ros.masks.base import Patches
 from lift_ros.objects.evidence import MaskEvidence
 from lift_ros.render import Rendering, blend_weights
 from lift_ros.scene.gaussians import GaussianScene, only_appends
@@ -45,7 +46,7 @@ class Keyframe:
         stamp: seconds.
         T_world_camera: (4, 4).
         view: what the scene is trained with.
-        labels: (H, W) int32, its masks, 0 none.
+        patches: its masks.
         lifting: pixels that train embeddings; None until computed.
         evidence: what its masks say about the Gaussians; None until computed.
         step: scene training step at which the two were computed.
@@ -54,7 +55,7 @@ class Keyframe:
     stamp: float
     T_world_camera: NDArray[np.float64]
     view: TrainingView
-    labels: NDArray[np.int32]
+    patches: Patches
     lifting: LiftingView | None = None
     evidence: MaskEvidence | None = None
     step: int = 0
@@ -62,8 +63,8 @@ class Keyframe:
     def refresh(self, scene: GaussianScene, pixels: int, step: int, rng: np.random.Generator) -> None:
         """Compute blend weights of the scene as it is, and what follows from them."""
         weights = all_weights(scene, self.view.camera)
-        self.lifting = sample_view(self.labels, weights, pixels, rng)
-        self.evidence = MaskEvidence.of(weights, self.labels)
+        self.lifting = sample_view(self.patches, weights, pixels, rng)
+        self.evidence = MaskEvidence.of(weights, self.patches.label_image())
         self.step = step
 
     def edit(self, origin: torch.Tensor) -> None:

@@ -28,7 +28,7 @@ from lift_ros.mapping.keyframes import Keyframe, is_keyframe
 from lift_ros.mapping.map_files import MapContents, load_map, save_map
 from lift_ros.mapping.snapshot import MapSnapshot
 from lift_ros.masks import make_segmenter
-from lift_ros.masks.base import Segmenter
+from lift_ros.masks.base import Patches, Segmenter
 from lift_ros.masks.generator import GeneratorConfig
 from lift_ros.masks.prompting import make_prompts
 from lift_ros.objects.description import MapObject
@@ -173,14 +173,14 @@ class Mapper:
         rendering = self._trainer.render(posed)
         if not is_keyframe(small, self._keyframes, rendering, self.config.mapping):
             return False
-        labels = self._segment(frame, small)
+        patches = self._segment(frame, small)
         index = self._seeder.add(small)
         self._edit(self._scene.append(self._seeder.seeds(index, rendering, len(self._scene))))
         if small.depth is None and index >= RESEED_AFTER:
             self._reseed(index - RESEED_AFTER)
         stereo = self._seeder.depth(index)
         view = TrainingView.from_frame(small, index, stereo.trusted_depth if stereo else None, str(self._scene.device))
-        self._keyframes.append(Keyframe(frame.stamp, small.T_world_camera, view, labels))
+        self._keyframes.append(Keyframe(frame.stamp, small.T_world_camera, view, patches))
         self._owe(self.config.mapping.photometric_steps, self.config.mapping.lifting_steps)
         self._count()
         return True
@@ -222,7 +222,8 @@ class Mapper:
                 self._refresh(keyframe)
         views = [(keyframe.stamp, keyframe.evidence) for keyframe in self._keyframes]
         views = self._prior + [view for view in views if len(view[1].area)]
-        labels = self._method.decode().labels.cpu().numpy()
+        ready = [keyframe.lifting for keyframe in self._keyframes if keyframe.lifting is not None]
+        labels = self._method.decode(ready).labels.cpu().numpy()
         stamps, evidence = [stamp for stamp, _ in views], [each for _, each in views]
         events = self._registry.update(labels, self._near(), evidence, stamps, loaded=len(self._prior))
         self._publish()
@@ -283,8 +284,8 @@ class Mapper:
         mapper._publish()
         return mapper
 
-    def _segment(self, frame: Frame, small: Frame) -> NDArray[np.int32]:
-        """(h, w) mask numbers at the size of ``small``, 0 none."""
+    def _segment(self, frame: Frame, small: Frame) -> Patches:
+        """Masks at the size of ``small``."""
         prompts = None
         if self.segmenter.promptable and len(self.snapshot.scene):
             prompts = make_prompts(*self.snapshot.label_image(frame.posed_camera()))
@@ -294,11 +295,11 @@ class Mapper:
             prompts=masks.prompts_used,
             prompts_per_keyframe=(*self.stats.prompts_per_keyframe, masks.prompts_used),
         )
-        labels = masks.label_image()
         height, width = small.image.shape[:2]
-        rows = ((np.arange(height) + 0.5) * labels.shape[0] / height).astype(int)
-        columns = ((np.arange(width) + 0.5) * labels.shape[1] / width).astype(int)
-        return majority_filter(labels[rows[:, None], columns], self.config.lifting.mask_smoothing)
+        rows = ((np.arange(height) + 0.5) * frame.image.shape[0] / height).astype(int)
+        columns = ((np.arange(width) + 0.5) * frame.image.shape[1] / width).astype(int)
+        patches = Patches.of(masks.masks[:, rows[:, None], columns])
+        return replace(patches, index=majority_filter(patches.index, self.config.lifting.mask_smoothing))
 
     def _reseed(self, index: int) -> None:
         """Seeds of a keyframe without depth, from the neighbours it has by now."""
@@ -329,7 +330,7 @@ class Mapper:
         ready = [k.lifting for k in self._keyframes if k.lifting is not None and k.lifting.mask_count]
         losses: dict[str, float] = {}
         for _ in range(count if ready else 0):
-            losses = self._method.step(ready[self._rng.integers(len(ready))], self._near())
+            losses = self._method.step(ready, self._near())
         return losses
 
     def _refresh(self, keyframe: Keyframe) -> None:

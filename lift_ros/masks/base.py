@@ -56,6 +56,42 @@ class Masks:
 
 
 @dataclass
+class Patches:
+    """Overlapping masks as a partition of the image: pixels that lie in the same masks form a patch (OmniSeg3D, 3.2).
+
+    Attributes:
+        index: (H, W) int32 patch of each pixel; patch 0 lies in no mask.
+        inside: (K, M) bool, which of the M masks patch k lies in. Row 0 is all False.
+    """
+
+    index: NDArray[np.int32]
+    inside: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, masks: NDArray[np.bool_]) -> Patches:
+        """From (M, H, W) bool."""
+        # a random number a mask: sums are equal where the sets of masks are, but for one chance in 2^64 a pair
+        numbers = np.random.default_rng(0).integers(1, 2**64, len(masks), np.uint64)
+        sums = np.zeros(masks.shape[1:], np.uint64)
+        for mask, number in zip(masks, numbers, strict=True):
+            sums[mask] += number
+        sums = np.append(sums.reshape(-1), np.uint64(0))  # patch 0 exists even where it is empty
+        _, first, index = np.unique(sums, return_index=True, return_inverse=True)
+        flat = masks.reshape(len(masks), masks[0].size if len(masks) else 0)
+        inside = np.zeros((len(first), len(masks)), bool)
+        inside[1:] = flat[:, first[1:]].T
+        return cls(index[:-1].reshape(masks.shape[1:]).astype(np.int32), inside)
+
+    def label_image(self) -> NDArray[np.int32]:
+        """(H, W) int32: index + 1 of the smallest mask over each pixel, 0 where there is none."""
+        area = np.bincount(self.index.reshape(-1), minlength=len(self.inside)) @ self.inside
+        number = np.zeros(len(self.inside), np.int32)
+        for mask in np.argsort(-area, kind="stable"):
+            number[self.inside[:, mask]] = mask + 1
+        return number[self.index]
+
+
+@dataclass
 class Prompts:
     """What the map already knows of a frame that is about to be segmented.
 

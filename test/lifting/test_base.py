@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from lifting.tiles import Tiles, tiles
+from lifting.tiles import Tiles, patches_of, tiles
 
 from lift_ros.lifting.base import LiftingView
 from lift_ros.lifting.sampling import sample_view
@@ -20,7 +20,7 @@ def world() -> Tiles:
 def view(world) -> LiftingView:
     rng = np.random.default_rng(0)
     camera = world.cameras[0]
-    return sample_view(world.masks(camera, rng), world.weights(camera), 500, rng)
+    return sample_view(patches_of(world.masks(camera, rng)), world.weights(camera), 500, rng)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from lifting.tiles import tiles
+from lifting.tiles import patches_of, tiles
 
 from lift_ros.lifting.sampling import MIN_MASK_PIXELS, border_pairs, majority_filter, sample_view
 from lift_ros.render import BlendWeights
@@ -88,7 +88,7 @@ def shown(view) -> np.ndarray:
 
 def test_sampled_pixels_keep_their_masks_and_weights():
     labels = patches()
-    view = sample_view(labels, opaque(labels.size), 600, np.random.default_rng(0))
+    view = sample_view(patches_of(labels), opaque(labels.size), 600, np.random.default_rng(0))
     pixels = shown(view)
     assert len(np.unique(pixels)) == len(pixels) <= 600
     masks = view.masks.numpy()
@@ -103,7 +103,7 @@ def test_small_masks_are_heard_and_slivers_are_not():
     labels = np.ones((80, 100), np.int32)
     labels[5:9, 5:10] = 2  # 20 pixels of 8000
     labels[50, 50 : 50 + MIN_MASK_PIXELS - 1] = 3
-    view = sample_view(labels, opaque(labels.size), 400, np.random.default_rng(0))
+    view = sample_view(patches_of(labels), opaque(labels.size), 400, np.random.default_rng(0))
     assert view.mask_count == 2
     assert (labels.reshape(-1)[shown(view)[view.masks.numpy() == 1]] == 2).all()
     assert (view.masks == 1).sum() >= 19  # a share of 400 pixels by area would be one
@@ -112,7 +112,7 @@ def test_small_masks_are_heard_and_slivers_are_not():
 
 def test_pairs_point_at_sampled_pixels_that_face_each_other():
     labels = patches()
-    view = sample_view(labels, opaque(labels.size), 800, np.random.default_rng(0))
+    view = sample_view(patches_of(labels), opaque(labels.size), 800, np.random.default_rng(0))
     assert 0 < len(view.pairs) <= 100
     allowed = {tuple(pair) for pair in border_pairs(labels).tolist()}
     pixels = shown(view)
@@ -124,19 +124,19 @@ def test_transparent_pixels_have_no_mask():
     labels = patches()
     weights = opaque(labels.size)
     weights.val[: labels.size // 2] = 0.4
-    view = sample_view(labels, weights, 800, np.random.default_rng(0))
+    view = sample_view(patches_of(labels), weights, 800, np.random.default_rng(0))
     transparent = torch.from_numpy(shown(view) < labels.size // 2)
     assert (view.masks[transparent] == -1).all() and (view.masks[~transparent] >= 0).any()
 
 
 def test_no_masks_no_pairs():
-    view = sample_view(np.zeros((20, 20), np.int32), opaque(400), 100, np.random.default_rng(0))
+    view = sample_view(patches_of(np.zeros((20, 20), np.int32)), opaque(400), 100, np.random.default_rng(0))
     assert view.mask_count == 0 and len(view.pairs) == 0 and (view.masks == -1).all()
 
 
 def test_more_pixels_than_there_are():
     labels = patches(10, 12)
-    view = sample_view(labels, opaque(120), 10_000, np.random.default_rng(0))
+    view = sample_view(patches_of(labels), opaque(120), 10_000, np.random.default_rng(0))
     assert len(view.masks) == 120
 
 
@@ -144,5 +144,5 @@ def test_the_same_draw_gives_the_same_view():
     world = tiles(views=1)
     labels = world.masks(world.cameras[0], np.random.default_rng(0))
     weights = world.weights(world.cameras[0])
-    a, b = (sample_view(labels, weights, 500, np.random.default_rng(2)) for _ in range(2))
+    a, b = (sample_view(patches_of(labels), weights, 500, np.random.default_rng(2)) for _ in range(2))
     assert torch.equal(a.weights.val, b.weights.val) and torch.equal(a.masks, b.masks) and torch.equal(a.pairs, b.pairs)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from lift_ros.camera import Camera, PosedCamera
+from lift_ros.masks.base import Masks, Patches
 from lift_ros.render import BlendWeights, blend_weights, label_image
 from lift_ros.scene import GaussianScene, Seeds
 
@@ -84,3 +85,8 @@ def accuracy(labels: torch.Tensor, truth: torch.Tensor) -> float:
     table.index_put_((found, true), torch.ones(len(found)), accumulate=True)
     rows, columns = linear_sum_assignment(-table.numpy())
     return float(table[rows, columns].sum()) / len(labels)
+
+
+def patches_of(labels: NDArray) -> Patches:
+    """A label image (H, W), 0 none, as masks that do not overlap."""
+    return Patches.of(Masks.from_label_image(labels).masks)

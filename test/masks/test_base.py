@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from lift_ros.masks.base import Masks
+from lift_ros.masks.base import Masks, Patches
 
 
 def test_label_image_and_back():
@@ -29,3 +30,19 @@ def test_no_masks():
     for masks in (Masks.empty(3, 5), Masks.from_label_image(np.zeros((3, 5), np.uint16))):
         assert masks.masks.shape == (0, 3, 5)
         np.testing.assert_array_equal(masks.label_image(), np.zeros((3, 5)))
+
+
+def test_patches_are_the_masks_and_back():
+    rng = np.random.default_rng(0)
+    masks = rng.random((5, 12, 16)) < 0.4
+    patches = Patches.of(masks)
+    assert np.array_equal(patches.inside[patches.index].transpose(2, 0, 1), masks)
+    assert not patches.inside[0].any() and len(np.unique(patches.inside, axis=0)) == len(patches.inside)
+    ones = np.ones(5, np.float32)
+    assert np.array_equal(patches.label_image(), Masks(masks, ones, ones).label_image())
+
+
+@pytest.mark.parametrize("masks", [np.zeros((0, 3, 4), bool), np.ones((1, 3, 4), bool), np.zeros((2, 3, 4), bool)])
+def test_patches_of_no_or_full_masks(masks):
+    patches = Patches.of(masks)
+    assert np.array_equal(patches.inside[patches.index].transpose(2, 0, 1), masks) and not patches.inside[0].any()
