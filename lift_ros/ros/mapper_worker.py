@@ -87,24 +87,16 @@ class MapperWorker:
         """Drop the frames that wait."""
         self._drops.add("time_jump", self._frames.clear())
 
-    def call(self, function: Callable[[], Result], timeout: float = 60.0) -> Result:
-        """Run ``function`` between two steps of the mapper, and return its result or raise its error.
-
-        Raises:
-            LiftError: the node is not active, or the mapper did not come to it in ``timeout`` seconds.
-        """
+    def submit(self, function: Callable[[], Result]) -> Future[Result]:
+        """Have ``function`` run between two steps of the mapper. Raises LiftError: the node is not active."""
         if not self._running.is_set():
             raise LiftError("the mapper is not running; activate the node first")
         future: Future[Result] = Future()
         self._calls.put((function, future))
-        try:
-            return future.result(timeout)
-        except TimeoutError:
-            future.cancel()
-            raise LiftError(f"the mapper was busy for {timeout:.0f} s; try again") from None
+        return future
 
     def replace(self, mapper: Mapper) -> None:
-        """Go on with another map. To be run by ``call``."""
+        """Go on with another map. To be run by ``submit``."""
         self._frames.clear()
         self.mapper = mapper
         self._changed = False

@@ -8,7 +8,7 @@ import sys
 import traceback
 
 import rclpy
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from lift_ros.config import Config
@@ -113,8 +113,8 @@ def main() -> int:
             node.trigger_configure() is SUCCESS and node.trigger_activate() is SUCCESS
         ):
             return 1
-        # one thread for the sensors, one for TF, and two for services that wait for the mapper
-        executor = MultiThreadedExecutor(num_threads=4)
+        # no callback waits, and rclpy's executor of several threads needs ten times as long for each
+        executor = SingleThreadedExecutor()
         executor.add_node(node)
         executor.spin()
     except LiftError as error:

@@ -130,8 +130,8 @@ class Pipeline:
         return Mapper.load(path, self._mapping, self._segmenter, self.config.world_frame)
 
     def reset(self) -> None:
-        """Start over with an empty map and counters at zero. Raises LiftError."""
-        self.worker.call(lambda: self.worker.replace(Mapper(self._mapping, self._segmenter, self.config.world_frame)))
+        """Start over with an empty map and counters at zero. To be run by the worker. Raises LiftError."""
+        self.worker.replace(Mapper(self._mapping, self._segmenter, self.config.world_frame))
         self._drops.clear()
         self._frames = 0
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +26,16 @@ if TYPE_CHECKING:
     from lift_ros.ros.pipeline import Pipeline
 
 DEFAULT_RADIUS = 0.05
+MAPPER_TIMEOUT = 60.0  # s, for the mapper to come to a request and carry it out
+
+Result = TypeVar("Result")
 
 
 class Services:
-    """Answers requests in the executor's threads; only the map itself is touched by the mapper's."""
+    """Answers requests in the executor's thread; only the map itself is touched by the mapper's.
+
+    Requests that the mapper's thread carries out are coroutines: the executor goes on with its other callbacks.
+    """
 
     def __init__(self, pipeline: Pipeline) -> None:
         """Create the services on the pipeline's node."""
@@ -54,9 +63,10 @@ class Services:
     def _guarded(self, callback: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         """An unexpected error in one request must not end the executor, and the node with it."""
 
-        def answer(request: Any, response: Any) -> Any:
+        async def answer(request: Any, response: Any) -> Any:
             try:
-                return callback(request, response)
+                result = callback(request, response)
+                return await result if inspect.isawaitable(result) else result
             except Exception as error:
                 self._pipeline.node.get_logger().error(traceback.format_exc())
                 response = type(response)()
@@ -65,6 +75,23 @@ class Services:
                 return response
 
         return answer
+
+    async def _by_mapper(self, function: Callable[[], Result]) -> Result:
+        """The result of ``function``, run in the mapper's thread between two of its steps, or its error.
+
+        Raises:
+            LiftError: the node is not active, or the mapper did not come to it in time.
+        """
+        future: Future[Result] = self._pipeline.worker.submit(function)
+        executor, deadline = self._pipeline.node.executor, time.monotonic() + MAPPER_TIMEOUT
+        future.add_done_callback(lambda _: executor.wake())
+        while not future.done():
+            if time.monotonic() > deadline and future.cancel():
+                raise LiftError(f"the mapper was busy for {MAPPER_TIMEOUT:.0f} s; try again")
+            await _OtherCallbacks()
+        if future.cancelled():
+            raise LiftError("the node was deactivated before the mapper came to it")
+        return future.result()
 
     def _list_objects(self, request: ListObjects.Request, response: ListObjects.Response) -> ListObjects.Response:
         objects = [o for o in self._pipeline.objects if o.confidence >= request.min_confidence]
@@ -130,12 +157,12 @@ class Services:
         except FrameRejected as error:
             raise LiftError(str(error)) from None
 
-    def _save_map(self, request: SaveMap.Request, response: SaveMap.Response) -> SaveMap.Response:
+    async def _save_map(self, request: SaveMap.Request, response: SaveMap.Response) -> SaveMap.Response:
         try:
             path = self._map_path(request.name)
             path.parent.mkdir(parents=True, exist_ok=True)
             worker = self._pipeline.worker
-            worker.call(lambda: worker.mapper.save(path))
+            await self._by_mapper(lambda: worker.mapper.save(path))
         except (LiftError, OSError) as error:
             response.message = f"map not saved: {error}"
             self._pipeline.node.get_logger().error(response.message)
@@ -143,11 +170,11 @@ class Services:
         response.success, response.path = True, str(path)
         return response
 
-    def _load_map(self, request: LoadMap.Request, response: LoadMap.Response) -> LoadMap.Response:
+    async def _load_map(self, request: LoadMap.Request, response: LoadMap.Response) -> LoadMap.Response:
         try:
             path = self._map_path(request.name)
             worker = self._pipeline.worker
-            worker.call(lambda: worker.replace(self._pipeline.loaded_mapper(path)))
+            await self._by_mapper(lambda: worker.replace(self._pipeline.loaded_mapper(path)))
         except LiftError as error:
             response.message = f"map not loaded: {error}"
             self._pipeline.node.get_logger().error(response.message)
@@ -155,9 +182,9 @@ class Services:
         response.success = True
         return response
 
-    def _reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+    async def _reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         try:
-            self._pipeline.reset()
+            await self._by_mapper(self._pipeline.reset)
         except LiftError as error:
             response.message = str(error)
             return response
@@ -172,3 +199,10 @@ class Services:
 
     def _map_path(self, name: str) -> Path:
         return resolve_map_name(Path(self._pipeline.config.map_directory).expanduser(), name)
+
+
+class _OtherCallbacks:
+    """Awaited by a callback, lets the executor do something else; it comes back after its next wake-up."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield

@@ -12,7 +12,7 @@ import numpy as np
 import rclpy
 from geometry_msgs.msg import PoseStamped, TransformStamped
 from nav_msgs.msg import Odometry
-from rclpy.executors import MultiThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from ros import wall
@@ -72,7 +72,7 @@ class Rig:
         if activate:
             self.mapping.trigger_configure()
             self.mapping.trigger_activate()
-        self._executor = MultiThreadedExecutor(num_threads=4)
+        self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.mapping)
         self._executor.add_node(self.node)
         self._thread = threading.Thread(target=self._executor.spin, daemon=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 from ros import wall
@@ -149,6 +151,24 @@ def test_save_and_load_through_services(rig, tmp_path):
     rig.wait_until(lambda: {o.id for o in rig.objects} == before, "the same objects")
 
 
+def test_a_service_that_waits_for_the_mapper_holds_up_no_other_callback(rig):
+    release = threading.Event()
+    rig.mapping._pipeline.worker.submit(release.wait)
+    client = rig.node.create_client(SaveMap, "/lift_ros/save_map")
+    try:
+        saved = client.call_async(SaveMap.Request(name="late"))
+        frames = rig.status.frames
+        rig.send(LAST + 1)
+        rig.wait_until(lambda: rig.status.frames > frames, "a frame while a request waits")
+        assert rig.call(ListObjects, "list_objects").objects.objects
+        assert not saved.done()
+        release.set()
+        assert rig.wait_until(saved.done, "the map to be saved") and saved.result().success
+    finally:
+        release.set()
+        rig.node.destroy_client(client)
+
+
 @pytest.mark.parametrize("name", ["../elsewhere", "/tmp/x", "", "a/b"])
 def test_names_of_maps_do_not_lead_out_of_the_directory(rig, name):
     assert not rig.call(SaveMap, "save_map", name=name).success
@@ -159,8 +179,8 @@ def test_pause_and_reset(rig):
     assert rig.call(SetBool, "pause", data=True).success
     rig.wait_until(lambda: rig.status.state == Status.PAUSED, "paused")
     keyframes = rig.status.keyframes
-    rig.send(LAST + 1)
-    rig.wait_until(lambda: rig.received["labels"][-1].header.stamp == rig.header(LAST + 1).stamp, "labels while paused")
+    rig.send(LAST + 2)
+    rig.wait_until(lambda: rig.received["labels"][-1].header.stamp == rig.header(LAST + 2).stamp, "labels while paused")
     assert rig.status.keyframes == keyframes
     assert rig.call(SetBool, "pause", data=False).success
     assert rig.call(Trigger, "reset").success
