@@ -16,17 +16,14 @@ import math
 from collections.abc import Sequence
 
 import torch
-from scipy.spatial import cKDTree
 from torch import nn
-from torch.optim.adam import adam
 
-from lift_ros.errors import MapFileError
 from lift_ros.lifting.base import Decoded, LiftingView
 from lift_ros.lifting.config import UnicLiftConfig
-from lift_ros.scene.gaussians import follow
+from lift_ros.lifting.training import Trained, TrainedGaussians, descend, rows, waves
 from lift_ros.scene.neighbours import Neighbours
 
-LAYER_LEARNING_RATE = 1e-3
+LAYER_RATE = 1e-3  # Adam's, of the linear layer
 NEIGHBOURHOOD_SAMPLES = 4096  # Gaussians of one step whose smoothness is looked at
 
 
@@ -37,70 +34,41 @@ class UnicLift:
 
     def __init__(self, config: UnicLiftConfig, seed: int = 0, device: torch.device | str = "cpu") -> None:
         self.config = config
-        self.embeddings = torch.zeros(0, config.embedding_dim, device=device)
+        self.embeddings = TrainedGaussians(config.embedding_dim, config.learning_rate, 0.99, device)
         self._generator = torch.Generator().manual_seed(seed)
-        self._layer = nn.Linear(config.embedding_dim, config.embedding_dim)
-        with torch.no_grad():
-            bound = 1 / math.sqrt(config.embedding_dim)
-            for parameter in self._layer.parameters():
-                parameter.uniform_(-bound, bound, generator=self._generator)
-        self._layer.to(device)
-        self._layer_moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in self._layer.parameters()]
-        self._moments = (torch.zeros_like(self.embeddings), torch.zeros_like(self.embeddings))
-        self._step = torch.zeros((), device=device)
+        dim, bound = config.embedding_dim, 1 / math.sqrt(config.embedding_dim)
+        self._weight, self._bias = (
+            Trained(torch.empty(shape).uniform_(-bound, bound, generator=self._generator).to(device), LAYER_RATE)
+            for shape in ((dim, dim), (dim,))
+        )
 
     def edit(self, origin: torch.Tensor, means: torch.Tensor) -> None:
-        known = origin >= 0
-        self.embeddings = follow(self.embeddings, origin)
-        self._moments = tuple(follow(moment, origin) for moment in self._moments)
-        if not known.all():
-            self.embeddings[~known] = self._initial(means, known)
-
-    def _initial(self, means: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-        """Embeddings of the Gaussians that are not ``known``."""
-        if known.any():
-            tree = cKDTree(means[known].detach().cpu().numpy())
-            nearest = torch.from_numpy(tree.query(means[~known].detach().cpu().numpy(), workers=-1)[1])
-            return self.embeddings[known][nearest.to(means.device)]
-        # waves a third as long as the scene is wide: objects start mostly in one piece, and far ones differ
-        extent = 2 * means.std(dim=0, correction=0).norm()
-        direction = torch.randn(3, self.config.embedding_dim, generator=self._generator).to(means.device)
-        phase = 2 * math.pi * torch.rand(self.config.embedding_dim, generator=self._generator).to(means.device)
-        return torch.cos(means @ direction * (6 * math.pi / (1.7 * extent.clamp_min(1e-12))) + phase)
+        self.embeddings.edit(origin, means, lambda means: waves(means, self.config.embedding_dim, self._generator))
 
     def step(self, views: Sequence[LiftingView], neighbours: Neighbours) -> dict[str, float]:
         view = views[int(torch.randint(len(views), (), generator=self._generator))]
         if view.mask_count == 0 or not (view.masks >= 0).any():
             return {}
         config = self.config
-        embeddings = self.embeddings.requires_grad_()
+        embeddings = self.embeddings.value
         sigma = torch.sigmoid(view.weights.matmul(embeddings))
         masked = view.masks >= 0
         pull, push = cluster_loss(sigma[masked], view.masks[masked], view.mask_count, config.push_margin)
         losses = {"cohesion": pull, "repulsion": config.push_weight * push}
         if len(view.pairs):
             anchors, positives, negatives = self._triplets(view)
-            features = self._layer(sigma)
+            features = nn.functional.linear(sigma, self._weight.value, self._bias.value)
             losses["triplet"] = config.triplet_weight * triplet_loss(
                 rows(features, anchors), rows(features, positives), rows(features, negatives), config.triplet_margin
             )
-        if self._step >= config.neighbourhood_after and neighbours.index.shape[1]:
+        if self.embeddings.steps >= config.neighbourhood_after and neighbours.index.shape[1]:
             some = torch.randint(
                 len(embeddings), (min(NEIGHBOURHOOD_SAMPLES, len(embeddings)),), generator=self._generator
             )
             losses["neighbourhood"] = config.neighbourhood_weight * neighbourhood_loss(
                 embeddings, some.to(embeddings.device), neighbours
             )
-        layer = list(self._layer.parameters())
-        gradient, *layer_gradients = torch.autograd.grad(sum(losses.values()), [embeddings, *layer], allow_unused=True)
-        self.embeddings = embeddings.detach()
-        if torch.isfinite(gradient).all():
-            before = self._step.clone()
-            _adam(self.embeddings, gradient, self._moments, self._step, config.learning_rate, 0.99)
-            for parameter, change, moments in zip(layer, layer_gradients, self._layer_moments, strict=True):
-                if change is not None:
-                    _adam(parameter.detach(), change, moments, before.clone(), LAYER_LEARNING_RATE, 0.999)
-        return {name: float(loss.detach()) for name, loss in losses.items()}
+        return descend(losses, self.embeddings, self._weight, self._bias)
 
     def _triplets(self, view: LiftingView) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Rows of anchors and negatives across a border, and of positives anywhere in the anchors' masks."""
@@ -117,45 +85,22 @@ class UnicLift:
     @torch.no_grad()
     def decode(self, views: Sequence[LiftingView]) -> Decoded:
         """Embedding-to-Label: the signs of an embedding, read as a binary number; sure where no bit is near 0.5."""
-        powers = 2 ** torch.arange(self.config.embedding_dim, device=self.embeddings.device)
-        labels = ((self.embeddings > 0) * powers).sum(1)
-        return Decoded(labels, (2 * torch.sigmoid(self.embeddings) - 1).abs().mean(1))
+        embeddings = self.embeddings.value
+        powers = 2 ** torch.arange(self.config.embedding_dim, device=embeddings.device)
+        labels = ((embeddings > 0) * powers).sum(1)
+        return Decoded(labels, (2 * torch.sigmoid(embeddings) - 1).abs().mean(1))
 
     def state(self) -> dict[str, torch.Tensor]:
         return {
-            "gaussian.unic_lift.embeddings": self.embeddings,
-            "unic_lift.layer.weight": self._layer.weight.detach(),
-            "unic_lift.layer.bias": self._layer.bias.detach(),
+            "gaussian.unic_lift.embeddings": self.embeddings.value.detach(),
+            "unic_lift.layer.weight": self._weight.value.detach(),
+            "unic_lift.layer.bias": self._bias.value.detach(),
         }
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
-        device = self.embeddings.device
-        embeddings = state["gaussian.unic_lift.embeddings"]
-        if embeddings.shape[1] != self.config.embedding_dim:
-            raise MapFileError(
-                f"the map's embeddings have {embeddings.shape[1]} dimensions, and embedding_dim is "
-                f"{self.config.embedding_dim}; set it to {embeddings.shape[1]}, or start a new map"
-            )
-        self.embeddings = embeddings.to(device, copy=True)  # steps change it in place
-        self._moments = (torch.zeros_like(self.embeddings), torch.zeros_like(self.embeddings))
-        with torch.no_grad():
-            self._layer.weight.copy_(state["unic_lift.layer.weight"])
-            self._layer.bias.copy_(state["unic_lift.layer.bias"])
-
-
-def _adam(
-    tensor: torch.Tensor,
-    gradient: torch.Tensor,
-    moments: tuple[torch.Tensor, torch.Tensor],
-    step: torch.Tensor,
-    rate: float,
-    beta2: float,
-) -> None:
-    """One step of Adam (Kingma and Ba 2015), in place. torch.optim's class takes seconds to import its compiler."""
-    adam(
-        [tensor], [gradient], [moments[0]], [moments[1]], [], [step],
-        fused=True, amsgrad=False, beta1=0.9, beta2=beta2, lr=rate, weight_decay=0.0, eps=1e-8, maximize=False,
-    )  # fmt: skip
+        self.embeddings.load(state["gaussian.unic_lift.embeddings"], "lifting.unic_lift.embedding_dim")
+        self._weight.load(state["unic_lift.layer.weight"], "lifting.unic_lift.embedding_dim")
+        self._bias.load(state["unic_lift.layer.bias"], "lifting.unic_lift.embedding_dim")
 
 
 def cluster_loss(
@@ -199,8 +144,3 @@ def neighbourhood_loss(embeddings: torch.Tensor, some: torch.Tensor, neighbours:
     around = rows(embeddings, neighbours.index[some])
     difference = torch.sigmoid(rows(embeddings, some))[:, None] - torch.sigmoid(around)
     return (difference.square().sum(-1) * near).sum() / near.sum().clamp_min(1)
-
-
-def rows(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """``values[index]``. The gradient is summed in a fixed order, as that of indexing is not."""
-    return torch.nn.functional.embedding(index, values)

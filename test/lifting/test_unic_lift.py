@@ -97,19 +97,19 @@ def test_gaussians_that_touch_nothing_have_no_neighbourhood_loss():
 
 def test_labels_are_the_signs_read_as_a_binary_number():
     method = UnicLift(UnicLiftConfig(embedding_dim=4))
-    method.embeddings = torch.tensor(
+    method.embeddings.value = torch.tensor(
         [[-3.0, -1, -2, -0.1], [9, -1, -1, -1], [-1, 5, -1, 0.1], [1, 1, 1, 1], [0, 0, 0, 0]]
     )
     labels, confidence = method.decode([])
     assert labels.tolist() == [0, 1, 2 + 8, 15, 0]
-    expected = [np.mean(np.abs(np.tanh(np.array(row) / 2))) for row in method.embeddings.tolist()]
+    expected = [np.mean(np.abs(np.tanh(np.array(row) / 2))) for row in method.embeddings.value.tolist()]
     assert confidence.tolist() == pytest.approx(expected, abs=1e-6)
     assert confidence[4] == 0  # every bit is on the fence
 
 
 def test_codes_of_thirty_bits_do_not_overflow():
     method = UnicLift(UnicLiftConfig(embedding_dim=30))
-    method.embeddings = torch.ones(1, 30)
+    method.embeddings.value = torch.ones(1, 30)
     assert method.decode([]).labels.tolist() == [2**30 - 1]
 
 
@@ -206,7 +206,7 @@ def test_the_same_seed_gives_the_same_embeddings(world, neighbours):
     def trained(seed: int) -> torch.Tensor:
         method = fresh(world, seed, neighbourhood_after=0)
         train(method, views, neighbours, 10)
-        return method.embeddings
+        return method.embeddings.value
 
     first = trained(3)
     assert torch.equal(first, trained(3))
@@ -221,29 +221,29 @@ def test_training_goes_on_alike_after_gaussians_changed_places(world):
         train(method, views, NO_NEIGHBOURS, 5)
     origin = torch.randperm(len(world.scene), generator=torch.Generator().manual_seed(0))
     moved.edit(origin, world.scene.means[origin])
-    assert torch.equal(moved.embeddings, still.embeddings[origin])
+    assert torch.equal(moved.embeddings.value, still.embeddings.value[origin])
     train(still, views, NO_NEIGHBOURS, 5)
     train(moved, [view.follow(origin) for view in views], NO_NEIGHBOURS, 5)
     # the order of sums differs; Adam's steps are 0.05 each
-    assert (moved.embeddings - still.embeddings[origin]).abs().max() < 2e-3
+    assert (moved.embeddings.value - still.embeddings.value[origin]).abs().max() < 2e-3
 
 
 def test_edits_carry_embeddings_along_and_new_gaussians_start_as_their_nearest():
     means = torch.tensor([[0.0, 0, 0], [1, 0, 0], [2, 0, 0], [3, 0, 0]])
     method = UnicLift(UnicLiftConfig(embedding_dim=4))
     method.edit(torch.full((4,), -1), means)
-    before = method.embeddings.clone()
+    before = method.embeddings.value.clone()
     # 1 is gone, 3 was split, one came beside 0 and one beside the children of 3
     origin = torch.tensor([0, 2, 3, 3, -1, -1])
     method.edit(origin, torch.tensor([[0.0, 0, 0], [2, 0, 0], [3, 0.1, 0], [3, -0.1, 0], [0.2, 0, 0], [3.3, -0.3, 0]]))
-    assert torch.equal(method.embeddings, before[[0, 2, 3, 3, 0, 3]])
+    assert torch.equal(method.embeddings.value, before[[0, 2, 3, 3, 0, 3]])
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_the_first_gaussians_may_be_few(count):
     method = UnicLift(UnicLiftConfig())
     method.edit(torch.full((count,), -1), torch.ones(count, 3))
-    assert torch.isfinite(method.embeddings).all()
+    assert torch.isfinite(method.embeddings.value).all()
 
 
 def test_a_scene_that_was_emptied_fills_again():
@@ -252,28 +252,28 @@ def test_a_scene_that_was_emptied_fills_again():
     method.edit(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 3))
     assert method.decode([]).labels.shape == (0,)
     method.edit(torch.full((5,), -1), torch.rand(5, 3))
-    assert method.embeddings.shape == (5, 12) and torch.isfinite(method.embeddings).all()
+    assert method.embeddings.value.shape == (5, 12) and torch.isfinite(method.embeddings.value).all()
 
 
 def test_a_view_without_masks_teaches_nothing(world, neighbours):
     method = fresh(world)
-    before = method.embeddings.clone()
+    before = method.embeddings.value.clone()
     view = sampled(world)[0]
     assert method.step([replace(view, masks=torch.full_like(view.masks, -1))], neighbours) == {}
     assert method.step([replace(view, mask_count=0)], neighbours) == {}
-    assert torch.equal(method.embeddings, before)
+    assert torch.equal(method.embeddings.value, before)
 
 
 def test_a_step_without_finite_gradients_changes_nothing(world, neighbours):
     method = fresh(world)
-    before, layer = method.embeddings.clone(), method.state()["unic_lift.layer.weight"].clone()
+    before, layer = method.embeddings.value.clone(), method.state()["unic_lift.layer.weight"].clone()
     view = sampled(world)[0]
     broken = replace(view.weights, val=torch.full_like(view.weights.val, float("nan")), _transpose=None)
     method.step([replace(view, weights=broken)], neighbours)
-    assert torch.equal(method.embeddings, before)
+    assert torch.equal(method.embeddings.value, before)
     assert torch.equal(method.state()["unic_lift.layer.weight"], layer)
     train(method, [view], neighbours, 1)
-    assert torch.isfinite(method.embeddings).all() and not torch.equal(method.embeddings, before)
+    assert torch.isfinite(method.embeddings.value).all() and not torch.equal(method.embeddings.value, before)
 
 
 def test_saved_state_restores_labels_and_training(world, neighbours):
@@ -292,8 +292,8 @@ def test_saved_state_restores_labels_and_training(world, neighbours):
     a, b = resumed(), resumed()
     for other in (a, b):
         train(other, views, neighbours, 3)
-    assert torch.equal(a.embeddings, b.embeddings)
-    assert torch.equal(saved["gaussian.unic_lift.embeddings"], method.embeddings)  # training a copy left it alone
+    assert torch.equal(a.embeddings.value, b.embeddings.value)
+    assert torch.equal(saved["gaussian.unic_lift.embeddings"], method.embeddings.value)  # training a copy left it alone
 
 
 def test_methods_are_made_by_name():

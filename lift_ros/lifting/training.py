@@ -1,0 +1,107 @@
+"""What the lifting methods train: tensors with Adam's moments, those of the Gaussians following edits of the scene."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from scipy.spatial import cKDTree
+
+from lift_ros.adam import adam_step
+from lift_ros.errors import MapFileError
+from lift_ros.scene.gaussians import follow
+
+
+class Trained:
+    """A tensor that ``descend`` updates.
+
+    Attributes:
+        value: the tensor, a leaf of the graphs that losses make of it.
+        steps: () float32, steps made so far.
+    """
+
+    _first_option_dim = 0  # the options set the size of the dimensions from here on
+
+    def __init__(self, value: torch.Tensor, rate: float, beta2: float = 0.999) -> None:
+        """Train ``value`` with Adam's learning rate ``rate``."""
+        self.rate, self.beta2 = rate, beta2
+        self._start(value)
+
+    def load(self, saved: torch.Tensor, options: str) -> None:
+        """Go on from a ``saved`` value.
+
+        Args:
+            options: names of the options that the shape of the value depends on.
+
+        Raises:
+            MapFileError: the options were others.
+        """
+        was, expected = (tuple(tensor.shape[self._first_option_dim :]) for tensor in (saved, self.value))
+        if was != expected:
+            raise MapFileError(
+                f"the map was made with another {options}: it holds {was} numbers where {expected} are expected; "
+                "set it as it was, or start a new map"
+            )
+        self._start(saved.to(self.value.device, copy=True))  # steps change it in place
+
+    def _start(self, value: torch.Tensor) -> None:
+        self.value = value.detach().requires_grad_()
+        self.moments = (torch.zeros_like(value), torch.zeros_like(value))
+        self.steps = torch.zeros((), device=value.device)
+
+
+class TrainedGaussians(Trained):
+    """State of the Gaussians (N, d), without Gaussians at first."""
+
+    _first_option_dim = 1
+
+    def __init__(self, dim: int, rate: float, beta2: float = 0.999, device: torch.device | str = "cpu") -> None:
+        super().__init__(torch.zeros(0, dim, device=device), rate, beta2)
+
+    def edit(self, origin: torch.Tensor, means: torch.Tensor, initial: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """Follow an edit of the scene: new Gaussians start as their nearest neighbour among those known.
+
+        Args:
+            origin: of the edit; see ``GaussianScene``.
+            means: (N, 3) where the Gaussians lie now.
+            initial: states (N, d) at ``means``, where none of the Gaussians is known.
+        """
+        known = origin >= 0
+        value = follow(self.value.detach(), origin)
+        if len(origin) and not known.any():
+            value = initial(means.detach())
+        elif not known.all():
+            tree = cKDTree(means[known].detach().cpu().numpy())
+            nearest = torch.from_numpy(tree.query(means[~known].detach().cpu().numpy(), workers=-1)[1])
+            value[~known] = value[known][nearest.to(value.device)]
+        self.value = value.requires_grad_()
+        self.moments = (follow(self.moments[0], origin), follow(self.moments[1], origin))
+
+
+def descend(losses: dict[str, torch.Tensor], *trained: Trained) -> dict[str, float]:
+    """One step down the sum of ``losses``, and their values. Where a gradient is not finite, nothing changes."""
+    values = {name: float(loss.detach()) for name, loss in losses.items()}
+    if losses:
+        gradients = torch.autograd.grad(sum(losses.values()), [t.value for t in trained], allow_unused=True)
+        if all(gradient is None or bool(gradient.isfinite().all()) for gradient in gradients):
+            for t, gradient in zip(trained, gradients, strict=True):
+                if gradient is not None:
+                    adam_step(t.value.detach(), gradient, t.moments, t.steps, t.rate, t.beta2)
+    return values
+
+
+def waves(means: torch.Tensor, dim: int, generator: torch.Generator) -> torch.Tensor:
+    """Smooth random functions of position, (N, 3) -> (N, dim) in [-1, 1]: what lies together starts together.
+
+    Waves are a third as long as the scene is wide: objects start mostly in one piece, and far ones differ.
+    """
+    extent = 2 * means.std(dim=0, correction=0).norm()
+    direction = torch.randn(3, dim, generator=generator).to(means.device)
+    phase = 2 * math.pi * torch.rand(dim, generator=generator).to(means.device)
+    return torch.cos(means @ direction * (6 * math.pi / (1.7 * extent.clamp_min(1e-12))) + phase)
+
+
+def rows(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """``values[index]``. The gradient is summed in a fixed order, as that of indexing is not."""
+    return torch.nn.functional.embedding(index, values)
