@@ -1,0 +1,90 @@
+"""The contrastive clustering loss against its equations."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.autograd import gradcheck
+
+from lift_ros.lifting.contrastive import Clusters, contrastive_loss, norm_loss
+
+INDEX = torch.tensor([0, 0, 0, 3, 3, 1, 1, 1, 1, 1, 3, 0])  # cluster 2 has no pixel
+
+
+def random(spread: float = 1.0) -> torch.Tensor:
+    features = torch.randn(12, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return (torch.eye(5, dtype=torch.float64)[INDEX] + spread * features).requires_grad_()
+
+
+def loss_of(features: torch.Tensor) -> torch.Tensor:
+    return contrastive_loss(features, INDEX, Clusters.of(features, INDEX, 4))
+
+
+def literal_phi(features: torch.Tensor, j: int) -> float:
+    members = features[j == INDEX]
+    mean = members.mean(0)
+    spread = sum(math.sqrt(sum(float(d) ** 2 for d in member - mean)) for member in members)
+    return spread / (len(members) * math.log(len(members) + 10))
+
+
+def literal_loss(features: torch.Tensor) -> float:
+    present = INDEX.unique().tolist()
+    mean = {j: features[j == INDEX].mean(0) for j in present}
+    phi = {j: min(max(10 * literal_phi(features, j), 0.1), 1.0) for j in present}
+    total = 0.0
+    for u in range(len(features)):
+        similarity = {j: math.exp(float(features[u] @ mean[j]) / phi[j]) for j in present}
+        total -= math.log(similarity[int(INDEX[u])] / sum(similarity.values()))
+    return total / len(features)
+
+
+@pytest.mark.parametrize("spread", [0.01, 0.1, 1.0])  # phi at its lower bound, free, and at its upper bound
+def test_contrastive_loss_is_its_equation(spread):
+    features = random(spread)
+    assert loss_of(features).item() == pytest.approx(literal_loss(features.detach()), rel=1e-10)
+
+
+def test_temperatures_are_their_equation():
+    features = random(0.1)
+    temperatures = Clusters.of(features, INDEX, 4).temperatures
+    expected = [10 * literal_phi(features.detach(), j) for j in (0, 1, 3)]
+    assert all(0.1 < phi < 1 for phi in expected)
+    assert temperatures[[0, 1, 3]].tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("spread", [0.01, 1.0])  # between the bounds phi moves, and is taken for a constant
+def test_gradient_of_the_contrastive_loss(spread):
+    assert gradcheck(loss_of, random(spread))
+
+
+def test_the_temperature_carries_no_gradient():
+    features = random(0.1)
+    (gradient,) = torch.autograd.grad(loss_of(features), features)
+    frozen = Clusters.of(features, INDEX, 4).temperatures
+
+    def loss_at(f: torch.Tensor) -> torch.Tensor:
+        return contrastive_loss(f, INDEX, Clusters.of(f, INDEX, 4)._replace(temperatures=frozen))
+
+    assert gradcheck(loss_at, features)
+    assert torch.allclose(gradient, torch.autograd.grad(loss_at(features), features)[0])
+
+
+def test_one_cluster_alone_pulls_nothing():
+    index = torch.zeros(12, dtype=torch.int64)
+    assert contrastive_loss(random(), index, Clusters.of(random(), index, 1)).item() == 0
+
+
+def test_clusters_without_pixels_take_no_part():
+    features = random(0.3).detach()
+    compact = torch.tensor([0, 1, -1, 2])[INDEX]
+    without = contrastive_loss(features, compact, Clusters.of(features, compact, 3))
+    assert loss_of(features).item() == pytest.approx(without.item(), rel=1e-12)
+
+
+def test_norm_loss_is_its_equation():
+    features = random(0.5)
+    expected = sum((math.sqrt(sum(float(x) ** 2 for x in f)) - 1) ** 2 for f in features.tolist()) / len(features)
+    assert norm_loss(features).item() == pytest.approx(expected)
+    assert gradcheck(norm_loss, features)
