@@ -29,10 +29,30 @@ class UnicLiftConfig:
 
 
 @dataclass(frozen=True)
+class UnifiedLiftConfig:
+    """Unified-Lift (CVPR 2025)."""
+
+    embedding_dim: int = option(16, "Dimensions of embeddings and codebook.", min=2)
+    codebook_size: int = option(256, "Most objects that can be told apart.", min=1)
+    levels: int = option(
+        1, "Granularities, from the smallest mask over a pixel to the largest: parts have parents from two on.", min=1
+    )
+    learning_rate: float = option(0.02, "Adam's step on the embeddings.", min=0.0)
+    codebook_learning_rate: float = option(0.005, "Adam's step on the codebook.", min=0.0)
+    norm_weight: float = option(1.0, "Weight of the loss that keeps embeddings at unit length.", min=0.0)
+    class_weight: float = option(1e-3, "Weight of the cross-entropy to the matched objects.", min=0.0)
+    concentration_weight: float = option(0.1, "Weight of the distance between objects and their pixels.", min=0.0)
+    area_aware: bool = option(True, "Large masks decide which objects the masks of a view are; else all count alike.")
+    max_uncertainty: float = option(
+        0.8, "Pixels less certain of their mask than that teach the codebook nothing.", min=0.0, max=1.0
+    )
+
+
+@dataclass(frozen=True)
 class LiftingConfig:
     """How masks reach the Gaussians."""
 
-    method: str = option("unic_lift", "Lifting method.", choices=("unic_lift",))
+    method: str = option("unic_lift", "Lifting method.", choices=("unic_lift", "unified_lift"))
     pixels: int = option(
         8192,
         "Pixels of a keyframe whose blend weights are kept, about 0.15 KiB each; trained on all at once.",
@@ -42,3 +62,4 @@ class LiftingConfig:
         2.0, "Masks are cleaned of speckle and frayed borders by a majority vote over this radius.", unit="px", min=0.0
     )
     unic_lift: UnicLiftConfig = field(default_factory=UnicLiftConfig)
+    unified_lift: UnifiedLiftConfig = field(default_factory=UnifiedLiftConfig)

@@ -7,6 +7,7 @@ import torch
 from lift_ros.lifting.base import LiftingMethod
 from lift_ros.lifting.config import LiftingConfig
 from lift_ros.lifting.unic_lift import UnicLift
+from lift_ros.lifting.unified_lift import UnifiedLift
 
 
 def make_method(config: LiftingConfig, seed: int, device: torch.device | str) -> LiftingMethod:
@@ -14,4 +15,6 @@ def make_method(config: LiftingConfig, seed: int, device: torch.device | str) ->
     match config.method:
         case UnicLift.name:
             return UnicLift(config.unic_lift, seed, device)
+        case UnifiedLift.name:
+            return UnifiedLift(config.unified_lift, seed, device)
     raise ValueError(f"no lifting method {config.method!r}")

@@ -27,6 +27,11 @@ class Tiles:
     objects: torch.Tensor
     cameras: list[PosedCamera]
 
+    @property
+    def wholes(self) -> torch.Tensor:
+        """(N,) int64 from 0 to 3: objects of one column are parts of one whole."""
+        return (self.objects - 1) % 4
+
     def weights(self, camera: PosedCamera) -> BlendWeights:
         """Blend weights of all pixels."""
         rows, columns = torch.meshgrid(torch.arange(camera.height), torch.arange(camera.width), indexing="ij")
@@ -40,6 +45,16 @@ class Tiles:
         labels, share, _ = label_image(scene.means, scene.quats, scene.scales, scene.opacities, self.objects, camera)
         number = np.concatenate([[0], 1 + rng.permutation(CELLS)])
         return np.where(share > 0.3, number[labels.numpy()], 0).astype(np.int32)
+
+    def nested_masks(self, camera: PosedCamera, rng: np.random.Generator) -> NDArray[np.bool_]:
+        """(M, H, W) true masks of the objects and of the wholes that are in view, in random order."""
+        scene = self.scene
+        found = []
+        for labels in (self.objects, 1 + self.wholes):
+            image, share, _ = label_image(scene.means, scene.quats, scene.scales, scene.opacities, labels, camera)
+            image = np.where(share > 0.3, image.numpy(), 0)
+            found += [image == label for label in np.unique(image[image > 0])]
+        return np.stack(found)[rng.permutation(len(found))]
 
 
 def tiles(views: int = 8, seed: int = 0) -> Tiles:
@@ -85,6 +100,14 @@ def accuracy(labels: torch.Tensor, truth: torch.Tensor) -> float:
     table.index_put_((found, true), torch.ones(len(found)), accumulate=True)
     rows, columns = linear_sum_assignment(-table.numpy())
     return float(table[rows, columns].sum()) / len(labels)
+
+
+def shuffled(labels: NDArray, rng: np.random.Generator, block: int = 8) -> NDArray:
+    """A label image (H, W) cut into blocks that change places: masks that lie nowhere near the objects."""
+    height, width = labels.shape
+    blocks = labels.reshape(height // block, block, width // block, block).swapaxes(1, 2).reshape(-1, block, block)
+    rng.shuffle(blocks)
+    return blocks.reshape(height // block, width // block, block, block).swapaxes(1, 2).reshape(height, width)
 
 
 def patches_of(labels: NDArray) -> Patches:

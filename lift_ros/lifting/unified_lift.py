@@ -1,0 +1,166 @@
+"""Unified-Lift: contrastive embeddings, and a codebook whose rows are the objects.
+
+Zhu et al., "Rethinking End-to-End 2D to 3D Scene Segmentation in Gaussian Splatting" (CVPR 2025). Each Gaussian carries
+an embedding f_i; a pixel shows F_u = sum_i w_ui f_i, drawn to the mean of its mask by InfoNCE (eq. 1). The codebook
+F_obj (L x d) is learned along: the masks of a view are matched with its rows one to one (eq. 5), and rows and
+embeddings are drawn together (eq. 8). The label is the row that an embedding is most similar to; nothing is clustered.
+
+What differs from the paper:
+- Embeddings are kept near the unit sphere by OmniSeg3D's norm loss (its eq. 9), as in the code that the contrastive
+  loss was taken from; they start as smooth functions of position.
+- The similarity of eq. 2 is that of eq. 1 with the constant temperature 0.1 and rows scaled to unit length. A bare dot
+  product with the rows, whose length eq. 6 sets to that of features divided by their L1 norm, gives 256 objects nearly
+  the same probability, and prefers rows with few large entries.
+- The similarity of eq. 7 has the temperatures of eq. 1; without them no pixel of a view with ten masks is certain.
+- Granularities share nothing: each has its own embeddings and codebook, since what one draws together another must push
+  apart. The label is that of the finest, the parent that of the coarsest.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch.nn.functional import normalize
+
+from lift_ros.lifting.base import Decoded, LiftingView
+from lift_ros.lifting.config import UnifiedLiftConfig
+from lift_ros.lifting.contrastive import Clusters, contrastive_loss, norm_loss
+from lift_ros.lifting.training import Trained, TrainedGaussians, descend, rows, waves
+from lift_ros.scene.neighbours import Neighbours
+
+TEMPERATURE = 0.1  # of the association; the least that eq. 1 has
+
+
+class UnifiedLift:
+    """Per-Gaussian embeddings (N, levels * d), and codebooks (levels, L, d)."""
+
+    name = "unified_lift"
+
+    def __init__(self, config: UnifiedLiftConfig, seed: int = 0, device: torch.device | str = "cpu") -> None:
+        self.config = config
+        self._generator = torch.Generator().manual_seed(seed)
+        self._shape = (config.levels, config.embedding_dim)
+        self.embeddings = TrainedGaussians(
+            config.levels * config.embedding_dim, config.learning_rate, 0.99, device=device
+        )
+        rows = torch.randn(config.levels, config.codebook_size, config.embedding_dim, generator=self._generator)
+        self.codebook = Trained(normalize(rows, p=1, dim=-1).to(device), config.codebook_learning_rate, 0.99)
+
+    def edit(self, origin: torch.Tensor, means: torch.Tensor) -> None:
+        self.embeddings.edit(origin, means, self._initial)
+
+    def _initial(self, means: torch.Tensor) -> torch.Tensor:
+        start = waves(means, self._shape[0] * self._shape[1], self._generator)
+        return normalize(start.unflatten(1, self._shape), dim=-1).flatten(1)
+
+    def step(self, views: Sequence[LiftingView], neighbours: Neighbours) -> dict[str, float]:
+        view = views[int(torch.randint(len(views), (), generator=self._generator))]
+        features = view.weights.matmul(self.embeddings.value).unflatten(1, self._shape)
+        losses: Counter[str] = Counter()
+        for level, masks in enumerate(granularities(view, self.config.levels)):
+            masked = (masks >= 0).nonzero()[:, 0]
+            if len(masked):
+                count = int(masks.max()) + 1
+                losses.update(self._losses(rows(features[:, level], masked), masks[masked], count, level))
+        return descend(losses, self.embeddings, self.codebook)
+
+    def _losses(self, features: torch.Tensor, masks: torch.Tensor, count: int, level: int) -> dict[str, torch.Tensor]:
+        """Of the masked pixels of a view, eq. 8 in its two parts."""
+        config = self.config
+        codes = self.codebook.value[level]
+        clusters = Clusters.of(features, masks, count)
+        log_probability = association(features, codes)
+        matched = match(log_probability.detach(), masks, count, config.area_aware)[masks]
+        certain = (uncertainty(features.detach(), masks, clusters) <= config.max_uncertainty) & (matched >= 0)
+        labels = matched.clamp_min(0)
+        share = certain / len(features)
+        return {
+            "contrastive": contrastive_loss(features, masks, clusters),
+            "norm": config.norm_weight * norm_loss(features),
+            "class": config.class_weight * (share * class_loss(log_probability, labels)).sum(),
+            "concentration": config.concentration_weight
+            * (share * concentration_loss(features, rows(codes, labels))).sum(),
+        }
+
+    @torch.no_grad()
+    def decode(self, views: Sequence[LiftingView]) -> Decoded:
+        """The row of the codebook that each Gaussian is most similar to; confident by its probability (eq. 2)."""
+        embeddings = self.embeddings.value.unflatten(1, self._shape)
+        fine = association(embeddings[:, 0], self.codebook.value[0]).max(1)
+        parents = association(embeddings[:, -1], self.codebook.value[-1]).argmax(1) if self.config.levels > 1 else None
+        return Decoded(fine.indices, fine.values.exp(), parents)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {
+            "gaussian.unified_lift.embeddings": self.embeddings.value.detach(),
+            "unified_lift.codebook": self.codebook.value.detach(),
+        }
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        options = "lifting.unified_lift.embedding_dim, levels or codebook_size"
+        self.embeddings.load(state["gaussian.unified_lift.embeddings"], options)
+        self.codebook.load(state["unified_lift.codebook"], options)
+
+
+def granularities(view: LiftingView, levels: int) -> list[torch.Tensor]:
+    """Masks (P,) int64 of the pixels at each level, -1 where there are none: from the smallest mask over a pixel to the
+    largest, those between spread evenly. One level alone: the smallest."""
+    if levels == 1:
+        return [view.masks]
+    order = torch.argsort(view.inside.sum(0), stable=True)
+    inside = view.inside[:, order]
+    count = inside.sum(1)
+    place = inside.cumsum(1)  # 1 at the smallest mask over the pixel
+    found = []
+    for level in range(levels):
+        wanted = 1 + ((count - 1) * level / (levels - 1)).round()
+        here = inside & (place == wanted[:, None])
+        number = (here * torch.arange(inside.shape[1], device=inside.device)).sum(1)
+        found.append(torch.where(count > 0, number, -1))
+    return found
+
+
+def association(features: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+    """Eq. 2: logarithms of the probabilities (P, L) that ``features`` (P, d) are of the objects ``codes`` (L, d)."""
+    return torch.log_softmax(features @ normalize(codes, dim=-1).T / TEMPERATURE, dim=1)
+
+
+def match(log_probability: torch.Tensor, masks: torch.Tensor, count: int, area_aware: bool) -> torch.Tensor:
+    """Objects of the masks of a view, one to one by the Hungarian method: the greatest sum over masks of P_u(object).
+
+    Args:
+        log_probability: (P, L), from ``association``.
+        masks: (P,) int64 in [0, count).
+        area_aware: sums over the pixels of a mask (eq. 5), so that large masks decide; else means over them (eq. 3).
+
+    Returns:
+        (count,) int64, -1 for masks that are left without an object, or without pixels.
+    """
+    sums = log_probability.new_zeros(count, log_probability.shape[1]).index_add(0, masks, log_probability.exp())
+    sizes = torch.bincount(masks, minlength=count)
+    if not area_aware:
+        sums /= sizes.clamp_min(1)[:, None]
+    mask, label = linear_sum_assignment(sums.cpu().numpy(), maximize=True)
+    matched = torch.full((count,), -1)
+    matched[torch.from_numpy(mask)] = torch.from_numpy(label)
+    matched = matched.to(masks.device)
+    return torch.where(sizes > 0, matched, -1)
+
+
+@torch.no_grad()
+def uncertainty(features: torch.Tensor, masks: torch.Tensor, clusters: Clusters) -> torch.Tensor:
+    """Eq. 7: W_u (P,) = 1 - the softmax over masks of sim(F_u, mean), at the pixel's own mask."""
+    return 1 - torch.softmax(clusters.logits(features), dim=1).gather(1, masks[:, None])[:, 0]
+
+
+def class_loss(log_probability: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Eq. 4 pixel by pixel: (P,) -log P_u(label)."""
+    return torch.nn.functional.nll_loss(log_probability, labels, reduction="none")
+
+
+def concentration_loss(features: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+    """Eq. 6 pixel by pixel: (P,) L1 distance of the object's row ``codes`` (P, d) to the feature over its L1 norm."""
+    return (codes - normalize(features, p=1, dim=-1)).abs().sum(1)
