@@ -1,6 +1,6 @@
 """What a recorded capture offers, whatever its layout on disk, and how to open one.
 
-Each layout is one module with a subclass of ``Capture`` (nerfstudio.py, rosbag.py).
+Each layout is one module with a subclass of ``Capture``, and a line in ``LAYOUTS``.
 """
 
 from __future__ import annotations
@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -158,12 +159,109 @@ def clip_depth(depth: NDArray[np.float32], max_depth: float) -> NDArray[np.float
     return depth if math.isinf(max_depth) else np.where(depth <= max_depth, depth, np.float32(0))
 
 
+def _has(path: Path, *patterns: str) -> bool:
+    """Whether something below the directory ``path`` matches each pattern."""
+    return path.is_dir() and all(any(path.glob(pattern)) for pattern in patterns)
+
+
+COLMAP_MODELS = ("sparse/0", "sparse", "colmap/sparse/0")  # the last by nerfstudio's ns-process-data
+
+
+def _is_colmap(path: Path) -> bool:
+    return any(_has(path, f"{model}/{name}.*") for model in COLMAP_MODELS for name in ("cameras", "images"))
+
+
+_BAG_FILES = ("*.mcap", "*.db3", "*.mcap.zstd", "*.db3.zstd")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A layout of captures on disk.
+
+    Attributes:
+        name: as users know it.
+        marker: what it is told by, in words.
+        matches: whether a path may hold it, told from names alone. Incomplete ones match too: their reader knows best
+            what is missing.
+        reader: module of ``lift_ros.data`` and class in it; imported only where such a capture is opened.
+    """
+
+    name: str
+    marker: str
+    matches: Callable[[Path], bool]
+    reader: tuple[str, str]
+
+
+# the first that matches is read: what was converted for us before what it was made from, special before general
+LAYOUTS = (
+    Layout(
+        "nerfstudio, instant-ngp",
+        "transforms.json",
+        lambda path: path.suffix == ".json" or _has(path, "transforms.json"),
+        ("nerfstudio", "NerfstudioCapture"),
+    ),
+    Layout(
+        "rosbag2",
+        "metadata.yaml or .mcap or .db3 files",
+        lambda path: any(path.match(name) or _has(path, name) for name in _BAG_FILES) or _has(path, "metadata.yaml"),
+        ("rosbag", "BagCapture"),
+    ),
+    Layout(
+        "LERF-Mask",
+        "sparse/ with object_mask/ or test_mask/",
+        lambda path: _is_colmap(path) and (_has(path, "object_mask/") or _has(path, "test_mask/")),
+        ("lerf_mask", "LerfMaskCapture"),
+    ),
+    Layout(
+        "COLMAP, Mip-NeRF 360",
+        "sparse/0/cameras.bin or .txt",
+        lambda path: _is_colmap(path) or path.name.startswith("images") and _is_colmap(path.parent),
+        ("colmap", "ColmapCapture"),
+    ),
+    Layout(
+        "Replica by NICE-SLAM",
+        "results/frame000000.jpg",
+        lambda path: _has(path, "results/frame*"),
+        ("replica", "NiceSlamCapture"),
+    ),
+    Layout(
+        "Replica by Semantic-NeRF",
+        "traj_w_c.txt",
+        lambda path: _has(path, "traj_w_c.txt") or _has(path, "rgb/rgb_*.png"),
+        ("replica", "SemanticNerfCapture"),
+    ),
+    Layout("TUM RGB-D", "rgb.txt", lambda path: _has(path, "rgb.txt"), ("tum", "TumCapture")),
+    Layout(
+        "7-Scenes",
+        "frame-000000.color.png, here or in seq-01/",
+        lambda path: _has(path, "frame-*.color.png") or _has(path, "seq-*/frame-*.color.png"),
+        ("seven_scenes", "SevenScenesCapture"),
+    ),
+    Layout(
+        "Messy Rooms",
+        "color/ with metadata.json",
+        lambda path: _has(path, "color/", "metadata.json"),
+        ("messy_rooms", "MessyRoomsCapture"),
+    ),
+    Layout(
+        "ScanNet, Panoptic Lifting",
+        "color/ with pose/ or intrinsic/",
+        lambda path: _has(path, "color/") and (_has(path, "pose/") or _has(path, "intrinsic*")),
+        ("scannet", "ScannetCapture"),
+    ),
+)
+
+
+def find_layout(path: Path) -> Layout | None:
+    """The layout of what lies at ``path``, None if it is none that can be read."""
+    return next((layout for layout in LAYOUTS if layout.matches(path)), None)
+
+
 def open_capture(path: str | Path, *, max_depth: float = math.inf, bag: BagOptions | None = None) -> Capture:
-    """Open a capture by what lies at ``path``.
+    """Open a capture by what lies at ``path``; docs/datasets.md lists the layouts that are known.
 
     Args:
-        path: a directory with ``transforms.json`` or that file (nerfstudio), a rosbag2 directory, or an ``.mcap`` or
-            ``.db3`` file.
+        path: a directory, a file like ``transforms.json``, or an ``.mcap`` or ``.db3`` file.
         max_depth: depth beyond this counts as unknown, in the unit of the poses.
         bag: which topics of a bag to read; found by their types where not named.
 
@@ -173,19 +271,21 @@ def open_capture(path: str | Path, *, max_depth: float = math.inf, bag: BagOptio
     path = Path(path)
     if not path.exists():
         raise DatasetError(f"{path} does not exist")
-    if path.suffix == ".json" or (path / "transforms.json").is_file():
-        from lift_ros.data.nerfstudio import NerfstudioCapture
+    layout = find_layout(path)
+    if layout is None:
+        raise DatasetError(_unknown(path))
+    module, name = layout.reader
+    reader = getattr(import_module(f"lift_ros.data.{module}"), name)
+    options = {"options": bag} if name == "BagCapture" else {}
+    return reader(path, max_depth=max_depth, **options)
 
-        return NerfstudioCapture(path, max_depth=max_depth)
-    storage = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
-    is_bag = path.name.endswith(storage)
-    if path.is_dir():
-        is_bag = (path / "metadata.yaml").is_file() or any(f.name.endswith(storage) for f in path.iterdir())
-    if is_bag:
-        from lift_ros.data.rosbag import BagCapture  # rosbags is imported only where a bag is read
 
-        return BagCapture(path, bag, max_depth=max_depth)
-    expected = "transforms.json (nerfstudio), or metadata.yaml or .mcap or .db3 files (rosbag2)"
-    if path.is_dir():
-        raise DatasetError(f"{path} is not a capture: it holds no {expected}")
-    raise DatasetError(f"{path} is not a capture: expected a directory with {expected}, or one of these files")
+def _unknown(path: Path) -> str:
+    markers = "; ".join(f"{layout.marker} ({layout.name})" for layout in LAYOUTS)
+    if not path.is_dir():
+        return f"{path} is not a capture: expected a directory with one of: {markers}"
+    message = f"{path} is not a capture: it holds no {markers}"
+    for near in (*sorted(path.iterdir()), path.resolve().parent):
+        if near.is_dir() and (layout := find_layout(near)):
+            return f"{path} is not a capture, but {near} looks like one of {layout.name}"
+    return message

@@ -1,0 +1,128 @@
+"""The files that captures are made of: found, read, and named in the error where they cannot be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.spatial.transform import Rotation
+
+from lift_ros.data.image_codec import decode_compressed_rgb, depth_in_metres
+from lift_ros.errors import DatasetError, FrameRejected
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+QUATERNION_TOLERANCE = 0.01  # of the norm; files round
+
+
+def require(path: Path, layout: str, what: str) -> Path:
+    """``path`` if it is there, as it must be in that layout. Raises DatasetError."""
+    if not path.exists():
+        raise DatasetError(f"this looks like {layout}, but {path} is missing: {what}; see docs/datasets.md")
+    return path
+
+
+def natural_key(text: str) -> list[tuple[int, str]]:
+    """Sort key that puts 9 before 10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
+
+
+def files_by_key(folder: Path, pattern: str) -> dict[str, Path]:
+    """Files in ``folder`` whose whole names match ``pattern``, by its first group, in natural order of it."""
+    found = {}
+    for file in folder.iterdir() if folder.is_dir() else ():
+        if match := re.fullmatch(pattern, file.name):
+            found[match[1]] = file
+    return {key: found[key] for key in sorted(found, key=natural_key)}
+
+
+def images_by_stem(folder: Path, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> dict[str, Path]:
+    """Images in ``folder`` by their stems, in natural order."""
+    return files_by_key(folder, rf"(.+)(?i:{'|'.join(map(re.escape, suffixes))})")
+
+
+def unique_names(paths: list[str]) -> list[str]:
+    """Stems of relative paths, with their folders where stems alone are ambiguous (several cameras)."""
+    stems = [PurePosixPath(path).stem for path in paths]
+    if len(set(stems)) < len(stems):
+        stems = ["_".join(PurePosixPath(path).with_suffix("").parts) for path in paths]
+    return stems
+
+
+def read_rgb(file: Path) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB. Raises FrameRejected ``image_unreadable``."""
+    try:
+        return decode_compressed_rgb(file.read_bytes())
+    except (OSError, FrameRejected) as error:
+        raise FrameRejected("image_unreadable", f"cannot read {file}: {error}") from None
+
+
+def read_depth(file: Path, unit: float) -> NDArray[np.float32]:
+    """16-bit image -> (H, W) metres, 0 where unknown. ``unit``: metres per count.
+
+    Raises:
+        FrameRejected: ``depth_unreadable``, ``depth_encoding``.
+    """
+    raw = cv2.imread(str(file), cv2.IMREAD_UNCHANGED) if file.is_file() else None
+    if raw is None:
+        state = "is damaged or of an unknown type" if file.is_file() else "does not exist"
+        raise FrameRejected("depth_unreadable", f"{file} {state}")
+    if raw.ndim != 2 or raw.dtype != np.uint16:
+        raise FrameRejected("depth_encoding", f"{file} holds {raw.dtype} {raw.shape}, not 16-bit depth")
+    return depth_in_metres(raw, unit)
+
+
+def read_labels(file: Path) -> NDArray[np.int32]:
+    """Single-channel or palette image, or ``.npy`` -> (H, W) ids, negative ones 0.
+
+    Raises:
+        FrameRejected: ``labels_unreadable``, ``labels_encoding``.
+    """
+    try:
+        # Pillow, as OpenCV would turn the ids of palette images into colours
+        labels = np.load(file, allow_pickle=False) if file.suffix == ".npy" else np.asarray(Image.open(file))
+    except (OSError, ValueError) as error:
+        raise FrameRejected("labels_unreadable", f"cannot read {file}: {error}") from None
+    labels = labels.squeeze()  # arrays are stored as (H, W, 1), too
+    if labels.ndim != 2 or labels.dtype.kind == "c":
+        raise FrameRejected("labels_encoding", f"{file} holds {labels.dtype} {labels.shape}, not one id per pixel")
+    return np.maximum(labels, 0).astype(np.int32)
+
+
+def read_matrix(file: Path) -> NDArray[np.float64]:
+    """Numbers of a text file, one row per line. Raises DatasetError."""
+    try:
+        return np.loadtxt(file, dtype=np.float64, ndmin=2)
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"cannot read {file}: {error}") from None
+
+
+def read_pose(file: Path | None) -> NDArray[np.float64]:
+    """4x4 matrix of a text file. Raises FrameRejected ``pose_missing`` where there is none."""
+    try:
+        if file is None:
+            raise DatasetError("there is no pose file for this image")
+        return read_matrix(file).reshape(4, 4)
+    except (DatasetError, ValueError) as error:
+        raise FrameRejected("pose_missing", str(error)) from None
+
+
+def pose_matrix(translation: NDArray, quaternion_xyzw: NDArray) -> NDArray[np.float64]:
+    """(4, 4) of a translation and a rotation.
+
+    Raises:
+        FrameRejected: ``pose_not_finite``, ``pose_not_rigid``.
+    """
+    norm = np.linalg.norm(quaternion_xyzw)
+    if not (np.isfinite(norm) and np.isfinite(translation).all()):
+        raise FrameRejected("pose_not_finite", "pose holds NaN or infinity")
+    if abs(norm - 1) > QUATERNION_TOLERANCE:
+        raise FrameRejected("pose_not_rigid", f"the quaternion of the pose has norm {norm:.3g}")
+    T = np.eye(4)
+    T[:3, :3] = Rotation.from_quat(quaternion_xyzw).as_matrix()
+    T[:3, 3] = translation
+    return T

@@ -1,0 +1,87 @@
+"""LERF-Mask and the other captures released with Gaussian Grouping (Ye et al., ECCV 2024).
+
+A COLMAP capture (colmap.py) with
+
+    object_mask/<stem of the image>.png      ids by SAM and a tracker, offered as ``object_mask``
+    images_train/                            copies of the images that are not test views
+    test_mask/<view>/<text prompt>.png       true masks of some objects in the test views, offered as ``instances``
+
+Source: https://github.com/lkeab/gaussian-grouping, scene/dataset_readers.py, render_lerf_mask.py and
+script/eval_lerf_mask.py: view k is the k-th image by name that ``images_train`` lacks, and a mask holds where it is
+above 128. Masks of two prompts may overlap, where the smaller one is shown. Ids number the prompts of the capture in
+alphabetical order, from 1.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path, PurePosixPath
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lift_ros.data.colmap import ColmapCapture
+from lift_ros.data.colmap_model import find_model, read_images
+from lift_ros.data.files import images_by_stem
+from lift_ros.errors import FrameRejected
+
+
+class LerfMaskCapture(ColmapCapture):
+    """A COLMAP capture with labels of Gaussian Grouping.
+
+    Attributes:
+        prompts: name of each true instance; instance i is ``prompts[i - 1]``.
+    """
+
+    def __init__(self, path: str | Path, *, max_depth: float = math.inf) -> None:
+        """Read the model. Raises DatasetError; see ``open_capture``."""
+        path = Path(path)
+        self._object_masks = images_by_stem(path / "object_mask")
+        self._test_views, unknown = _test_views(path)
+        self.prompts = tuple(sorted({mask.stem for mask in (path / "test_mask").glob("*/*.png")}))
+        super().__init__(path, max_depth=max_depth)
+        if unknown:
+            self.problems.append(
+                f"test_mask/{', '.join(unknown)} cannot be told to belong to an image: images_train/ with the names of "
+                "the training views is missing, or has too many"
+            )
+
+    def _labels_of(self, image: str) -> dict[str, Path]:
+        stem = PurePosixPath(image).name.split(".")[0]  # as in Gaussian Grouping
+        found = {"object_mask": self._object_masks.get(stem), "instances": self._test_views.get(stem)}
+        return {name: path for name, path in found.items() if path}
+
+    def _read_labels(self, path: Path) -> NDArray[np.int32]:
+        if not path.is_dir():
+            return super()._read_labels(path)
+        masks = []
+        for file in sorted(path.glob("*.png")):
+            mask = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+            if mask is None or masks and mask.shape != masks[0][1].shape:
+                raise FrameRejected("labels_unreadable", f"{file} is damaged or of another size than its neighbours")
+            masks.append((1 + self.prompts.index(file.stem), mask > 128))
+        labels = np.zeros(masks[0][1].shape, np.int32)
+        for id, mask in sorted(masks, key=lambda item: -item[1].sum()):
+            labels[mask] = id
+        return labels
+
+
+def _test_views(root: Path) -> tuple[dict[str, Path], list[str]]:
+    """Folders of true masks by the stem of their image, and the names of those whose image is unknown."""
+    views = [folder for folder in (root / "test_mask").glob("*") if any(folder.glob("*.png"))]
+    model = find_model(root)
+    if not views or model is None:
+        return {}, []
+    stems = sorted(PurePosixPath(image.name).name.split(".")[0] for image in read_images(model))
+    train = {file.name.split(".")[0] for file in (root / "images_train").glob("*")}
+    test = [stem for stem in stems if stem not in train] if train else []
+    found, unknown = {}, []
+    for view in views:
+        if view.name.isdigit() and int(view.name) < len(test):
+            found[test[int(view.name)]] = view
+        elif view.name in stems:
+            found[view.name] = view
+        else:
+            unknown.append(view.name)
+    return found, unknown

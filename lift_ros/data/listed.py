@@ -1,0 +1,124 @@
+"""Captures whose frames are image files that a listing or their names tell: what these layouts have in common."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lift_ros.camera import Camera
+from lift_ros.data.capture import Capture, clip_depth
+from lift_ros.data.files import read_depth, read_labels, read_rgb
+from lift_ros.data.undistort import Undistorter
+from lift_ros.errors import FrameRejected
+from lift_ros.frame import Frame, check_rigid
+
+FRAME_INTERVAL = 0.1  # seconds between frames of layouts without time
+
+
+class Lens(NamedTuple):
+    """Intrinsics of a recorded image: the arguments of ``Undistorter``."""
+
+    camera: Camera
+    D: tuple[float, ...] = ()
+    model: str = "plumb_bob"
+
+    def resized(self, width: int, height: int) -> Lens:
+        """The lens of the same image resampled to ``width`` x ``height``."""
+        return self._replace(camera=self.camera.resized(width, height))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The files of a frame.
+
+    Attributes:
+        name: of the frame, unique in the capture.
+        depth: None where this frame has none.
+        stamp: seconds.
+        labels: recorded label images by the name they are offered under.
+    """
+
+    name: str
+    image: Path
+    stamp: float
+    depth: Path | None = None
+    labels: Mapping[str, Path] = field(default_factory=dict)
+
+
+class ListedCapture(Capture):
+    """Frames given as files. A layout fills ``__init__`` and says what pose and lens each frame has."""
+
+    world_frame = "map"
+
+    def __init__(self, root: Path, entries: list[Entry], *, max_depth: float, depth_unit: float = 0.001) -> None:
+        """``depth_unit``: metres per count of the depth images."""
+        super().__init__()
+        self.name = root.resolve().name
+        self.has_depth = any(entry.depth for entry in entries)
+        self.recorded_names = tuple(dict.fromkeys(name for entry in entries for name in entry.labels))
+        self._entries = entries
+        self._index = {entry.name: index for index, entry in enumerate(entries)}
+        self._max_depth = max_depth
+        self._depth_unit = depth_unit
+        self._undistorter = lru_cache(maxsize=64)(Undistorter)  # cameras are few, or one per frame
+
+    @abstractmethod
+    def _pose(self, index: int) -> NDArray[np.float64]:
+        """(4, 4) camera-to-world, optical convention; checked by the caller. Raises FrameRejected."""
+
+    @abstractmethod
+    def _lens(self, index: int, width: int, height: int) -> Lens:
+        """Of the recorded image, at the size it has on disk. Raises FrameRejected or ValueError."""
+
+    def _register(self, depth: NDArray[np.float32], camera: Camera) -> NDArray[np.float32]:
+        """Depth at the pixels of the image seen by ``camera``; here a registered one, maybe of a coarser sensor."""
+        return enlarged(depth, (camera.height, camera.width))
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def load(self, index: int) -> Frame:
+        """See ``Capture.load``."""
+        entry = self._entries[index]
+        T_world_camera = check_rigid(self._pose(index))
+        image = read_rgb(entry.image)
+        lens = self._checked_lens(index, image)
+        undistorter = self._undistorter(*lens)
+        depth = None
+        if entry.depth is not None:
+            depth = clip_depth(read_depth(entry.depth, self._depth_unit), self._max_depth)
+            depth = undistorter.depth(self._register(depth, lens.camera))
+        return Frame(undistorter.image(image), undistorter.camera, T_world_camera, entry.stamp, depth, entry.name)
+
+    def _load_labels(self, name: str, frame: Frame) -> NDArray | None:
+        index = self._index.get(frame.name)
+        if index is None or name not in self._entries[index].labels:
+            return None
+        labels = self._read_labels(self._entries[index].labels[name])
+        return self._undistorter(*self._checked_lens(index, labels)).labels(labels)
+
+    def _read_labels(self, path: Path) -> NDArray[np.int32]:
+        return read_labels(path)
+
+    def _checked_lens(self, index: int, image: NDArray) -> Lens:
+        try:
+            return self._lens(index, image.shape[1], image.shape[0])
+        except ValueError as error:
+            raise FrameRejected("camera_info", f"intrinsics of {self._entries[index].image}: {error}") from None
+
+
+def enlarged(depth: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Registered depth of a coarser sensor at the image's size; another aspect is left to be rejected."""
+    height, width = shape
+    if depth.shape != shape and math.isclose(depth.shape[1] / depth.shape[0], width / height, rel_tol=0.01):
+        return cv2.resize(depth, (width, height), interpolation=cv2.INTER_NEAREST)
+    return depth

@@ -1,0 +1,114 @@
+"""ScanNet (Dai et al., CVPR 2017) as exported from its ``.sens`` files, and captures preprocessed to that layout.
+
+    color/<n>.jpg
+    depth/<n>.png                               16-bit millimetres, of another size than the colour images
+    pose/<n>.txt                                camera-to-world, optical convention, metres; -inf where it was lost
+    intrinsic/intrinsic_color.txt               3x3 or 4x4; or intrinsics_color.txt, without a folder
+    intrinsic/intrinsic_depth.txt               optional
+    instance-filt/<n>.png, label-filt/<n>.png   offered as ``instances`` and ``semantic``
+
+Colour and depth share one place ("already aligned", https://github.com/ScanNet/ScanNet/issues/92), so depth is looked
+up through the two intrinsic matrices, or resized where that of depth is not given.
+Source: https://github.com/ScanNet/ScanNet, SensReader/python, nerfstudio's scannet_dataparser.py.
+
+Panoptic Lifting (Siddiqui et al., CVPR 2023) and Contrastive Lift preprocess ScanNet, Replica, HyperSim and own
+captures to the same folders, with true labels in ``rs_instance`` and ``rs_semantics``. Those of networks are in folders
+``<name>_instance``, ``<name>_semantics`` (``m2f_instance``) and offered under the names of these.
+Source: https://github.com/nihalsid/panoptic-lifting, dataset/panopli.py, dataset/preprocessing.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lift_ros.camera import Camera
+from lift_ros.data.files import images_by_stem, read_matrix, read_pose, require
+from lift_ros.data.listed import FRAME_INTERVAL, Entry, Lens, ListedCapture
+from lift_ros.data.registration import resample_depth
+from lift_ros.errors import DatasetError
+
+_LAYOUT = "ScanNet"
+_COLOR_K = ("intrinsic/intrinsic_color.txt", "intrinsics_color.txt", "intrinsic_color.txt")
+_DEPTH_K = ("intrinsic/intrinsic_depth.txt", "intrinsics_depth.txt", "intrinsic_depth.txt")
+# the first folder that is there holds the true labels; {} is the name of the scene, as ScanNet's archives unpack
+_TRUE = {
+    "instances": ("instance-filt", "{}_2d-instance-filt/instance-filt", "rs_instance", "instance"),
+    "semantic": ("label-filt", "{}_2d-label-filt/label-filt", "rs_semantics", "semantics", "semantic", "label"),
+}
+_PREDICTED = ("*_instance", "*_semantics", "*_semantic", "*_segments")
+
+
+def label_folders(root: Path) -> dict[str, Path]:
+    """Folders of label images by the name they are offered under."""
+    found = {}
+    for name, places in _TRUE.items():
+        folders = (root / place.format(root.resolve().name) for place in places)
+        if folder := next((folder for folder in folders if folder.is_dir()), None):
+            found[name] = folder
+    for pattern in _PREDICTED:
+        for folder in sorted(root.glob(pattern)):
+            if folder.is_dir() and folder not in found.values():
+                found[folder.name] = folder
+    return found
+
+
+def color_entries(root: Path, layout: str) -> list[Entry]:
+    """Frames of ``color/``, with the depth and labels of the same stem. Raises DatasetError where there are none."""
+    images = images_by_stem(root / "color")
+    if not images:
+        require(root / "color" / "0.jpg", layout, "colour images color/<n>.jpg or .png")
+    depths = images_by_stem(root / "depth", (".png",))
+    labels = {name: images_by_stem(folder, (".png", ".npy")) for name, folder in label_folders(root).items()}
+    return [
+        Entry(
+            stem,
+            image,
+            index * FRAME_INTERVAL,
+            depths.get(stem),
+            {name: files[stem] for name, files in labels.items() if stem in files},
+        )
+        for index, (stem, image) in enumerate(images.items())
+    ]
+
+
+class ScannetCapture(ListedCapture):
+    """A ScanNet scene, or a capture preprocessed as one."""
+
+    def __init__(self, path: str | Path, *, max_depth: float = math.inf) -> None:
+        """List the files. Raises DatasetError; see ``open_capture``."""
+        root = Path(path)
+        super().__init__(root, color_entries(root, _LAYOUT), max_depth=max_depth)
+        self._poses = images_by_stem(require(root / "pose", _LAYOUT, "a pose <n>.txt for each colour image"), (".txt",))
+        K_file = _first(root, _COLOR_K) or require(root / _COLOR_K[0], _LAYOUT, "the colour camera, 3x3 or 4x4")
+        self._K = _read_K(K_file)
+        depth_K_file = _first(root, _DEPTH_K)
+        self._depth_K = _read_K(depth_K_file) if depth_K_file else None
+
+    def _pose(self, index: int) -> NDArray[np.float64]:
+        return read_pose(self._poses.get(self._entries[index].name))
+
+    def _lens(self, index: int, width: int, height: int) -> Lens:
+        return Lens(Camera.from_K(self._K, width, height))
+
+    def _register(self, depth: NDArray[np.float32], camera: Camera) -> NDArray[np.float32]:
+        if self._depth_K is None or depth.shape == (camera.height, camera.width):  # the latter: preprocessed
+            return super()._register(depth, camera)
+        return resample_depth(depth, Camera.from_K(self._depth_K, depth.shape[1], depth.shape[0]), camera)
+
+
+def _first(root: Path, names: tuple[str, ...]) -> Path | None:
+    return next((root / name for name in names if (root / name).is_file()), None)
+
+
+def _read_K(file: Path) -> NDArray[np.float64]:
+    """Intrinsic matrix with pixel centres at +0.5, unlike in the file."""
+    K = read_matrix(file)
+    if K.shape not in ((3, 3), (4, 4)):
+        raise DatasetError(f"{file} holds {K.shape[0]}x{K.shape[1]} numbers, not an intrinsic matrix of 3x3 or 4x4")
+    K = K[:3, :3].copy()
+    K[:2, 2] += 0.5
+    return K

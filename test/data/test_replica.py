@@ -1,0 +1,111 @@
+"""Replica as rendered by Semantic-NeRF and by NICE-SLAM."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data.layouts import H, W, assert_labels, pose, text, write, write_depth, write_labels, write_rgb
+
+from lift_ros.data import open_capture
+from lift_ros.errors import DatasetError
+
+TRAJECTORY = text(np.stack([pose(index).ravel() for index in range(11)]))
+CAMERA = {"w": 2 * W, "h": 2 * H, "fx": 60.0, "fy": 61.0, "cx": 31.5, "cy": 23.5, "scale": 6553.5}
+
+
+def semantic_nerf(root: Path) -> Path:
+    for index in (0, 9, 10, 11):
+        write_rgb(root / f"rgb/rgb_{index}.png", red=index)
+        write_depth(root / f"depth/depth_{index}.png", 1000 + index)
+        write_labels(root / f"semantic_instance/semantic_instance_{index}.png", 300 + index)
+        write_labels(root / f"semantic_class/semantic_class_{index}.png", 1 + index)
+    write(root / "traj_w_c.txt", TRAJECTORY)
+    return root
+
+
+def nice_slam(root: Path) -> Path:
+    for index in (0, 9, 10, 11):
+        write_rgb(root / f"results/frame{index:06d}.png", red=index)
+        write_depth(root / f"results/depth{index:06d}.png", 6554)
+    write(root / "traj.txt", TRAJECTORY)
+    write(root.parent / "cam_params.json", json.dumps({"camera": CAMERA}))
+    return root
+
+
+def test_semantic_nerf(tmp_path):
+    capture = open_capture(semantic_nerf(tmp_path / "room_0/Sequence_1"))
+    frames = list(capture.frames)
+    assert [frame.name for frame in frames] == ["rgb_0", "rgb_9", "rgb_10"]
+    assert len(capture) == 4 and capture.skipped == {"pose_missing": 1}  # the trajectory has 11 rows
+    assert capture.has_depth and capture.recorded_names == ("instances", "semantic")
+    for frame, index in zip(frames, (0, 9, 10), strict=True):
+        np.testing.assert_allclose(frame.T_world_camera, pose(index), atol=1e-6)
+        assert frame.image[0, 0].tolist() == [index, 20, 30] and frame.stamp == pytest.approx(0.1 * index)
+        assert frame.depth[0, 0] == 0 and frame.depth[5, 5] == pytest.approx(1 + index / 1000)
+        assert_labels(capture.recorded_labels("instances", frame), 300 + index)
+        assert_labels(capture.recorded_labels("semantic", frame), 1 + index)
+    camera = frames[0].camera  # 90 degrees wide
+    assert (camera.fx, camera.fy, camera.cx, camera.cy) == (W / 2, W / 2, W / 2, H / 2)
+
+
+def test_nice_slam(tmp_path):
+    root = nice_slam(tmp_path / "Replica/room0")
+    capture = open_capture(root)
+    frames = list(capture.frames)
+    assert [frame.name for frame in frames] == ["frame000000", "frame000009", "frame000010"]
+    assert capture.skipped == {"pose_missing": 1} and not capture.recorded_names
+    np.testing.assert_allclose(frames[1].T_world_camera, pose(9), atol=1e-6)
+    np.testing.assert_allclose(frames[1].depth[5, 5], 6554 / 6553.5)
+    camera = frames[0].camera
+    assert (camera.fx, camera.fy, camera.cx, camera.cy) == (30, 30.5, 16, 12)
+    (root.parent / "cam_params.json").rename(root / "cam_params.json")
+    assert len(open_capture(root)) == 4
+
+
+def test_max_depth(tmp_path):
+    capture = open_capture(nice_slam(tmp_path / "room0"), max_depth=0.5)
+    assert not capture.frames[0].depth.any()
+
+
+def test_a_sequence_is_named_where_a_scene_is_opened(tmp_path):
+    semantic_nerf(tmp_path / "room_0/Sequence_1")
+    with pytest.raises(DatasetError, match=r"Sequence_1 looks like one of Replica by Semantic-NeRF"):
+        open_capture(tmp_path / "room_0")
+
+
+@pytest.mark.parametrize(
+    ("make", "missing", "message"),
+    [
+        (
+            semantic_nerf,
+            "traj_w_c.txt",
+            r"looks like Replica as rendered by Semantic-NeRF, but .*traj_w_c\.txt is missing",
+        ),
+        (semantic_nerf, "rgb/*", r"rgb/rgb_0\.png is missing"),
+        (nice_slam, "traj.txt", r"looks like Replica as rendered by NICE-SLAM, but .*room/traj\.txt is missing"),
+        (nice_slam, "../cam_params.json", r"room/cam_params\.json is missing: .*one directory up"),
+    ],
+)
+def test_what_is_missing_is_named(tmp_path, make, missing, message):
+    root = make(tmp_path / "room")
+    for file in [root.parent / missing[3:]] if missing.startswith("..") else root.glob(missing):
+        file.unlink()
+    with pytest.raises(DatasetError, match=message):
+        open_capture(root)
+
+
+def test_wrong_contents(tmp_path):
+    root = nice_slam(tmp_path / "room")
+    write(root / "cam_params.json", json.dumps({"camera": {**CAMERA, "scale": 0}}))
+    with pytest.raises(DatasetError, match=r"cam_params\.json needs 'camera' with .*scale is 0"):
+        open_capture(root)
+    write(root / "traj.txt", text(np.eye(4)))
+    write(root / "cam_params.json", json.dumps({"camera": CAMERA}))
+    with pytest.raises(DatasetError, match=r"traj\.txt has 4 numbers a row; expected 16"):
+        open_capture(root)
+    write(root / "traj.txt", "one two\n")
+    with pytest.raises(DatasetError, match=r"cannot read .*traj\.txt"):
+        open_capture(root)
