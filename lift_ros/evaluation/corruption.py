@@ -1,7 +1,8 @@
 """What a 2D segmenter might make of true instances: labels that disagree between views, with faults of graded severity.
 
-Used to test lifting against exact truth. Border noise follows PCF-Lift (Zhu et al., ECCV 2024, section 4.4), with its
-anchors on borders, where segmenters err.
+Used to test lifting against exact truth. The noise of PCF-Lift (Zhu et al., ECCV 2024, section 4.4) is ``PCF``: squares
+anywhere take the label of one of their pixels. The levels L1 and L2 put as many squares on borders, where segmenters
+err, and scramble them pixel by pixel, which frays all borders instead of moving some.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ class Corruption:
     """Faults of one level; rates are probabilities per instance of a view.
 
     Attributes:
-        anchors: border pixels of a view round which labels are scrambled.
-        window: side of the scrambled square, pixels of a 640 pixels wide image (scaled with the width).
+        anchors: squares of a view that are disturbed.
+        window: side of such a square, pixels of a 640 pixels wide image (scaled with the width).
+        scramble: squares lie on borders, and each of their pixels takes the label of another; else they lie anywhere,
+            and all their pixels take the label of one, as published.
         split: an instance falls into two or three masks.
         merge: an instance shares the mask of one it touches.
         drop: an instance has no mask.
@@ -31,6 +34,7 @@ class Corruption:
 
     anchors: int = 0
     window: int = 0
+    scramble: bool = True
     split: float = 0.0
     merge: float = 0.0
     drop: float = 0.0
@@ -44,6 +48,7 @@ LEVELS = {
     "L1": Corruption(anchors=100, window=9),
     "L2": Corruption(anchors=100, window=15, split=0.15, merge=0.1, drop=0.1, background=0.8, min_area=16),
 }
+PCF = Corruption(anchors=100, window=9, scramble=False)
 
 
 def corrupt_masks(instances: NDArray[np.integer], level: Corruption, rng: Generator) -> NDArray[np.uint16]:
@@ -76,7 +81,8 @@ def corrupt_masks(instances: NDArray[np.integer], level: Corruption, rng: Genera
         shape = masks == background
         masks[shape] = next_id + _cells(shape, int(rng.integers(level.pieces[0], level.pieces[1] + 1)), rng)
 
-    _scramble_borders(masks, level.anchors, max(round(level.window * scale), 2) if level.window else 0, rng)
+    if level.anchors:
+        _disturb(masks, level.anchors, max(round(level.window * scale), 2), level.scramble, rng)
     areas = np.bincount(masks.ravel())
     areas[0] = 0
     kept = areas >= max(level.min_area * scale**2, 1)
@@ -98,15 +104,17 @@ def _cells(shape: NDArray[np.bool_], count: int, rng: Generator) -> NDArray[np.i
     return ((pixels[:, None] - seeds[None]) ** 2).sum(-1).argmin(1)
 
 
-def _scramble_borders(masks: NDArray, anchors: int, window: int, rng: Generator) -> None:
-    """Round random border pixels, every pixel takes the label of a random one of its window, in place."""
-    differs = np.zeros(masks.shape, bool)
-    differs[:, 1:] |= masks[:, 1:] != masks[:, :-1]
-    differs[1:] |= masks[1:] != masks[:-1]
-    border = np.argwhere(differs)
-    if not window or not len(border):
+def _disturb(masks: NDArray, anchors: int, window: int, scramble: bool, rng: Generator) -> None:
+    """Mix up labels in squares round random pixels, in place; see ``Corruption.scramble``."""
+    candidates = np.ones(masks.shape, bool)
+    if scramble:
+        candidates[:] = False
+        candidates[:, 1:] |= masks[:, 1:] != masks[:, :-1]
+        candidates[1:] |= masks[1:] != masks[:-1]
+    pixels = np.argwhere(candidates)
+    if not len(pixels):
         return
-    for row, column in border[rng.choice(len(border), min(anchors, len(border)), replace=False)]:
+    for row, column in pixels[rng.choice(len(pixels), min(anchors, len(pixels)), replace=False)]:
         top, left = max(row - window // 2, 0), max(column - window // 2, 0)
         patch = masks[top : row + (window + 1) // 2, left : column + (window + 1) // 2]
-        patch[...] = rng.choice(patch.ravel(), patch.shape)
+        patch[...] = rng.choice(patch.ravel(), patch.shape if scramble else None)

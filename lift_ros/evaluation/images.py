@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lift_ros.evaluation.boundaries import DILATION_RATIO, inner_bands
+
 SSIM_SIGMA = 1.5  # an 11-tap window, as in Wang et al. 2004
 SSIM_RADIUS = 5
 
@@ -68,21 +70,14 @@ def mask_iou(mask: NDArray, truth: NDArray) -> float:
     return float(np.count_nonzero(a & b) / union) if union else 1.0
 
 
-def boundary_iou(mask: NDArray, truth: NDArray, dilation_ratio: float = 0.02) -> float:
+def boundary_iou(mask: NDArray, truth: NDArray, dilation_ratio: float = DILATION_RATIO) -> float:
     """IoU of the inner bands along the contours of two (H, W) boolean masks (Cheng et al., Boundary IoU, eq. 2).
 
     The bands are ``dilation_ratio`` of the image diagonal wide, at least one pixel; the image's border is a contour
     too. 1 where both masks are empty.
     """
     a, b = _masks(mask, truth)
-    width = max(1, round(dilation_ratio * float(np.hypot(*a.shape))))
-    return mask_iou(_inner_band(a, width), _inner_band(b, width))
-
-
-def _inner_band(mask: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
-    square = np.ones((3, 3), np.uint8)
-    core = cv2.erode(mask.astype(np.uint8), square, iterations=width, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-    return mask & (core == 0)
+    return mask_iou(inner_bands(a, dilation_ratio) > 0, inner_bands(b, dilation_ratio) > 0)
 
 
 def _masks(mask: NDArray, truth: NDArray) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -29,11 +29,11 @@ class Contingency:
         p, g = _label_image(predicted, "predicted"), _label_image(truth, "true")
         if p.shape != g.shape:
             raise ValueError(f"predicted labels are {p.shape}, the ground truth {g.shape}")
-        keys, counts = np.unique(p.ravel() << np.uint64(32) | g.ravel(), return_counts=True)
-        merged, index = np.unique(np.concatenate([self._keys, keys]), return_inverse=True)
-        total = np.zeros(len(merged), np.int64)
-        np.add.at(total, index, np.concatenate([self._counts, counts]))
-        self._keys, self._counts = merged, total
+        self._merge(*np.unique(p.ravel() << np.uint64(32) | g.ravel(), return_counts=True))
+
+    def update(self, other: Contingency) -> None:
+        """Add the counts of another table, of other views."""
+        self._merge(other._keys, other._counts)
 
     @classmethod
     def of(cls, predicted: Iterable[ArrayLike], truth: Iterable[ArrayLike]) -> Contingency:
@@ -42,6 +42,12 @@ class Contingency:
         for p, g in zip(predicted, truth, strict=True):
             table.add(p, g)
         return table
+
+    def _merge(self, keys: NDArray[np.uint64], counts: NDArray[np.int64]) -> None:
+        merged, index = np.unique(np.concatenate([self._keys, keys]), return_inverse=True)
+        total = np.zeros(len(merged), np.int64)
+        np.add.at(total, index, np.concatenate([self._counts, counts]))
+        self._keys, self._counts = merged, total
 
     @property
     def pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -95,6 +101,8 @@ class AssignedQuality:
 class _Segments:
     """Sizes and overlaps of the things: pixel counts of P predicted and G true segments."""
 
+    p_ids: NDArray[np.int64]  # (P,)
+    g_ids: NDArray[np.int64]  # (G,)
     predicted: NDArray[np.int64]  # (P,) pixels of each predicted segment, void excluded
     mostly_void: NDArray[np.bool_]  # (P,) ground truth is void on more than half of the segment
     truth: NDArray[np.int64]  # (G,)
@@ -132,7 +140,7 @@ def _things(table: Contingency, void: int | None) -> _Segments:
     both = thing_p & thing_g
     i, j = np.searchsorted(p_ids, p[both]), np.searchsorted(g_ids, g[both])
     iou = count[both] / (predicted[i] + truth[j] - count[both])
-    return _Segments(predicted, area(p_ids, p, thing_p & is_void) > predicted, truth, i, j, iou)
+    return _Segments(p_ids, g_ids, predicted, area(p_ids, p, thing_p & is_void) > predicted, truth, i, j, iou)
 
 
 def panoptic_quality(table: Contingency, void: int | None = None) -> PanopticQuality:
@@ -160,6 +168,13 @@ def panoptic_quality(table: Contingency, void: int | None = None) -> PanopticQua
     sq = float(things.iou[match].mean()) if matched else 0.0
     rq = matched / (matched + 0.5 * spurious + 0.5 * missed) if matched else 0.0
     return PanopticQuality(sq * rq, sq, rq, matched, spurious, missed)
+
+
+def matched_objects(table: Contingency, void: int | None = None) -> dict[int, int]:
+    """The predicted id of each true object that :func:`panoptic_quality` counts as found: true id -> predicted id."""
+    things = _things(table, void)
+    match = things.iou > MATCH_IOU
+    return dict(zip(things.g_ids[things.g[match]].tolist(), things.p_ids[things.p[match]].tolist(), strict=True))
 
 
 def background_iou(table: Contingency, void: int | None = None) -> float:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import cv2
 import numpy as np
 import pytest
 
-from lift_ros.evaluation.corruption import LEVELS, Corruption, corrupt_masks
+from lift_ros.evaluation.corruption import LEVELS, PCF, Corruption, corrupt_masks
 
 
 @pytest.fixture
@@ -41,6 +43,33 @@ def test_l1_errs_at_borders_only(instances):
     assert not (wrong & ~near).any()
 
 
+def test_noise_as_published_moves_whole_squares(instances):
+    stripes = np.tile(np.arange(1, 641, dtype=np.uint16), (40, 1))
+    masks = corrupt_masks(stripes, Corruption(anchors=1, window=9, scramble=False), np.random.default_rng(1))
+    areas = np.sort(np.unique(masks, return_counts=True)[1])
+    assert areas[-1] == 40 + 8 * 9 and (areas[:8] == 40 - 9).all() and (areas[8:-1] == 40).all()
+
+    masks = corrupt_masks(instances, PCF, np.random.default_rng(0))
+    of = {int(i): int(np.bincount(instances[masks == i]).argmax()) for i in np.unique(masks)}
+    wrong = np.vectorize(of.get)(masks) != instances
+    edges = cv2.morphologyEx(instances.astype(np.float32), cv2.MORPH_GRADIENT, np.ones((3, 3))) > 0
+    near = cv2.dilate(edges.astype(np.uint8), np.ones((17, 17), np.uint8)).astype(bool)
+    assert 50 < wrong.sum() < 100 * 81 and not (wrong & ~near).any()
+    # in one piece: most wrong pixels have only wrong or, at the square's rim, right neighbours in a row
+    count, _, stats, _ = cv2.connectedComponentsWithStats(wrong.astype(np.uint8), connectivity=4)
+    assert np.median(stats[1:count, cv2.CC_STAT_AREA]) > 8
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_levels_are_those_of_the_shared_captures(shared_data, level):
+    listed = json.loads((shared_data / "room12" / f"masks_{level}.json").read_text())
+    faults = LEVELS[level]
+    for name in ("anchors", "window", "split", "merge", "drop", "background", "min_area"):
+        assert getattr(faults, name) == listed[name], name
+    if faults.background:
+        assert list(faults.pieces) == listed["pieces"]
+
+
 def test_rates_of_l2(instances):
     rng = np.random.default_rng(0)
     level = LEVELS["L2"]
@@ -56,6 +85,22 @@ def test_rates_of_l2(instances):
     expected_whole = (1 - level.drop) * (1 - level.split * (1 - level.merge))
     assert whole / (12 * views) == pytest.approx(expected_whole, abs=0.06)
     assert 0.5 < np.mean(np.array(background) > 1) < 0.85
+
+
+@pytest.mark.parametrize(
+    ("level", "masks_per_view"),
+    [(Corruption(split=1.0), (24, 36)), (Corruption(drop=1.0), (0, 0)), (Corruption(background=1.0), (12, 12))],
+)
+def test_each_fault_alone(instances, level, masks_per_view):
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        masks = corrupt_masks(instances, level, rng)
+        on_objects, elsewhere = np.unique(masks[instances > 0]), np.unique(masks[instances == 0])
+        low, high = masks_per_view
+        assert low <= (on_objects > 0).sum() <= high
+        pieces = level.pieces if level.background else (1, 1)
+        assert pieces[0] <= (elsewhere > 0).sum() <= pieces[1]
+        assert not set(on_objects) & set(elsewhere)
 
 
 def test_merged_masks_are_of_neighbours(instances):

@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from lift_ros.evaluation import (
     Contingency,
@@ -10,6 +11,7 @@ from lift_ros.evaluation import (
     assigned_quality,
     background_id,
     background_iou,
+    matched_objects,
     panoptic_quality,
     view_consistency,
 )
@@ -202,3 +204,38 @@ def test_published_figures_of_the_rooms(shared_data, room, pq_of_majority_labels
         relabelled.add(majority[masks], truth)
     assert panoptic_quality(raw).pq < 0.03
     assert panoptic_quality(relabelled).pq == pytest.approx(pq_of_majority_labels, abs=0.01)
+
+
+def test_tables_of_views_add_up():
+    views = [Contingency.of([row((1, 3), (2, 1))], [row((7, 4))]), Contingency.of([row((2, 5))], [row((8, 5))])]
+    table = Contingency()
+    for view in views:
+        table.update(view)
+    assert list(zip(*table.pairs, strict=True)) == [(1, 7, 3), (2, 7, 1), (2, 8, 5)]
+
+
+def test_matched_objects_are_those_that_count_as_found():
+    table = Contingency.of([row((5, 8), (0, 2), (6, 5), (0, 5), (9, 80))], [row((1, 10), (2, 10), (0, 80))])
+    assert matched_objects(table) == {1: 5}  # 6 holds just one half of 2
+
+
+def test_panoptic_quality_against_torchmetrics():
+    library = pytest.importorskip("torchmetrics.functional.detection", reason="torchmetrics is not installed")
+    rng = np.random.default_rng(3)
+    truth = np.where(rng.random((5, 8, 8)) < 0.5, 0, np.arange(8) // 2 + 1)
+    predicted = np.where(rng.random(truth.shape) < 0.25, rng.integers(0, 7, truth.shape), np.where(truth, truth + 3, 9))
+    quality = panoptic_quality(Contingency.of(predicted, truth))
+
+    def panoptic(labels: np.ndarray, background: tuple[int, ...]) -> torch.Tensor:
+        """(1, pixels, 2) of category and instance; the views side by side in one image; category 1: things."""
+        thing = ~np.isin(labels, background)
+        return torch.from_numpy(np.stack([thing, np.where(thing, labels, 0)], -1).astype(np.int64)).reshape(1, -1, 2)
+
+    # what is unlabelled and what stands for the background are one segment of stuff; things come first
+    of_class = library.panoptic_quality(
+        panoptic(predicted, (0, 9)), panoptic(truth, (0,)), things={1}, stuffs={0}, return_sq_and_rq=True,
+        return_per_class=True,
+    )  # fmt: skip
+    pq, sq, rq = of_class[0].tolist()
+    assert 0 < quality.rq < 1
+    assert (quality.pq, quality.sq, quality.rq) == pytest.approx((pq, sq, rq), abs=1e-6)
