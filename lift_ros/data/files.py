@@ -55,6 +55,8 @@ def unique_names(paths: list[str]) -> list[str]:
 
 def read_rgb(file: Path) -> NDArray[np.uint8]:
     """(H, W, 3) RGB. Raises FrameRejected ``image_unreadable``."""
+    if not file.is_file():
+        raise FrameRejected("image_unreadable", f"{file} does not exist")
     try:
         return decode_compressed_rgb(file.read_bytes())
     except (OSError, FrameRejected) as error:
@@ -62,18 +64,25 @@ def read_rgb(file: Path) -> NDArray[np.uint8]:
 
 
 def read_depth(file: Path, unit: float) -> NDArray[np.float32]:
-    """16-bit image -> (H, W) metres, 0 where unknown. ``unit``: metres per count.
+    """Single-channel image or ``.npy`` -> (H, W) metres, 0 where unknown. ``unit``: metres per count.
 
     Raises:
         FrameRejected: ``depth_unreadable``, ``depth_encoding``.
     """
-    raw = cv2.imread(str(file), cv2.IMREAD_UNCHANGED) if file.is_file() else None
-    if raw is None:
-        state = "is damaged or of an unknown type" if file.is_file() else "does not exist"
-        raise FrameRejected("depth_unreadable", f"{file} {state}")
-    if raw.ndim != 2 or raw.dtype != np.uint16:
-        raise FrameRejected("depth_encoding", f"{file} holds {raw.dtype} {raw.shape}, not 16-bit depth")
-    return depth_in_metres(raw, unit)
+    if not file.is_file():
+        raise FrameRejected("depth_unreadable", f"{file} does not exist")
+    if file.suffix == ".npy":
+        try:
+            raw = np.load(file, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise FrameRejected("depth_unreadable", f"cannot read {file}: {error}") from None
+    else:
+        raw = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        if raw is None:
+            raise FrameRejected("depth_unreadable", f"{file} is damaged or of an unknown type")
+    if raw.ndim != 2 or raw.dtype.kind not in "uf" or raw.dtype == np.uint8:
+        raise FrameRejected("depth_encoding", f"{file} holds {raw.dtype} {raw.shape}, not depth")
+    return depth_in_metres(raw if raw.dtype == np.uint16 else raw * np.float32(unit), unit)
 
 
 def read_labels(file: Path) -> NDArray[np.int32]:
@@ -85,7 +94,7 @@ def read_labels(file: Path) -> NDArray[np.int32]:
     try:
         # Pillow, as OpenCV would turn the ids of palette images into colours
         labels = np.load(file, allow_pickle=False) if file.suffix == ".npy" else np.asarray(Image.open(file))
-    except (OSError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow raises SyntaxError for some broken files
         raise FrameRejected("labels_unreadable", f"cannot read {file}: {error}") from None
     labels = labels.squeeze()  # arrays are stored as (H, W, 1), too
     if labels.ndim != 2 or labels.dtype.kind == "c":

@@ -44,7 +44,7 @@ class Entry:
         name: of the frame, unique in the capture.
         depth: None where this frame has none.
         stamp: seconds.
-        labels: recorded label images by the name they are offered under.
+        labels: recorded label images by the name they are offered under; they need not exist.
     """
 
     name: str
@@ -93,17 +93,19 @@ class ListedCapture(Capture):
         image = read_rgb(entry.image)
         lens = self._checked_lens(index, image)
         undistorter = self._undistorter(*lens)
+        image = undistorter.image(image)
         depth = None
         if entry.depth is not None:
             depth = clip_depth(read_depth(entry.depth, self._depth_unit), self._max_depth)
             depth = undistorter.depth(self._register(depth, lens.camera))
-        return Frame(undistorter.image(image), undistorter.camera, T_world_camera, entry.stamp, depth, entry.name)
+        return Frame(image, undistorter.camera, T_world_camera, entry.stamp, depth, entry.name)
 
     def _load_labels(self, name: str, frame: Frame) -> NDArray | None:
         index = self._index.get(frame.name)
-        if index is None or name not in self._entries[index].labels:
+        path = None if index is None else self._entries[index].labels.get(name)
+        if path is None or not path.exists():
             return None
-        labels = self._read_labels(self._entries[index].labels[name])
+        labels = self._read_labels(path)
         return self._undistorter(*self._checked_lens(index, labels)).labels(labels)
 
     def _read_labels(self, path: Path) -> NDArray[np.int32]:

@@ -1,33 +1,37 @@
-"""Captures in nerfstudio's ``transforms.json`` layout.
+"""Captures with a ``transforms.json``, as nerfstudio and instant-ngp write and read them.
 
-Poses are camera-to-world in the OpenGL convention (x right, y up, z backward); intrinsics are given once or per frame.
-``applied_transform`` tells how nerfstudio turned the reconstruction's world into that of the poses; the poses and
-``ply_file_path`` are both given after it, so nothing has to be undone. ``mask_path`` is not used: all pixels count.
+    transforms.json             "frames": [{"file_path", "transform_matrix", ...}], and intrinsics, once or per frame
+    masks_<name>/<stem>.png     labels for the image of that stem, offered as ``<name>``
+
+Poses are camera-to-world in the OpenGL convention (x right, y up, z backward). ``applied_transform`` tells how
+nerfstudio turned the reconstruction's world into that of the poses; the poses and ``ply_file_path`` are both given
+after it, so nothing has to be undone. ``mask_path`` is not used: all pixels count.
+
+Of nerfstudio are ``depth_file_path`` (millimetres, or ``depth_unit_scale_factor``) and ``camera_model``; of
+instant-ngp angles of view for focal lengths, paths without extension, ``is_fisheye``, and ``depth_path`` in counts of
+``integer_depth_scale``. What instant-ngp says of its volume (``aabb_scale``, ``scale``, ``offset``) and its choice of
+frames (``sharpness``) does not matter here. ``instance_file_path`` is ours: true instances, offered as ``instances``.
+Sources: nerfstudio's nerfstudio_dataparser.py and instant_ngp_dataparser.py, instant-ngp's src/nerf_loader.cu.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import re
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from lift_ros.camera import Camera
-from lift_ros.data.capture import Capture, clip_depth
-from lift_ros.data.image_codec import depth_in_metres
+from lift_ros.data.files import IMAGE_SUFFIXES, natural_key, unique_names
+from lift_ros.data.listed import FRAME_INTERVAL, Entry, Lens, ListedCapture
 from lift_ros.data.ply import read_points
-from lift_ros.data.undistort import Undistorter
 from lift_ros.errors import DatasetError, FrameRejected
-from lift_ros.frame import Frame, check_rigid
+from lift_ros.frame import check_rigid
 
 OPENGL_TO_OPTICAL = np.diag([1.0, -1.0, -1.0, 1.0])
-FRAME_INTERVAL = 0.1  # seconds between frames that carry no "time"
 
 # camera_model -> distortion_model of sensor_msgs/CameraInfo and the coefficients in OpenCV's order
 _MODELS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -36,107 +40,56 @@ _MODELS: dict[str, tuple[str, tuple[str, ...]]] = {
     "SIMPLE_PINHOLE": ("plumb_bob", ()),
     "PINHOLE": ("plumb_bob", ()),
 }
+_FOCAL_KEYS = ("fl_x", "camera_angle_x", "x_fov")
 
 
-class NerfstudioCapture(Capture):
-    """A directory with ``transforms.json``.
-
-    Recorded labels are ``masks_<name>/<stem of the image>.png`` beside it, called ``<name>``, and the images of
-    ``instance_file_path``, called ``instances``.
-    """
-
-    world_frame = "map"
+class NerfstudioCapture(ListedCapture):
+    """A directory with ``transforms.json``, or a file like it."""
 
     def __init__(self, path: str | Path, *, max_depth: float = math.inf) -> None:
         """Read the listing. Raises DatasetError; see ``open_capture``."""
-        super().__init__()
         path = Path(path)
-        self._file = path / "transforms.json" if path.is_dir() else path
-        self._root = self._file.parent
-        self._max_depth = max_depth
-        self.name = self._root.resolve().name
-        self._meta = _read_listing(self._file)
-        self._entries = _in_order(self._meta.pop("frames"))
-        self._stems = _unique_stems(self._entries)
-        self._index = {stem: index for index, stem in enumerate(self._stems)}
-        self.has_depth = any(entry.get("depth_file_path") for entry in self._entries)
-        masks = sorted(p.name.removeprefix("masks_") for p in self._root.glob("masks_*") if p.is_dir())
-        if any(entry.get("instance_file_path") for entry in self._entries):
-            masks.append("instances")
-        self.recorded_names = tuple(masks)
+        file = path / "transforms.json" if path.is_dir() else path
+        root = file.parent
+        self._meta = _read_listing(file)
+        self._frames = _in_order(self._meta.pop("frames"))
+        names = unique_names([frame["file_path"] for frame in self._frames])
+        masks = sorted(p.name.removeprefix("masks_") for p in root.glob("masks_*") if p.is_dir())
+        entries = []
+        for index, (name, frame) in enumerate(zip(names, self._frames, strict=True)):
+            labels = {mask: root / f"masks_{mask}" / f"{name}.png" for mask in masks}
+            if instances := frame.get("instance_file_path"):
+                labels["instances"] = root / instances
+            depth = frame.get("depth_file_path") or frame.get("depth_path")
+            entries.append(
+                Entry(
+                    name,
+                    _image_file(root / frame["file_path"]),
+                    float(frame.get("time", index * FRAME_INTERVAL)),
+                    root / depth if depth else None,
+                    labels,
+                )
+            )
+        unit = self._meta.get("depth_unit_scale_factor", self._meta.get("integer_depth_scale", 0.001))
+        super().__init__(root, entries, max_depth=max_depth, depth_unit=float(unit))
         if cloud := self._meta.get("ply_file_path"):
-            self.sparse_cloud = read_points(self._root / cloud)
-        self._undistorter = lru_cache(maxsize=64)(_undistorter)  # cameras are few, or one per frame
+            self.sparse_cloud = read_points(root / cloud)
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def load(self, index: int) -> Frame:
-        """See ``Capture.load``."""
-        entry = self._entries[index]
+    def _pose(self, index: int) -> NDArray[np.float64]:
         try:
-            T_world_gl = np.array(entry["transform_matrix"], np.float64)
-            stamp = float(entry.get("time", index * FRAME_INTERVAL))
+            T_world_gl = np.array(self._frames[index]["transform_matrix"], np.float64)
         except (KeyError, TypeError, ValueError) as error:
-            raise FrameRejected("pose_missing", f"{self._stems[index]} has no 4x4 transform_matrix: {error}") from None
+            name = self._entries[index].name
+            raise FrameRejected("pose_missing", f"{name} has no 4x4 transform_matrix: {error}") from None
         if T_world_gl.shape == (3, 4):
             T_world_gl = np.vstack([T_world_gl, (0.0, 0.0, 0.0, 1.0)])
-        T_world_camera = check_rigid(T_world_gl) @ OPENGL_TO_OPTICAL
+        return check_rigid(T_world_gl) @ OPENGL_TO_OPTICAL
 
-        image = cv2.cvtColor(
-            self._read(entry["file_path"], cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION, "image"),
-            cv2.COLOR_BGR2RGB,
-        )
-        undistorter = self._camera_of(entry, image.shape[1], image.shape[0])
-        depth = None
-        if path := entry.get("depth_file_path"):
-            depth = _enlarged(self._read_depth(path), image.shape[:2])
-            depth = undistorter.depth(clip_depth(depth, self._max_depth))
-        return Frame(
-            undistorter.image(image), undistorter.camera, T_world_camera, stamp, depth, self._stems[index]
-        )  # fmt: skip
-
-    def _load_labels(self, name: str, frame: Frame) -> NDArray | None:
-        index = self._index.get(frame.name)
-        if index is None:
-            return None
-        entry = self._entries[index]
-        path = entry.get("instance_file_path") if name == "instances" else f"masks_{name}/{frame.name}.png"
-        if not path or not (self._root / path).is_file():
-            return None
-        labels = self._read(path, cv2.IMREAD_UNCHANGED, "labels")
-        if labels.ndim != 2:
-            raise FrameRejected("labels_encoding", f"{self._root / path} is not a single-channel label image")
-        return self._camera_of(entry, labels.shape[1], labels.shape[0]).labels(labels)
-
-    def _camera_of(self, entry: dict[str, Any], width: int, height: int) -> Undistorter:
+    def _lens(self, index: int, width: int, height: int) -> Lens:
         try:
-            return self._undistorter(*_intrinsics({**self._meta, **entry}, width, height))
-        except (KeyError, TypeError, ValueError) as error:
-            raise FrameRejected("camera_info", f"intrinsics of {entry['file_path']}: {error}") from None
-
-    def _read_depth(self, path: str) -> NDArray[np.float32]:
-        unit = float(self._meta.get("depth_unit_scale_factor", 0.001))  # nerfstudio's default: millimetres
-        if path.endswith(".npy"):
-            try:
-                raw = np.load(self._root / path, allow_pickle=False)
-            except (OSError, ValueError) as error:
-                raise FrameRejected("depth_unreadable", f"cannot read {self._root / path}: {error}") from None
-        else:
-            raw = self._read(path, cv2.IMREAD_UNCHANGED, "depth")
-        if raw.ndim != 2 or raw.dtype.kind not in "uf":
-            raise FrameRejected("depth_encoding", f"{self._root / path} holds {raw.dtype} {raw.shape}, not depth")
-        return depth_in_metres(raw if raw.dtype == np.uint16 else raw * np.float32(unit), unit)
-
-    def _read(self, path: str, flags: int, what: str) -> NDArray:
-        file = self._root / path
-        if not file.suffix:
-            file = file.with_suffix(".png")  # listings of the Blender scenes leave it out
-        image = cv2.imread(str(file), flags) if file.is_file() else None
-        if image is None:
-            state = "is damaged or of an unknown type" if file.is_file() else "does not exist"
-            raise FrameRejected(f"{what}_unreadable", f"{file} {state}")
-        return image
+            return _lens({**self._meta, **self._frames[index]}, width, height)
+        except (KeyError, TypeError) as error:
+            raise ValueError(error) from None
 
 
 def _read_listing(file: Path) -> dict[str, Any]:
@@ -149,56 +102,57 @@ def _read_listing(file: Path) -> dict[str, Any]:
         raise DatasetError(f"{file} lists no frames: expected nerfstudio's layout with a list 'frames'")
     if not all(isinstance(entry, dict) and isinstance(entry.get("file_path"), str) for entry in frames):
         raise DatasetError(f"{file}: every entry of 'frames' needs a 'file_path'")
+    if not all(isinstance(entry.get("time", 0), (int, float)) for entry in frames):
+        raise DatasetError(f"{file}: a 'time' is not a number of seconds")
+    for entry in frames:
+        entry["file_path"] = entry["file_path"].replace("\\", "/")  # written under Windows
     model = listing.get("camera_model", "OPENCV")
     if model not in _MODELS:
         raise DatasetError(f"{file}: camera_model '{model}' is not one of {', '.join(_MODELS)}")
-    for key in ("fl_x", "camera_angle_x"):
+    for key in _FOCAL_KEYS:
         if key in listing or all(key in entry for entry in frames):
             return listing
-    raise DatasetError(f"{file}: neither 'fl_x' nor 'camera_angle_x' is given, for all frames or for each")
+    raise DatasetError(f"{file}: neither {' nor '.join(map(repr, _FOCAL_KEYS))} is given, for all frames or for each")
 
 
-def _in_order(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _in_order(frames: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """By time where all have it, else by file name with numbers in their order: listings are often shuffled."""
-    if all(isinstance(entry.get("time"), (int, float)) for entry in entries):
-        return sorted(entries, key=lambda entry: entry["time"])
-
-    def natural(entry: dict[str, Any]) -> list[tuple[int, str]]:
-        parts = re.split(r"(\d+)", entry["file_path"])
-        return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
-
-    return sorted(entries, key=natural)
+    if all("time" in frame for frame in frames):
+        return sorted(frames, key=lambda frame: frame["time"])
+    return sorted(frames, key=lambda frame: natural_key(frame["file_path"]))
 
 
-def _unique_stems(entries: list[dict[str, Any]]) -> list[str]:
-    """File stems, with their folders where stems alone are ambiguous (several cameras)."""
-    stems = [Path(entry["file_path"]).stem for entry in entries]
-    if len(set(stems)) < len(stems):
-        stems = ["_".join(Path(entry["file_path"]).with_suffix("").parts) for entry in entries]
-    return stems
+def _image_file(path: Path) -> Path:
+    """The image of a path that may lack its extension, as in listings of the Blender scenes."""
+    if path.is_file():
+        return path
+    files = (path.with_name(path.name + suffix) for suffix in IMAGE_SUFFIXES)
+    return next((file for file in files if file.is_file()), path)
 
 
-def _intrinsics(entry: dict[str, Any], width: int, height: int) -> tuple[tuple[float, ...], tuple[float, ...], str]:
-    """(w, h, fx, fy, cx, cy), distortion coefficients and model, of a frame's entry merged over the global one."""
+def _lens(entry: dict[str, Any], width: int, height: int) -> Lens:
+    """Of a frame's entry merged over the global one."""
     w, h = int(entry.get("w", width)), int(entry.get("h", height))
-    fx = float(entry["fl_x"]) if "fl_x" in entry else 0.5 * w / math.tan(0.5 * float(entry["camera_angle_x"]))
-    fy = float(entry.get("fl_y", fx))
-    cx, cy = float(entry.get("cx", w / 2)), float(entry.get("cy", h / 2))
+    fx = _focal_length(entry, "x", w)
+    fy = _focal_length(entry, "y", h)
+    if fx is None:
+        raise KeyError("fl_x")
+    camera = Camera(
+        w, h, fx, fx if fy is None else fy, float(entry.get("cx", w / 2)), float(entry.get("cy", h / 2))
+    )  # fmt: skip
     name = "OPENCV_FISHEYE" if entry.get("is_fisheye") else entry.get("camera_model", "OPENCV")
     model, keys = _MODELS[name]
     if name == "OPENCV" and entry.get("k4"):
         raise ValueError("a fourth radial coefficient k4 is not part of the OPENCV model")
-    return (w, h, fx, fy, cx, cy), tuple(float(entry.get(key, 0.0)) for key in keys), model
+    return Lens(camera, tuple(float(entry.get(key, 0.0)) for key in keys), model)
 
 
-def _undistorter(intrinsics: tuple[float, ...], D: tuple[float, ...], model: str) -> Undistorter:
-    width, height, *rest = intrinsics
-    return Undistorter(Camera(int(width), int(height), *rest), D, model)
-
-
-def _enlarged(depth: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Registered depth of a coarser sensor (phones) at the image's size; another aspect is left to be rejected."""
-    height, width = shape
-    if depth.shape != shape and abs(depth.shape[1] / depth.shape[0] - width / height) < 0.01:
-        return cv2.resize(depth, (width, height), interpolation=cv2.INTER_NEAREST)
-    return depth
+def _focal_length(entry: dict[str, Any], axis: str, size: int) -> float | None:
+    """In pixels; from the angle of view where it is not given: in radians, or in degrees under instant-ngp's name."""
+    if f"fl_{axis}" in entry:
+        return float(entry[f"fl_{axis}"])
+    if f"camera_angle_{axis}" in entry:
+        return 0.5 * size / math.tan(0.5 * float(entry[f"camera_angle_{axis}"]))
+    if f"{axis}_fov" in entry:
+        return 0.5 * size / math.tan(0.5 * math.radians(float(entry[f"{axis}_fov"])))
+    return None

@@ -86,6 +86,30 @@ def test_field_of_view_instead_of_focal_length(listing):
     assert (camera.fx, camera.fy, camera.cx, camera.cy) == (pytest.approx(80), pytest.approx(80), W / 2, H / 2)
 
 
+def test_instant_ngp(listing):
+    listing.meta = {
+        "camera_angle_x": 2 * np.arctan(0.5 * W / 80.0),
+        "camera_angle_y": 2 * np.arctan(0.5 * H / 82.0),
+        "aabb_scale": 16,
+        "scale": 0.33,
+        "offset": [0.5, 0.5, 0.5],
+        "integer_depth_scale": 1 / 4000,
+    }
+    for index, entry in enumerate(listing.frames):
+        entry.update(sharpness=30.0, file_path=f".\\rgb\\{index:04d}", depth_path=entry.pop("depth_file_path"))
+        del entry["time"]
+    frame = listing.open().frames[1]
+    camera = frame.camera
+    assert (camera.width, camera.height, camera.fx, camera.fy) == (W, H, pytest.approx(80), pytest.approx(82))
+    assert frame.name == "0001" and frame.image[0, 0].tolist() == [30, 20, 11]
+    np.testing.assert_allclose(frame.depth, 1001 / 4000)
+    np.testing.assert_allclose(frame.T_world_camera[:3, 3], (1, 2, 3))
+    listing.meta = {"x_fov": 90.0, "is_fisheye": True, "k1": 0.1}
+    (listing.root / "transforms_train.json").write_text(json.dumps({**listing.meta, "frames": listing.frames}))
+    undistorted = open_capture(listing.root / "transforms_train.json").frames[0]
+    assert 0.5 * W / 2 < undistorted.camera.fx < 2 * W / 2 and undistorted.camera.fx != W / 2
+
+
 @pytest.mark.parametrize(("model", "keys"), [("OPENCV", "k1"), ("OPENCV_FISHEYE", "k2")])
 def test_lens_distortion_is_removed(listing, model, keys):
     listing.meta.update(camera_model=model, **{keys: -0.2})
