@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from data.layouts import write
@@ -48,6 +49,12 @@ def test_a_message_names_all_layouts(tmp_path):
         open_capture(tmp_path)
     for layout in LAYOUTS:
         assert layout.name in str(error.value) and layout.marker in str(error.value)
+
+
+def test_the_documentation_lists_all_layouts_in_order():
+    text = (Path(__file__).parents[2] / "docs/datasets.md").read_text()
+    places = [text.index(f"\n| {layout.name}") for layout in LAYOUTS]
+    assert places == sorted(places)
 
 
 @pytest.mark.parametrize(("opened", "near"), [("scene", "scene/0"), ("scene/0/extra", "scene/0")])
