@@ -1,11 +1,11 @@
 """How well scenes are reconstructed: views that were held out of training, against what was rendered of them.
 
     python benchmarks/scene_quality.py CAPTURE [CAPTURE ...] [--no-depth] [--steps N] [--set seed_spacing=2.0 ...]
+    python benchmarks/scene_quality.py CAPTURE [CAPTURE ...] --mapper [--no-depth] [--set scene.seed_spacing=2.0 ...]
 
 Every 8th frame is held out. Its exposure and pose correction are interpolated from its neighbours in time; the last
 column aligns its pose with the scene first, which tells errors of the given poses from errors of the scene.
-``--color-focal`` is for captures whose images were taken by another camera than the depth and never registered: red
-kitchen of 7-Scenes lists the focal length of its depth camera, 585, for both; that of the colour camera is 525.
+``--mapper`` makes the scene as ``lift map`` does, frame by frame, on keyframes alone; it finds no objects.
 """
 
 from __future__ import annotations
@@ -15,25 +15,50 @@ import lift_ros  # noqa: F401  isort: skip  sets how OpenMP waits, before torch 
 import argparse
 import dataclasses
 import time
+from bisect import bisect
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 import yaml
 
+from lift_ros.camera import PosedCamera
+from lift_ros.config import Config
 from lift_ros.data import Capture, open_capture
+from lift_ros.data.color_focal import ColorFocalCapture
 from lift_ros.evaluation.images import depth_l1, psnr, ssim
 from lift_ros.frame import Frame
+from lift_ros.mapping.mapper import Mapper
+from lift_ros.mapping.offline import PHOTOMETRIC_STEPS
+from lift_ros.masks.base import Masks, Prompts
 from lift_ros.options import with_values
 from lift_ros.scene import GaussianScene, PhotometricTrainer, SceneConfig, TrainingView
-from lift_ros.scene.alignment import alignment_step, rigid_exp
+from lift_ros.scene.alignment import align
 from lift_ros.scene.seeder import Seeder
 
 HOLD_OUT = 8
 DENSIFY_EVERY, DENSIFY_UNTIL = 200, 0.7
 ANNEAL_FROM, ANNEAL_TO = 0.5, 0.1  # the learning rates fall to a tenth over the second half of the steps
+
+
+class Unmasked:
+    """Segmenter: no masks."""
+
+    name = "none"
+    promptable = False
+
+    def segment(self, frame: Frame, prompts: Prompts | None = None) -> Masks:
+        return Masks.empty(*frame.image.shape[:2])
+
+
+class Reconstruction(NamedTuple):
+    """``place`` is where a frame lies among those trained on, by index; ``locate`` its camera, pose corrected."""
+
+    trainer: PhotometricTrainer
+    place: Callable[[int], float]
+    locate: Callable[[int, Frame], PosedCamera]
 
 
 class Scores(NamedTuple):
@@ -43,27 +68,9 @@ class Scores(NamedTuple):
     psnr_aligned: float
 
 
-def load(capture: Capture, width: int, color_focal: float | None) -> list[Frame]:
-    """All usable frames, ``width`` pixels wide, the depth resampled into a camera of focal length ``color_focal``."""
-    frames = []
-    for frame in capture.frames:
-        if color_focal is not None:
-            listed = frame.camera
-            zoom = listed.fx / color_focal
-            warp = np.array([[zoom, 0, (1 - zoom) * (listed.cx - 0.5)], [0, zoom, (1 - zoom) * (listed.cy - 0.5)]])
-            flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
-            frame = dataclasses.replace(
-                frame,
-                camera=dataclasses.replace(listed, fx=color_focal, fy=color_focal),
-                depth=cv2.warpAffine(frame.depth, warp, (listed.width, listed.height), flags=flags),
-            )
-        frames.append(frame.resized(width, round(width * frame.camera.height / frame.camera.width)))
-    return frames
-
-
 def reconstruct(
     frames: dict[int, Frame], capture: Capture, config: SceneConfig, steps: int, seed: int
-) -> PhotometricTrainer:
+) -> Reconstruction:
     """Seed from all ``frames`` (index: frame), then train on them in random order."""
     trainer = PhotometricTrainer(GaussianScene.empty(config.sh_degree), config)
     scene, seeder = trainer.scene, Seeder(config, seed)
@@ -85,21 +92,35 @@ def reconstruct(
         trainer.step(views[order.pop()], rate)
         if step % DENSIFY_EVERY == DENSIFY_EVERY - 1 and progress < DENSIFY_UNTIL:
             trainer.densify()
-    return trainer
+    return Reconstruction(trainer, float, lambda index, frame: trainer.poses.apply(index, frame.posed_camera()))
 
 
-def score(trainer: PhotometricTrainer, index: int, frame: Frame, depth: np.ndarray | None) -> Scores:
+def map_frames(frames: dict[int, Frame], capture: Capture, config: Config) -> Reconstruction:
+    """What ``lift map`` makes of ``frames`` (index: frame) before it looks for objects."""
+    mapper = Mapper(config, Unmasked())
+    if capture.sparse_cloud is not None:
+        mapper.add_sparse_cloud(capture.sparse_cloud.points, capture.sparse_cloud.colors)
+    keyframes = []
+    for index, frame in frames.items():
+        if mapper.process(frame):
+            keyframes.append(index)
+        while mapper.step():
+            pass
+    mapper.finish(PHOTOMETRIC_STEPS * len(keyframes), 0)
+    mapper.update_objects()
+    return Reconstruction(
+        mapper._trainer,
+        lambda index: bisect(keyframes, index) - 0.5,
+        lambda index, frame: mapper.snapshot.locate(frame),
+    )
+
+
+def score(made: Reconstruction, index: int, frame: Frame, depth: np.ndarray | None) -> Scores:
     """Render the frame numbered ``index`` and compare; ``depth`` is the true or the sensor's."""
-    truth = frame.image.astype(np.float32) / 255
-    camera = trainer.poses.apply(index, frame.posed_camera())
-    rendering = trainer.render(camera, index)
-    aligned = rendering
-    for _ in range(5):
-        step = alignment_step(aligned, torch.from_numpy(truth), camera)
-        if step is not None:
-            viewmat = torch.from_numpy(rigid_exp(step) @ camera.viewmat.double().numpy()).float()
-            camera = dataclasses.replace(camera, viewmat=viewmat)
-            aligned = trainer.render(camera, index)
+    trainer, place, camera = made.trainer, made.place(index), made.locate(index, frame)
+    truth = torch.from_numpy(frame.image).float() / 255
+    aligned = trainer.render(align(trainer.render, truth, camera, 5), place)
+    rendering, truth = trainer.render(camera, place), truth.numpy()
     image = rendering.image.numpy()
     error = float("nan") if depth is None else depth_l1(rendering.depth.numpy(), depth).l1
     return Scores(psnr(image, truth), ssim(image, truth), error, psnr(aligned.image.numpy(), truth))
@@ -111,30 +132,44 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--width", type=int, default=320)
     parser.add_argument("--no-depth", action="store_true", help="train on colour alone; depth still serves to score")
-    parser.add_argument("--color-focal", type=float, help="focal length of the colour camera, in its own pixels")
+    parser.add_argument("--color-focal", type=float, help="as of lift map")
+    parser.add_argument("--mapper", action="store_true", help="make the scene as lift map does; --steps has no meaning")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="fields of SceneConfig")
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="NAME=VALUE", help="fields of SceneConfig; of Config with --mapper"
+    )
     args = parser.parse_args()
     torch.set_num_threads(2)
     values = {name: yaml.safe_load(value) for name, _, value in (item.partition("=") for item in args.set)}
-    config = with_values(SceneConfig(), values)
+    if args.mapper:
+        config = with_values(Config(), {"mapping.image_width": args.width, "mapping.seed": args.seed} | values)
+    else:
+        config = with_values(SceneConfig(), values)
     print("capture             frames  wall s  cpu s  Gaussians   PSNR   SSIM  depth L1  PSNR aligned")
     for path in args.captures:
         with open_capture(path) as capture:
-            frames = load(capture, args.width, args.color_focal)
+            if args.color_focal is not None:
+                capture = ColorFocalCapture(capture, args.color_focal)
+            frames = [
+                frame.resized(args.width, round(args.width * frame.camera.height / frame.camera.width))
+                for frame in capture.frames
+            ]
             depths = [frame.depth for frame in frames]
             if args.no_depth:
                 frames = [dataclasses.replace(frame, depth=None) for frame in frames]
             wall, cpu = time.monotonic(), time.process_time()
             training = {i: frame for i, frame in enumerate(frames) if i % HOLD_OUT}
-            trainer = reconstruct(training, capture, config, args.steps, args.seed)
+            if args.mapper:
+                made = map_frames(training, capture, config)
+            else:
+                made = reconstruct(training, capture, config, args.steps, args.seed)
             wall, cpu = time.monotonic() - wall, time.process_time() - cpu
             held_out = range(0, len(frames), HOLD_OUT)
-            rows = np.array([score(trainer, i, frames[i], depths[i]) for i in held_out])
+            rows = np.array([score(made, i, frames[i], depths[i]) for i in held_out])
             mean = Scores(*rows.mean(axis=0))
         print(
-            f"{capture.name:<18} {len(frames):7d} {wall:7.0f} {cpu:6.0f} {len(trainer.scene):10d} {mean.psnr:6.2f} "
-            f"{mean.ssim:6.3f} {mean.depth_l1:9.4f} {mean.psnr_aligned:13.2f}",
+            f"{capture.name:<18} {len(frames):7d} {wall:7.0f} {cpu:6.0f} {len(made.trainer.scene):10d} "
+            f"{mean.psnr:6.2f} {mean.ssim:6.3f} {mean.depth_l1:9.4f} {mean.psnr_aligned:13.2f}",
             flush=True,
         )
 

@@ -54,6 +54,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, help="seed of all random choices")
     command.add_argument("--no-depth", action="store_true", help="do not use the depth of the capture")
     command.add_argument("--max-depth", type=float, default=float("inf"), help="depth beyond this is not used")
+    command.add_argument(
+        "--color-focal", type=float, metavar="PIXELS",
+        help="focal length of the colour images, where the capture lists that of the depth camera for both",
+    )  # fmt: skip
     command.add_argument("--config", type=Path, help="YAML file with parameters, nested as in lift_ros/config.py")
     command.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="one parameter, e.g. lifting.pixels=4096"
@@ -98,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
 def _map(args: argparse.Namespace) -> int:
     from lift_ros.config import Config
     from lift_ros.data import open_capture
+    from lift_ros.data.color_focal import ColorFocalCapture
     from lift_ros.mapping.map_files import check_replaceable
     from lift_ros.mapping.mapper import Mapper, make_mapper_segmenter
     from lift_ros.mapping.offline import CaptureMasks, map_capture, write_results
@@ -119,6 +124,8 @@ def _map(args: argparse.Namespace) -> int:
     started = time.monotonic()
     bag = with_values(BagOptions(), _assignments("--bag", args.bag))
     with open_capture(args.capture, max_depth=args.max_depth, bag=bag) as capture:
+        if args.color_focal is not None:
+            capture = ColorFocalCapture(capture, args.color_focal)
         for problem in capture.problems:
             print(f"lift: {problem}", file=sys.stderr)
         if args.scale is not None:

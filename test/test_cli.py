@@ -224,6 +224,8 @@ def assert_refused(capsys, status: int, message: str) -> None:
         (["--method", "guessing"], "'method' must be one of unic_lift"),
         (["--scale", "1.5"], "--scale must be in (0, 1]"),
         (["--scale", "0.01"], "'image_width' must be in [32, 8192] px"),
+        (["--color-focal", "-525"], "must be positive, in pixels; got -525"),
+        (["--color-focal", "5250"], "give it in pixels of these images"),
         (["--masks", "recorded:L9"], "has no recorded masks 'L9'; it has: L0, L1, L2, instances"),
         (["--masks", "recorded:"], "recorded"),
         (["--masks", "recorded"], "recorded masks need the directory"),

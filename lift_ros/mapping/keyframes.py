@@ -44,8 +44,8 @@ class Keyframe:
 
     Attributes:
         stamp: seconds.
-        T_world_camera: (4, 4).
-        view: what the scene is trained with.
+        T_world_camera: (4, 4), as given.
+        view: what the scene is trained with, its camera at the pose that was given.
         patches: its masks.
         lifting: pixels that train embeddings; None until computed.
         evidence: what its masks say about the Gaussians; None until computed.
@@ -60,9 +60,11 @@ class Keyframe:
     evidence: MaskEvidence | None = None
     step: int = 0
 
-    def refresh(self, scene: GaussianScene, pixels: int, step: int, rng: np.random.Generator) -> None:
-        """Compute blend weights of the scene as it is, and what follows from them."""
-        weights = all_weights(scene, self.view.camera)
+    def refresh(
+        self, scene: GaussianScene, camera: PosedCamera, pixels: int, step: int, rng: np.random.Generator
+    ) -> None:
+        """Compute blend weights of the scene as it is, seen by ``camera``, and what follows from them."""
+        weights = all_weights(scene, camera)
         self.lifting = sample_view(self.patches, weights, pixels, rng)
         self.evidence = MaskEvidence.of(weights, self.patches.label_image())
         self.step = step

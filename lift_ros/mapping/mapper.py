@@ -35,6 +35,7 @@ from lift_ros.objects.description import MapObject
 from lift_ros.objects.evidence import MaskEvidence
 from lift_ros.objects.registry import ObjectEvent, ObjectRegistry
 from lift_ros.options import walk
+from lift_ros.scene.alignment import CorrectionTrack, PoseCorrections, align
 from lift_ros.scene.gaussians import GaussianScene, only_appends
 from lift_ros.scene.neighbours import Neighbours
 from lift_ros.scene.seeder import Seeder
@@ -44,6 +45,9 @@ log = logging.getLogger(__name__)
 
 STEPS_AT_ONCE = 5  # training steps of one ``step``, short enough that a frame does not wait for long
 RECENT = 4  # the latest keyframes, which half of the scene training goes to
+ALIGN_STEPS = 5  # of a new keyframe with the scene, where poses are refined
+ANNEAL_TO = 0.1  # of their values, learning rates fall in the training at the end
+STILL = 0.5  # share of that training, its last, in which nothing is split or pruned
 RESEED_AFTER = 3  # keyframes later, a keyframe without depth has neighbours on both sides, and better seeds
 
 
@@ -139,6 +143,7 @@ class Mapper:
         self._neighbours: Neighbours | None = None
         self._owed = {"photometric": 0, "lifting": 0}
         self._photometric_steps = 0
+        self._final_steps = 0  # of the photometric steps owed when no more frames will come
         self.snapshot = MapSnapshot(self._scene.clone(), torch.zeros(0, dtype=torch.int64, device=device))
 
     @property
@@ -169,12 +174,18 @@ class Mapper:
         width = min(self.config.mapping.image_width, camera.width)
         small = frame.resized(width, max(1, round(camera.height * width / camera.width)))
         self.stats = replace(self.stats, frames=self.stats.frames + 1, stamp=frame.stamp)
-        posed = small.posed_camera(self._scene.device)
-        rendering = self._trainer.render(posed)
+        index = len(self._keyframes)
+        given = small.posed_camera(self._scene.device)
+        camera = self._trainer.poses.apply(index, given)
+        rendering = self._trainer.render(camera)
         if not is_keyframe(small, self._keyframes, rendering, self.config.mapping):
             return False
         patches = self._segment(frame, small)
-        index = self._seeder.add(small)
+        if self.config.scene.refine_poses:
+            image = torch.from_numpy(small.image).float() / 255
+            self._trainer.poses.update(index, given, align(self._trainer.render, image, camera, ALIGN_STEPS))
+            rendering = self._trainer.render(self._trainer.poses.apply(index, given))
+        self._seeder.add(replace(small, T_world_camera=self._trainer.poses.pose(index, small.T_world_camera)))
         self._edit(self._scene.append(self._seeder.seeds(index, rendering, len(self._scene))))
         if small.depth is None and index >= RESEED_AFTER:
             self._reseed(index - RESEED_AFTER)
@@ -208,8 +219,9 @@ class Mapper:
         for kind, steps in (("photometric", photometric_steps), ("lifting", lifting_steps)):
             if kind == "lifting":
                 for keyframe in self._keyframes:
-                    keyframe.refresh(self._scene, self.config.lifting.pixels, self._photometric_steps, self._rng)
+                    self._refresh(keyframe)
             self._owed = {"photometric": 0, "lifting": 0, kind: self._owed[kind] + steps}
+            self._final_steps = self._owed["photometric"]
             while self.step():
                 if progress:
                     done = steps - min(self._owed[kind], steps) + (photometric_steps if kind == "lifting" else 0)
@@ -270,6 +282,7 @@ class Mapper:
         device = mapper._scene.device
         mapper._scene = GaussianScene(**contents.scene).to(device)
         mapper._trainer = PhotometricTrainer(mapper._scene, config.scene)
+        mapper._trainer.poses = PoseCorrections(anchored=len(mapper._scene) > 0)
         mapper._method.edit(torch.full((len(mapper._scene),), -1, device=device), mapper._scene.means)
         try:
             mapper._method.load_state(contents.tensors)
@@ -288,7 +301,7 @@ class Mapper:
         """Masks at the size of ``small``."""
         prompts = None
         if self.segmenter.promptable and len(self.snapshot.scene):
-            prompts = make_prompts(*self.snapshot.label_image(frame.posed_camera()))
+            prompts = make_prompts(*self.snapshot.label_image(self.snapshot.locate(frame)))
         masks = self.segmenter.segment(frame, prompts)
         self.stats = replace(
             self.stats,
@@ -304,7 +317,7 @@ class Mapper:
     def _reseed(self, index: int) -> None:
         """Seeds of a keyframe without depth, from the neighbours it has by now."""
         keyframe = self._keyframes[index]
-        rendering = self._trainer.render(keyframe.view.camera)
+        rendering = self._trainer.render(self._camera(keyframe))
         self._edit(self._scene.append(self._seeder.seeds(index, rendering, len(self._scene))))
         stereo = self._seeder.depth(index)
         if stereo is not None:
@@ -313,11 +326,14 @@ class Mapper:
 
     def _train_scene(self, count: int) -> dict[str, float]:
         losses: dict[str, float] = {}
+        left = self._owed["photometric"] / self._final_steps if self._final_steps else 1.0
         for _ in range(count):
-            recent = self._keyframes[-RECENT:] if self._rng.random() < 0.5 else self._keyframes
-            losses = self._trainer.step(recent[self._rng.integers(len(recent))].view)
+            views = self._keyframes
+            if not self._final_steps and self._rng.random() < 0.5:
+                views = views[-RECENT:]
+            losses = self._trainer.step(views[self._rng.integers(len(views))].view, ANNEAL_TO ** (1 - left))
             self._photometric_steps += 1
-            if self._photometric_steps % self.config.mapping.densify_every == 0:
+            if self._photometric_steps % self.config.mapping.densify_every == 0 and left > STILL:
                 self._edit(self._trainer.densify(), trainer_knows=True)
                 self._count()
         return losses
@@ -334,7 +350,13 @@ class Mapper:
         return losses
 
     def _refresh(self, keyframe: Keyframe) -> None:
-        keyframe.refresh(self._scene, self.config.lifting.pixels, self._photometric_steps, self._rng)
+        keyframe.refresh(
+            self._scene, self._camera(keyframe), self.config.lifting.pixels, self._photometric_steps, self._rng
+        )
+
+    def _camera(self, keyframe: Keyframe) -> PosedCamera:
+        """Where a keyframe was taken, as far as is known by now."""
+        return self._trainer.poses.apply(keyframe.view.index, keyframe.view.camera)
 
     def _edit(self, origin: torch.Tensor, trainer_knows: bool = False) -> None:
         """Make everything that is kept per Gaussian follow an edit of the scene."""
@@ -371,7 +393,14 @@ class Mapper:
             torch.from_numpy(self._registry.ids).to(self._scene.device),
             tuple(replace(track) for track in self._registry.tracks.values()),
             self.config.objects.up,
+            self._corrections(),
         )
+
+    def _corrections(self) -> CorrectionTrack | None:
+        if not self.config.scene.refine_poses:
+            return None
+        twists = [self._trainer.poses.twist(keyframe.view.index) for keyframe in self._keyframes]
+        return CorrectionTrack.of([keyframe.stamp for keyframe in self._keyframes], twists)
 
 
 def as_json(item: MapObject) -> dict[str, object]:

@@ -23,6 +23,7 @@ PHOTOMETRIC_STEPS = 10  # at the end, for each keyframe
 LIFTING_STEPS = 800  # at the end, in all
 UPDATE_EVERY = 5  # keyframes between two updates of the objects, where no prompts rest on them
 SHEET_FRAMES = 6
+ALIGN_STEPS = 3  # of a frame with the finished map, before it is labelled
 MIN_SHARE = 0.5  # of a pixel that an object must have to label it
 
 
@@ -118,7 +119,7 @@ def write_results(capture: Capture, mapper: Mapper, out: Path) -> None:
 
 def frame_labels(mapper: Mapper, frame: Frame) -> NDArray[np.uint32]:
     """(H, W) ids of the objects in a frame, 0 where no object has its share of the pixel."""
-    labels, share = mapper.label_image(frame.posed_camera())
+    labels, share = mapper.label_image(mapper.snapshot.locate(frame, ALIGN_STEPS))
     return np.where(share >= MIN_SHARE, labels, 0)
 
 
@@ -127,7 +128,7 @@ def _column(mapper: Mapper, frame: Frame, labels: NDArray) -> list[tuple[str, ND
         masks = colorize(mapper.segmenter.segment(frame).label_image())
     except FrameRejected:
         masks = np.zeros_like(frame.image)
-    rendering = mapper.snapshot.render(frame.posed_camera())
+    rendering = mapper.snapshot.render(mapper.snapshot.locate(frame, ALIGN_STEPS))
     rendered = (255 * rendering.image).round().byte().cpu().numpy()
     return [
         (frame.name, frame.image),

@@ -10,9 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from lift_ros.camera import PosedCamera
+from lift_ros.frame import Frame
 from lift_ros.objects.description import MapObject, describe
 from lift_ros.objects.registry import Track
 from lift_ros.render import Rendering, label_image, rasterize
+from lift_ros.scene.alignment import WORK_WIDTH, CorrectionTrack, align, corrected
 from lift_ros.scene.gaussians import GaussianScene
 from lift_ros.scene.trainer import camera_center
 
@@ -28,12 +30,14 @@ class MapSnapshot:
         ids: (N,) int64 object of each, 0 for none.
         tracks: what is known of the objects besides their Gaussians.
         up: axis of the world that points up, see ``ObjectsConfig``.
+        corrections: of the poses of the keyframes; None where poses are taken as they are given.
     """
 
     scene: GaussianScene
     ids: torch.Tensor
     tracks: tuple[Track, ...] = ()
     up: str = "none"
+    corrections: CorrectionTrack | None = None
 
     @cached_property
     def objects(self) -> tuple[MapObject, ...]:
@@ -48,6 +52,20 @@ class MapSnapshot:
             scene.means, scene.quats, scene.scales, scene.opacities, scene.colors(camera_center(camera)), camera
         )
         return Rendering(out.image.clamp(0, 1), out.alpha, out.depth)
+
+    def locate(self, frame: Frame, steps: int = 0) -> PosedCamera:
+        """The camera of ``frame`` as this map has it: corrected like the keyframes around it, and then, if poses are
+        corrected at all, aligned with the map in up to ``steps`` Gauss-Newton steps (some 10 ms each).
+        """
+        camera = frame.posed_camera(self.scene.device)
+        if self.corrections is None:
+            return camera
+        camera = corrected(camera, self.corrections.at(frame.stamp))
+        width = min(WORK_WIDTH, camera.width)
+        small = frame.resized(width, max(1, round(camera.height * width / camera.width)))
+        image = torch.from_numpy(small.image).float() / 255
+        found = align(self.render, image, PosedCamera(small.camera, camera.viewmat), steps)
+        return PosedCamera(camera.intrinsics, found.viewmat)
 
     def label_image(self, camera: PosedCamera) -> tuple[NDArray[np.uint32], NDArray[np.float32], NDArray[np.float32]]:
         """(H, W) ids, 0 where none; the share of each pixel that this id has; the accumulated opacity."""

@@ -72,7 +72,8 @@ class Labeller:
         camera = frame.camera
         width = min(self._width, camera.width)
         small = camera.resized(width, max(1, round(camera.height * width / camera.width)))
-        labels, share = self._mapper().label_image(PosedCamera.from_pose(small, frame.T_world_camera))
+        snapshot = self._mapper().snapshot
+        labels, share, _ = snapshot.label_image(PosedCamera(small, snapshot.locate(frame).viewmat))
         labels = np.where(share >= self._config.label_min_share, labels, 0)
         if small == camera:
             return labels.astype(np.uint32)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -25,7 +26,7 @@ def alignment_step(rendering: Rendering, image: torch.Tensor, camera: PosedCamer
 
     Returns:
         (6,) twist (translation, rotation) in the camera frame: the better world-to-camera transform is
-        ``exp(twist) @ camera.viewmat``. None where the image does not determine it.
+        ``rigid_exp(twist) @ camera.viewmat``. None where the image does not determine it.
     """
     scale = min(1.0, WORK_WIDTH / camera.width)
     size = (round(camera.width * scale), round(camera.height * scale))
@@ -61,18 +62,41 @@ def alignment_step(rendering: Rendering, image: torch.Tensor, camera: PosedCamer
     return step
 
 
+def align(
+    render: Callable[[PosedCamera], Rendering], image: torch.Tensor, camera: PosedCamera, steps: int
+) -> PosedCamera:
+    """``camera`` after up to ``steps`` alignment steps of its ``image`` (H, W, 3) against what ``render`` shows."""
+    for _ in range(steps):
+        step = alignment_step(render(camera), image, camera)
+        if step is None:
+            break
+        camera = moved(camera, step)
+    return camera
+
+
+def moved(camera: PosedCamera, step: NDArray[np.float64]) -> PosedCamera:
+    """``camera`` moved by an ``alignment_step``."""
+    return _with_viewmat(camera, rigid_exp(step) @ _viewmat(camera))
+
+
+def corrected(camera: PosedCamera, twist: NDArray[np.float64]) -> PosedCamera:
+    """``camera`` moved by a world-frame ``twist`` (6,): its pose becomes ``rigid_exp(twist) @ T_world_camera``."""
+    return _with_viewmat(camera, _viewmat(camera) @ np.linalg.inv(rigid_exp(twist)))
+
+
 class PoseCorrections:
     """A rigid correction per frame in the world frame, its mean over all frames kept at none.
 
     Photometric training cannot tell a moved scene from moved cameras; the mean is the gauge that keeps the scene in
-    the world frame of the given poses.
+    the world frame of the given poses. Not so where a scene that was there before is the gauge (``anchored``).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, anchored: bool = False) -> None:
+        self._anchored = anchored
         self._twists: dict[int, NDArray[np.float64]] = {}
         self._sum = np.zeros(6)
 
-    def twist(self, index: int) -> NDArray[np.float64]:
+    def twist(self, index: float) -> NDArray[np.float64]:
         """(6,) world-frame twist (translation, rotation) of a frame, from its neighbours if it was never aligned."""
         if not self._twists:
             return np.zeros(6)
@@ -82,22 +106,50 @@ class PoseCorrections:
             before = max((i for i in self._twists if i < index), default=None)
             after = min((i for i in self._twists if i > index), default=None)
             raw = np.mean([self._twists[i] for i in (before, after) if i is not None], axis=0)
-        return raw - self._sum / len(self._twists)
+        return raw - self._mean()
 
-    def apply(self, index: int, camera: PosedCamera) -> PosedCamera:
-        """``camera`` with the pose of frame ``index`` corrected."""
-        correction = np.linalg.inv(rigid_exp(self.twist(index)))
-        viewmat = camera.viewmat.detach().cpu().numpy().astype(np.float64) @ correction
-        return replace(camera, viewmat=torch.as_tensor(viewmat, dtype=torch.float32).to(camera.viewmat.device))
+    def apply(self, index: float, camera: PosedCamera) -> PosedCamera:
+        """``camera`` with the pose of frame ``index`` corrected; the same one where nothing was ever aligned."""
+        return corrected(camera, self.twist(index)) if self._twists else camera
 
-    def update(self, index: int, camera: PosedCamera, step: NDArray[np.float64]) -> None:
-        """Compose the correction of frame ``index`` with an ``alignment_step`` made at the corrected ``camera``."""
-        viewmat = camera.viewmat.detach().cpu().numpy().astype(np.float64)
-        # exp(step) V C^-1 = V (V^-1 exp(step) V) C^-1: the step as seen from the world, inverted, comes after C
-        world = np.linalg.inv(viewmat) @ np.linalg.inv(rigid_exp(step)) @ viewmat
-        twist = rigid_log(world @ rigid_exp(self.twist(index))) + (self._sum / max(len(self._twists), 1))
+    def pose(self, index: int, T_world_camera: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(4, 4) ``T_world_camera`` of frame ``index`` corrected."""
+        return rigid_exp(self.twist(index)) @ T_world_camera
+
+    def update(self, index: int, given: PosedCamera, found: PosedCamera) -> None:
+        """Set the correction of frame ``index`` to what takes its ``given`` camera to the one that was ``found``."""
+        # V_found = V_given C^-1, so C = V_found^-1 V_given
+        twist = rigid_log(np.linalg.inv(_viewmat(found)) @ _viewmat(given)) + self._mean()
         self._sum += twist - self._twists.get(index, np.zeros(6))
         self._twists[index] = twist
+
+    def _mean(self) -> NDArray[np.float64]:
+        return np.zeros(6) if self._anchored or not self._twists else self._sum / len(self._twists)
+
+
+@dataclass(frozen=True)
+class CorrectionTrack:
+    """Corrections of keyframes as they follow in time, for the frames in between. Never changes.
+
+    Attributes:
+        stamps: (K,) seconds, ascending.
+        twists: (K, 6), see ``PoseCorrections.twist``.
+    """
+
+    stamps: NDArray[np.float64]
+    twists: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, stamps: Sequence[float], twists: Sequence[NDArray[np.float64]]) -> CorrectionTrack:
+        """Of keyframes in any order."""
+        order = np.argsort(stamps, kind="stable")
+        return cls(np.array(stamps, np.float64)[order], np.array(twists, np.float64).reshape(-1, 6)[order])
+
+    def at(self, stamp: float) -> NDArray[np.float64]:
+        """(6,) twist, interpolated between the keyframes before and after; that of the outermost beyond them."""
+        if not len(self.stamps):
+            return np.zeros(6)
+        return np.array([np.interp(stamp, self.stamps, column) for column in self.twists.T])
 
 
 def rigid_exp(twist: NDArray) -> NDArray[np.float64]:
@@ -116,3 +168,11 @@ def rigid_log(T: NDArray) -> NDArray[np.float64]:
 def _normalised(gray: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
     mean, spread = gray[valid].mean(), gray[valid].std()
     return (gray - mean) * (0.2 / max(spread, 1e-3))
+
+
+def _viewmat(camera: PosedCamera) -> NDArray[np.float64]:
+    return camera.viewmat.detach().cpu().numpy().astype(np.float64)
+
+
+def _with_viewmat(camera: PosedCamera, viewmat: NDArray[np.float64]) -> PosedCamera:
+    return replace(camera, viewmat=torch.as_tensor(viewmat, dtype=torch.float32).to(camera.viewmat.device))

@@ -21,7 +21,7 @@ class Exposures:
     def __contains__(self, index: int) -> bool:
         return index in self._frames
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def __getitem__(self, index: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Gain (3,) and bias (3,) of a frame on the CPU; for one never seen, those of the nearest index seen."""
         if not self._frames:
             return torch.ones(3), torch.zeros(3)

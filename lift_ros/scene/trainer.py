@@ -10,7 +10,7 @@ import torch
 from lift_ros.camera import PosedCamera
 from lift_ros.frame import Frame
 from lift_ros.render import Rendering, ScreenStatistics, rasterize
-from lift_ros.scene.alignment import PoseCorrections, alignment_step
+from lift_ros.scene.alignment import PoseCorrections, alignment_step, moved
 from lift_ros.scene.config import SceneConfig
 from lift_ros.scene.exposure import Exposures
 from lift_ros.scene.gaussians import GaussianScene, follow
@@ -73,7 +73,7 @@ class PhotometricTrainer:
         self._gradient = follow(self._gradient, origin)
         self._seen = follow(self._seen, origin)
 
-    def render(self, camera: PosedCamera, index: int | None = None) -> Rendering:
+    def render(self, camera: PosedCamera, index: float | None = None) -> Rendering:
         """The scene from ``camera``, without gradients; with the exposure of frame ``index`` if one is given."""
         scene = self.scene
         with torch.no_grad():
@@ -92,8 +92,8 @@ class PhotometricTrainer:
         """
         if not len(self.scene):
             return {}
-        if self.config.refine_poses:
-            view = view._replace(camera=self.poses.apply(view.index, view.camera))
+        given = view.camera
+        view = view._replace(camera=self.poses.apply(view.index, given))
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in self.scene.tensors().items()}
         scene = GaussianScene(**leaves)
         screen = ScreenStatistics()
@@ -109,7 +109,7 @@ class PhotometricTrainer:
         if self.config.refine_poses:
             step = alignment_step(out, view.image, view.camera)
             if step is not None:
-                self.poses.update(view.index, view.camera, step)
+                self.poses.update(view.index, given, moved(view.camera, step))
         self._measure(view, out, screen)
         self._optimizer.step(self.scene, grads, self._depth_scale, rate)
         return {name: float(loss.detach()) for name, loss in losses.items()}

@@ -8,15 +8,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scene import rooms
 
 from lift_ros.config import Config
 from lift_ros.data import open_capture
 from lift_ros.errors import FrameRejected, MapFileError
 from lift_ros.frame import Frame
+from lift_ros.mapping.keyframes import all_weights
 from lift_ros.mapping.mapper import Mapper, make_mapper_segmenter
 from lift_ros.mapping.offline import CaptureMasks, frame_labels
 from lift_ros.masks.base import Masks, Segmenter
 from lift_ros.masks.recorded import RecordedSegmenter
+from lift_ros.objects.evidence import MaskEvidence
 from lift_ros.options import with_values
 
 QUICK = {"mapping.image_width": 96, "mapping.photometric_steps": 4, "mapping.lifting_steps": 12}
@@ -163,6 +166,64 @@ def test_finish_trains_as_much_as_asked(frames, truth):
     assert mapper.step() is None
 
 
+# -- poses that are off ------------------------------------------------------------------------------------------------
+
+
+class OneMask:
+    """A segmenter for which the whole image is one object."""
+
+    name = "one"
+    promptable = False
+
+    def segment(self, frame: Frame, prompts=None) -> Masks:
+        return Masks.from_label_image(np.ones(frame.image.shape[:2], np.int32))
+
+
+def test_poses_are_corrected_where_asked():
+    """Everything that looks through a frame's camera looks through the corrected one."""
+    rng = np.random.default_rng(1)
+    true = rooms.views(6)
+    off = 0.03 * rng.normal(size=(6, 2))
+    frames = [replace(frame, T_world_camera=frame.T_world_camera.copy()) for frame in true]
+    for frame, d in zip(frames, off, strict=True):
+        frame.T_world_camera[:2, 3] += d
+    mapper = mapped(frames, OneMask(), scene__refine_poses=True, mapping__keyframe_parallax=1.0)
+    assert mapper.stats.keyframes == 6
+    mapper.finish(120, 5)
+    mapper.update_objects()
+
+    def error(cameras):
+        centres = np.stack([np.linalg.inv(camera.viewmat.double().numpy())[:2, 3] for camera in cameras])
+        wrong = centres - [frame.T_world_camera[:2, 3] for frame in true]
+        return np.linalg.norm(wrong - wrong.mean(axis=0), axis=1).mean()  # a shift of all is a shift of the world
+
+    given = error([frame.posed_camera() for frame in frames])
+    located = [mapper.snapshot.locate(frame) for frame in frames]
+    assert error(located) < 0.6 * given
+    assert error([mapper.snapshot.locate(frame, 3) for frame in frames]) < 0.6 * given
+    for keyframe, camera in zip(mapper._keyframes, located, strict=True):
+        seen = MaskEvidence.of(all_weights(mapper._scene, camera), keyframe.patches.label_image())
+        assert np.array_equal(seen.gaussian, keyframe.evidence.gaussian)
+        assert np.allclose(seen.weight, keyframe.evidence.weight, atol=1e-3)
+
+
+def test_given_poses_are_kept_where_not_asked(room, frames):
+    for steps in (0, 3):
+        camera = room.snapshot.locate(frames[1], steps)
+        assert torch.equal(camera.viewmat, frames[1].posed_camera().viewmat)
+
+
+def test_a_frame_is_aligned_with_a_loaded_map(room, frames, truth, tmp_path):
+    room.save(tmp_path / "map")
+    loaded = Mapper.load(tmp_path / "map", configured(scene__refine_poses=True), truth)
+    pose = frames[2].T_world_camera.copy()
+    pose[:3, 3] += pose[:3, 0] * 0.08
+    off = replace(frames[2], T_world_camera=pose)
+    found = np.linalg.inv(loaded.snapshot.locate(off, 8).viewmat.double().numpy())
+    assert np.linalg.norm(found[:3, 3] - frames[2].T_world_camera[:3, 3]) < 0.04
+    assert torch.equal(loaded.snapshot.locate(off).viewmat, off.posed_camera().viewmat)
+
+
 # -- save and load -----------------------------------------------------------------------------------------------------
 
 
@@ -197,10 +258,6 @@ def test_keyframes_that_were_counted_before_saving_still_count(room, frames, tru
 
 def test_objects_that_new_keyframes_do_not_show_stay(room, frames, tmp_path):
     """The first keyframe after loading sees a corner of the floor, in one mask."""
-
-    class OneMask(NoMasks):
-        def segment(self, frame: Frame, prompts=None) -> Masks:
-            return Masks.from_label_image(np.ones(frame.image.shape[:2], np.int32))
 
     room.save(tmp_path / "map")
     loaded = Mapper.load(tmp_path / "map", configured(), OneMask())

@@ -9,7 +9,16 @@ from scene import rooms
 
 from lift_ros.camera import PosedCamera
 from lift_ros.render import Rendering
-from lift_ros.scene.alignment import PoseCorrections, alignment_step, rigid_exp, rigid_log
+from lift_ros.scene.alignment import (
+    CorrectionTrack,
+    PoseCorrections,
+    align,
+    alignment_step,
+    corrected,
+    moved,
+    rigid_exp,
+    rigid_log,
+)
 
 
 def perfect_rendering(frame) -> Rendering:
@@ -53,17 +62,56 @@ def test_corrections_compose_and_keep_their_mean_at_none():
     rng = np.random.default_rng(0)
     cameras = {i: rooms.view(0.1 * i, yaw=0.2 * i).posed_camera() for i in range(4)}
     for index, camera in cameras.items():
-        poses.update(index, camera, np.zeros(6))
+        poses.update(index, camera, camera)
     for index, camera in cameras.items():
         step = 0.01 * rng.normal(size=6)
-        corrected = poses.apply(index, camera)
-        poses.update(index, corrected, step)
+        found = moved(poses.apply(index, camera), step)
+        poses.update(index, camera, found)
         others = [poses.twist(i) for i in cameras]
         assert np.allclose(np.sum(others, axis=0), 0, atol=1e-9)
-        wanted = rigid_exp(step) @ corrected.viewmat.numpy()
         # the gauge takes a quarter of the step back, from all frames alike
-        moved = np.abs(poses.apply(index, camera).viewmat.numpy() - wanted).max()
-        assert moved < 0.5 * np.abs(step).max()
+        left = float((poses.apply(index, camera).viewmat - found.viewmat).abs().max())
+        assert left < 0.5 * np.abs(step).max()
+
+
+def test_a_scene_that_was_there_before_takes_nothing_back():
+    poses = PoseCorrections(anchored=True)
+    camera = rooms.view(0.1).posed_camera()
+    found = moved(camera, np.array([0.02, 0, 0.01, 0, 0.01, 0]))
+    poses.update(0, camera, found)
+    assert torch.allclose(poses.apply(0, camera).viewmat, found.viewmat, atol=1e-6)
+
+
+def test_align_repeats_the_step_until_the_image_fits():
+    seen = rooms.view(0.05, yaw=0.01)
+
+    def render(camera):
+        T = np.linalg.inv(camera.viewmat.double().numpy())
+        return perfect_rendering(rooms.view(T[0, 3], T[1, 3], yaw=np.arctan2(T[0, 2], T[2, 2])))
+
+    image = torch.from_numpy(seen.image).float() / 255
+    found = align(render, image, rooms.view(0.0).posed_camera(), 8)
+    assert np.abs(found.viewmat.numpy() - seen.posed_camera().viewmat.numpy()).max() < 0.006
+    black = torch.zeros_like(image)
+    assert align(lambda camera: perfect_rendering(seen)._replace(image=black), black, found, 3) is found
+
+
+def test_a_correction_moves_the_pose_and_the_camera_alike():
+    frame, twist = rooms.view(0.2, yaw=0.3), np.array([0.1, -0.2, 0.05, 0.02, 0.3, -0.1])
+    poses = PoseCorrections(anchored=True)
+    poses.update(4, frame.posed_camera(), corrected(frame.posed_camera(), twist))
+    assert np.allclose(poses.twist(4), twist, atol=1e-5)
+    pose = poses.pose(4, frame.T_world_camera)
+    assert np.allclose(pose, rigid_exp(twist) @ frame.T_world_camera, atol=1e-5)
+    viewmat = poses.apply(4, frame.posed_camera()).viewmat.double().numpy()
+    assert np.allclose(viewmat @ pose, np.eye(4), atol=1e-5)
+
+
+def test_frames_between_keyframes_are_corrected_as_those():
+    track = CorrectionTrack.of([2.0, 1.0, 4.0], [np.full(6, 0.2), np.full(6, 0.1), np.full(6, 0.8)])
+    for stamp, value in ((0.0, 0.1), (1.0, 0.1), (1.5, 0.15), (3.5, 0.65), (9.0, 0.8)):
+        assert np.allclose(track.at(stamp), value)
+    assert not CorrectionTrack.of([], []).at(1.0).any()
 
 
 def test_rigid_log_inverts_exp():
