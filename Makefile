@@ -50,8 +50,8 @@ $(VENV)/.ros: $(VENV)/.venv requirements/ros.txt
 	$(PIP) install -r requirements/ros.txt
 	touch $@
 
-$(VENV)/.tools: $(VENV)/.venv requirements/test.txt requirements/sam.txt
-	$(PIP) install -r requirements/test.txt -r requirements/sam.txt
+$(VENV)/.tools: $(VENV)/.venv requirements/test.txt requirements/sam.txt requirements/evaluate.txt
+	$(PIP) install -r requirements/test.txt -r requirements/sam.txt -r requirements/evaluate.txt
 	touch $@
 
 test: $(VENV)/.tools

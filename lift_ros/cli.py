@@ -68,6 +68,27 @@ def _parser() -> argparse.ArgumentParser:
         help="how to read a bag: " + ", ".join(option.name for option in walk(BagOptions())),
     )  # fmt: skip
 
+    command = commands.add_parser("evaluate", help="lifting methods side by side on captures with true instances")
+    command.set_defaults(run=_evaluate)
+    command.add_argument("captures", type=Path, nargs="+", metavar="DATASET", help="captures as for lift map")
+    command.add_argument("--out", type=Path, required=True, help="directory of the results; runs found there are kept")
+    command.add_argument(
+        "--methods", nargs="+", default=["all"], metavar="NAME", help="lifting methods, with spaces or commas between"
+    )
+    command.add_argument(
+        "--masks", nargs="+", default=["L1"], metavar="SOURCE",
+        help="L0, L1, L2, PCF: true instances with more and more faults; recorded:NAME; or a segmenter",
+    )  # fmt: skip
+    command.add_argument(
+        "--mask-share", nargs="+", type=float, default=[1.0], metavar="SHARE", help="shares of the frames with masks"
+    )
+    command.add_argument("--scale", type=float, default=0.5, help="resolution of mapping as a share of the input's")
+    command.add_argument("--seed", type=int, default=0, help="seed of all random choices")
+    command.add_argument("--no-depth", action="store_true", help="do not use the depth of the captures")
+    command.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="one parameter, the same for all runs"
+    )
+
     command = commands.add_parser("objects", help="print the objects of a map")
     command.set_defaults(run=_objects)
     command.add_argument("map", type=Path)
@@ -150,6 +171,29 @@ def _map(args: argparse.Namespace) -> int:
     if any(stats.prompts_per_keyframe):
         print("prompts per keyframe:", *stats.prompts_per_keyframe)
     return 0
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    try:
+        from lift_ros.evaluation.plots import write_plots
+    except ModuleNotFoundError as error:
+        raise LiftError(
+            f"lift evaluate draws its plots with {error.name}: pip install 'lift_ros[evaluate]', in a clone "
+            "pip install -r requirements/evaluate.txt"
+        ) from None
+    from lift_ros.evaluation.report import write_report
+    from lift_ros.evaluation.study import carry_out, plan
+
+    methods = [name for names in args.methods for name in names.split(",") if name]
+    common = {"scale": args.scale, "seed": args.seed, "use_depth": not args.no_depth}
+    runs = plan(args.captures, methods, args.masks, args.mask_share, settings=_assignments("--set", args.set), **common)
+    outcomes = carry_out(runs, args.out)
+    for path in (*write_report(outcomes, args.out), *write_plots(outcomes, args.out)):
+        print(path)
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    for outcome in failed:
+        print(f"lift: failed: {outcome.run.key}: {outcome.error}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _objects(args: argparse.Namespace) -> int:

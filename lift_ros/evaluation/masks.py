@@ -1,0 +1,112 @@
+"""Where the masks of an evaluation come from."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+
+from lift_ros.config import Config
+from lift_ros.data.capture import Capture
+from lift_ros.errors import ConfigError
+from lift_ros.evaluation.corruption import LEVELS, PCF, Corruption, corrupt_masks
+from lift_ros.frame import Frame
+from lift_ros.mapping.mapper import make_mapper_segmenter
+from lift_ros.mapping.offline import CaptureMasks
+from lift_ros.masks.base import Masks, Prompts, Segmenter
+from lift_ros.options import walk
+
+TRUTH = "instances"  # name under which captures hold their true instances
+RECORDED = "recorded:"
+CORRUPTIONS = {**LEVELS, "PCF": PCF}
+
+
+class CorruptedMasks:
+    """Segmenter: the true instances with faults, the same for one seed and frame whichever frames are asked for."""
+
+    promptable = False
+
+    def __init__(self, capture: Capture, level: str, seed: int) -> None:
+        """``level``: one of ``CORRUPTIONS``."""
+        self.name = level
+        self._capture = capture
+        self._faults: Corruption = CORRUPTIONS[level]
+        self._seed = seed
+
+    def segment(self, frame: Frame, prompts: Prompts | None = None) -> Masks:
+        truth = self._capture.recorded_labels(TRUTH, frame)
+        if truth is None:
+            return Masks.empty(*frame.image.shape[:2])
+        rng = np.random.default_rng((self._seed, zlib.crc32(frame.name.encode())))
+        return Masks.from_label_image(corrupt_masks(truth, self._faults, rng))
+
+
+class SparseMasks:
+    """Segmenter: another one's masks for an even share of the frames, and none for the rest.
+
+    Only keyframes need masks. So the next keyframe has them as soon as fewer than ``share`` of the frames so far had.
+
+    Attributes:
+        used: frames that had masks.
+    """
+
+    def __init__(self, segmenter: Segmenter, share: float) -> None:
+        """``share`` in (0, 1]."""
+        self.name, self.promptable = segmenter.name, segmenter.promptable
+        self.used = 0
+        self._segmenter = segmenter
+        self._share = share
+        self._frames = 0
+
+    def next_frame(self) -> None:
+        """To be called after each frame, keyframe or not."""
+        self._frames += 1
+
+    def segment(self, frame: Frame, prompts: Prompts | None = None) -> Masks:
+        if self.used >= self._share * (self._frames + 1):
+            return Masks.empty(*frame.image.shape[:2])
+        masks = self._segmenter.segment(frame, prompts)
+        self.used += 1
+        return masks
+
+
+def mask_settings(source: str) -> dict[str, object]:
+    """Parameters that a source of masks stands for: ``recorded:NAME``, a name in ``CORRUPTIONS``, or a segmenter."""
+    ours = source in CORRUPTIONS or source.startswith(RECORDED)
+    return {"masks.segmenter": "recorded" if ours else source}
+
+
+def make_masks(source: str, capture: Capture, config: Config, seed: int) -> Segmenter:
+    """The segmenter for ``source``, see ``mask_settings``; errors as ``check_masks`` and ``make_segmenter``."""
+    check_masks(source, capture)
+    if source in CORRUPTIONS:
+        return CorruptedMasks(capture, source, seed)
+    if source.startswith(RECORDED):
+        return CaptureMasks(capture, source.removeprefix(RECORDED))
+    return make_mapper_segmenter(config)
+
+
+def check_masks(source: str, capture: Capture) -> None:
+    """Refuse masks that a capture cannot have.
+
+    Raises:
+        ConfigError: it holds no masks of that name, or no true instances to corrupt, or there is no such segmenter.
+    """
+    known = ", ".join(capture.recorded_names) or "none"
+    if source in CORRUPTIONS:
+        if TRUTH not in capture.recorded_names:
+            raise ConfigError(
+                f"masks {source} are made from true instances, and {capture.name} has none; "
+                f"its recorded masks: {known} (--masks {RECORDED}NAME)"
+            )
+    elif source.startswith(RECORDED):
+        if source.removeprefix(RECORDED) not in capture.recorded_names:
+            raise ConfigError(
+                f"{capture.name} has no recorded masks '{source.removeprefix(RECORDED)}'; it has: {known}"
+            )
+    else:
+        segmenters = next(option.choices for option in walk(Config()) if option.name == "masks.segmenter")
+        if source not in segmenters:
+            raise ConfigError(
+                f"--masks '{source}' is none of {RECORDED}NAME, {', '.join(CORRUPTIONS)}, {', '.join(segmenters)}"
+            )

@@ -1,0 +1,251 @@
+"""One run of an evaluation: a capture through the mapper, and every figure of what came out.
+
+As a program it reads a run from standard input and writes its figures, so that each run has a process of its own, whose
+memory and time are those of this run alone:
+
+    python -m lift_ros.evaluation.measure RESULT.json PICTURES < RUN.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lift_ros.data import open_capture
+from lift_ros.data.capture import Capture
+from lift_ros.errors import FrameRejected
+from lift_ros.evaluation.boundaries import inner_bands, mean_boundary_iou, named_quality
+from lift_ros.evaluation.images import depth_l1, psnr, ssim
+from lift_ros.evaluation.mask_sets import mean_mask_set_quality
+from lift_ros.evaluation.masks import TRUTH, SparseMasks, make_masks
+from lift_ros.evaluation.metrics import (
+    Contingency,
+    IdSwitches,
+    assigned_quality,
+    background_id,
+    background_iou,
+    matched_objects,
+    panoptic_quality,
+    view_consistency,
+)
+from lift_ros.evaluation.study import Run, write_json
+from lift_ros.frame import Frame
+from lift_ros.mapping.mapper import Mapper
+from lift_ros.mapping.offline import frame_labels, map_capture
+from lift_ros.masks.base import Segmenter
+from lift_ros.visualization import overlay, write_png
+
+SCENE_VIEWS = 12  # views, evenly spread, whose colour and depth are compared
+SHOWN_VIEWS = 4  # views that pictures are made of
+PICTURE_WIDTH = 320  # pixels
+
+Figures = dict[str, float | int | None]
+
+
+def measure(run: Run, pictures: Path) -> Figures:
+    """Map the capture of ``run`` and compare the result with the truth.
+
+    Args:
+        pictures: directory for ``<view>_<what>.png``: image, masks, truth (if there is one) and labels of some views,
+            labels that found their object in its colour.
+
+    Returns:
+        what docs/evaluation.md lists, by name; None where the capture lacks what it takes.
+    """
+    with open_capture(run.dataset) as capture:
+        config = run.config(next(iter(capture.frames)).camera.width)
+        segmenter = make_masks(run.masks, capture, config, run.seed)
+        sparse = SparseMasks(segmenter, run.mask_share)
+        mapper = Mapper(config, sparse, capture.world_frame)
+        online = Online(capture, mapper, sparse)
+        load = os.getloadavg()[0]
+        wall, cpu = time.perf_counter(), time.process_time()
+        map_capture(capture, mapper, run.use_depth, on_frame=online.watch)
+        wall, cpu = time.perf_counter() - wall - online.wall, time.process_time() - cpu - online.cpu
+        figures: Figures = {
+            "seconds": wall,
+            "cpu_seconds": cpu,
+            "memory_mib": peak_memory() / 2**20,
+            "gpu_memory_mib": torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else None,
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "load_before": load,
+            "frames": mapper.stats.frames,
+            "keyframes": mapper.stats.keyframes,
+            "mask_views": sparse.used,
+            "gaussians": mapper.stats.gaussians,
+            "map_objects": len(mapper.snapshot.tracks),
+        }
+        return figures | _score(capture, mapper, segmenter, online, pictures)
+
+
+@dataclass
+class Online:
+    """The labels of each frame as they were when it came in, and what it took to look at them."""
+
+    capture: Capture
+    mapper: Mapper
+    masks: SparseMasks
+    switches: IdSwitches = field(default_factory=IdSwitches)
+    wall: float = 0.0
+    cpu: float = 0.0
+    _labels: dict[str, bytes] = field(default_factory=dict)
+
+    def watch(self, frame: Frame) -> None:
+        """Called by ``map_capture`` after each frame."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        self.masks.next_frame()
+        labels = frame_labels(self.mapper, frame)
+        self._labels[frame.name] = zlib.compress(labels.astype(np.uint32).tobytes(), 1)  # the memory is the mapper's
+        truth = true_labels(self.capture, frame)
+        if truth is not None:
+            self.switches.add(labels, truth, frame.stamp)
+        self.wall += time.perf_counter() - wall
+        self.cpu += time.process_time() - cpu
+
+    def labels(self, frame: Frame) -> NDArray[np.uint32] | None:
+        """(H, W) labels of a frame at its time; None if it was not taken in."""
+        if frame.name not in self._labels:
+            return None
+        return np.frombuffer(zlib.decompress(self._labels[frame.name]), np.uint32).reshape(frame.image.shape[:2])
+
+
+def true_labels(capture: Capture, frame: Frame) -> NDArray[np.int32] | None:
+    """(H, W) true instances of a frame, None where there are none."""
+    return capture.recorded_labels(TRUTH, frame) if TRUTH in capture.recorded_names else None
+
+
+def _score(capture: Capture, mapper: Mapper, segmenter: Segmenter, online: Online, pictures: Path) -> Figures:
+    table, agreement = Contingency(), Contingency()
+    views: list[Contingency] = []
+    bands: list[Contingency] = []
+    scene: list[tuple[float, float, float]] = []
+    shown: list[tuple[Frame, NDArray, NDArray | None]] = []
+    count = len(capture)
+    compared, pictured = (set(_spread(count, n)) for n in (SCENE_VIEWS, SHOWN_VIEWS))
+    for index, frame in enumerate(capture.frames):
+        labels, truth, before = frame_labels(mapper, frame), true_labels(capture, frame), online.labels(frame)
+        if before is not None:
+            agreement.add(before, labels)
+        if truth is not None:
+            views.append(Contingency.of([labels], [truth]))
+            bands.append(Contingency.of([inner_bands(labels)], [inner_bands(truth)]))
+            table.update(views[-1])
+        if index in compared:
+            scene.append(_scene_errors(mapper, frame))
+        if index in pictured:
+            shown.append((frame, labels, truth))
+
+    _draw(shown, segmenter, table if views else None, pictures)
+    consistency = view_consistency(agreement)
+    psnrs, ssims, depths = zip(*scene, strict=True)
+    figures: Figures = {
+        "consistency": consistency.published,
+        "consistency_all": consistency.all,
+        "psnr": float(np.mean(psnrs)),
+        "ssim": float(np.mean(ssims)),
+        "depth_l1": None if np.isnan(depths).all() else float(np.nanmean(depths)),
+    }
+    return figures | (_accuracy(table, views, bands, online.switches) if views else dict.fromkeys(ACCURACY))
+
+
+ACCURACY = (
+    "objects", "pq", "sq", "rq", "matched", "spurious", "missed", "background_iou", "miou", "f_score", "boundary_iou",
+    "named_miou", "named_mbiou", "weighted_iou", "best_dice", "symmetric_best_dice", "id_switches",
+    "id_switches_per_object_minute",
+)  # fmt: skip
+
+
+def _accuracy(table: Contingency, views: list[Contingency], bands: list[Contingency], switches: IdSwitches) -> Figures:
+    all_bands = Contingency()
+    for view in bands:
+        all_bands.update(view)
+    quality, assigned = panoptic_quality(table), assigned_quality(table)
+    named, sets = named_quality(views, bands), mean_mask_set_quality(views, background_id(table))
+    values = (
+        quality.matched + quality.missed, quality.pq, quality.sq, quality.rq, quality.matched, quality.spurious,
+        quality.missed, background_iou(table), assigned.miou, assigned.f_score,
+        mean_boundary_iou(all_bands, matched_objects(table)), named.miou, named.mbiou, sets.iou, sets.best_dice,
+        sets.symmetric_best_dice, switches.switches, switches.per_object_minute,
+    )  # fmt: skip
+    return dict(zip(ACCURACY, values, strict=True))
+
+
+def _scene_errors(mapper: Mapper, frame: Frame) -> tuple[float, float, float]:
+    """PSNR, SSIM and depth L1 (NaN where there is no depth) of one view at the resolution of mapping."""
+    width = min(mapper.config.mapping.image_width, frame.camera.width)
+    small = frame.resized(width, max(1, round(frame.camera.height * width / frame.camera.width)))
+    rendering = mapper.snapshot.render(small.posed_camera())
+    image = (255 * rendering.image).round().byte().cpu().numpy()
+    depth = float("nan")
+    if small.depth is not None:
+        depth = depth_l1(rendering.depth.cpu().numpy(), small.depth).l1
+    return psnr(image, small.image), ssim(image, small.image), depth
+
+
+def _draw(
+    shown: list[tuple[Frame, NDArray, NDArray | None]], segmenter: Segmenter, table: Contingency | None, out: Path
+) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    for number, (frame, labels, truth) in enumerate(shown):
+        height = max(1, round(frame.camera.height * PICTURE_WIDTH / frame.camera.width))
+        image = cv2.resize(frame.image, (PICTURE_WIDTH, height), interpolation=cv2.INTER_AREA)
+        try:
+            masks = segmenter.segment(frame).label_image()
+        except FrameRejected:
+            masks = np.zeros(frame.image.shape[:2], np.int32)
+        pictures = {"masks": masks, "labels": labels if table is None else _in_true_colors(labels, table)}
+        if truth is not None:
+            pictures["truth"] = truth
+        write_png(out / f"{number}_image.png", image)
+        for name, ids in pictures.items():
+            small = cv2.resize(ids.astype(np.float32), (PICTURE_WIDTH, height), interpolation=cv2.INTER_NEAREST)
+            write_png(out / f"{number}_{name}.png", overlay(image, small.astype(np.int64), alpha=0.65))
+
+
+def _in_true_colors(labels: NDArray, table: Contingency) -> NDArray[np.int64]:
+    """Labels that found their object get its id, the background 0, and the rest ids above all true ones."""
+    above = int(table.pairs[1].max()) + 1
+    ids, index = np.unique(labels, return_inverse=True)
+    objects = {p: g for g, p in matched_objects(table).items()}
+    background = background_id(table)
+    new = [0 if i in (0, background) else objects.get(i, above + i) for i in ids.tolist()]
+    return np.array(new, np.int64)[index.reshape(labels.shape)]
+
+
+def _spread(count: int, wanted: int) -> list[int]:
+    return np.linspace(0, count - 1, min(wanted, count)).round().astype(int).tolist()
+
+
+def peak_memory() -> int:
+    """The most resident memory that this process has had, in bytes."""
+    try:
+        # not getrusage: that starts from the memory of the process that started this one
+        status = Path("/proc/self/status").read_text()
+        return 1024 * int(next(line for line in status.splitlines() if line.startswith("VmHWM:")).split()[1])
+    except (OSError, StopIteration):
+        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return used if sys.platform == "darwin" else 1024 * used
+
+
+def main() -> None:
+    """Read a run, measure it, write its figures; whoever started this reports errors."""
+    result, pictures = Path(sys.argv[1]), Path(sys.argv[2])
+    run = Run(**json.load(sys.stdin))
+    figures = measure(run, pictures)
+    write_json(result, {"defined_by": run.definition(), "figures": figures})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Plots of an evaluation. The only module that needs matplotlib, from the extra ``evaluate``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lift_ros.errors import LiftError
+from lift_ros.evaluation.report import dataset_names
+from lift_ros.evaluation.study import Outcome
+
+MARKERS = "osD^vP*X<>hp"
+PANEL = (5.0, 3.6)  # inches
+
+
+def write_plots(outcomes: Sequence[Outcome], out: Path) -> list[Path]:
+    """PQ_scene of the methods over the mask noise, the number of objects and the share of frames with masks.
+
+    A plot is drawn where the runs differ in what it is over: ``noise.png`` with a panel for each data set,
+    ``objects.png`` for each kind of masks, ``share.png`` for each of both. Returns what was written.
+
+    Raises:
+        LiftError: it cannot be written.
+    """
+    outcomes = [outcome for outcome in outcomes if outcome.figures.get("pq") is not None]
+    names = dataset_names(outcomes)
+    masks = list(dict.fromkeys(outcome.run.masks for outcome in outcomes))
+    most = max((outcome.run.mask_share for outcome in outcomes), default=1.0)
+    full = [outcome for outcome in outcomes if outcome.run.mask_share == most]
+
+    def name(outcome: Outcome) -> str:
+        return names[outcome.run.dataset]
+
+    drawn = (
+        _draw(out / "noise.png", full, name, lambda o: masks.index(o.run.masks), "masks", _ticks(masks)),
+        _draw(out / "objects.png", full, lambda o: o.run.masks, lambda o: o.figures["objects"], "objects"),
+        _draw(
+            out / "share.png", outcomes, lambda o: f"{name(o)}, {o.run.masks}", lambda o: 100 * o.run.mask_share,
+            "frames with masks [%]", lambda axes: axes.set_xscale("log"),
+        ),
+    )  # fmt: skip
+    return [path for path in drawn if path is not None]
+
+
+def _ticks(labels: Sequence[str]) -> Callable[[Axes], object]:
+    return lambda axes: axes.set_xticks(range(len(labels)), labels)
+
+
+def _draw(
+    path: Path,
+    outcomes: Sequence[Outcome],
+    panel: Callable[[Outcome], str],
+    x: Callable[[Outcome], float],
+    label: str,
+    prepare: Callable[[Axes], object] = lambda axes: None,
+) -> Path | None:
+    """One plot; panels with a single value of ``x`` are left out, and None is returned if none remains."""
+    panels: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        panels.setdefault(panel(outcome), []).append(outcome)
+    panels = {title: group for title, group in panels.items() if len({x(outcome) for outcome in group}) > 1}
+    if not panels:
+        return None
+    methods = list(dict.fromkeys(outcome.run.method for outcome in outcomes))
+    figure = Figure(figsize=(PANEL[0] * len(panels), PANEL[1]), layout="constrained")
+    lines = {}
+    for axes, (title, group) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        prepare(axes)
+        for number, method in enumerate(methods):
+            points = sorted((x(outcome), outcome.figures["pq"]) for outcome in group if outcome.run.method == method)
+            if points:
+                style = {"color": f"C{number % 10}", "marker": MARKERS[number % len(MARKERS)]}
+                (lines[method],) = axes.plot(*zip(*points, strict=True), **style)
+        axes.set(title=title, xlabel=label, ylabel="PQ_scene", ylim=(0, 1))
+        axes.grid(alpha=0.3)
+    figure.legend(list(lines.values()), list(lines), loc="outside right upper")
+    try:
+        figure.savefig(path, dpi=120)
+    except OSError as error:
+        raise LiftError(f"cannot write {path}: {error}") from None
+    return path

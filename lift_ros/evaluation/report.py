@@ -1,0 +1,133 @@
+"""What an evaluation shows: tables, and pictures of the methods side by side. Plots are in plots.py."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lift_ros.errors import LiftError
+from lift_ros.evaluation.published import PUBLISHED
+from lift_ros.evaluation.study import Outcome
+from lift_ros.visualization import contact_sheet, write_png
+
+IDENTITY = ("dataset", "masks", "mask_share", "method", "scale", "seed", "use_depth")
+# of the table for people: figure, heading, format
+COLUMNS = (
+    ("objects", "objects", "d"), ("pq", "PQ_scene", ".3f"), ("sq", "SQ", ".3f"), ("rq", "RQ", ".3f"),
+    ("matched", "found", "d"), ("spurious", "spurious", "d"), ("missed", "missed", "d"), ("miou", "mIoU", ".3f"),
+    ("f_score", "F", ".3f"), ("boundary_iou", "boundary IoU", ".3f"), ("named_miou", "mIoU named", ".3f"),
+    ("named_mbiou", "mBIoU named", ".3f"), ("weighted_iou", "IoU by area", ".3f"), ("best_dice", "BD", ".3f"),
+    ("symmetric_best_dice", "SBD", ".3f"), ("id_switches_per_object_minute", "id switches / object / min", ".2f"),
+    ("consistency", "consistency", ".3f"), ("psnr", "PSNR [dB]", ".1f"), ("ssim", "SSIM", ".3f"),
+    ("depth_l1", "depth L1", ".3f"), ("keyframes", "keyframes", "d"), ("mask_views", "with masks", "d"),
+    ("gaussians", "Gaussians", "d"), ("seconds", "seconds", ".0f"), ("memory_mib", "memory [MiB]", ".0f"),
+    ("gpu_memory_mib", "GPU memory [MiB]", ".0f"), ("load_before", "load before", ".1f"),
+)  # fmt: skip
+
+
+def write_report(outcomes: Sequence[Outcome], out: Path) -> list[Path]:
+    """Write ``table.md``, ``table.csv`` and ``pictures/*.png`` into ``out``; returns what was written.
+
+    Raises:
+        LiftError: it cannot be written.
+    """
+    try:
+        (out / "table.md").write_text(markdown_report(outcomes))
+        _write_csv(outcomes, out / "table.csv")
+        return [out / "table.md", out / "table.csv", *_write_pictures(outcomes, out / "pictures")]
+    except OSError as error:
+        raise LiftError(f"cannot write to {out}: {error}") from None
+
+
+def dataset_names(outcomes: Sequence[Outcome]) -> dict[str, str]:
+    """Short names of the data sets by path: the last part of the path, with the one above where that is ambiguous."""
+    paths = sorted({outcome.run.dataset for outcome in outcomes})
+    last = [Path(path).name for path in paths]
+    return {
+        path: name if last.count(name) == 1 else "/".join(Path(path).parts[-2:])
+        for path, name in zip(paths, last, strict=True)
+    }
+
+
+def markdown_report(outcomes: Sequence[Outcome]) -> str:
+    """The figures of all runs, the runs that failed, and the published figures."""
+    names = dataset_names(outcomes)
+    measured = [outcome for outcome in outcomes if outcome.error is None]
+    columns = [column for column in COLUMNS if any(outcome.figures.get(column[0]) is not None for outcome in measured)]
+    header = ("data set", "masks", "share", "method", *(heading for _, heading, _ in columns))
+    rows = []
+    for outcome in measured:
+        cells = (_cell(outcome.figures.get(name), form) for name, _, form in columns)
+        rows.append((*_identity(outcome, names), *cells))
+    parts = ["# Evaluation", "## Measured", markdown_table(header, rows) if rows else "No run succeeded."]
+    failed = [(*_identity(outcome, names), outcome.error) for outcome in outcomes if outcome.error is not None]
+    if failed:
+        parts += ["## Failed", markdown_table(("data set", "masks", "share", "method", "error"), failed)]
+    published = [(p.method, p.data, p.metric, f"{p.value:.1f}", p.source) for p in PUBLISHED]
+    parts += [
+        "## Published",
+        "Not measured here: figures of the papers, in per cent, on the data they name, with other masks, scenes and "
+        "machines. Only figures of the same metric on the same data can be compared.",
+        markdown_table(("method", "data", "metric", "published [%]", "in"), published),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Aligned, so that it reads well unrendered, too."""
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    lines = [header, ["-" * width for width in widths], *rows]
+    return "\n".join("| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in lines)
+
+
+def _identity(outcome: Outcome, names: dict[str, str]) -> tuple[str, ...]:
+    run = outcome.run
+    return names[run.dataset], run.masks, f"{run.mask_share:g}", run.method
+
+
+def _cell(value: float | int | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+def _write_csv(outcomes: Sequence[Outcome], path: Path) -> None:
+    figures = list(dict.fromkeys(name for outcome in outcomes for name in outcome.figures))
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow([*IDENTITY, *figures, "error"])
+        for outcome in outcomes:
+            identity = [getattr(outcome.run, name) for name in IDENTITY]
+            writer.writerow([*identity, *(outcome.figures.get(name) for name in figures), outcome.error])
+
+
+def _write_pictures(outcomes: Sequence[Outcome], directory: Path) -> list[Path]:
+    """A sheet for each data set, masks and share: a row a view, a column each for what goes in and each method."""
+    directory.mkdir(exist_ok=True)
+    names = dataset_names(outcomes)
+    groups: dict[tuple[str, ...], list[Outcome]] = {}
+    for outcome in outcomes:
+        if outcome.error is None:
+            groups.setdefault(_identity(outcome, names)[:3], []).append(outcome)
+    written = []
+    for (dataset, masks, share), group in groups.items():
+        rows = []
+        while (group[0].pictures / f"{len(rows)}_image.png").exists():
+            number, first = len(rows), group[0].pictures
+            row = [(what, _read(first / f"{number}_{what}.png")) for what in ("image", "masks", "truth")]
+            row += [(outcome.run.method, _read(outcome.pictures / f"{number}_labels.png")) for outcome in group]
+            rows.append([(caption, image) for caption, image in row if image is not None])
+        if rows:
+            name = "_".join((dataset, masks, share)).replace("/", "-").replace(":", "-")
+            written.append(directory / f"{name}.png")
+            write_png(written[-1], contact_sheet(rows))
+    return written
+
+
+def _read(path: Path) -> NDArray[np.uint8] | None:
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

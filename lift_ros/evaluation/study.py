@@ -1,0 +1,195 @@
+"""The runs of an evaluation: which there are, and those that are missing carried out, each in a process of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import product
+from pathlib import Path
+
+from tqdm import tqdm
+
+import lift_ros
+from lift_ros.config import Config
+from lift_ros.data import open_capture
+from lift_ros.errors import ConfigError, LiftError
+from lift_ros.evaluation.masks import check_masks, mask_settings
+from lift_ros.options import walk, with_values
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run is of.
+
+    Attributes:
+        dataset: absolute path of a capture.
+        masks: where the masks come from, see ``masks.mask_settings``.
+        mask_share: share of the frames that have masks, (0, 1].
+        method: lifting method.
+        scale: resolution of mapping as a share of the input's.
+        seed: of all random choices, those of corrupted masks too.
+        use_depth: False: as if the capture had no depth.
+        settings: further parameters by dotted names.
+    """
+
+    dataset: str
+    masks: str
+    mask_share: float
+    method: str
+    scale: float = 0.5
+    seed: int = 0
+    use_depth: bool = True
+    settings: dict[str, object] = field(default_factory=dict)
+
+    def config(self, frame_width: int | None = None) -> Config:
+        """The configuration for frames of this width; for any width where None.
+
+        Raises:
+            ConfigError: a parameter is unknown or out of range.
+        """
+        values = {
+            **self.settings,
+            **mask_settings(self.masks),
+            "lifting.method": self.method,
+            "mapping.seed": self.seed,
+        }
+        if frame_width is not None:
+            values["mapping.image_width"] = round(self.scale * frame_width)
+        return with_values(Config(), values)
+
+    def definition(self) -> dict[str, object]:
+        """All that decides the outcome, as JSON: the run, every parameter, and the version of this package."""
+        parameters = {option.name: option.value for option in walk(self.config())}
+        return json.loads(json.dumps({**asdict(self), "parameters": parameters, "version": lift_ros.__version__}))
+
+    @property
+    def key(self) -> str:
+        """A file name of its own."""
+        digest = hashlib.sha256(json.dumps(self.definition(), sort_keys=True).encode()).hexdigest()[:10]
+        words = (Path(self.dataset).name, self.masks, f"{self.mask_share:g}", self.method)
+        return re.sub(r"[^\w.-]+", "-", "_".join(words)) + "_" + digest
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run and its figures (see docs/evaluation.md), or the error that it failed with.
+
+    Attributes:
+        pictures: directory of its pictures.
+    """
+
+    run: Run
+    figures: dict[str, float | int | None]
+    error: str | None
+    pictures: Path
+
+
+def known_methods() -> tuple[str, ...]:
+    """The lifting methods there are."""
+    return next(option.choices for option in walk(Config()) if option.name == "lifting.method")
+
+
+def plan(
+    datasets: Sequence[Path],
+    methods: Sequence[str],
+    masks: Sequence[str],
+    shares: Sequence[float],
+    **common: object,
+) -> list[Run]:
+    """Every combination, as runs that can be carried out; ``common`` are the other attributes of ``Run``.
+
+    Raises:
+        ConfigError: a method, masks, share or parameter that there is not.
+        DatasetError: a capture cannot be opened.
+    """
+    methods = known_methods() if "all" in methods else methods
+    for share in shares:
+        if not 0 < share <= 1:
+            raise ConfigError(f"--mask-share must be in (0, 1], got {share:g}")
+    runs = []
+    for path in dict.fromkeys(dataset.resolve() for dataset in datasets):
+        with open_capture(path) as capture:
+            for source in masks:
+                check_masks(source, capture)
+        combinations = product(dict.fromkeys(masks), dict.fromkeys(shares), dict.fromkeys(methods))
+        runs += [Run(str(path), source, share, method, **common) for source, share, method in combinations]
+    for run in runs:
+        if not 0 < run.scale <= 1:
+            raise ConfigError(f"--scale must be in (0, 1], got {run.scale:g}")
+        run.config()
+    return runs
+
+
+def carry_out(runs: Iterable[Run], out: Path) -> list[Outcome]:
+    """Carry out the runs that ``out/runs`` holds no result of, one after the other; progress goes to stderr.
+
+    A run that fails is recorded as failed and does not stop the rest; it counts as carried out, too.
+
+    Raises:
+        LiftError: ``out`` cannot be written.
+    """
+    runs, directory = list(runs), out / "runs"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LiftError(f"cannot write to {out}: {error}") from None
+    outcomes = []
+    with tqdm(runs, "evaluating", file=sys.stderr, unit="run") as bar:
+        for run in bar:
+            outcome = _read(run, directory)
+            if outcome is None:
+                bar.set_postfix_str(run.key)
+                _carry_out(run, directory)
+                outcome = _read(run, directory)
+                if outcome is None:
+                    raise LiftError(f"{directory / run.key}.json was written and cannot be read again")
+            outcomes.append(outcome)
+    return outcomes
+
+
+def write_json(path: Path, content: dict[str, object]) -> None:
+    """Write the whole file or none of it."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial.write_text(json.dumps(content, indent=1))
+    os.replace(partial, path)
+
+
+def _read(run: Run, directory: Path) -> Outcome | None:
+    """What is recorded of a run; None where nothing is, or only a part."""
+    try:
+        content = json.loads((directory / f"{run.key}.json").read_text())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(content, dict) or content.get("defined_by") != run.definition():
+        return None
+    return Outcome(run, content.get("figures") or {}, content.get("error"), directory / run.key)
+
+
+def _carry_out(run: Run, directory: Path) -> None:
+    result, log = directory / f"{run.key}.json", directory / f"{run.key}.log"
+    package = str(Path(lift_ros.__file__).resolve().parents[1])  # importable there as it is here, installed or not
+    path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
+    command = [sys.executable, "-m", "lift_ros.evaluation.measure", str(result), str(directory / run.key)]
+    with log.open("w") as stream:
+        finished = subprocess.run(
+            command,
+            input=json.dumps(asdict(run)),
+            text=True,
+            stdout=stream,
+            stderr=stream,
+            env={**os.environ, "PYTHONPATH": path},
+            check=False,
+        )
+    if finished.returncode == 0:
+        return
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    reason = lines[-1] if lines else "it wrote nothing"
+    if finished.returncode < 0:
+        reason = f"killed by signal {-finished.returncode}, maybe for want of memory; last line: {reason}"
+    write_json(result, {"defined_by": run.definition(), "error": reason})
