@@ -49,10 +49,25 @@ class UnifiedLiftConfig:
 
 
 @dataclass(frozen=True)
+class OmniSeg3DConfig:
+    """OmniSeg3D (CVPR 2024)."""
+
+    embedding_dim: int = option(16, "Dimensions of an embedding.", min=2)
+    learning_rate: float = option(0.02, "Adam's step on the embeddings.", min=0.0)
+    decay: float = option(
+        0.5,
+        "Weight of each level of the hierarchy over the one below: 0 knows parts only, 1 favours wholes.",
+        min=0.0,
+        max=1.0,
+    )
+    norm_weight: float = option(1.0, "Weight of the loss that keeps embeddings at unit length.", min=0.0)
+
+
+@dataclass(frozen=True)
 class LiftingConfig:
     """How masks reach the Gaussians."""
 
-    method: str = option("unic_lift", "Lifting method.", choices=("unic_lift", "unified_lift"))
+    method: str = option("unic_lift", "Lifting method.", choices=("unic_lift", "unified_lift", "omniseg3d"))
     pixels: int = option(
         8192,
         "Pixels of a keyframe whose blend weights are kept, about 0.15 KiB each; trained on all at once.",
@@ -63,3 +78,4 @@ class LiftingConfig:
     )
     unic_lift: UnicLiftConfig = field(default_factory=UnicLiftConfig)
     unified_lift: UnifiedLiftConfig = field(default_factory=UnifiedLiftConfig)
+    omniseg3d: OmniSeg3DConfig = field(default_factory=OmniSeg3DConfig)

@@ -6,6 +6,7 @@ import torch
 
 from lift_ros.lifting.base import LiftingMethod
 from lift_ros.lifting.config import LiftingConfig
+from lift_ros.lifting.omniseg3d import OmniSeg3D
 from lift_ros.lifting.unic_lift import UnicLift
 from lift_ros.lifting.unified_lift import UnifiedLift
 
@@ -17,4 +18,6 @@ def make_method(config: LiftingConfig, seed: int, device: torch.device | str) ->
             return UnicLift(config.unic_lift, seed, device)
         case UnifiedLift.name:
             return UnifiedLift(config.unified_lift, seed, device)
+        case OmniSeg3D.name:
+            return OmniSeg3D(config.omniseg3d, seed, device)
     raise ValueError(f"no lifting method {config.method!r}")

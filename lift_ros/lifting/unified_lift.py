@@ -32,6 +32,7 @@ from lift_ros.lifting.training import Trained, TrainedGaussians, descend, rows, 
 from lift_ros.scene.neighbours import Neighbours
 
 TEMPERATURE = 0.1  # of the association; the least that eq. 1 has
+ASSOCIATED_PIXELS = 2048  # of a view: each is compared with the whole codebook
 
 
 class UnifiedLift:
@@ -72,14 +73,17 @@ class UnifiedLift:
         config = self.config
         codes = self.codebook.value[level]
         clusters = Clusters.of(features, masks, count)
+        contrastive, norm = contrastive_loss(features, masks, clusters), norm_loss(features)
+        some = torch.randperm(len(features), generator=self._generator)[:ASSOCIATED_PIXELS].to(features.device)
+        features, masks = rows(features, some), masks[some]
         log_probability = association(features, codes)
         matched = match(log_probability.detach(), masks, count, config.area_aware)[masks]
         certain = (uncertainty(features.detach(), masks, clusters) <= config.max_uncertainty) & (matched >= 0)
         labels = matched.clamp_min(0)
         share = certain / len(features)
         return {
-            "contrastive": contrastive_loss(features, masks, clusters),
-            "norm": config.norm_weight * norm_loss(features),
+            "contrastive": contrastive,
+            "norm": config.norm_weight * norm,
             "class": config.class_weight * (share * class_loss(log_probability, labels)).sum(),
             "concentration": config.concentration_weight
             * (share * concentration_loss(features, rows(codes, labels))).sum(),
@@ -100,9 +104,11 @@ class UnifiedLift:
         }
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
-        options = "lifting.unified_lift.embedding_dim, levels or codebook_size"
-        self.embeddings.load(state["gaussian.unified_lift.embeddings"], options)
-        self.codebook.load(state["unified_lift.codebook"], options)
+        self.embeddings.load(
+            state["gaussian.unified_lift.embeddings"],
+            "lifting.unified_lift.embedding_dim or lifting.unified_lift.levels",
+        )
+        self.codebook.load(state["unified_lift.codebook"], "lifting.unified_lift.codebook_size")
 
 
 def granularities(view: LiftingView, levels: int) -> list[torch.Tensor]:
@@ -143,7 +149,7 @@ def match(log_probability: torch.Tensor, masks: torch.Tensor, count: int, area_a
     sizes = torch.bincount(masks, minlength=count)
     if not area_aware:
         sums /= sizes.clamp_min(1)[:, None]
-    mask, label = linear_sum_assignment(sums.cpu().numpy(), maximize=True)
+    mask, label = linear_sum_assignment(sums.nan_to_num().cpu().numpy(), maximize=True)
     matched = torch.full((count,), -1)
     matched[torch.from_numpy(mask)] = torch.from_numpy(label)
     matched = matched.to(masks.device)

@@ -1,0 +1,81 @@
+"""Clicks on a scene whose features are known: parts along axes, the parts of one whole closer than those of two."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from lifting.tiles import Tiles, tiles
+
+from lift_ros.lifting.clicks import (
+    click_pixel,
+    click_point,
+    grow_region,
+    select_gaussians,
+    select_pixels,
+    similarity,
+)
+from lift_ros.scene.neighbours import Neighbours
+
+PART, WHOLE = 0.9, 0.3  # thresholds: parts of a whole have similarity 0.5, others 0
+
+
+@pytest.fixture(scope="module")
+def world() -> Tiles:
+    return tiles(views=1)
+
+
+@pytest.fixture(scope="module")
+def features(world) -> torch.Tensor:
+    whole = torch.nn.functional.one_hot(world.wholes, 4).float()
+    part = torch.nn.functional.one_hot(world.objects - 1, 12).float()
+    return torch.cat([whole, part], dim=1) / 2**0.5
+
+
+@pytest.mark.parametrize("which", [0, 300, 500])
+def test_the_threshold_goes_from_a_part_to_the_whole_to_all(world, features, which):
+    feature, nearest = click_point(features, world.scene.means, world.scene.means[which] + 0.004)
+    assert nearest == which
+    clicks = feature[None]
+    assert torch.equal(select_gaussians(features, clicks, PART), world.objects == world.objects[which])
+    assert torch.equal(select_gaussians(features, clicks, WHOLE), world.wholes == world.wholes[which])
+    assert select_gaussians(features, clicks, -0.1).all()
+
+
+def test_a_click_on_a_pixel_gives_the_mask_and_the_gaussians_it_shows(world, features):
+    camera = world.cameras[0]
+    weights = world.weights(camera)
+    labels, share = weights.winning_label(world.objects)
+    row = int(share.argmax())
+    clicks = click_pixel(features, weights, row)[None]
+    assert torch.equal(select_gaussians(features, clicks, PART), world.objects == labels[row])
+    mask = select_pixels(features, weights, clicks, PART)
+    truth = labels == labels[row]
+    assert (mask & truth).sum() / (mask | truth).sum() > 0.8
+    assert not (mask & ~truth).any()  # pixels astride a border fall below the threshold
+
+
+def test_pixels_that_show_nothing_are_never_selected(world, features):
+    weights = world.weights(world.cameras[0])
+    empty = weights.alpha() == 0
+    assert empty.any()
+    assert not (select_pixels(features, weights, features[:1], -2.0) & empty).any()
+
+
+def test_several_clicks_select_what_is_like_any_of_them(world, features):
+    first, second = features[world.objects == 1][0], features[world.objects == 8][0]
+    chosen = select_gaussians(features, torch.stack([first, second]), PART)
+    assert torch.equal(chosen, (world.objects == 1) | (world.objects == 8))
+    score = similarity(features, torch.stack([first, second]))
+    assert score.allclose(torch.maximum(features @ first, features @ second))
+
+
+def test_a_region_grows_within_what_is_selected(world):
+    """Objects 1 and 4 lie at opposite ends of a row: whatever hangs together with the seed stays."""
+    neighbours = Neighbours.of(world.scene.means)
+    selected = (world.objects == 1) | (world.objects == 4)
+    first, last = ((world.objects == k).nonzero()[0] for k in (1, 4))
+    assert torch.equal(grow_region(selected, first, neighbours), world.objects == 1)
+    assert torch.equal(grow_region(selected, torch.cat([first, last]), neighbours), selected)
+    elsewhere = (world.objects == 2).nonzero()[0]
+    assert not grow_region(selected, elsewhere, neighbours).any()
+    assert torch.equal(grow_region(selected, torch.cat([first, elsewhere]), neighbours), world.objects == 1)

@@ -1,0 +1,226 @@
+"""OmniSeg3D: its losses against their equations, and a scene whose parts and wholes it must find."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from lifting.tiles import Tiles, accuracy, patches_of, shuffled, tiles
+from torch.autograd import gradcheck
+
+from lift_ros.lifting.base import LiftingView
+from lift_ros.lifting.config import OmniSeg3DConfig
+from lift_ros.lifting.omniseg3d import OmniSeg3D, depths, discretise, hierarchical_loss, kinship, patches, votes
+from lift_ros.lifting.sampling import sample_view
+from lift_ros.masks.base import Patches
+from lift_ros.scene.neighbours import Neighbours
+
+# Fig. 2 of the paper in small. Masks: a whole of three parts, one part cut in two; another thing beside it; one empty.
+INSIDE = torch.tensor(
+    [
+        [1, 1, 1, 0, 0],  # patch 0: whole, part, half of the part
+        [1, 1, 0, 0, 0],  # patch 1: the rest of the part
+        [1, 0, 0, 0, 0],  # patch 2: the rest of the whole
+        [0, 0, 0, 1, 0],  # patch 3: another thing
+    ],
+    dtype=torch.bool,
+)
+PATCH = torch.tensor([0, 0, 1, 1, 1, 2, 2, 3, 3, 3])
+
+
+def random(seed: int = 0) -> torch.Tensor:
+    return torch.randn(10, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).requires_grad_()
+
+
+# -- patches -----------------------------------------------------------------------------------------------------------
+
+
+def test_pixels_in_the_same_masks_are_a_patch():
+    inside = torch.tensor([[1, 1], [0, 0], [1, 0], [1, 1], [0, 1]] * 5, dtype=torch.bool)
+    patch, of = patches(inside)
+    sets = {tuple(row) for row in of.tolist()}
+    assert sets == {(True, True), (True, False), (False, True)} and len(of) == 3
+    for u, p in enumerate(patch.tolist()):
+        assert (p == -1) == (not inside[u].any())
+        assert p == -1 or of[p].tolist() == inside[u].tolist()
+
+
+def test_patches_of_few_samples_are_left_out():
+    inside = torch.tensor([[1, 0]] * 4 + [[1, 1]] * 3, dtype=torch.bool)
+    patch, of = patches(inside)
+    assert patch.tolist() == [0] * 4 + [-1] * 3 and of.tolist() == [[True, False]]
+
+
+def test_votes_are_their_equation():
+    expected = [
+        [sum(bool(INSIDE[i, k]) * bool(INSIDE[j, k]) for k in range(INSIDE.shape[1])) for j in range(len(INSIDE))]
+        for i in range(len(INSIDE))
+    ]
+    assert votes(INSIDE).tolist() == expected == [[3, 2, 1, 0], [2, 2, 1, 0], [1, 1, 1, 0], [0, 0, 0, 1]]
+
+
+def test_depths_rank_the_votes():
+    # of patch 2, which lies in the whole only, all of the whole shares as many masks as there are to share
+    assert depths(votes(INSIDE)).tolist() == [[1, 2, 3, 0], [1, 1, 2, 0], [1, 1, 1, 0], [0, 0, 0, 1]]
+
+
+# -- losses ------------------------------------------------------------------------------------------------------------
+
+
+def literal_losses(features: torch.Tensor) -> list[list[float]]:
+    """Eq. 7 of pixels and patches."""
+    count = int(PATCH.max()) + 1
+    mean, phi = [], []
+    for s in range(count):
+        members = features[s == PATCH]
+        mean.append(members.mean(0))
+        spread = sum(float((member - mean[s]).norm()) for member in members)
+        phi.append(min(max(10 * spread / (len(members) * math.log(len(members) + 10)), 0.1), 1.0))
+    table = []
+    for f in features:
+        similarity = [math.exp(float(f @ mean[s]) / phi[s]) for s in range(count)]
+        table.append([-math.log(s / sum(similarity)) for s in similarity])
+    return table
+
+
+def literal_hierarchical_loss(features: torch.Tensor, depth: list[list[int]], decay: float) -> float:
+    loss = literal_losses(features)
+    levels = max(max(row) for row in depth)
+    total = 0.0
+    for i, row in enumerate(depth):
+        for d in range(1, max(row) + 1):
+            at_level = [s for s, at in enumerate(row) if at == d]
+            below = [s for s, at in enumerate(row) if at == d - 1 > 0]
+            for j in (i == PATCH).nonzero()[:, 0].tolist():
+                greatest = max((loss[j][s] for s in below), default=0.0)
+                terms = [max(loss[j][s], greatest) for s in at_level]
+                total += decay ** (d - 1) / (len(features) * levels) * sum(terms) / len(terms)
+    return total
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 1.0])
+def test_hierarchical_loss_is_its_equation(decay):
+    depth = depths(votes(INSIDE))
+    features = random()
+    found = hierarchical_loss(features, PATCH, depth, decay)
+    assert found.item() == pytest.approx(literal_hierarchical_loss(features.detach(), depth.tolist(), decay))
+    assert gradcheck(lambda f: hierarchical_loss(f, PATCH, depth, decay), features)
+
+
+def test_a_level_costs_no_less_than_the_one_below():
+    """Both sides of the maximum in eq. 6 take part."""
+    depth = depths(votes(INSIDE)).tolist()
+    loss = literal_losses(random().detach())
+    rises = [loss[j][s] > loss[j][i] for j, i in enumerate(PATCH.tolist()) for s in range(4) if depth[i][s] == 2]
+    assert any(rises) and not all(rises)
+
+
+def test_masks_that_do_not_overlap_give_equation_5():
+    features = random()
+    loss = literal_losses(features.detach())
+    expected = sum(loss[j][i] for j, i in enumerate(PATCH.tolist())) / len(features)
+    flat = torch.eye(4, dtype=torch.int64)
+    assert hierarchical_loss(features, PATCH, flat, 0.5).item() == pytest.approx(expected)
+
+
+# -- discretisation ----------------------------------------------------------------------------------------------------
+
+
+def test_kinship_is_the_mean_over_pairs():
+    features = torch.nn.functional.normalize(random().detach(), dim=1)
+    sums: dict[str, list[float]] = {"own": [], "related": [], "other": []}
+    for u in range(10):
+        for v in range(10):
+            i, k = int(PATCH[u]), int(PATCH[v])
+            kind = "own" if i == k else "related" if bool((INSIDE[i] & INSIDE[k]).any()) else "other"
+            if u != v:
+                sums[kind].append(float(features[u] @ features[v]))
+    assert kinship(features, PATCH, votes(INSIDE)).tolist() == pytest.approx([np.mean(x) for x in sums.values()])
+    assert kinship(features[:2], PATCH[:2], votes(INSIDE)).isnan().tolist() == [False, True, True]
+
+
+def test_parts_lie_within_objects_and_strays_in_neither():
+    rng = np.random.default_rng(0)
+    centres = np.array([[1, 0, 0], [0.8, 0.6, 0], [0, 0, 1]])
+    features = np.repeat(centres, 20, axis=0) + rng.normal(0, 0.01, (60, 3))
+    features = np.vstack([features, [[-1, 0, 0]]])
+    part, parent = discretise(features / np.linalg.norm(features, axis=1, keepdims=True), (0.9, 0.5))
+    first, second, third = (set(part[20 * k : 20 * k + 20].tolist()) for k in range(3))
+    assert len(first) == len(second) == len(third) == 1 and len(first | second | third) == 3 and part[60] == -1
+    assert parent[part[0]] == parent[part[20]] != parent[part[40]]
+
+
+# -- a scene -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def world() -> Tiles:
+    return tiles()
+
+
+def sampled(world: Tiles, kind: str) -> list[LiftingView]:
+    rng = np.random.default_rng(0)
+    views = []
+    for camera in world.cameras:
+        masks = world.masks(camera, rng)
+        patches = {
+            "flat": lambda masks=masks: patches_of(masks),
+            "wrong": lambda masks=masks: patches_of(shuffled(masks, rng)),
+            "nested": lambda camera=camera: Patches.of(world.nested_masks(camera, rng)),
+        }[kind]()
+        views.append(sample_view(patches, world.weights(camera), 2048, rng))
+    return views
+
+
+def trained(world: Tiles, views: list[LiftingView], steps: int, **options) -> OmniSeg3D:
+    method = OmniSeg3D(OmniSeg3DConfig(**options))
+    method.edit(torch.full((len(world.scene),), -1), world.scene.means)
+    neighbours = Neighbours.of(world.scene.means)
+    for _ in range(steps):
+        method.step(views, neighbours)
+    return method
+
+
+def test_objects_emerge_from_masks_that_do_not_overlap(world):
+    views = sampled(world, "flat")
+    assert accuracy(trained(world, views, 1).decode(views).labels, world.objects) < 0.6
+    method = trained(world, views, 80)
+    labels, confidence, parents = method.decode(views)
+    assert accuracy(labels, world.objects) > 0.95 and accuracy(labels, parents) == 1
+    assert confidence.min() >= 0 and 0.8 < confidence.mean() <= 1
+    assert accuracy(method.decode([]).labels, world.objects) > 0.95  # a map that was loaded has no views
+
+
+def test_parts_and_wholes_emerge_from_masks_that_overlap(world):
+    views = sampled(world, "nested")
+    method = trained(world, views, 150)
+    labels, _, parents = method.decode(views)
+    assert accuracy(labels, world.objects) > 0.95
+    assert accuracy(parents, world.wholes) > 0.95
+    own, related, other = (method.kinship[0] / method.kinship[1]).tolist()
+    assert own > related + 0.2 and related > other + 0.2
+
+
+def test_without_a_weight_on_higher_levels_wholes_are_lost(world):
+    views = sampled(world, "nested")
+    decoded = trained(world, views, 150, decay=0.0).decode(views)
+    assert accuracy(decoded.labels, world.objects) > 0.95
+    assert accuracy(decoded.parents, world.wholes) < 0.7
+
+
+def test_masks_of_something_else_give_nothing(world):
+    views = sampled(world, "wrong")
+    assert accuracy(trained(world, views, 80).decode(views).labels, world.objects) < 0.5
+
+
+def test_a_view_whose_pixels_lie_in_no_mask_teaches_nothing(world):
+    view = sampled(world, "flat")[0]
+    method = trained(world, [view], 0)
+    before = method.embeddings.value.detach().clone()
+    neighbours = Neighbours.of(world.scene.means)
+    assert method.step([replace(view, inside=torch.zeros_like(view.inside))], neighbours) == {}
+    assert method.step([replace(view, inside=view.inside[:, :0])], neighbours) == {}
+    assert torch.equal(method.embeddings.value, before)
