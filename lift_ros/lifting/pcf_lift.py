@@ -1,0 +1,201 @@
+"""PCF-Lift: embeddings that are distributions, fused by probabilistic contrastive learning.
+
+Zhu et al., "PCF-Lift: Panoptic Lifting by Probabilistic Contrastive Fusion", ECCV 2024. A Gaussian of the scene carries
+a normal distribution F = N(mu, diag(sigma^2)) of N dimensions, and a pixel shows the blended mu and sigma^2. Where
+masks contradict each other the variance grows, and similarities fall.
+
+What differs from the paper. The features belong to Gaussians instead of coming from a network of the position, so there
+is no slow copy of a network, as in the architecture the paper builds on; equations (2) and (3) do not use it. Blended
+features are divided by alpha, since pixels and Gaussians are compared with each other. The scene grows and training has
+no last epoch: the cross-view constraint starts after a number of steps. In algorithm 1, the paper bases the threshold
+on "the average similarity computed across grouped feature pairs identified within each view"; here as in the authors'
+code, it is the similarity halfway to the most similar other mask of a view, averaged over masks, then over views.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from lift_ros.lifting.base import Decoded, LiftingView
+from lift_ros.lifting.config import PcfLiftConfig
+from lift_ros.lifting.training import TrainedGaussians, descend, rows, waves
+from lift_ros.scene.neighbours import Neighbours
+
+FIRST_VARIANCE = 0.1  # of features in [-1, 1]: all similarities are felt, none is near 1
+MIN_VARIANCE = 0.01  # as in the authors' code: the regulariser would shrink variances for ever
+CHUNK = 2**22  # similarities held at a time while decoding
+
+
+@dataclass(frozen=True)
+class Normals:
+    """Normal distributions with diagonal covariance: mean (..., N), variance (..., N)."""
+
+    mean: torch.Tensor
+    variance: torch.Tensor
+
+    def __getitem__(self, index: object) -> Normals:
+        return Normals(self.mean[index], self.variance[index])
+
+
+class PcfLift:
+    """Per-Gaussian means and logarithms of variances, (N, 2 d)."""
+
+    name = "pcf_lift"
+
+    def __init__(self, config: PcfLiftConfig, seed: int = 0, device: torch.device | str = "cpu") -> None:
+        self.config = config
+        self.features = TrainedGaussians(2 * config.embedding_dim, config.learning_rate, device=device)
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def edit(self, origin: torch.Tensor, means: torch.Tensor) -> None:
+        self.features.edit(origin, means, self._initial)
+
+    def _initial(self, means: torch.Tensor) -> torch.Tensor:
+        mean = waves(means, self.config.embedding_dim, self._generator)
+        return torch.cat([mean, torch.full_like(mean, math.log(FIRST_VARIANCE))], dim=1)
+
+    def step(self, views: Sequence[LiftingView], neighbours: Neighbours) -> dict[str, float]:
+        config = self.config
+        late = self.features.steps >= config.cross_view_after and len(views) > 1
+        order = torch.randperm(len(views), generator=self._generator)[: 2 if late else 1].tolist()
+        samples = [self._sample(views[k]) for k in order]
+        if not len(samples[0][1]):
+            return {}
+        features, masks = samples[0]
+        contrast, concentration = contrastive_losses(features, masks)
+        losses = {
+            "contrast": contrast,
+            "concentration": concentration,
+            "variance": config.variance_weight * features.variance.log().sum(1).mean(),
+        }
+        if late:
+            losses["cross_view"] = config.cross_view_weight * cross_view_loss(
+                features, samples[1][0], config.cross_view_similarity
+            )
+        return descend(losses, self.features)
+
+    def _sample(self, view: LiftingView) -> tuple[Normals, torch.Tensor]:
+        """Features and masks of some pixels of a view that lie in masks: Omega of equation (2)."""
+        masked = (view.masks >= 0).nonzero().squeeze(1)
+        chosen = masked[torch.randperm(len(masked), generator=self._generator)[: self.config.pixels].to(masked.device)]
+        blended = self._blended(view)
+        return Normals(rows(blended.mean, chosen), rows(blended.variance, chosen)), view.masks[chosen]
+
+    def _blended(self, view: LiftingView) -> Normals:
+        """Features of the pixels of a view."""
+        own = self._own()
+        columns = torch.cat([own.mean, own.variance, torch.ones_like(own.mean[:, :1])], dim=1)
+        blended = view.weights.matmul(columns)
+        alpha = blended[:, -1:].clamp_min(1e-6)
+        mean, variance = (blended[:, :-1] / alpha).chunk(2, dim=1)
+        return Normals(mean, variance.clamp_min(MIN_VARIANCE))
+
+    def _own(self) -> Normals:
+        """Features of the Gaussians."""
+        mean, log_variance = self.features.value.chunk(2, dim=1)
+        return Normals(mean, MIN_VARIANCE + log_variance.exp())
+
+    @torch.no_grad()
+    def decode(self, views: Sequence[LiftingView]) -> Decoded:
+        """Each Gaussian takes the prototype most similar to it; sure where the kernel is near 1.
+
+        So confidence falls with the variance, which masks that contradict each other leave, and with the distance.
+        """
+        own = self._own()
+        prototypes = self.prototypes(views)
+        if not len(prototypes.mean) or not len(own.mean):
+            return Decoded(own.mean.new_zeros(len(own.mean), dtype=torch.int64), own.mean.new_zeros(len(own.mean)))
+        chunk = max(CHUNK // len(prototypes.mean), 1)
+        best = [
+            log_kernel(own[k : k + chunk][:, None], prototypes[None]).max(dim=1) for k in range(0, len(own.mean), chunk)
+        ]
+        return Decoded(torch.cat([b.indices for b in best]), torch.cat([b.values for b in best]).exp())
+
+    @torch.no_grad()
+    def prototypes(self, views: Sequence[LiftingView]) -> Normals:
+        """One feature for each object: instance grouping and multi-view matching, algorithm 1."""
+        grouped, scores, halfway = [], [], []
+        for view in views:
+            masked = view.masks >= 0
+            if not masked.any():
+                continue
+            masks = view.masks[masked].unique(return_inverse=True)[1]
+            features = self._blended(view)[masked]
+            groups = averages(features, masks)
+            grouped.append(groups)
+            similarity = log_kernel(features, groups[masks]).exp()
+            scores.append(_mean_of_each(masks, similarity[:, None])[:, 0])
+            if len(groups.mean) > 1:
+                closer = Normals(groups.mean / 2, groups.variance)  # all means half as far apart
+                halfway.append(log_kernel(closer[:, None], closer[None]).exp().fill_diagonal_(0).amax(1).mean())
+        if not grouped:
+            return self._own()[:0]
+        candidates = Normals(torch.cat([g.mean for g in grouped]), torch.cat([g.variance for g in grouped]))
+        threshold = float(torch.stack(halfway).mean()) if halfway else 0.0
+        return candidates[suppress(candidates, torch.cat(scores), threshold)]
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {"gaussian.pcf_lift.features": self.features.value.detach()}
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        self.features.load(state["gaussian.pcf_lift.features"], "lifting.pcf_lift.embedding_dim")
+
+
+def log_kernel(a: Normals, b: Normals) -> torch.Tensor:
+    """Logarithm of the probability product kernel, equation (1), of distributions whose shapes broadcast.
+
+    The ratios in its first factor are of variances, as printed; in the integral of sqrt(p q) they would be of standard
+    deviations.
+    """
+    total = torch.zeros((), dtype=a.mean.dtype, device=a.mean.device)
+    for d in range(a.mean.shape[-1]):  # one after another: sums over a last axis this short are slow
+        va, vb = a.variance[..., d], b.variance[..., d]
+        ratio = va / vb
+        total = total - 0.5 * torch.log((ratio + 1 / ratio) / 2)
+        total = total - (a.mean[..., d] - b.mean[..., d]).square() / (4 * (va + vb))
+    return total
+
+
+def contrastive_losses(features: Normals, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Equations (2) and (3), whose sum is (4), of the pixels Omega of one view and their masks (P,) int64."""
+    kernel = log_kernel(features[:, None], features[None]).exp()
+    same = masks[:, None] == masks[None]
+    contrast = kernel.logsumexp(1) - kernel.masked_fill(~same, -math.inf).logsumexp(1)
+    _, index = masks.unique(return_inverse=True)
+    groups = averages(features, index)
+    centers = Normals(rows(groups.mean, index), rows(groups.variance, index))
+    return contrast.mean(), -log_kernel(features, centers).mean()
+
+
+def cross_view_loss(first: Normals, second: Normals, similarity: float) -> torch.Tensor:
+    """Equation (5): pixels of two views, (P, N) and (Q, N), that are this similar already become more so."""
+    log_similarity = log_kernel(first[:, None], second[None])
+    pairs = log_similarity > math.log(similarity)
+    return -torch.where(pairs, log_similarity, 0).sum() / pairs.sum().clamp_min(1)
+
+
+def averages(features: Normals, group: torch.Tensor) -> Normals:
+    """Mean features (M, N) of the groups 0 .. M - 1, none of them empty; ``group`` (P,)."""
+    return Normals(_mean_of_each(group, features.mean), _mean_of_each(group, features.variance))
+
+
+def _mean_of_each(group: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    count = torch.bincount(group)
+    return values.new_zeros(len(count), values.shape[1]).index_add(0, group, values) / count[:, None]
+
+
+def suppress(candidates: Normals, scores: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Multi-view matching of algorithm 1: the candidate with the highest score is a prototype, and those at least
+    ``threshold`` similar to it go; and so on, until none is left. Returns the prototypes' indices."""
+    scores = scores.clone()
+    chosen = []
+    while (scores >= 0).any():
+        best = int(scores.argmax())
+        chosen.append(best)
+        scores[log_kernel(candidates, candidates[best]).exp() >= threshold] = -1.0
+        scores[best] = -1.0
+    return torch.tensor(chosen, dtype=torch.int64, device=scores.device)

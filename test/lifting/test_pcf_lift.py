@@ -1,0 +1,175 @@
+"""PCF-Lift: kernel, losses and algorithm 1 against their equations, and the uncertainty that contradictions leave."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from lifting.tiles import patches_of, tiles
+from torch.autograd import gradcheck
+
+from lift_ros.lifting.base import LiftingView
+from lift_ros.lifting.config import PcfLiftConfig
+from lift_ros.lifting.pcf_lift import (
+    MIN_VARIANCE,
+    Normals,
+    PcfLift,
+    contrastive_losses,
+    cross_view_loss,
+    log_kernel,
+    suppress,
+)
+from lift_ros.lifting.sampling import sample_view
+from lift_ros.render import BlendWeights
+from lift_ros.scene.neighbours import Neighbours
+
+NO_NEIGHBOURS = Neighbours(torch.zeros(0, 0, dtype=torch.int64), torch.zeros(0, 0, dtype=torch.bool))
+MASKS = torch.tensor([0, 0, 3, 3, 1, 1, 1, 3, 0])  # mask 2 has no pixel
+
+
+def random(count: int, dim: int = 3, seed: int = 0) -> Normals:
+    generator = torch.Generator().manual_seed(seed)
+    mean = torch.rand(count, dim, generator=generator, dtype=torch.float64)
+    return Normals(mean, 0.05 + torch.rand(count, dim, generator=generator, dtype=torch.float64))
+
+
+def check_gradient(function, *features: Normals) -> None:
+    def of_tensors(*tensors: torch.Tensor):
+        return function(*(Normals(m, v) for m, v in zip(tensors[::2], tensors[1::2], strict=True)))
+
+    tensors = [t.clone().requires_grad_() for f in features for t in (f.mean, f.variance)]
+    assert gradcheck(of_tensors, tensors)
+
+
+def literal_kernel(a: Normals, i: int, b: Normals, j: int) -> float:
+    """Equation (1), of feature i of a and feature j of b."""
+    product, exponent = 1.0, 0.0
+    for d in range(a.mean.shape[1]):
+        vi, vj = a.variance[i, d].item(), b.variance[j, d].item()
+        product *= (vi / vj + vj / vi) / 2
+        exponent -= (a.mean[i, d].item() - b.mean[j, d].item()) ** 2 / (4 * (vi + vj))
+    return product**-0.5 * math.exp(exponent)
+
+
+def test_kernel_is_equation_1():
+    a, b = random(4, seed=1), random(5, seed=2)
+    kernel = log_kernel(a[:, None], b[None]).exp()
+    for i in range(4):
+        for j in range(5):
+            assert kernel[i, j].item() == pytest.approx(literal_kernel(a, i, b, j), rel=1e-12)
+    check_gradient(lambda a, b: log_kernel(a[:, None], b[None]), a, b)
+
+
+def test_kernel_of_a_distribution_with_itself_is_one():
+    a = random(3)
+    assert log_kernel(a, a).abs().max() < 1e-12
+    narrow, wide = Normals(a.mean, a.variance / 10), Normals(a.mean, a.variance * 10)
+    assert (log_kernel(a, narrow).exp() < 0.2).all() and (log_kernel(a, wide).exp() < 0.2).all()
+
+
+def test_contrastive_losses_are_equations_2_and_3():
+    features, p = random(len(MASKS)), len(MASKS)
+    contrast = concentration = 0.0
+    for u in range(p):
+        positive = [v for v in range(p) if MASKS[v] == MASKS[u]]
+        kernel = [math.exp(literal_kernel(features, u, features, v)) for v in range(p)]
+        contrast -= math.log(sum(kernel[v] for v in positive) / sum(kernel)) / p
+        mean = Normals(features.mean[positive].mean(0)[None], features.variance[positive].mean(0)[None])
+        concentration -= math.log(literal_kernel(features, u, mean, 0)) / p
+    losses = contrastive_losses(features, MASKS)
+    assert [loss.item() for loss in losses] == pytest.approx([contrast, concentration], rel=1e-10)
+    check_gradient(lambda f: contrastive_losses(f, MASKS), features)
+
+
+def test_cross_view_loss_is_equation_5():
+    first, second, similarity = random(6, seed=1), random(7, seed=2), 0.5
+    kernel = [literal_kernel(first, r, second, s) for r in range(6) for s in range(7)]
+    pairs = [k for k in kernel if k > similarity]
+    assert 0 < len(pairs) < len(kernel)
+    expected = -sum(math.log(k) for k in pairs) / len(pairs)
+    assert cross_view_loss(first, second, similarity).item() == pytest.approx(expected, rel=1e-10)
+    check_gradient(lambda a, b: cross_view_loss(a, b, similarity), first, second)
+    assert cross_view_loss(first, second, 1.0).item() == 0  # nothing is that similar
+
+
+def test_suppression_is_algorithm_1():
+    candidates, threshold = random(30, dim=2), 0.6
+    scores = torch.rand(30, generator=torch.Generator().manual_seed(3))
+    left, prototypes = list(range(30)), []
+    while left:
+        m = max(left, key=lambda k: scores[k].item())
+        prototypes.append(m)
+        left = [i for i in left if i != m and literal_kernel(candidates, m, candidates, i) < threshold]
+    assert 1 < len(prototypes) < 30
+    assert suppress(candidates, scores, threshold).tolist() == prototypes
+
+
+def pixels(masks: list[int]) -> LiftingView:
+    """A view that shows one Gaussian at each pixel, with a weight of 0.8."""
+    n, index = len(masks), torch.tensor(masks)
+    weights = BlendWeights(torch.arange(n + 1), torch.arange(n), torch.full((n,), 0.8), n)
+    inside = index[:, None] == torch.arange(max(masks) + 1)
+    return LiftingView(weights, index, max(masks) + 1, inside, torch.zeros(0, 2, dtype=torch.int64))
+
+
+def known(mean: list[float], variance: list[float]) -> PcfLift:
+    """A method whose Gaussians have these features of one dimension."""
+    method = PcfLift(PcfLiftConfig(embedding_dim=1))
+    columns = torch.stack([torch.tensor(mean), (torch.tensor(variance) - MIN_VARIANCE).log()], dim=1)
+    method.load_state({"gaussian.pcf_lift.features": columns})
+    return method
+
+
+def test_prototypes_are_the_average_features_of_masks_one_for_each_object():
+    method = known([0.0, 0.2, 9.0, 9.0, 5.0], [0.1, 0.3, 0.1, 0.1, 0.1])
+    prototypes = method.prototypes([pixels([0, 0, 1, 1, -1]), pixels([1, 1, 0, -1, -1])])
+    # the masks of 9 are more concentrated than those of 0 and 0.2, and Gaussian 4 lies in none
+    assert prototypes.mean.flatten().tolist() == pytest.approx([9.0, 0.1], abs=1e-6)
+    assert prototypes.variance.flatten().tolist() == pytest.approx([0.1, 0.2], abs=1e-6)
+
+
+@pytest.mark.parametrize(("aside", "count"), [(-1.5, 2), (-2.5, 3)])
+def test_what_is_as_close_as_half_the_way_to_another_mask_is_no_other_object(aside, count):
+    """0 and 4 are two objects, by one view; another view shows something ``aside`` from 0, in its only mask."""
+    method = known([0.0, 4.0, aside], [0.2, 0.2, 0.2])
+    view = pixels([0, 1, -1])
+    other = replace(pixels([-1, -1, 0]), masks=torch.tensor([-1, -1, 0]))
+    assert len(method.prototypes([view, other]).mean) == count
+
+
+def test_decoding_takes_the_most_similar_prototype_and_wide_features_are_unsure():
+    method = known([0.0, 0.0, 9.0, 8.9, 0.1], [0.1, 0.1, 0.1, 0.1, 2.0])
+    labels, confidence, *_ = method.decode([pixels([0, 0, 1, 1, -1])])
+    assert labels.tolist() == [labels[0]] * 2 + [labels[2]] * 2 + [labels[0]] and labels[0] != labels[2]
+    assert confidence[:4].min() > 0.95 and confidence[4] < 0.4
+
+
+def test_contradicting_masks_widen_features():
+    """Cells whose border is drawn anew at random in every view are less certain along it than well inside."""
+    world = tiles(views=6)
+    rng = np.random.default_rng(0)
+    views = []
+    for camera in world.cameras:
+        masks = np.roll(world.masks(camera, rng), rng.integers(-3, 4, 2), (0, 1))
+        views.append(sample_view(patches_of(masks), world.weights(camera), 2048, rng))
+    method = PcfLift(PcfLiftConfig(pixels=256))
+    method.edit(torch.full((len(world.scene),), -1), world.scene.means)
+    for _ in range(150):
+        method.step(views, NO_NEIGHBOURS)
+    near = Neighbours.of(world.scene.means)
+    border = (world.objects[near.index] != world.objects[:, None]).any(1)
+    doubt = 1 - method.decode(views).confidence
+    assert doubt[border].mean() > 1.5 * doubt[~border].mean()
+
+
+def test_two_views_are_compared_late():
+    world = tiles(views=2)
+    rng = np.random.default_rng(0)
+    views = [sample_view(patches_of(world.masks(c, rng)), world.weights(c), 512, rng) for c in world.cameras]
+    method = PcfLift(PcfLiftConfig(cross_view_after=2, pixels=64))
+    method.edit(torch.full((len(world.scene),), -1), world.scene.means)
+    assert ["cross_view" in method.step(views, NO_NEIGHBOURS) for _ in range(4)] == [False, False, True, True]
+    assert "cross_view" not in method.step(views[:1], NO_NEIGHBOURS)  # there is no second view
