@@ -78,13 +78,20 @@ class TrainedGaussians(Trained):
         self.value = value.requires_grad_()
         self.moments = (follow(self.moments[0], origin), follow(self.moments[1], origin))
 
+    def widen(self, columns: torch.Tensor) -> None:
+        """Give every Gaussian more state: ``columns`` (N, k)."""
+        self.value = torch.cat([self.value.detach(), columns], dim=1).requires_grad_()
+        first, second = self.moments
+        none = torch.zeros_like(columns)
+        self.moments = (torch.cat([first, none], dim=1), torch.cat([second, none], dim=1))
+
 
 def descend(losses: dict[str, torch.Tensor], *trained: Trained) -> dict[str, float]:
     """One step down the sum of ``losses``, and their values. Where a gradient is not finite, nothing changes."""
     values = {name: float(loss.detach()) for name, loss in losses.items()}
     if losses:
         gradients = torch.autograd.grad(sum(losses.values()), [t.value for t in trained], allow_unused=True)
-        if all(gradient is None or bool(gradient.isfinite().all()) for gradient in gradients):
+        if all(gradient is None or bool(gradient.sum().isfinite()) for gradient in gradients):
             for t, gradient in zip(trained, gradients, strict=True):
                 if gradient is not None:
                     adam_step(t.value.detach(), gradient, t.moments, t.steps, t.rate, t.beta2)

@@ -1,0 +1,117 @@
+"""DiscoNeRF: objects as slots that compete for the scene, against which the masks of each view are matched.
+
+Dumery et al., "Enforcing View-Consistency in Class-Agnostic 3D Segmentation Fields". A Gaussian carries logits over N
+object slots, and a pixel shows O_n, the blended probability of slot n. Masks M_m may overlap and need not cover the
+image. There is nothing to cluster: the slot that wins is the label.
+
+What differs from the paper. The logits belong to Gaussians instead of coming from a hash grid and a network, so they
+are the features h that equation (7) smooths, and its neighbourhood are the Gaussians that touch. Norms and sums over
+pixels and neighbours are means, so that the weights do not depend on how many were sampled. A step looks at one view
+instead of a batch of five. Slots are added when a view has more masks than any before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from scipy.optimize import linear_sum_assignment
+
+from lift_ros.lifting.base import Decoded, LiftingView
+from lift_ros.lifting.config import DiscoConfig
+from lift_ros.lifting.training import TrainedGaussians, descend, rows, waves
+from lift_ros.scene.neighbours import Neighbours
+
+SMOOTHED = 4096  # Gaussians of one step whose smoothness is looked at
+
+
+class Disco:
+    """Per-Gaussian logits of object slots, (N, S)."""
+
+    name = "disco"
+
+    def __init__(self, config: DiscoConfig, seed: int = 0, device: torch.device | str = "cpu") -> None:
+        self.config = config
+        self.logits = TrainedGaussians(0, config.learning_rate, device=device)
+        self._means = torch.zeros(0, 3, device=device)
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def edit(self, origin: torch.Tensor, means: torch.Tensor) -> None:
+        slots = self.logits.value.shape[1]
+        self.logits.edit(origin, means, lambda means: waves(means, slots, self._generator))
+        self._means = means.detach()
+
+    def step(self, views: Sequence[LiftingView], neighbours: Neighbours) -> dict[str, float]:
+        config = self.config
+        self._grow(math.ceil(config.slots_per_mask * max(view.inside.shape[1] for view in views)))
+        view = views[int(torch.randint(len(views), (), generator=self._generator))]
+        masks = view.inside[:, view.inside.any(0)].float()
+        if not masks.shape[1]:
+            return {}
+        logits = self.logits.value
+        slots = view.weights.matmul(logits.softmax(1))
+        matched = match(slots.detach(), masks)
+        matching, false_positives = matching_losses(slots, masks, matched)
+        losses = {"matching": matching, "false_positives": config.false_positive_weight * false_positives}
+        if neighbours.index.shape[1]:
+            some = torch.randint(len(logits), (min(SMOOTHED, len(logits)),), generator=self._generator)
+            losses["variation"] = config.variation_weight * variation_loss(logits, some.to(logits.device), neighbours)
+        return descend(losses, self.logits)
+
+    def _grow(self, count: int) -> None:
+        more = count - self.logits.value.shape[1]
+        if more > 0:
+            self.logits.widen(waves(self._means, more, self._generator))
+
+    @torch.no_grad()
+    def decode(self, views: Sequence[LiftingView]) -> Decoded:
+        """The slot that wins, and its probability."""
+        logits = self.logits.value
+        if not logits.shape[1]:
+            return Decoded(logits.new_zeros(len(logits), dtype=torch.int64), logits.new_zeros(len(logits)))
+        confidence, labels = logits.softmax(1).max(1)
+        return Decoded(labels, confidence)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {"gaussian.disco.logits": self.logits.value.detach()}
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        saved = state["gaussian.disco.logits"]
+        self._grow(saved.shape[1])
+        self.logits.load(saved, "lifting.disco.slots_per_mask")
+
+
+def affinity(slots: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """Equation (4), soft intersection over union: slots O (P, S) in [0, 1] and masks M (P, K) of 0 and 1 -> (S, K)."""
+    intersection = slots.T @ masks  # min(O, M) is O within the mask; max(O, M) is 1 within it and O outside
+    union = slots.sum(0)[:, None] + masks.sum(0) - intersection
+    return intersection / union
+
+
+def match(slots: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """gamma (K,) int64: the slot of each mask, all different, that together have the greatest affinity."""
+    score = affinity(slots, masks).nan_to_num()  # of slots that are not finite no step comes, but also no error
+    slot, mask = linear_sum_assignment(score.cpu().numpy(), maximize=True)
+    return torch.from_numpy(slot[mask.argsort()]).to(slots.device)
+
+
+def matching_losses(
+    slots: torch.Tensor, masks: torch.Tensor, matched: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Equation (5), the matching loss, and equation (6), the false-positive loss; over the number of pixels.
+
+    Args:
+        slots: O (P, S); masks: M (P, K) of 0 and 1; matched: gamma (K,).
+    """
+    pixels, count = masks.shape
+    own = slots[:, matched]
+    others = slots.square().sum(1, keepdim=True) - own.square()
+    return (masks - own).square().sum() / (count * pixels), (masks * others).sum() / (count * pixels)
+
+
+def variation_loss(features: torch.Tensor, some: torch.Tensor, neighbours: Neighbours) -> torch.Tensor:
+    """Equation (7): ||h_i - h_j||^2 between the Gaussians ``some`` (S,) and those they touch, on average."""
+    near = neighbours.near[some]
+    difference = rows(features, some)[:, None] - rows(features, neighbours.index[some])
+    return (difference.square().sum(-1) * near).sum() / near.sum().clamp_min(1)
