@@ -1,0 +1,95 @@
+"""Panoptic Lifting: the assignment and the loss against their definitions."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch.autograd import gradcheck
+from torch.nn import functional
+
+from lift_ros.lifting.base import LiftingView
+from lift_ros.lifting.config import PanopticLiftingConfig
+from lift_ros.lifting.panoptic_lifting import PanopticLifting, assign
+from lift_ros.render import BlendWeights
+from lift_ros.scene.neighbours import Neighbours
+
+NO_NEIGHBOURS = Neighbours(torch.zeros(0, 0, dtype=torch.int64), torch.zeros(0, 0, dtype=torch.bool))
+MASKS = torch.tensor([0, 0, 0, 0, 0, 3, 3, -1, 1, 1, 3, 0])  # mask 2 has no pixel
+
+
+def random_logits(slots: int, seed: int = 0) -> torch.Tensor:
+    return 2 * torch.randn(len(MASKS), slots, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_assignment_explains_the_mean_pixel_of_each_mask_best(seed):
+    logits = random_logits(4, seed)
+
+    def score(mask: int, slot: int) -> float:
+        terms = []
+        for u in range(len(MASKS)):
+            if MASKS[u] == mask:
+                exponentials = [math.exp(x) for x in logits[u].tolist()]
+                terms.append(exponentials[slot] / sum(exponentials))
+        return sum(terms) / len(terms)
+
+    best = max(itertools.permutations(range(4), 3), key=lambda s: sum(map(score, (0, 1, 3), s)))
+    slot_of = dict(zip((0, 1, 3), best, strict=True)) | {-1: -1}
+    assert assign(logits, MASKS).tolist() == [slot_of[m] for m in MASKS.tolist()]
+
+
+def test_a_small_mask_counts_as_much_as_a_large_one():
+    # slot 0 suits both; mask 1 of one pixel loses more without it than mask 0 of nine does
+    probability = torch.tensor([[0.6, 0.4]] * 9 + [[0.9, 0.1]])
+    assert assign(probability.log(), torch.tensor([0] * 9 + [1])).tolist() == [1] * 9 + [0]
+
+
+def test_masks_beyond_the_slots_are_left_out():
+    logits = torch.zeros(len(MASKS), 2)
+    targets = assign(logits, MASKS)
+    assert sorted(set(targets.tolist())) == [-1, 0, 1]
+    assert all(len(set(targets[mask == MASKS].tolist())) == 1 for mask in (0, 1, 3))
+
+
+def one_gaussian_a_pixel(masks: torch.Tensor) -> LiftingView:
+    n = len(masks)
+    weights = BlendWeights(torch.arange(n + 1), torch.arange(n), torch.full((n,), 0.5), n)
+    inside = masks[:, None] == torch.arange(int(masks.max()) + 1)
+    return LiftingView(weights, masks, int(masks.max()) + 1, inside, torch.zeros(0, 2, dtype=torch.int64))
+
+
+def test_loss_is_the_cross_entropy_of_blended_logits():
+    logits = random_logits(5).float()
+    method = PanopticLifting(PanopticLiftingConfig(slots=5))
+    method.load_state({"gaussian.panoptic_lifting.logits": logits})
+    targets = assign(0.5 * logits, MASKS)
+    terms = []
+    for u in range(len(MASKS)):
+        if targets[u] >= 0:
+            exponentials = [math.exp(0.5 * x) for x in logits[u].tolist()]
+            terms.append(-math.log(exponentials[targets[u]] / sum(exponentials)))
+    losses = method.step([one_gaussian_a_pixel(MASKS)], NO_NEIGHBOURS)
+    assert losses["cross_entropy"] == pytest.approx(sum(terms) / len(terms), rel=1e-5)
+    fixed = assign(random_logits(5), MASKS)
+    assert gradcheck(lambda f: functional.cross_entropy(f, fixed, ignore_index=-1), random_logits(5).requires_grad_())
+
+
+def test_a_view_whose_pixels_are_right_is_left_alone():
+    method = PanopticLifting(PanopticLiftingConfig(slots=4))
+    method.load_state({"gaussian.panoptic_lifting.logits": 3.0 * functional.one_hot(MASKS.clamp_min(0), 4)})
+    before = method.state()["gaussian.panoptic_lifting.logits"].clone()
+    assert method.step([one_gaussian_a_pixel(MASKS)], NO_NEIGHBOURS) == {"cross_entropy": 0.0}
+    assert torch.equal(method.state()["gaussian.panoptic_lifting.logits"], before)
+
+
+def test_the_winning_slot_is_the_label_and_its_probability_the_confidence():
+    method = PanopticLifting(PanopticLiftingConfig(slots=3))
+    logits = torch.tensor([[0.0, 1.0, 2.0], [5.0, 0.0, 0.0]])
+    method.load_state({"gaussian.panoptic_lifting.logits": logits})
+    labels, confidence, *_ = method.decode([])
+    assert labels.tolist() == [2, 0]
+    expected = [math.exp(max(row)) / sum(map(math.exp, row)) for row in logits.tolist()]
+    assert confidence.tolist() == pytest.approx(expected, rel=1e-6)
