@@ -29,6 +29,43 @@ class UnicLiftConfig:
 
 
 @dataclass(frozen=True)
+class PcfLiftConfig:
+    """PCF-Lift (ECCV 2024)."""
+
+    embedding_dim: int = option(3, "Dimensions of the distributions: as many means, as many variances.", min=1, max=32)
+    learning_rate: float = option(0.03, "Adam's step on means and logarithms of variances.", min=0.0)
+    pixels: int = option(512, "Pixels of a view that one step compares with each other.", min=2)
+    variance_weight: float = option(0.001, "Weight of the regulariser that keeps variances small.", min=0.0)
+    cross_view_weight: float = option(0.05, "Weight of the constraint across two views.", min=0.0)
+    cross_view_after: int = option(
+        500, "Step from which it counts: before, similar features need not be of one object.", unit="steps", min=0
+    )
+    cross_view_similarity: float = option(
+        0.9, "Pixels of two views that are this similar are taken for one object.", min=0.0, max=1.0
+    )
+
+
+@dataclass(frozen=True)
+class DiscoConfig:
+    """DiscoNeRF (Dumery et al.)."""
+
+    slots_per_mask: float = option(
+        2.0, "Object slots for each mask of the view that has most; more objects cannot be told apart.", min=1.0
+    )
+    learning_rate: float = option(0.15, "Adam's step on the logits of the slots.", min=0.0)
+    false_positive_weight: float = option(0.01, "Weight of other slots' probability within a mask.", min=0.0)
+    variation_weight: float = option(0.01, "Weight of the smoothness over touching Gaussians.", min=0.0)
+
+
+@dataclass(frozen=True)
+class PanopticLiftingConfig:
+    """Panoptic Lifting (CVPR 2023)."""
+
+    slots: int = option(128, "Most objects that can be told apart.", min=1)
+    learning_rate: float = option(0.1, "Adam's step on the logits of the slots.", min=0.0)
+
+
+@dataclass(frozen=True)
 class UnifiedLiftConfig:
     """Unified-Lift (CVPR 2025)."""
 
@@ -67,7 +104,11 @@ class OmniSeg3DConfig:
 class LiftingConfig:
     """How masks reach the Gaussians."""
 
-    method: str = option("unic_lift", "Lifting method.", choices=("unic_lift", "unified_lift", "omniseg3d"))
+    method: str = option(
+        "unic_lift",
+        "Lifting method.",
+        choices=("unic_lift", "unified_lift", "omniseg3d", "pcf_lift", "disco", "panoptic_lifting"),
+    )
     pixels: int = option(
         8192,
         "Pixels of a keyframe whose blend weights are kept, about 0.15 KiB each; trained on all at once.",
@@ -79,3 +120,6 @@ class LiftingConfig:
     unic_lift: UnicLiftConfig = field(default_factory=UnicLiftConfig)
     unified_lift: UnifiedLiftConfig = field(default_factory=UnifiedLiftConfig)
     omniseg3d: OmniSeg3DConfig = field(default_factory=OmniSeg3DConfig)
+    pcf_lift: PcfLiftConfig = field(default_factory=PcfLiftConfig)
+    disco: DiscoConfig = field(default_factory=DiscoConfig)
+    panoptic_lifting: PanopticLiftingConfig = field(default_factory=PanopticLiftingConfig)

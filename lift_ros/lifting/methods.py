@@ -6,7 +6,10 @@ import torch
 
 from lift_ros.lifting.base import LiftingMethod
 from lift_ros.lifting.config import LiftingConfig
+from lift_ros.lifting.disco import Disco
 from lift_ros.lifting.omniseg3d import OmniSeg3D
+from lift_ros.lifting.panoptic_lifting import PanopticLifting
+from lift_ros.lifting.pcf_lift import PcfLift
 from lift_ros.lifting.unic_lift import UnicLift
 from lift_ros.lifting.unified_lift import UnifiedLift
 
@@ -20,4 +23,10 @@ def make_method(config: LiftingConfig, seed: int, device: torch.device | str) ->
             return UnifiedLift(config.unified_lift, seed, device)
         case OmniSeg3D.name:
             return OmniSeg3D(config.omniseg3d, seed, device)
+        case PcfLift.name:
+            return PcfLift(config.pcf_lift, seed, device)
+        case Disco.name:
+            return Disco(config.disco, seed, device)
+        case PanopticLifting.name:
+            return PanopticLifting(config.panoptic_lifting, seed, device)
     raise ValueError(f"no lifting method {config.method!r}")

@@ -1,0 +1,238 @@
+"""What every lifting method must do: find objects, follow edits of the scene, survive bad views, go on from a file."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+from lifting.tiles import Tiles, accuracy, patches_of, tiles
+from numpy.typing import NDArray
+
+from lift_ros.errors import MapFileError
+from lift_ros.lifting.base import LiftingMethod, LiftingView
+from lift_ros.lifting.config import LiftingConfig
+from lift_ros.lifting.methods import make_method
+from lift_ros.lifting.sampling import sample_view
+from lift_ros.options import with_values
+from lift_ros.scene.neighbours import Neighbours
+
+# steps in which each must have found the objects
+METHODS = {
+    "unic_lift": 150,
+    "unified_lift": 150,
+    "omniseg3d": 150,
+    "pcf_lift": 150,
+    "disco": 100,
+    "panoptic_lifting": 100,
+}
+NO_NEIGHBOURS = Neighbours(torch.zeros(0, 0, dtype=torch.int64), torch.zeros(0, 0, dtype=torch.bool))
+BLOCK = 4  # pixels; the image is a whole number of blocks
+
+
+@pytest.fixture(params=METHODS)
+def name(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def world() -> Tiles:
+    return tiles()
+
+
+@pytest.fixture(scope="module")
+def neighbours(world) -> Neighbours:
+    return Neighbours.of(world.scene.means)
+
+
+@pytest.fixture(scope="module")
+def views(world) -> list[LiftingView]:
+    return sampled(world)
+
+
+def sampled(world: Tiles, wrong: bool = False) -> list[LiftingView]:
+    """Views whose mask numbers disagree; ``wrong``: blocks of every view's masks have changed places."""
+    rng = np.random.default_rng(0)
+    views = []
+    for camera in world.cameras:
+        masks = world.masks(camera, rng)
+        views.append(
+            sample_view(patches_of(shuffled(masks, rng) if wrong else masks), world.weights(camera), 2048, rng)
+        )
+    return views
+
+
+def shuffled(labels: NDArray, rng: np.random.Generator) -> NDArray:
+    height, width = labels.shape
+    blocks = labels.reshape(height // BLOCK, BLOCK, width // BLOCK, BLOCK).swapaxes(1, 2).reshape(-1, BLOCK, BLOCK)
+    blocks = rng.permutation(blocks).reshape(height // BLOCK, width // BLOCK, BLOCK, BLOCK)
+    return blocks.swapaxes(1, 2).reshape(height, width)
+
+
+def fresh(name: str, world: Tiles, seed: int = 0) -> LiftingMethod:
+    method = make_method(replace(LiftingConfig(), method=name), seed, "cpu")
+    method.edit(torch.full((len(world.scene),), -1), world.scene.means)
+    return method
+
+
+def train(method: LiftingMethod, views: list[LiftingView], neighbours: Neighbours, steps: int) -> None:
+    for _ in range(steps):
+        method.step(views, neighbours)
+
+
+def saved(method: LiftingMethod) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in method.state().items()}
+
+
+def of_gaussians(method: LiftingMethod) -> torch.Tensor:
+    """All that is kept per Gaussian, side by side."""
+    return torch.cat([t for name, t in saved(method).items() if name.startswith("gaussian.")], dim=1)
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_every_method_is_tested():
+    (choices,) = (f.metadata["choices"] for f in fields(LiftingConfig) if f.name == "method")
+    assert set(METHODS) == set(choices)
+
+
+def test_methods_are_made_by_name(name):
+    assert make_method(replace(LiftingConfig(), method=name), 0, "cpu").name == name
+
+
+def test_objects_emerge_from_masks_whose_numbers_disagree(name, world, views, neighbours):
+    method = fresh(name, world)
+    assert accuracy(method.decode(views).labels, world.objects) < 0.5
+    train(method, views, neighbours, METHODS[name])
+    labels, confidence, *_ = method.decode(views)
+    assert accuracy(labels, world.objects) > 0.95
+    assert labels.dtype == torch.int64 and labels.shape == confidence.shape == world.objects.shape
+    assert confidence.min() >= 0 and confidence.max() <= 1
+
+
+def test_shuffled_masks_give_nothing(name, world, neighbours):
+    wrong = sampled(world, wrong=True)
+    method = fresh(name, world)
+    train(method, wrong, neighbours, METHODS[name])
+    assert accuracy(method.decode(wrong).labels, world.objects) < 0.6  # as many smooth blobs anywhere have about 0.5
+
+
+def test_the_same_seed_gives_the_same_state(name, world, views, neighbours):
+    def trained(seed: int) -> dict[str, torch.Tensor]:
+        method = fresh(name, world, seed)
+        train(method, views, neighbours, 10)
+        return saved(method)
+
+    first = trained(3)
+    assert same(first, trained(3))
+    assert not same(first, trained(4))
+
+
+def test_training_goes_on_alike_after_gaussians_changed_places(name, world, views):
+    """State and moments are those of the same Gaussian: an edit that only permutes changes nothing but the order."""
+    still, moved = fresh(name, world), fresh(name, world)
+    for method in (still, moved):
+        train(method, views, NO_NEIGHBOURS, 5)
+    origin = torch.randperm(len(world.scene), generator=torch.Generator().manual_seed(0))
+    before = of_gaussians(still)
+    moved.edit(origin, world.scene.means[origin])
+    assert torch.equal(of_gaussians(moved), before[origin])
+    train(still, views, NO_NEIGHBOURS, 5)
+    train(moved, [view.follow(origin) for view in views], NO_NEIGHBOURS, 5)
+    difference = (of_gaussians(moved) - of_gaussians(still)[origin]).abs()
+    change = (of_gaussians(still) - before).abs()
+    assert difference.mean() < 0.01 * change.mean()  # the order of sums differs, and Adam divides by small gradients
+
+
+def test_edits_carry_state_along_and_new_gaussians_start_as_their_nearest(name, world, views, neighbours):
+    method = fresh(name, world)
+    train(method, views, neighbours, 3)
+    before, means = of_gaussians(method), world.scene.means
+    # the first is gone, the last was split, one comes beside the second and one beside a half of the last
+    n, aside = len(means), torch.tensor([0.01, 0.0, 0.0])
+    origin = torch.cat([torch.arange(1, n - 1), torch.tensor([n - 1, n - 1, -1, -1])])
+    last = means[-1]
+    more = torch.stack([last - aside, last + aside, means[1] + 0.1 * aside, last + 1.5 * aside])
+    method.edit(origin, torch.cat([means[1 : n - 1], more]))
+    assert torch.equal(of_gaussians(method), before[[*range(1, n - 1), n - 1, n - 1, 1, n - 1]])
+    assert len(method.decode([view.follow(origin) for view in views]).labels) == n + 2
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_first_gaussians_may_be_few(name, count):
+    method = make_method(replace(LiftingConfig(), method=name), 0, "cpu")
+    method.edit(torch.full((count,), -1), torch.ones(count, 3))
+    assert of_gaussians(method).isfinite().all()
+    assert len(method.decode([]).labels) == count
+
+
+def test_a_scene_that_was_emptied_fills_again(name, world, views):
+    method = fresh(name, world)
+    train(method, views, NO_NEIGHBOURS, 1)
+    nothing = torch.zeros(0, dtype=torch.int64)
+    method.edit(nothing, torch.zeros(0, 3))
+    assert method.decode([view.follow(nothing) for view in views]).labels.shape == (0,)
+    method.edit(torch.full((5,), -1), torch.rand(5, 3))
+    assert len(of_gaussians(method)) == 5 and of_gaussians(method).isfinite().all()
+
+
+def test_a_view_without_masks_teaches_nothing(name, world, views):
+    method = fresh(name, world)
+    train(method, views, NO_NEIGHBOURS, 2)
+    before = saved(method)
+    view = views[0]
+    empty = replace(
+        view, masks=torch.full_like(view.masks, -1), mask_count=0, inside=view.inside[:, :0], pairs=view.pairs[:0]
+    )
+    assert method.step([empty], NO_NEIGHBOURS) == {}
+    assert same(saved(method), before)
+    assert len(method.decode([empty]).labels) == len(world.scene)
+
+
+def test_a_step_without_finite_gradients_changes_nothing(name, world, views, neighbours):
+    method = fresh(name, world)
+    train(method, views, NO_NEIGHBOURS, 2)
+    before, view = saved(method), views[0]
+    broken = replace(view.weights, val=torch.full_like(view.weights.val, float("nan")), _transpose=None)
+    method.step([replace(view, weights=broken)], neighbours)
+    assert same(saved(method), before)
+    train(method, [view], neighbours, 1)
+    assert of_gaussians(method).isfinite().all() and not same(saved(method), before)
+
+
+def test_saved_state_restores_labels_and_training(name, world, views, neighbours):
+    method = fresh(name, world)
+    train(method, views, neighbours, 20)
+    state = saved(method)
+    assert all(len(tensor) == len(world.scene) for key, tensor in state.items() if key.startswith("gaussian."))
+
+    def resumed() -> LiftingMethod:
+        other = fresh(name, world, seed=5)
+        other.load_state(state)
+        return other
+
+    assert torch.equal(resumed().decode(views).labels, method.decode(views).labels)
+    a, b = resumed(), resumed()
+    for other in (a, b):
+        train(other, views, neighbours, 3)
+    assert same(saved(a), saved(b))
+    assert same(state, saved(method))  # training a copy left it alone
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("unic_lift", "unic_lift.embedding_dim"),
+        ("unified_lift", "unified_lift.codebook_size"),
+        ("omniseg3d", "omniseg3d.embedding_dim"),
+        ("pcf_lift", "pcf_lift.embedding_dim"),
+        ("panoptic_lifting", "panoptic_lifting.slots"),
+    ],
+)
+def test_state_of_another_configuration_is_refused(name, option, world):
+    config = with_values(LiftingConfig(), {"method": name, option: 5})
+    with pytest.raises(MapFileError, match=option):
+        make_method(config, 0, "cpu").load_state(fresh(name, world).state())
