@@ -74,7 +74,7 @@ class UnifiedLiftConfig:
     levels: int = option(
         1, "Granularities, from the smallest mask over a pixel to the largest: parts have parents from two on.", min=1
     )
-    learning_rate: float = option(0.02, "Adam's step on the embeddings.", min=0.0)
+    learning_rate: float = option(0.01, "Adam's step on the embeddings.", min=0.0)
     codebook_learning_rate: float = option(0.005, "Adam's step on the codebook.", min=0.0)
     norm_weight: float = option(1.0, "Weight of the loss that keeps embeddings at unit length.", min=0.0)
     class_weight: float = option(1e-3, "Weight of the cross-entropy to the matched objects.", min=0.0)
@@ -101,13 +101,23 @@ class OmniSeg3DConfig:
 
 
 @dataclass(frozen=True)
+class HdbscanConfig:
+    """Contrastive embeddings, clustered by HDBSCAN."""
+
+    embedding_dim: int = option(16, "Dimensions of an embedding.", min=2)
+    learning_rate: float = option(0.02, "Adam's step on the embeddings.", min=0.0)
+    min_cluster_size: int = option(20, "Samples that make an object; fewer are noise, or part of one nearby.", min=2)
+    samples: int = option(4000, "Pixels that are clustered, spread evenly over the masks of all keyframes.", min=100)
+
+
+@dataclass(frozen=True)
 class LiftingConfig:
     """How masks reach the Gaussians."""
 
     method: str = option(
         "unic_lift",
         "Lifting method.",
-        choices=("unic_lift", "unified_lift", "omniseg3d", "pcf_lift", "disco", "panoptic_lifting"),
+        choices=("unic_lift", "unified_lift", "omniseg3d", "pcf_lift", "disco", "panoptic_lifting", "hdbscan"),
     )
     pixels: int = option(
         8192,
@@ -123,3 +133,4 @@ class LiftingConfig:
     pcf_lift: PcfLiftConfig = field(default_factory=PcfLiftConfig)
     disco: DiscoConfig = field(default_factory=DiscoConfig)
     panoptic_lifting: PanopticLiftingConfig = field(default_factory=PanopticLiftingConfig)
+    hdbscan: HdbscanConfig = field(default_factory=HdbscanConfig)

@@ -7,6 +7,7 @@ import torch
 from lift_ros.lifting.base import LiftingMethod
 from lift_ros.lifting.config import LiftingConfig
 from lift_ros.lifting.disco import Disco
+from lift_ros.lifting.hdbscan import Hdbscan
 from lift_ros.lifting.omniseg3d import OmniSeg3D
 from lift_ros.lifting.panoptic_lifting import PanopticLifting
 from lift_ros.lifting.pcf_lift import PcfLift
@@ -29,4 +30,6 @@ def make_method(config: LiftingConfig, seed: int, device: torch.device | str) ->
             return Disco(config.disco, seed, device)
         case PanopticLifting.name:
             return PanopticLifting(config.panoptic_lifting, seed, device)
+        case Hdbscan.name:
+            return Hdbscan(config.hdbscan, seed, device)
     raise ValueError(f"no lifting method {config.method!r}")

@@ -26,6 +26,7 @@ METHODS = {
     "pcf_lift": 150,
     "disco": 100,
     "panoptic_lifting": 100,
+    "hdbscan": 150,
 }
 NO_NEIGHBOURS = Neighbours(torch.zeros(0, 0, dtype=torch.int64), torch.zeros(0, 0, dtype=torch.bool))
 BLOCK = 4  # pixels; the image is a whole number of blocks
