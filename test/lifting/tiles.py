@@ -102,14 +102,6 @@ def accuracy(labels: torch.Tensor, truth: torch.Tensor) -> float:
     return float(table[rows, columns].sum()) / len(labels)
 
 
-def shuffled(labels: NDArray, rng: np.random.Generator, block: int = 8) -> NDArray:
-    """A label image (H, W) cut into blocks that change places: masks that lie nowhere near the objects."""
-    height, width = labels.shape
-    blocks = labels.reshape(height // block, block, width // block, block).swapaxes(1, 2).reshape(-1, block, block)
-    rng.shuffle(blocks)
-    return blocks.reshape(height // block, width // block, block, block).swapaxes(1, 2).reshape(height, width)
-
-
 def patches_of(labels: NDArray) -> Patches:
     """A label image (H, W), 0 none, as masks that do not overlap."""
     return Patches.of(Masks.from_label_image(labels).masks)
