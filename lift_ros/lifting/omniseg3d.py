@@ -36,6 +36,7 @@ from lift_ros.scene.neighbours import Neighbours
 MIN_PATCH_PIXELS = 4  # fewer samples say nothing of a patch's mean
 SAMPLES = 3000  # features in the tree: its time and memory grow with the square
 MIN_SAMPLES = 3  # of a cluster: fewer are astride a border
+COMPARISONS = 2**19  # of pixels with patches in a step: where patches are many, some of the pixels have to do
 PAIRED_PIXELS = 256  # of a view, whose similarities to each other are looked at
 MEMORY = 0.95  # of the running means of similarities
 TEMPERATURE = 0.1  # of the confidence; the least that eq. 7 has
@@ -68,17 +69,21 @@ class OmniSeg3D:
         sampled = (patch >= 0).nonzero()[:, 0]
         if not len(sampled):
             return {}
-        features = rows(view.weights.matmul(self.embeddings.value), sampled)
-        self._remember(features.detach(), patch[sampled], votes(inside))
+        features, patch = rows(view.weights.matmul(self.embeddings.value), sampled), patch[sampled]
+        shared = votes(inside)
+        clusters = Clusters.of(features, patch, len(inside))
+        some = torch.randperm(len(features), generator=self._generator)[: COMPARISONS // len(inside)].to(patch.device)
+        self._remember(features.detach()[some[:PAIRED_PIXELS]], patch[some[:PAIRED_PIXELS]], shared)
         losses = {
-            "hierarchical": hierarchical_loss(features, patch[sampled], depths(votes(inside)), self.config.decay),
+            "hierarchical": hierarchical_loss(
+                rows(features, some), patch[some], clusters, depths(shared), self.config.decay
+            ),
             "norm": self.config.norm_weight * norm_loss(features),
         }
         return descend(losses, self.embeddings)
 
     def _remember(self, features: torch.Tensor, patch: torch.Tensor, votes: torch.Tensor) -> None:
-        some = torch.randperm(len(features), generator=self._generator)[:PAIRED_PIXELS].to(features.device)
-        seen = kinship(normalize(features[some], dim=1), patch[some], votes)
+        seen = kinship(normalize(features, dim=1), patch, votes)
         fresh = torch.stack([seen, torch.ones_like(seen)])
         self.kinship = torch.where(seen.isnan(), self.kinship, MEMORY * self.kinship + (1 - MEMORY) * fresh)
 
@@ -173,7 +178,9 @@ def depths(votes: torch.Tensor) -> torch.Tensor:
     return torch.zeros_like(votes).scatter(1, order, 1 + lower.cumsum(1)) * (votes > 0)
 
 
-def hierarchical_loss(features: torch.Tensor, patch: torch.Tensor, depth: torch.Tensor, decay: float) -> torch.Tensor:
+def hierarchical_loss(
+    features: torch.Tensor, patch: torch.Tensor, clusters: Clusters, depth: torch.Tensor, decay: float
+) -> torch.Tensor:
     """Eq. 6: sum over levels d of decay^(d - 1) / (N L) times, summed over pixels, the mean over the patches there
     of max(loss(s), greatest loss at level d - 1).
 
@@ -183,9 +190,10 @@ def hierarchical_loss(features: torch.Tensor, patch: torch.Tensor, depth: torch.
     Args:
         features: (N, d) of the pixels.
         patch: (N,) int64, of the K patches.
+        clusters: the pixels of each patch, these or more of them.
         depth: (K, K) from ``depths``.
     """
-    loss = -torch.log_softmax(Clusters.of(features, patch, len(depth)).logits(features), dim=1)
+    loss = -torch.log_softmax(clusters.logits(features), dim=1)
     levels = int(depth.max())
     total = loss.new_zeros(())
     greatest = loss.new_zeros(len(loss), 1)

@@ -13,6 +13,7 @@ from torch.autograd import gradcheck
 
 from lift_ros.lifting.base import LiftingView
 from lift_ros.lifting.config import OmniSeg3DConfig
+from lift_ros.lifting.contrastive import Clusters
 from lift_ros.lifting.omniseg3d import OmniSeg3D, depths, discretise, hierarchical_loss, kinship, patches, votes
 from lift_ros.lifting.sampling import sample_view
 from lift_ros.masks.base import Patches
@@ -70,6 +71,10 @@ def test_depths_rank_the_votes():
 # -- losses ------------------------------------------------------------------------------------------------------------
 
 
+def loss_of(features: torch.Tensor, depth: torch.Tensor, decay: float) -> torch.Tensor:
+    return hierarchical_loss(features, PATCH, Clusters.of(features, PATCH, 4), depth, decay)
+
+
 def literal_losses(features: torch.Tensor) -> list[list[float]]:
     """Eq. 7 of pixels and patches."""
     count = int(PATCH.max()) + 1
@@ -105,9 +110,9 @@ def literal_hierarchical_loss(features: torch.Tensor, depth: list[list[int]], de
 def test_hierarchical_loss_is_its_equation(decay):
     depth = depths(votes(INSIDE))
     features = random()
-    found = hierarchical_loss(features, PATCH, depth, decay)
+    found = loss_of(features, depth, decay)
     assert found.item() == pytest.approx(literal_hierarchical_loss(features.detach(), depth.tolist(), decay))
-    assert gradcheck(lambda f: hierarchical_loss(f, PATCH, depth, decay), features)
+    assert gradcheck(lambda f: loss_of(f, depth, decay), features)
 
 
 def test_a_level_costs_no_less_than_the_one_below():
@@ -123,7 +128,7 @@ def test_masks_that_do_not_overlap_give_equation_5():
     loss = literal_losses(features.detach())
     expected = sum(loss[j][i] for j, i in enumerate(PATCH.tolist())) / len(features)
     flat = torch.eye(4, dtype=torch.int64)
-    assert hierarchical_loss(features, PATCH, flat, 0.5).item() == pytest.approx(expected)
+    assert loss_of(features, flat, 0.5).item() == pytest.approx(expected)
 
 
 # -- discretisation ----------------------------------------------------------------------------------------------------
