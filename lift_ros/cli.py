@@ -178,7 +178,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         from lift_ros.evaluation.plots import write_plots
     except ModuleNotFoundError as error:
         raise LiftError(
-            f"lift evaluate draws its plots with {error.name}: pip install 'lift_ros[evaluate]', in a clone "
+            f"lift evaluate draws plots and needs {error.name}: pip install 'lift_ros[evaluate]', or in a clone "
             "pip install -r requirements/evaluate.txt"
         ) from None
     from lift_ros.evaluation.report import write_report

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from lift_ros.data import open_capture
 from lift_ros.data.capture import Capture
-from lift_ros.errors import FrameRejected
+from lift_ros.errors import FrameRejected, LiftError
 from lift_ros.evaluation.boundaries import inner_bands, mean_boundary_iou, named_quality
 from lift_ros.evaluation.images import depth_l1, psnr, ssim
 from lift_ros.evaluation.mask_sets import mean_mask_set_quality
@@ -42,7 +42,7 @@ from lift_ros.evaluation.metrics import (
 from lift_ros.evaluation.study import Run, write_json
 from lift_ros.frame import Frame
 from lift_ros.mapping.mapper import Mapper
-from lift_ros.mapping.offline import frame_labels, map_capture
+from lift_ros.mapping.offline import ALIGN_STEPS, frame_labels, map_capture
 from lift_ros.masks.base import Segmenter
 from lift_ros.visualization import overlay, write_png
 
@@ -186,7 +186,7 @@ def _scene_errors(mapper: Mapper, frame: Frame) -> tuple[float, float, float]:
     """PSNR, SSIM and depth L1 (NaN where there is no depth) of one view at the resolution of mapping."""
     width = min(mapper.config.mapping.image_width, frame.camera.width)
     small = frame.resized(width, max(1, round(frame.camera.height * width / frame.camera.width)))
-    rendering = mapper.snapshot.render(small.posed_camera())
+    rendering = mapper.snapshot.render(mapper.snapshot.locate(small, ALIGN_STEPS))
     image = (255 * rendering.image).round().byte().cpu().numpy()
     depth = float("nan")
     if small.depth is not None:
@@ -240,11 +240,15 @@ def peak_memory() -> int:
 
 
 def main() -> None:
-    """Read a run, measure it, write its figures; whoever started this reports errors."""
+    """Read a run and what is to define it, measure it, and write its figures; whoever started this reports errors."""
     result, pictures = Path(sys.argv[1]), Path(sys.argv[2])
-    run = Run(**json.load(sys.stdin))
-    figures = measure(run, pictures)
-    write_json(result, {"defined_by": run.definition(), "figures": figures})
+    wanted = json.load(sys.stdin)
+    run = Run(**wanted["run"])
+    if run.definition() != wanted["defined_by"]:
+        raise LiftError(
+            "the package has changed since the evaluation began, and its parameters with it; start it again"
+        )
+    write_json(result, {"defined_by": wanted["defined_by"], "figures": measure(run, pictures)})
 
 
 if __name__ == "__main__":

@@ -173,13 +173,14 @@ def _read(run: Run, directory: Path) -> Outcome | None:
 
 def _carry_out(run: Run, directory: Path) -> None:
     result, log = directory / f"{run.key}.json", directory / f"{run.key}.log"
+    definition = run.definition()
     package = str(Path(lift_ros.__file__).resolve().parents[1])  # importable there as it is here, installed or not
     path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
     command = [sys.executable, "-m", "lift_ros.evaluation.measure", str(result), str(directory / run.key)]
     with log.open("w") as stream:
         finished = subprocess.run(
             command,
-            input=json.dumps(asdict(run)),
+            input=json.dumps({"run": asdict(run), "defined_by": definition}),
             text=True,
             stdout=stream,
             stderr=stream,
@@ -192,4 +193,4 @@ def _carry_out(run: Run, directory: Path) -> None:
     reason = lines[-1] if lines else "it wrote nothing"
     if finished.returncode < 0:
         reason = f"killed by signal {-finished.returncode}, maybe for want of memory; last line: {reason}"
-    write_json(result, {"defined_by": run.definition(), "error": reason})
+    write_json(result, {"defined_by": definition, "error": reason})

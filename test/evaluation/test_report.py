@@ -1,0 +1,148 @@
+"""Tables, plots and pictures, of outcomes made by hand."""
+
+from __future__ import annotations
+
+import csv
+
+import cv2
+import numpy as np
+import pytest
+
+from lift_ros.errors import LiftError
+from lift_ros.evaluation.published import PUBLISHED
+from lift_ros.evaluation.report import markdown_report, markdown_table, write_report
+from lift_ros.evaluation.study import Outcome, Run
+from lift_ros.visualization import write_png
+
+
+@pytest.fixture
+def outcomes(tmp_path) -> list[Outcome]:
+    """Two methods on two data sets with two kinds of masks and shares; one run failed."""
+    outcomes = []
+    for objects, name in ((12, "a/room"), (50, "b/room")):
+        for masks in ("L1", "recorded:L2"):
+            for share in (1.0, 0.1):
+                for method, pq in (("unic_lift", 0.9), ("pcf_lift", 0.8)):
+                    run = Run(f"/data/{name}", masks, share, method)
+                    figures = {"objects": objects, "pq": pq * share**0.1, "depth_l1": None, "seconds": 12.4}
+                    outcomes.append(Outcome(run, figures, None, tmp_path / "none"))
+    outcomes.append(Outcome(Run("/data/a/room", "L1", 1.0, "disco"), {}, "no | memory", tmp_path / "none"))
+    return outcomes
+
+
+def table_rows(text: str, heading: str) -> list[list[str]]:
+    lines = text.split(f"## {heading}\n")[1].split("\n## ")[0].splitlines()
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if line.startswith("|")]
+
+
+def test_tables_hold_every_run(outcomes):
+    text = markdown_report(outcomes)
+    header, _, *rows = table_rows(text, "Measured")
+    assert header == ["data set", "masks", "share", "method", "objects", "PQ_scene", "seconds"]  # and no empty ones
+    assert len(rows) == 16
+    assert rows[0] == ["a/room", "L1", "1", "unic_lift", "12", "0.900", "12"]
+    assert rows[-1] == ["b/room", "recorded:L2", "0.1", "pcf_lift", "50", "0.635", "12"]
+    assert table_rows(text, "Failed")[2:] == [["a/room", "L1", "1", "disco", "no \\| memory"]]
+
+
+def test_published_figures_stand_apart(outcomes):
+    text = markdown_report(outcomes)
+    measured, published = text.split("## Published")
+    assert "Not measured here" in published and "CVPR" not in measured
+    rows = table_rows(text, "Published")[2:]
+    assert len(rows) == len(PUBLISHED) and ["pcf_lift", "ScanNet", "PQ_scene", "63.5"] in [row[:4] for row in rows]
+    assert all(row[4] for row in rows)  # where it was published
+
+
+def test_published_figures_are_of_methods_that_there_are_or_will_be():
+    names = {"unic_lift", "unified_lift", "omniseg3d", "pcf_lift", "disco", "panoptic_lifting", "hdbscan"}
+    assert {p.method for p in PUBLISHED} == names
+    assert all(20 < p.value < 100 for p in PUBLISHED)
+
+
+def test_csv_has_full_precision_and_what_failed(outcomes, tmp_path):
+    write_report(outcomes, tmp_path)
+    with (tmp_path / "table.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == len(outcomes)
+    for row, outcome in zip(rows, outcomes, strict=True):
+        assert (row["dataset"], row["method"]) == (outcome.run.dataset, outcome.run.method)
+        assert row["error"] == (outcome.error or "") and row["depth_l1"] == ""
+        if outcome.error is None:
+            assert float(row["pq"]) == outcome.figures["pq"]
+
+
+def test_nothing_but_failures(outcomes):
+    text = markdown_report(outcomes[-1:])
+    assert "No run succeeded." in text and "disco" in text
+
+
+def test_tables_are_markdown():
+    lines = markdown_table(("a", "long name"), [("1", "2|3")]).splitlines()
+    assert lines == ["| a | long name |", "| - | --------- |", "| 1 | 2\\|3      |"]
+
+
+def test_pictures_side_by_side(outcomes, tmp_path):
+    """Image, masks, truth, then a column for each method; a view a row."""
+    shown = []
+    for number, outcome in enumerate(outcomes[:2]):
+        directory = tmp_path / f"run{number}"
+        directory.mkdir()
+        for view in range(3):
+            for value, what in enumerate(("image", "masks", "truth", "labels")):
+                picture = np.full((30, 40, 3), 40 * value + 10 * number + view, np.uint8)
+                write_png(directory / f"{view}_{what}.png", picture)
+        shown.append(Outcome(outcome.run, outcome.figures, None, directory))
+    path = next(p for p in write_report(shown, tmp_path) if p.suffix == ".png")
+    assert path.name == "room_L1_1.png"
+    sheet = cv2.imread(str(path))
+    rows, columns = 3, 5
+    height, width = (240 + 22 + 6) * rows + 6, (320 + 6) * columns + 6
+    assert sheet.shape[:2] == (height, width)
+    expected = [[0 + v, 40 + v, 80 + v, 120 + v, 130 + v] for v in range(3)]
+    centres = [[int(sheet[268 * v + 150, 326 * c + 160, 0]) for c in range(columns)] for v in range(rows)]
+    assert centres == expected
+
+
+@pytest.fixture
+def plots():
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (the evaluate extra)")
+    from lift_ros.evaluation import plots
+
+    return plots
+
+
+def test_plots_over_noise_objects_and_share(plots, outcomes, tmp_path, monkeypatch):
+    drawn: dict[str, list] = {}
+    saved = plots.Figure.savefig
+
+    def save(figure, path, **options):
+        drawn[path.name] = figure.axes
+        saved(figure, path, **options)
+
+    monkeypatch.setattr(plots.Figure, "savefig", save)
+    written = plots.write_plots(outcomes, tmp_path)
+    assert [path.name for path in written] == ["noise.png", "objects.png", "share.png"]
+    assert all(cv2.imread(str(path)).std() > 5 for path in written)
+    assert [axes.get_title() for axes in drawn["noise.png"]] == ["a/room", "b/room"]
+    assert [axes.get_title() for axes in drawn["objects.png"]] == ["L1", "recorded:L2"]
+    assert len(drawn["share.png"]) == 4
+    first, second = drawn["objects.png"][0].lines
+    assert first.get_xydata().tolist() == [[12, 0.9], [50, 0.9]] and second.get_xydata().tolist() == [
+        [12, 0.8],
+        [50, 0.8],
+    ]
+    over_share = drawn["share.png"][0].lines[0].get_xydata()
+    assert over_share[:, 0].tolist() == [10, 100] and over_share[0, 1] < over_share[1, 1] == 0.9
+
+
+def test_no_plot_over_what_does_not_differ(plots, outcomes, tmp_path):
+    assert plots.write_plots(outcomes[:2], tmp_path) == []
+    assert plots.write_plots(outcomes[-1:], tmp_path) == []
+    assert [path.name for path in plots.write_plots(outcomes[:4], tmp_path)] == ["share.png"]
+
+
+def test_a_directory_that_cannot_be_written(plots, outcomes, tmp_path):
+    for write in (write_report, plots.write_plots):
+        with pytest.raises(LiftError, match="cannot write"):
+            write(outcomes, tmp_path / "missing")

@@ -1,0 +1,208 @@
+"""Runs, each in a process of its own, through ``lift evaluate`` and by themselves."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+
+from lift_ros.cli import main
+from lift_ros.evaluation import study
+from lift_ros.evaluation.study import Run, carry_out, known_methods, plan, write_json
+
+QUICK = (
+    "--scale=0.4",
+    "--set=mapping.photometric_steps=4",
+    "--set=mapping.lifting_steps=4",
+    "--set=lifting.pixels=256",
+)
+FRAMES = 6  # objects are decided on after five keyframes
+
+
+def evaluate(*arguments: object) -> int:
+    return main(["evaluate", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def capture(demo_room, tmp_path_factory) -> Path:
+    """The first frames of the generated room."""
+    path = tmp_path_factory.mktemp("study") / "room"
+    shutil.copytree(demo_room.capture, path)
+    listing = json.loads((path / "transforms.json").read_text())
+    listing["frames"] = listing["frames"][:FRAMES]
+    (path / "transforms.json").write_text(json.dumps(listing))
+    return path
+
+
+@pytest.fixture(scope="module")
+def unreadable(capture) -> Path:
+    """The same with pictures that are none."""
+    path = capture.parent / "unreadable"
+    shutil.copytree(capture, path)
+    for image in (path / "rgb").iterdir():
+        image.write_bytes(b"not a picture")
+    return path
+
+
+def changed(out: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in (out / "runs").glob("*.json")}
+
+
+def test_methods_side_by_side_resumed_and_with_a_run_that_fails(capture, unreadable, tmp_path, capfd):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (the evaluate extra)")
+    methods = known_methods()[:2]
+    arguments = (capture, "--masks", "L1", "--out", tmp_path, *QUICK)
+    assert evaluate(*arguments, "--methods", ",".join(methods)) == 0
+    first = changed(tmp_path)
+    assert len(first) == 2
+    results = {m: json.loads(next((tmp_path / "runs").glob(f"room_L1_1_{m}_*.json")).read_text()) for m in methods}
+    for method, result in results.items():
+        figures = result["figures"]
+        assert result["defined_by"]["parameters"]["lifting.method"] == method
+        assert figures["frames"] == FRAMES and figures["mask_views"] == figures["keyframes"] > 1
+        assert figures["objects"] == figures["matched"] + figures["missed"] > 1
+        assert figures["pq"] == pytest.approx(figures["sq"] * figures["rq"]) and 0 <= figures["miou"] <= 1
+        assert figures["psnr"] > 15 and 0 < figures["depth_l1"] < 0.5 and 0 <= figures["consistency"] <= 1
+        assert figures["seconds"] > 0 and 100 < figures["memory_mib"] < 4000
+
+    # the tables say the same
+    with (tmp_path / "table.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["method"] for row in rows] == list(methods)
+    lines = (tmp_path / "table.md").read_text().splitlines()
+    header = [cell.strip() for cell in next(line for line in lines if "PQ_scene" in line).strip("|").split("|")]
+    for row in rows:
+        figures = results[row["method"]]["figures"]
+        assert {name: float(row[name]) for name in figures if figures[name] is not None} == pytest.approx(
+            {name: value for name, value in figures.items() if value is not None}
+        )
+        line = next(line for line in lines if line.startswith("| room") and f" {row['method']} " in line)
+        cells = dict(zip(header, (cell.strip() for cell in line.strip("|").split("|")), strict=True))
+        assert cells["PQ_scene"] == f"{figures['pq']:.3f}" and cells["memory [MiB]"] == f"{figures['memory_mib']:.0f}"
+    sheet = cv2.imread(str(tmp_path / "pictures" / "room_L1_1.png"))
+    assert sheet.shape[1] == 5 * 326 + 6  # image, masks, truth and two methods
+
+    # nothing of that is done again, and a run that cannot work does not stop the rest
+    capfd.readouterr()
+    again = (unreadable, *arguments, "--methods", methods[0])
+    assert evaluate(*again) == 1
+    printed = capfd.readouterr()
+    assert str(tmp_path / "table.md") in printed.out and "lift: failed: unreadable_L1_1_" in printed.err
+    (failed,) = (tmp_path / "runs").glob("unreadable_*.json")
+    second = changed(tmp_path)
+    assert second == {**first, failed.name: second[failed.name]}
+    content = json.loads(failed.read_text())
+    assert "none of the 6 frames of unreadable can be used" in content["error"] and "figures" not in content
+    text = (tmp_path / "table.md").read_text()
+    assert "| unreadable | L1" in text.split("## Failed")[1] and "| room" in text.split("## Failed")[0]
+
+    # nothing is left to do; but what is deleted is done again
+    assert evaluate(*again) == 1 and changed(tmp_path) == second
+    failed.unlink()
+    assert evaluate(*again) == 1
+    third = changed(tmp_path)
+    assert third == {**second, failed.name: third[failed.name]} and third != second
+
+
+# -- without a run -----------------------------------------------------------------------------------------------------
+
+RUN = Run("/data/room", "recorded:L1", 0.05, "unic_lift")
+
+
+def test_what_defines_a_run_is_in_its_name():
+    assert RUN.key.startswith("room_recorded-L1_0.05_unic_lift_")
+    variants = [
+        dataclasses.replace(RUN, **{name: value})
+        for name, value in (
+            ("dataset", "/other/room"), ("masks", "L1"), ("mask_share", 0.1), ("method", known_methods()[-1]),
+            ("scale", 1.0), ("seed", 1), ("use_depth", False), ("settings", {"lifting.pixels": 300}),
+        )
+    ]  # fmt: skip
+    assert len({run.key for run in (RUN, *variants)}) == len(variants) + 1
+    assert RUN.key == dataclasses.replace(RUN).key
+
+
+def test_another_default_of_a_parameter_makes_another_run(monkeypatch):
+    key = RUN.key
+    tuned = study.with_values(study.Config(), {"objects.min_views": 7})
+    monkeypatch.setattr(study, "Config", lambda: tuned)
+    assert RUN.key != key
+
+
+def test_half_written_and_foreign_files_do_not_count(tmp_path):
+    path = tmp_path / f"{RUN.key}.json"
+    assert study._read(RUN, tmp_path) is None
+    write_json(path, {"defined_by": RUN.definition(), "figures": {"pq": 0.5}})
+    assert study._read(RUN, tmp_path).figures == {"pq": 0.5}
+    whole = path.read_text()
+    for content in (whole[: len(whole) // 2], "", "[]", whole.replace('"seed": 0', '"seed": 1')):
+        path.write_text(content)
+        assert study._read(RUN, tmp_path) is None
+    assert list(tmp_path.iterdir()) == [path]  # nothing partial is left behind
+
+
+def test_a_run_that_is_killed_is_recorded_as_failed(tmp_path, monkeypatch):
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\necho at work\nkill -9 $$\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    (outcome,) = carry_out([RUN], tmp_path)
+    assert outcome.error == "killed by signal 9, maybe for want of memory; last line: at work"
+    assert json.loads((tmp_path / "runs" / f"{RUN.key}.json").read_text())["error"] == outcome.error
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")  # would be an error if it were started again
+    assert carry_out([RUN], tmp_path)[0].error == outcome.error
+
+
+def test_every_combination_once(capture):
+    runs = plan([capture, capture], ["all"], ["L1", "graph", "L1"], [1.0, 0.1], seed=4, settings={})
+    assert len(runs) == len(set(known_methods())) * 2 * 2
+    assert len({run.key for run in runs}) == len(runs) and {run.seed for run in runs} == {4}
+    assert {run.dataset for run in runs} == {str(capture)}
+
+
+def test_masks_of_a_run_reach_its_configuration():
+    assert RUN.config(640).masks.segmenter == "recorded"
+    assert dataclasses.replace(RUN, masks="graph").config(640).masks.segmenter == "graph"
+    assert RUN.config(640).mapping.image_width == 320
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--methods", "guessing"], "'method' must be one of unic_lift"),
+        (["--masks", "crayon"], "'crayon' is none of recorded:NAME, L0, L1, L2, PCF"),
+        (["--masks", "recorded:L9"], "no recorded masks 'L9'"),
+        (["--mask-share", "0"], "--mask-share must be in (0, 1], got 0"),
+        (["--scale", "1.5"], "--scale must be in (0, 1], got 1.5"),
+        (["--set", "lifting.pixls=4"], "unknown parameter 'pixls'"),
+        (["--seed", "-1"], "'seed' must be at least 0"),
+        (["nowhere"], "nowhere does not exist"),
+    ],
+)
+def test_refused_before_any_run(capture, tmp_path, capsys, arguments, message):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (the evaluate extra)")
+    assert evaluate(capture, *arguments, "--out", tmp_path / "out") == 2
+    errors = capsys.readouterr().err
+    assert len(errors.splitlines()) == 1 and message in errors
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_matplotlib(capture, tmp_path, capsys, monkeypatch):
+    for name in ("matplotlib", "matplotlib.axes", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "lift_ros.evaluation.plots", raising=False)
+    assert evaluate(capture, "--out", tmp_path / "out") == 2
+    assert "pip install 'lift_ros[evaluate]'" in capsys.readouterr().err
+
+
+def test_a_directory_that_cannot_be_written(capture, tmp_path, capsys):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (the evaluate extra)")
+    (tmp_path / "file").write_text("mine")
+    assert evaluate(capture, "--out", tmp_path / "file") == 2
+    assert "cannot write to" in capsys.readouterr().err
