@@ -199,13 +199,6 @@ def unmatched(table: Contingency, matches: Sequence[Match], found: Sequence[Foun
     ]
 
 
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Aligned, so that it reads well unrendered, too."""
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    lines = [header, ["-" * width for width in widths], *rows]
-    return "\n".join("| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in lines)
-
-
 def plan(matches: Sequence[Match]) -> NDArray[np.uint8]:
     """The room from above: points of the found objects in label colours, boxes and names of the true ones in black."""
     side = round(2 * PLAN_HALF_WIDTH * PLAN_SCALE)

@@ -26,6 +26,7 @@ from lift_ros.demo import report
 from lift_ros.demo.generate import MASK_TOPIC, START, Demo, generate
 from lift_ros.demo.report import Comparison, FoundObject
 from lift_ros.errors import DatasetError, LiftError
+from lift_ros.evaluation.report import markdown_table
 from lift_ros.ros.processes import Processes
 from lift_ros.ros.recorder import Recorder
 from lift_ros.ros.replay import replay_parameters
@@ -226,9 +227,9 @@ def _report(
         [
             "## Labels over time", "",
             "From the first frame on, against the exact truth: an id must mean the same object in every view.", "",
-            report.markdown_table(report.SCORE_HEADER, scores), "",
+            markdown_table(report.SCORE_HEADER, scores), "",
             f"## Objects: {good} of {len(matches)} found with an IoU above {report.MATCH_IOU}", "",
-            report.markdown_table(report.MATCH_HEADER, [m.row() for m in matches]), "",
+            markdown_table(report.MATCH_HEADER, [m.row() for m in matches]), "",
             *(f"- {line}" for line in report.unmatched(table, matches, found)), "",
             "## The node", "",
             f"- {status.frames} frames, {status.keyframes} keyframes, {status.gaussians} Gaussians, "

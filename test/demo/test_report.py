@@ -84,8 +84,3 @@ def test_plan_shows_points_where_they_are(scene):
     x = round((1.0 + report.PLAN_HALF_WIDTH) * report.PLAN_SCALE)
     around = picture[side // 2 - 30 : side // 2 + 30, x - 30 : x + 30]
     assert (around.std(axis=-1) > 0).any()  # colour; paper and ink are grey
-
-
-def test_tables_are_markdown():
-    lines = report.markdown_table(("a", "long name"), [("1", "2")]).splitlines()
-    assert lines == ["| a | long name |", "| - | --------- |", "| 1 | 2         |"]
