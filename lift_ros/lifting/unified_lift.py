@@ -11,9 +11,11 @@ What differs from the paper:
 - The similarity of eq. 2 is that of eq. 1 with the constant temperature 0.1 and rows scaled to unit length. A bare dot
   product with the rows, whose length eq. 6 sets to that of features divided by their L1 norm, gives 256 objects nearly
   the same probability, and prefers rows with few large entries.
-- The similarity of eq. 7 has the temperatures of eq. 1; without them no pixel of a view with ten masks is certain.
+- The similarity of eq. 7 has the temperatures of eq. 1; without them no pixel of a view with ten masks is certain. The
+  paper's threshold of 0.8 lets the pieces of a mask that was split in two pass: they are uncertain by a half.
 - Granularities share nothing: each has its own embeddings and codebook, since what one draws together another must push
-  apart. The label is that of the finest, the parent that of the coarsest.
+  apart. The label is that of the finest, the parent that of the coarsest. With one granularity the masks are the
+  smallest over each pixel, as other methods have them; the paper took SAM's largest.
 """
 
 from __future__ import annotations
