@@ -1,0 +1,53 @@
+"""One run, in this process."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lift_ros.evaluation import Contingency, measure
+from lift_ros.evaluation.study import Run, known_methods
+
+SETTINGS = {"mapping.photometric_steps": 4, "mapping.lifting_steps": 4, "lifting.pixels": 256}
+
+
+def test_a_capture_without_truth_with_masks_on_half_of_its_frames(demo_room, tmp_path):
+    path = tmp_path / "room"
+    shutil.copytree(demo_room.capture, path)
+    listing = json.loads((path / "transforms.json").read_text())
+    listing["frames"] = [{k: v for k, v in frame.items() if k != "instance_file_path"} for frame in listing["frames"]]
+    (path / "transforms.json").write_text(json.dumps(listing))
+    shutil.rmtree(path / "inst")
+    run = Run(str(path), "recorded:L0", 0.5, known_methods()[0], scale=0.4, settings=SETTINGS)
+    figures = measure.measure(run, tmp_path / "pictures")
+    assert all(figures[name] is None for name in measure.ACCURACY)
+    assert figures["frames"] == figures["keyframes"] == 8 and figures["mask_views"] == 4
+    assert figures["psnr"] > 15 and figures["depth_l1"] < 0.5 and figures["seconds"] > 0
+    names = sorted(picture.name for picture in (tmp_path / "pictures").iterdir())
+    assert names == [f"{view}_{what}.png" for view in range(4) for what in ("image", "labels", "masks")]
+
+
+def test_labels_that_found_their_object_take_its_color():
+    # 7 found object 2, 9 stands for the background, 4 is on the background, 0 is unlabelled
+    labels = np.array([[7, 7, 7, 9, 9, 9, 9, 4, 0, 0]])
+    truth = np.array([[2, 2, 2, 0, 0, 0, 0, 0, 0, 0]])
+    shown = measure._in_true_colors(labels, Contingency.of([labels], [truth]))
+    assert shown.tolist() == [[2, 2, 2, 0, 0, 0, 0, 3 + 4, 0, 0]]
+
+
+def test_memory_is_that_of_the_process_alone():
+    """Not that of the process that started it, from which getrusage begins to count."""
+    held = np.ones(600 * 2**20, np.uint8)
+    program = "from lift_ros.evaluation.measure import peak_memory as p; import numpy as n; a = p(); "
+    program += "x = n.ones(100 * 2**20, n.uint8); print(a, p())"
+    root = Path(measure.__file__).parents[2]
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=root).stdout
+    before, after = map(int, out.split())
+    assert before < held.nbytes < measure.peak_memory()
+    assert after - before == pytest.approx(100 * 2**20, rel=0.2)
