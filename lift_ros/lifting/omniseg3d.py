@@ -36,7 +36,7 @@ from lift_ros.scene.neighbours import Neighbours
 MIN_PATCH_PIXELS = 4  # fewer samples say nothing of a patch's mean
 SAMPLES = 3000  # features in the tree: its time and memory grow with the square
 MIN_SAMPLES = 3  # of a cluster: fewer are astride a border
-COMPARISONS = 2**19  # of pixels with patches in a step: where patches are many, some of the pixels have to do
+COMPARISONS = 2**17  # of pixels with patches in a step: where patches are many, some of the pixels have to do
 PAIRED_PIXELS = 256  # of a view, whose similarities to each other are looked at
 MEMORY = 0.95  # of the running means of similarities
 TEMPERATURE = 0.1  # of the confidence; the least that eq. 7 has
@@ -152,9 +152,11 @@ def patches(inside: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         patch (P,) int64 of each pixel, -1 where it lies in no mask or in a patch of fewer than 4 samples;
         inside (K, M) bool, which masks each patch lies in.
     """
-    # a random number a mask: sums are equal where the sets of masks are, but for one chance in 2^63 a pair
-    numbers = torch.randint(2**62, (inside.shape[1],), generator=torch.Generator().manual_seed(0))
-    sums = (inside * numbers.to(inside.device)).sum(1)
+    # a random number a mask: sums are equal where the sets of masks are, but for one chance in 2^40 a pair; they are
+    # whole and below 2^52, so that no order of summation rounds them
+    limit = 2**52 // max(inside.shape[1], 1)
+    numbers = torch.randint(limit, (inside.shape[1],), generator=torch.Generator().manual_seed(0))
+    sums = inside.double() @ numbers.to(inside.device).double()
     _, index, size = torch.unique(sums, return_inverse=True, return_counts=True)
     first = torch.full_like(size, len(index)).scatter_reduce_(
         0, index, torch.arange(len(index), device=index.device), "amin"
