@@ -33,7 +33,7 @@ class PcfLiftConfig:
     """PCF-Lift (ECCV 2024)."""
 
     embedding_dim: int = option(3, "Dimensions of the distributions: as many means, as many variances.", min=1, max=32)
-    learning_rate: float = option(0.03, "Adam's step on means and logarithms of variances.", min=0.0)
+    learning_rate: float = option(0.02, "Adam's step on means and logarithms of variances.", min=0.0)
     pixels: int = option(512, "Pixels of a view that one step compares with each other.", min=2)
     variance_weight: float = option(0.001, "Weight of the regulariser that keeps variances small.", min=0.0)
     cross_view_weight: float = option(0.05, "Weight of the constraint across two views.", min=0.0)
@@ -105,7 +105,7 @@ class HdbscanConfig:
     """Contrastive embeddings, clustered by HDBSCAN."""
 
     embedding_dim: int = option(16, "Dimensions of an embedding.", min=2)
-    learning_rate: float = option(0.02, "Adam's step on the embeddings.", min=0.0)
+    learning_rate: float = option(0.005, "Adam's step on the embeddings.", min=0.0)
     min_cluster_size: int = option(20, "Samples that make an object; fewer are noise, or part of one nearby.", min=2)
     samples: int = option(4000, "Pixels that are clustered, spread evenly over the masks of all keyframes.", min=100)
 

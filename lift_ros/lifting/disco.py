@@ -5,8 +5,8 @@ object slots, and a pixel shows O_n, the blended probability of slot n. Masks M_
 image. There is nothing to cluster: the slot that wins is the label.
 
 What differs from the paper. The logits belong to Gaussians instead of coming from a hash grid and a network, so they
-are the features h that equation (7) smooths, and its neighbourhood are the Gaussians that touch. Norms and sums over
-pixels and neighbours are means, so that the weights do not depend on how many were sampled. A step looks at one view
+are the features h that equation (7) smooths, and its neighbourhood are the Gaussians that touch. Norms over pixels and
+the sum over Gaussians are means, so that the weights do not depend on how many there are. A step looks at one view
 instead of a batch of five. Slots are added when a view has more masks than any before.
 """
 
@@ -111,7 +111,7 @@ def matching_losses(
 
 
 def variation_loss(features: torch.Tensor, some: torch.Tensor, neighbours: Neighbours) -> torch.Tensor:
-    """Equation (7): ||h_i - h_j||^2 between the Gaussians ``some`` (S,) and those they touch, on average."""
+    """Equation (7): ||h_i - h_j||^2 over pairs of Gaussians that touch, once each; per Gaussian, of ``some`` (S,)."""
     near = neighbours.near[some]
     difference = rows(features, some)[:, None] - rows(features, neighbours.index[some])
-    return (difference.square().sum(-1) * near).sum() / near.sum().clamp_min(1)
+    return (difference.square().sum(-1) * near).sum() / (2 * len(some))
