@@ -100,7 +100,7 @@ def test_labels_are_the_signs_read_as_a_binary_number():
     method.embeddings.value = torch.tensor(
         [[-3.0, -1, -2, -0.1], [9, -1, -1, -1], [-1, 5, -1, 0.1], [1, 1, 1, 1], [0, 0, 0, 0]]
     )
-    labels, confidence = method.decode([])
+    labels, confidence, _ = method.decode([])
     assert labels.tolist() == [0, 1, 2 + 8, 15, 0]
     expected = [np.mean(np.abs(np.tanh(np.array(row) / 2))) for row in method.embeddings.value.tolist()]
     assert confidence.tolist() == pytest.approx(expected, abs=1e-6)
