@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import time
 import zlib
@@ -29,6 +28,7 @@ from lift_ros.evaluation.boundaries import inner_bands, mean_boundary_iou, named
 from lift_ros.evaluation.images import depth_l1, psnr, ssim
 from lift_ros.evaluation.mask_sets import mean_mask_set_quality
 from lift_ros.evaluation.masks import TRUTH, SparseMasks, make_masks
+from lift_ros.evaluation.memory import peak_memory
 from lift_ros.evaluation.metrics import (
     Contingency,
     IdSwitches,
@@ -226,17 +226,6 @@ def _in_true_colors(labels: NDArray, table: Contingency) -> NDArray[np.int64]:
 
 def _spread(count: int, wanted: int) -> list[int]:
     return np.linspace(0, count - 1, min(wanted, count)).round().astype(int).tolist()
-
-
-def peak_memory() -> int:
-    """The most resident memory that this process has had, in bytes."""
-    try:
-        # not getrusage: that starts from the memory of the process that started this one
-        status = Path("/proc/self/status").read_text()
-        return 1024 * int(next(line for line in status.splitlines() if line.startswith("VmHWM:")).split()[1])
-    except (OSError, StopIteration):
-        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return used if sys.platform == "darwin" else 1024 * used
 
 
 def main() -> None:
