@@ -221,7 +221,7 @@ def assert_refused(capsys, status: int, message: str) -> None:
         (["--set", "lifting.pixels=1"], "must be at least 256"),
         (["--set", "lifting=1"], "'lifting' is a group of parameters"),
         (["--seed", "-1"], "'seed' must be at least 0"),
-        (["--method", "guessing"], "'method' must be one of unic_lift"),
+        (["--method", "guessing"], "'method' must be one of lift"),
         (["--scale", "1.5"], "--scale must be in (0, 1]"),
         (["--scale", "0.01"], "'image_width' must be in [32, 8192] px"),
         (["--color-focal", "-525"], "must be positive, in pixels; got -525"),

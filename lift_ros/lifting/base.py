@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 
+from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.render import BlendWeights
 from lift_ros.scene.gaussians import heirs, only_appends
 from lift_ros.scene.neighbours import Neighbours
@@ -57,7 +58,7 @@ class Decoded(NamedTuple):
     """Labels of one moment. Their numbers mean nothing beyond it: the object registry makes them persistent.
 
     Attributes:
-        labels: (N,) int64, equal for Gaussians that the method takes for one object.
+        labels: (N,) int64, equal for Gaussians that the method takes for one object, below 0 for none.
         confidence: (N,) float32 in [0, 1].
         parents: (N,) int64, coarser labels: equal for Gaussians of one whole; None where the method has no hierarchy.
     """
@@ -80,8 +81,13 @@ class LiftingMethod(Protocol):
         """One step of training, on one or several of the ``views``; returns the values of the losses."""
         ...
 
-    def decode(self, views: Sequence[LiftingView]) -> Decoded:
-        """Labels of all Gaussians now."""
+    def decode(self, views: Sequence[LiftingView], evidence: Sequence[MaskEvidence], neighbours: Neighbours) -> Decoded:
+        """Labels of all Gaussians now, from what was trained and from what the keyframes say.
+
+        Args:
+            views: sampled pixels of the keyframes.
+            evidence: all their pixels, and before them what a loaded map knows.
+        """
         ...
 
     def state(self) -> dict[str, torch.Tensor]:

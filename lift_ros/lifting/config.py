@@ -8,6 +8,36 @@ from lift_ros.options import option
 
 
 @dataclass(frozen=True)
+class LiftConfig:
+    """The default method: view consensus."""
+
+    same_object_rate: float = option(
+        0.3,
+        "Parts are one object if masks hold both in at least this share of the views that see both.",
+        min=0.0,
+        max=1.0,
+    )
+    hysteresis: float = option(
+        0.1,
+        "How much clearer the views must speak to change what was decided: to merge objects, or to split one.",
+        min=0.0,
+        max=1.0,
+    )
+    pure_part_rate: float = option(
+        0.7,
+        "A part is cut where masks divide it, if two of its points share a mask less often than this.",
+        min=0.0,
+        max=1.0,
+    )
+    vote_purity: float = option(
+        0.6,
+        "A mask votes for an object if at least this share of it shows the object; else it covers several.",
+        min=0.0,
+        max=1.0,
+    )
+
+
+@dataclass(frozen=True)
 class UnicLiftConfig:
     """UniC-Lift (arXiv 2512.24763)."""
 
@@ -115,9 +145,9 @@ class LiftingConfig:
     """How masks reach the Gaussians."""
 
     method: str = option(
-        "unic_lift",
+        "lift",
         "Lifting method.",
-        choices=("unic_lift", "unified_lift", "omniseg3d", "pcf_lift", "disco", "panoptic_lifting", "hdbscan"),
+        choices=("lift", "unic_lift", "unified_lift", "omniseg3d", "pcf_lift", "disco", "panoptic_lifting", "hdbscan"),
     )
     pixels: int = option(
         8192,
@@ -127,6 +157,7 @@ class LiftingConfig:
     mask_smoothing: float = option(
         2.0, "Masks are cleaned of speckle and frayed borders by a majority vote over this radius.", unit="px", min=0.0
     )
+    lift: LiftConfig = field(default_factory=LiftConfig)
     unic_lift: UnicLiftConfig = field(default_factory=UnicLiftConfig)
     unified_lift: UnifiedLiftConfig = field(default_factory=UnifiedLiftConfig)
     omniseg3d: OmniSeg3DConfig = field(default_factory=OmniSeg3DConfig)

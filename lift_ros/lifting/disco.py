@@ -20,6 +20,7 @@ from scipy.optimize import linear_sum_assignment
 
 from lift_ros.lifting.base import Decoded, LiftingView
 from lift_ros.lifting.config import DiscoConfig
+from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.training import TrainedGaussians, descend, rows, waves
 from lift_ros.scene.neighbours import Neighbours
 
@@ -65,7 +66,7 @@ class Disco:
             self.logits.widen(waves(self._means, more, self._generator))
 
     @torch.no_grad()
-    def decode(self, views: Sequence[LiftingView]) -> Decoded:
+    def decode(self, views: Sequence[LiftingView], evidence: Sequence[MaskEvidence], neighbours: Neighbours) -> Decoded:
         """The slot that wins, and its probability."""
         logits = self.logits.value
         if not logits.shape[1]:

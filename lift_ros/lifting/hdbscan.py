@@ -17,6 +17,7 @@ from torch.nn.functional import normalize
 from lift_ros.lifting.base import Decoded, LiftingView
 from lift_ros.lifting.config import HdbscanConfig
 from lift_ros.lifting.contrastive import Clusters, contrastive_loss, norm_loss
+from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.training import TrainedGaussians, descend, rows, waves
 from lift_ros.scene.neighbours import Neighbours
 
@@ -46,7 +47,7 @@ class Hdbscan:
         return descend(losses, self.embeddings)
 
     @torch.no_grad()
-    def decode(self, views: Sequence[LiftingView]) -> Decoded:
+    def decode(self, views: Sequence[LiftingView], evidence: Sequence[MaskEvidence], neighbours: Neighbours) -> Decoded:
         """The cluster whose mean each Gaussian is nearest to, by the cosine, which is also the confidence."""
         own = normalize(self.embeddings.value)
         centers = self._centers(views)

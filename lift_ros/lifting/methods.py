@@ -8,6 +8,7 @@ from lift_ros.lifting.base import LiftingMethod
 from lift_ros.lifting.config import LiftingConfig
 from lift_ros.lifting.disco import Disco
 from lift_ros.lifting.hdbscan import Hdbscan
+from lift_ros.lifting.lift import Lift
 from lift_ros.lifting.omniseg3d import OmniSeg3D
 from lift_ros.lifting.panoptic_lifting import PanopticLifting
 from lift_ros.lifting.pcf_lift import PcfLift
@@ -18,6 +19,8 @@ from lift_ros.lifting.unified_lift import UnifiedLift
 def make_method(config: LiftingConfig, seed: int, device: torch.device | str) -> LiftingMethod:
     """The method that ``config.method`` names, without Gaussians yet."""
     match config.method:
+        case Lift.name:
+            return Lift(config.lift, device)
         case UnicLift.name:
             return UnicLift(config.unic_lift, seed, device)
         case UnifiedLift.name:

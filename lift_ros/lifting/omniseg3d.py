@@ -30,6 +30,7 @@ from torch.nn.functional import normalize
 from lift_ros.lifting.base import Decoded, LiftingView
 from lift_ros.lifting.config import OmniSeg3DConfig
 from lift_ros.lifting.contrastive import Clusters, norm_loss
+from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.training import TrainedGaussians, descend, rows, waves
 from lift_ros.scene.neighbours import Neighbours
 
@@ -103,7 +104,7 @@ class OmniSeg3D:
         """(N, d) of unit length, what clicks are compared with."""
         return normalize(self.embeddings.value.detach(), dim=1)
 
-    def decode(self, views: Sequence[LiftingView]) -> Decoded:
+    def decode(self, views: Sequence[LiftingView], evidence: Sequence[MaskEvidence], neighbours: Neighbours) -> Decoded:
         """Parts, and the objects they belong to; confident by the softmax of the similarities to all parts."""
         features = self.features
         if not len(features):

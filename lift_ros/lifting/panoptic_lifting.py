@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from lift_ros.lifting.base import Decoded, LiftingView
 from lift_ros.lifting.config import PanopticLiftingConfig
+from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.training import TrainedGaussians, descend, waves
 from lift_ros.scene.neighbours import Neighbours
 
@@ -48,7 +49,7 @@ class PanopticLifting:
         return descend({"cross_entropy": functional.cross_entropy(logits, targets, ignore_index=-1)}, self.logits)
 
     @torch.no_grad()
-    def decode(self, views: Sequence[LiftingView]) -> Decoded:
+    def decode(self, views: Sequence[LiftingView], evidence: Sequence[MaskEvidence], neighbours: Neighbours) -> Decoded:
         """The slot that wins, and its probability."""
         confidence, labels = self.logits.value.softmax(1).max(1)
         return Decoded(labels, confidence)

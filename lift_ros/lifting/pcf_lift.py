@@ -22,6 +22,7 @@ import torch
 
 from lift_ros.lifting.base import Decoded, LiftingView
 from lift_ros.lifting.config import PcfLiftConfig
+from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.training import TrainedGaussians, descend, rows, waves
 from lift_ros.scene.neighbours import Neighbours
 
@@ -100,7 +101,7 @@ class PcfLift:
         return Normals(mean, MIN_VARIANCE + log_variance.exp())
 
     @torch.no_grad()
-    def decode(self, views: Sequence[LiftingView]) -> Decoded:
+    def decode(self, views: Sequence[LiftingView], evidence: Sequence[MaskEvidence], neighbours: Neighbours) -> Decoded:
         """Each Gaussian takes the prototype most similar to it; sure where the kernel is near 1.
 
         So confidence falls with the variance, which masks that contradict each other leave, and with the distance.

@@ -20,6 +20,7 @@ from torch import nn
 
 from lift_ros.lifting.base import Decoded, LiftingView
 from lift_ros.lifting.config import UnicLiftConfig
+from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.training import Trained, TrainedGaussians, descend, rows, waves
 from lift_ros.scene.neighbours import Neighbours
 
@@ -83,7 +84,7 @@ class UnicLift:
         return anchors, order[start[mask] + pick.long().clamp_max(count[mask] - 1)], negatives
 
     @torch.no_grad()
-    def decode(self, views: Sequence[LiftingView]) -> Decoded:
+    def decode(self, views: Sequence[LiftingView], evidence: Sequence[MaskEvidence], neighbours: Neighbours) -> Decoded:
         """Embedding-to-Label: the signs of an embedding, read as a binary number; sure where no bit is near 0.5."""
         embeddings = self.embeddings.value
         powers = 2 ** torch.arange(self.config.embedding_dim, device=embeddings.device)

@@ -30,6 +30,7 @@ from torch.nn.functional import normalize
 from lift_ros.lifting.base import Decoded, LiftingView
 from lift_ros.lifting.config import UnifiedLiftConfig
 from lift_ros.lifting.contrastive import Clusters, contrastive_loss, norm_loss
+from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.training import Trained, TrainedGaussians, descend, rows, waves
 from lift_ros.scene.neighbours import Neighbours
 
@@ -92,7 +93,7 @@ class UnifiedLift:
         }
 
     @torch.no_grad()
-    def decode(self, views: Sequence[LiftingView]) -> Decoded:
+    def decode(self, views: Sequence[LiftingView], evidence: Sequence[MaskEvidence], neighbours: Neighbours) -> Decoded:
         """The row of the codebook that each Gaussian is most similar to; confident by its probability (eq. 2)."""
         embeddings = self.embeddings.value.unflatten(1, self._shape)
         fine = association(embeddings[:, 0], self.codebook.value[0]).max(1)

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from lift_ros.camera import PosedCamera
 from lift_ros.frame import Frame
 from lift_ros.lifting.base import LiftingView
+from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.sampling import sample_view
 from lift_ros.mapping.config import MappingConfig
 from lift_ros.masks.base import Patches
-from lift_ros.objects.evidence import MaskEvidence
 from lift_ros.render import Rendering, blend_weights
 from lift_ros.scene.gaussians import GaussianScene, only_appends
 from lift_ros.scene.trainer import TrainingView

@@ -22,6 +22,7 @@ from lift_ros.camera import PosedCamera
 from lift_ros.config import Config
 from lift_ros.errors import ConfigError, MapFileError
 from lift_ros.frame import Frame
+from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.methods import make_method
 from lift_ros.lifting.sampling import majority_filter
 from lift_ros.mapping.keyframes import Keyframe, is_keyframe
@@ -32,7 +33,6 @@ from lift_ros.masks.base import Patches, Segmenter
 from lift_ros.masks.generator import GeneratorConfig
 from lift_ros.masks.prompting import make_prompts
 from lift_ros.objects.description import MapObject
-from lift_ros.objects.evidence import MaskEvidence
 from lift_ros.objects.registry import ObjectEvent, ObjectRegistry
 from lift_ros.options import walk
 from lift_ros.scene.alignment import CorrectionTrack, PoseCorrections, align
@@ -234,9 +234,9 @@ class Mapper:
                 self._refresh(keyframe)
         views = [(keyframe.stamp, keyframe.evidence) for keyframe in self._keyframes]
         views = self._prior + [view for view in views if len(view[1].area)]
-        ready = [keyframe.lifting for keyframe in self._keyframes if keyframe.lifting is not None]
-        labels = self._method.decode(ready).labels.cpu().numpy()
         stamps, evidence = [stamp for stamp, _ in views], [each for _, each in views]
+        ready = [keyframe.lifting for keyframe in self._keyframes]
+        labels = self._method.decode(ready, evidence, self._near()).labels.cpu().numpy()
         events = self._registry.update(labels, self._near(), evidence, stamps, loaded=len(self._prior))
         self._publish()
         return events

@@ -1,9 +1,7 @@
 """From labels that change with every training step to objects that persist.
 
-parts      Gaussians of one label that touch; fragments join what surrounds them
-consensus  parts that masks keep dividing are cut, parts that share masks in most views are joined
-votes      the masks decide each Gaussian near a border
-tracking   the result is matched to the objects known so far by shared Gaussians: birth, merge, split, retire
+parts     Gaussians of one label that touch; fragments join what surrounds them
+tracking  the parts are matched to the objects known so far by shared Gaussians: birth, merge, split, retire
 """
 
 from __future__ import annotations
@@ -17,19 +15,11 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from lift_ros.errors import MapFileError
+from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.objects.config import ObjectsConfig
-from lift_ros.objects.consensus import (
-    MIN_VISIBLE,
-    absorb_fragments,
-    agreement,
-    cut_impure,
-    expel_strangers,
-    merge_parts,
-    vote,
-)
-from lift_ros.objects.evidence import MaskEvidence
 from lift_ros.scene.neighbours import Neighbours
 
+MIN_VISIBLE = 4.0  # pixels that a view must show of an object to have seen it
 MIN_SHARED = 0.25  # of the smaller of a cluster and an object: sharing less is a frayed border, no identity
 
 
@@ -92,7 +82,7 @@ class ObjectRegistry:
         """Find the objects in the labels of the moment and match them to those known.
 
         Args:
-            labels: (N,) transient labels of a lifting method.
+            labels: (N,) transient labels of a lifting method, below 0 for none.
             views: evidence of the keyframes, in the order of ``stamps`` (seconds).
             loaded: how many views at the beginning stand for those of a loaded map, which its tracks count already.
 
@@ -101,7 +91,8 @@ class ObjectRegistry:
         """
         if not len(views) or not len(labels):
             return []
-        found, count = self._find(labels, neighbours, views)
+        found = neighbours.connected_parts(labels, self.config.min_gaussians)
+        count = int(found.max(initial=-1)) + 1
         seen, confidence = _visibility(found, count, views)
         enough = np.bincount(found[found >= 0], minlength=count) >= self.config.min_gaussians
         kept = np.flatnonzero(enough & (seen.sum(0) >= min(self.config.min_views, len(views))))
@@ -128,37 +119,6 @@ class ObjectRegistry:
         when = when if len(when) else stamps[seen]
         first = min(float(when.min()), self.tracks[i].first_seen) if i in self.tracks else float(when.min())
         return Track(i, first, float(when.max()), len(when), confidence)
-
-    def _find(
-        self, labels: NDArray[np.integer], neighbours: Neighbours, views: Sequence[MaskEvidence]
-    ) -> tuple[NDArray[np.int64], int]:
-        """(N,) clusters from 0 on, -1 for none, and their number."""
-        config = self.config
-
-        def connected(values: NDArray) -> tuple[NDArray[np.int64], int]:
-            parts = absorb_fragments(neighbours.connected_parts(values), neighbours, config.min_gaussians)
-            return parts, int(parts.max(initial=-1)) + 1
-
-        parts, count = connected(labels)
-        parts, count = connected(expel_strangers(parts, count, views, config.same_object_rate))
-        parts, count = connected(cut_impure(parts, count, views, config.pure_part_rate, config.min_gaussians))
-        agreed, seen = agreement(parts, count, views)
-        owner = self._owners(parts, count)
-        same = (owner[:, None] == owner[None, :]) & (owner > 0)[None, :]
-        other = (owner[:, None] != owner[None, :]) & (owner > 0)[:, None] & (owner > 0)[None, :]
-        agreed += config.hysteresis * seen * (same.astype(float) - other)
-        cluster = merge_parts(agreed, seen, config.same_object_rate)
-        clusters = np.where(parts >= 0, cluster[parts], -1) if count else parts
-        known = clusters >= 0
-        if known.any():
-            clusters[known] = np.unique(clusters[known], return_inverse=True)[1]
-        count = int(clusters.max(initial=-1)) + 1
-        return vote(clusters, count, views, config.vote_purity), count
-
-    def _owners(self, parts: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-        """(K,) known object that most Gaussians of each part belong to, 0 where most belong to none."""
-        table, ids = _overlap(parts, count, self.ids)
-        return ids[table.argmax(1)] if count else np.zeros(0, np.int64)
 
     def _match(self, found: NDArray[np.int64], count: int) -> tuple[list[ObjectEvent], NDArray[np.int64]]:
         """Ids of the clusters: of known objects where they share Gaussians, most in all (area-aware), else new."""

@@ -44,12 +44,40 @@ class Neighbours:
         index = np.where(near, index, np.arange(n)[:, None])
         return cls(torch.from_numpy(index).to(means.device), torch.from_numpy(near).to(means.device))
 
-    def connected_parts(self, labels: NDArray[np.integer]) -> NDArray[np.int64]:
-        """(N,) labels -> (N,) part numbers from 0: Gaussians of one label that touch, directly or through others."""
+    def connected_parts(self, labels: NDArray[np.integer], min_size: int = 1) -> NDArray[np.int64]:
+        """Gaussians of one label that touch, directly or through others.
+
+        Args:
+            labels: (N,), below 0 for none.
+            min_size: smaller parts, and Gaussians without a label, join what surrounds them.
+
+        Returns:
+            (N,) part numbers from 0, -1 where nothing that is large enough is near.
+        """
         n = len(labels)
         near = self.near.cpu().numpy()
         rows = np.repeat(np.arange(n), near.sum(1))
         columns = self.index.cpu().numpy()[near]
         same = labels[rows] == labels[columns]
         graph = coo_matrix((np.ones(int(same.sum()), np.int8), (rows[same], columns[same])), shape=(n, n))
-        return connected_components(graph, directed=False)[1].astype(np.int64)
+        parts = connected_components(graph, directed=False)[1].astype(np.int64)
+        parts[(labels < 0) | (np.bincount(parts, minlength=1)[parts] < min_size)] = -1
+        self._grow(parts)
+        known = parts >= 0
+        if known.any():
+            parts[known] = np.unique(parts[known], return_inverse=True)[1]
+        return parts
+
+    def _grow(self, parts: NDArray[np.int64]) -> None:
+        """Give each Gaussian of -1 the part that most of its neighbours have, as long as that reaches any."""
+        index = self.index.cpu().numpy()
+        while True:
+            open_ = np.flatnonzero(parts < 0)
+            around = parts[index[open_]]
+            votes = ((around[:, :, None] == around[:, None, :]) & (around >= 0)[:, None, :]).sum(2) * (around >= 0)
+            if not votes.size or not votes.any():
+                break
+            best = votes.argmax(1)
+            rows = np.arange(len(open_))
+            won = votes[rows, best] > 0
+            parts[open_[won]] = around[rows, best][won]

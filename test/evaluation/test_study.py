@@ -175,7 +175,7 @@ def test_masks_of_a_run_reach_its_configuration():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--methods", "guessing"], "'method' must be one of unic_lift"),
+        (["--methods", "guessing"], "'method' must be one of lift"),
         (["--masks", "crayon"], "'crayon' is none of recorded:NAME, L0, L1, L2, PCF"),
         (["--masks", "recorded:L9"], "no recorded masks 'L9'"),
         (["--mask-share", "0"], "--mask-share must be in (0, 1], got 0"),

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from lifting.tiles import accuracy, tiles
+from lifting.tiles import NO_NEIGHBOURS, accuracy, tiles
 from torch.autograd import gradcheck
 
 from lift_ros.lifting.config import DiscoConfig
@@ -16,8 +16,6 @@ from lift_ros.lifting.disco import Disco, affinity, match, matching_losses, vari
 from lift_ros.lifting.sampling import sample_view
 from lift_ros.masks.base import Masks, Patches
 from lift_ros.scene.neighbours import Neighbours
-
-NO_NEIGHBOURS = Neighbours(torch.zeros(0, 0, dtype=torch.int64), torch.zeros(0, 0, dtype=torch.bool))
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -110,7 +108,7 @@ def test_objects_emerge_though_masks_overlap_and_leave_holes(world):
     method, neighbours = fresh(world), Neighbours.of(world.scene.means)
     for _ in range(200):
         method.step(views, neighbours)
-    assert accuracy(method.decode(views).labels, world.objects) > 0.85
+    assert accuracy(method.decode(views, [], NO_NEIGHBOURS).labels, world.objects) > 0.85
 
 
 def test_there_are_two_slots_for_each_mask_and_more_when_a_view_has_more(world):
@@ -139,5 +137,5 @@ def test_smoothness_labels_what_no_view_shows(world):
         method.logits.value.detach()[hidden] = 0.0
         for _ in range(150):
             method.step(views, neighbours)
-        shown.append(accuracy(method.decode(views).labels[hidden], world.objects[hidden]))
+        shown.append(accuracy(method.decode(views, [], NO_NEIGHBOURS).labels[hidden], world.objects[hidden]))
     assert shown[0] > 0.8 and shown[1] < 0.5

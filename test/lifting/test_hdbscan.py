@@ -39,7 +39,7 @@ def known(embeddings: torch.Tensor, **options) -> Hdbscan:
 def test_clusters_are_objects_even_small_ones():
     # 120 samples, 40 of each mask, though the first is 7 times as large as the last
     method = known(near_axes(OBJECTS), samples=120, min_cluster_size=20)
-    labels, confidence, *_ = method.decode([one_gaussian_a_pixel(OBJECTS)])
+    labels, confidence, *_ = method.decode([one_gaussian_a_pixel(OBJECTS)], [], NO_NEIGHBOURS)
     groups = [set(labels[k == OBJECTS].tolist()) for k in range(3)]
     assert all(len(group) == 1 for group in groups) and len(set.union(*groups)) == 3
     assert confidence.min() > 0.95
@@ -47,7 +47,7 @@ def test_clusters_are_objects_even_small_ones():
 
 def test_objects_with_fewer_samples_than_a_cluster_needs_are_lost():
     method = known(near_axes(OBJECTS), samples=120, min_cluster_size=50)
-    labels = method.decode([one_gaussian_a_pixel(OBJECTS)]).labels
+    labels = method.decode([one_gaussian_a_pixel(OBJECTS)], [], NO_NEIGHBOURS).labels
     assert len(labels.unique()) < 3
 
 
@@ -55,7 +55,7 @@ def test_gaussians_that_no_pixel_shows_join_the_nearest_cluster_and_are_less_sur
     between = normalize(torch.tensor([[1.0, 0.8, 0.0, 0.0], [0.0, 0.7, 1.0, 0.0]]))
     embeddings = torch.cat([near_axes(OBJECTS), 3 * between])  # length says nothing
     hidden = torch.cat([OBJECTS, torch.tensor([-1, -1])])
-    labels, confidence, *_ = known(embeddings, samples=300).decode([one_gaussian_a_pixel(hidden)])
+    labels, confidence, *_ = known(embeddings, samples=300).decode([one_gaussian_a_pixel(hidden)], [], NO_NEIGHBOURS)
     assert labels[-2] == labels[0] and labels[-1] == labels[399] != labels[0]
     expected = [between[0, 0].item(), between[1, 2].item()]
     assert confidence[-2:].tolist() == pytest.approx(expected, abs=0.03)
@@ -64,7 +64,7 @@ def test_gaussians_that_no_pixel_shows_join_the_nearest_cluster_and_are_less_sur
 def test_without_enough_pixels_there_are_no_clusters():
     method = known(near_axes(OBJECTS))
     for views in ([], [one_gaussian_a_pixel(torch.tensor([0] * 10 + [-1] * 390))]):
-        labels, confidence, *_ = method.decode(views)
+        labels, confidence, *_ = method.decode(views, [], NO_NEIGHBOURS)
         assert set(labels.tolist()) == {0} and set(confidence.tolist()) == {0.0}
 
 

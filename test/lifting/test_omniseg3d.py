@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from lifting.tiles import Tiles, accuracy, patches_of, tiles
+from lifting.tiles import NO_NEIGHBOURS, Tiles, accuracy, patches_of, tiles
 from torch.autograd import gradcheck
 
 from lift_ros.lifting.base import LiftingView
@@ -186,18 +186,20 @@ def trained(world: Tiles, views: list[LiftingView], steps: int, **options) -> Om
 
 def test_objects_emerge_from_masks_that_do_not_overlap(world):
     views = sampled(world, nested=False)
-    assert accuracy(trained(world, views, 1).decode(views).labels, world.objects) < 0.6
+    assert accuracy(trained(world, views, 1).decode(views, [], NO_NEIGHBOURS).labels, world.objects) < 0.6
     method = trained(world, views, 80)
-    labels, confidence, parents = method.decode(views)
+    labels, confidence, parents = method.decode(views, [], NO_NEIGHBOURS)
     assert accuracy(labels, world.objects) > 0.95 and accuracy(labels, parents) == 1
     assert confidence.min() >= 0 and 0.8 < confidence.mean() <= 1
-    assert accuracy(method.decode([]).labels, world.objects) > 0.95  # a map that was loaded has no views
+    assert (
+        accuracy(method.decode([], [], NO_NEIGHBOURS).labels, world.objects) > 0.95
+    )  # a map that was loaded has no views
 
 
 def test_parts_and_wholes_emerge_from_masks_that_overlap(world):
     views = sampled(world, nested=True)
     method = trained(world, views, 150)
-    labels, _, parents = method.decode(views)
+    labels, _, parents = method.decode(views, [], NO_NEIGHBOURS)
     assert accuracy(labels, world.objects) > 0.95
     assert accuracy(parents, world.wholes) > 0.95
     own, related, other = (method.kinship[0] / method.kinship[1]).tolist()

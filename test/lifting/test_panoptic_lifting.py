@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from lifting.tiles import NO_NEIGHBOURS
 from torch.autograd import gradcheck
 from torch.nn import functional
 
@@ -14,9 +15,7 @@ from lift_ros.lifting.base import LiftingView
 from lift_ros.lifting.config import PanopticLiftingConfig
 from lift_ros.lifting.panoptic_lifting import PanopticLifting, assign
 from lift_ros.render import BlendWeights
-from lift_ros.scene.neighbours import Neighbours
 
-NO_NEIGHBOURS = Neighbours(torch.zeros(0, 0, dtype=torch.int64), torch.zeros(0, 0, dtype=torch.bool))
 MASKS = torch.tensor([0, 0, 0, 0, 0, 3, 3, -1, 1, 1, 3, 0])  # mask 2 has no pixel
 
 
@@ -89,7 +88,7 @@ def test_the_winning_slot_is_the_label_and_its_probability_the_confidence():
     method = PanopticLifting(PanopticLiftingConfig(slots=3))
     logits = torch.tensor([[0.0, 1.0, 2.0], [5.0, 0.0, 0.0]])
     method.load_state({"gaussian.panoptic_lifting.logits": logits})
-    labels, confidence, *_ = method.decode([])
+    labels, confidence, *_ = method.decode([], [], NO_NEIGHBOURS)
     assert labels.tolist() == [2, 0]
     expected = [math.exp(max(row)) / sum(map(math.exp, row)) for row in logits.tolist()]
     assert confidence.tolist() == pytest.approx(expected, rel=1e-6)

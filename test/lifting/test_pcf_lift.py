@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from lifting.tiles import patches_of, tiles
+from lifting.tiles import NO_NEIGHBOURS, patches_of, tiles
 from torch.autograd import gradcheck
 
 from lift_ros.lifting.base import LiftingView
@@ -26,7 +26,6 @@ from lift_ros.lifting.sampling import sample_view
 from lift_ros.render import BlendWeights
 from lift_ros.scene.neighbours import Neighbours
 
-NO_NEIGHBOURS = Neighbours(torch.zeros(0, 0, dtype=torch.int64), torch.zeros(0, 0, dtype=torch.bool))
 MASKS = torch.tensor([0, 0, 3, 3, 1, 1, 1, 3, 0])  # mask 2 has no pixel
 
 
@@ -142,7 +141,7 @@ def test_what_is_as_close_as_half_the_way_to_another_mask_is_no_other_object(asi
 
 def test_decoding_takes_the_most_similar_prototype_and_wide_features_are_unsure():
     method = known([0.0, 0.0, 9.0, 8.9, 0.1], [0.1, 0.1, 0.1, 0.1, 2.0])
-    labels, confidence, *_ = method.decode([pixels([0, 0, 1, 1, -1])])
+    labels, confidence, *_ = method.decode([pixels([0, 0, 1, 1, -1])], [], NO_NEIGHBOURS)
     assert labels.tolist() == [labels[0]] * 2 + [labels[2]] * 2 + [labels[0]] and labels[0] != labels[2]
     assert confidence[:4].min() > 0.95 and confidence[4] < 0.4
 
@@ -161,7 +160,7 @@ def test_contradicting_masks_widen_features():
         method.step(views, NO_NEIGHBOURS)
     near = Neighbours.of(world.scene.means)
     border = (world.objects[near.index] != world.objects[:, None]).any(1)
-    doubt = 1 - method.decode(views).confidence
+    doubt = 1 - method.decode(views, [], NO_NEIGHBOURS).confidence
     assert doubt[border].mean() > 1.5 * doubt[~border].mean()
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from lifting.tiles import Tiles, accuracy, patches_of, tiles
+from lifting.tiles import NO_NEIGHBOURS, Tiles, accuracy, patches_of, tiles
 from torch.autograd import gradcheck
 
 from lift_ros.lifting.base import LiftingView
@@ -18,8 +18,6 @@ from lift_ros.lifting.sampling import sample_view
 from lift_ros.lifting.unic_lift import UnicLift, cluster_loss, neighbourhood_loss, triplet_loss
 from lift_ros.render import BlendWeights
 from lift_ros.scene.neighbours import Neighbours
-
-NO_NEIGHBOURS = Neighbours(torch.zeros(0, 0, dtype=torch.int64), torch.zeros(0, 0, dtype=torch.bool))
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -100,7 +98,7 @@ def test_labels_are_the_signs_read_as_a_binary_number():
     method.embeddings.value = torch.tensor(
         [[-3.0, -1, -2, -0.1], [9, -1, -1, -1], [-1, 5, -1, 0.1], [1, 1, 1, 1], [0, 0, 0, 0]]
     )
-    labels, confidence, _ = method.decode([])
+    labels, confidence, _ = method.decode([], [], NO_NEIGHBOURS)
     assert labels.tolist() == [0, 1, 2 + 8, 15, 0]
     expected = [np.mean(np.abs(np.tanh(np.array(row) / 2))) for row in method.embeddings.value.tolist()]
     assert confidence.tolist() == pytest.approx(expected, abs=1e-6)
@@ -110,7 +108,7 @@ def test_labels_are_the_signs_read_as_a_binary_number():
 def test_codes_of_thirty_bits_do_not_overflow():
     method = UnicLift(UnicLiftConfig(embedding_dim=30))
     method.embeddings.value = torch.ones(1, 30)
-    assert method.decode([]).labels.tolist() == [2**30 - 1]
+    assert method.decode([], [], NO_NEIGHBOURS).labels.tolist() == [2**30 - 1]
 
 
 # -- triplets ----------------------------------------------------------------------------------------------------------
@@ -177,15 +175,15 @@ def train(method: UnicLift, views: list[LiftingView], neighbours: Neighbours, st
 
 def test_objects_emerge_from_masks_whose_numbers_disagree(world, neighbours):
     method = fresh(world)
-    assert accuracy(method.decode([]).labels, world.objects) < 0.3
+    assert accuracy(method.decode([], [], NO_NEIGHBOURS).labels, world.objects) < 0.3
     train(method, sampled(world), neighbours, 150)
-    assert accuracy(method.decode([]).labels, world.objects) > 0.98
+    assert accuracy(method.decode([], [], NO_NEIGHBOURS).labels, world.objects) > 0.98
 
 
 def test_masks_of_something_else_give_nothing(world, neighbours):
     method = fresh(world)
     train(method, sampled(world, wrong=True), neighbours, 150)
-    assert accuracy(method.decode([]).labels, world.objects) < 0.5
+    assert accuracy(method.decode([], [], NO_NEIGHBOURS).labels, world.objects) < 0.5
 
 
 @pytest.mark.parametrize(("weight", "low", "high"), [(1.0, 0.8, 1.0), (0.0, 0.0, 0.5)])
@@ -195,7 +193,7 @@ def test_smoothness_labels_what_no_view_shows(world, neighbours, weight, low, hi
     scene.logit_opacities[hidden] = -20.0
     method = fresh(world, neighbourhood_weight=weight, neighbourhood_after=0)
     train(method, sampled(replace(world, scene=scene)), neighbours, 200)
-    labels = method.decode([]).labels
+    labels = method.decode([], [], NO_NEIGHBOURS).labels
     assert accuracy(labels[~hidden], world.objects[~hidden]) > 0.9
     assert low <= accuracy(labels[hidden], world.objects[hidden]) <= high
 
@@ -250,7 +248,7 @@ def test_a_scene_that_was_emptied_fills_again():
     method = UnicLift(UnicLiftConfig())
     method.edit(torch.full((3,), -1), torch.eye(3))
     method.edit(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 3))
-    assert method.decode([]).labels.shape == (0,)
+    assert method.decode([], [], NO_NEIGHBOURS).labels.shape == (0,)
     method.edit(torch.full((5,), -1), torch.rand(5, 3))
     assert method.embeddings.value.shape == (5, 12) and torch.isfinite(method.embeddings.value).all()
 
@@ -288,7 +286,7 @@ def test_saved_state_restores_labels_and_training(world, neighbours):
         other.load_state(saved)
         return other
 
-    assert torch.equal(resumed().decode([]).labels, method.decode([]).labels)
+    assert torch.equal(resumed().decode([], [], NO_NEIGHBOURS).labels, method.decode([], [], NO_NEIGHBOURS).labels)
     a, b = resumed(), resumed()
     for other in (a, b):
         train(other, views, neighbours, 3)
@@ -297,6 +295,6 @@ def test_saved_state_restores_labels_and_training(world, neighbours):
 
 
 def test_methods_are_made_by_name():
-    assert make_method(LiftingConfig(), 0, "cpu").name == "unic_lift"
+    assert make_method(LiftingConfig(), 0, "cpu").name == "lift"
     with pytest.raises(ValueError, match="astrology"):
         make_method(replace(LiftingConfig(), method="astrology"), 0, "cpu")

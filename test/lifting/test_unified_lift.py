@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from lifting.tiles import Tiles, accuracy, patches_of, tiles
+from lifting.tiles import NO_NEIGHBOURS, Tiles, accuracy, patches_of, tiles
 from torch.autograd import gradcheck
 
 from lift_ros.lifting.base import LiftingView
@@ -180,8 +180,8 @@ def trained(world: Tiles, views: list[LiftingView], steps: int, **options) -> Un
 @pytest.mark.parametrize("area_aware", [True, False])
 def test_rows_of_the_codebook_become_the_objects(world, area_aware):
     views = sampled(world)
-    assert accuracy(trained(world, views, 0).decode(views).labels, world.objects) < 0.4
-    labels, confidence, parents = trained(world, views, 60, area_aware=area_aware).decode(views)
+    assert accuracy(trained(world, views, 0).decode(views, [], NO_NEIGHBOURS).labels, world.objects) < 0.4
+    labels, confidence, parents = trained(world, views, 60, area_aware=area_aware).decode(views, [], NO_NEIGHBOURS)
     assert accuracy(labels, world.objects) > 0.95
     assert confidence.min() >= 0 and 0.8 < confidence.mean() <= 1
     assert parents is None
@@ -189,6 +189,6 @@ def test_rows_of_the_codebook_become_the_objects(world, area_aware):
 
 def test_parts_and_wholes_each_have_their_codebook(world):
     views = sampled(world, nested=True)
-    decoded = trained(world, views, 100, levels=2).decode(views)
+    decoded = trained(world, views, 100, levels=2).decode(views, [], NO_NEIGHBOURS)
     assert accuracy(decoded.labels, world.objects) > 0.95
     assert accuracy(decoded.parents, world.wholes) > 0.95

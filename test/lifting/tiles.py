@@ -13,6 +13,7 @@ from lift_ros.camera import Camera, PosedCamera
 from lift_ros.masks.base import Masks, Patches
 from lift_ros.render import BlendWeights, blend_weights, label_image
 from lift_ros.scene import GaussianScene, Seeds
+from lift_ros.scene.neighbours import Neighbours
 
 CAMERA = Camera(64, 48, 55.0, 55.0, 32.0, 24.0)
 COLUMNS, ROWS, SPACING = 30, 22, 0.05
@@ -105,3 +106,6 @@ def accuracy(labels: torch.Tensor, truth: torch.Tensor) -> float:
 def patches_of(labels: NDArray) -> Patches:
     """A label image (H, W), 0 none, as masks that do not overlap."""
     return Patches.of(Masks.from_label_image(labels).masks)
+
+
+NO_NEIGHBOURS = Neighbours(torch.zeros(0, 0, dtype=torch.int64), torch.zeros(0, 0, dtype=torch.bool))

@@ -73,3 +73,34 @@ def test_few_gaussians(count):
 def test_gaussians_in_one_place_touch():
     parts = of(np.ones((20, 3))).connected_parts(np.zeros(20, int))
     assert len(np.unique(parts)) <= 2  # nine are as near as the nearest; the rest is a matter of ties
+
+
+def line(count: int) -> Neighbours:
+    """Gaussians in a row, each touching the next."""
+    return Neighbours.of(torch.arange(count)[:, None] * torch.tensor([[1.0, 0, 0]]), k=2)
+
+
+def test_fragments_join_what_surrounds_them():
+    labels = np.array([4, 4, 4, 4, 9, 8, 6, 6, 6, 6, 8])
+    assert line(11).connected_parts(labels, 3).tolist() == [0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1]
+
+
+def test_a_wide_fragment_is_absorbed_from_its_edges():
+    labels = np.array([0] * 6 + [1, 2, 3, 4] + [5] * 6)
+    assert line(16).connected_parts(labels, 5).tolist() == [0] * 8 + [1] * 8
+
+
+def test_an_island_of_fragments_belongs_to_nothing():
+    means = torch.tensor([[float(i), 0, 0] for i in range(8)] + [[100.0 + i, 0, 0] for i in range(5)])
+    labels = np.array([0] * 8 + [1, 2, 3, -1, -1])
+    assert Neighbours.of(means, k=2).connected_parts(labels, 4).tolist() == [0] * 8 + [-1] * 5
+
+
+def test_gaussians_without_a_label_join_what_surrounds_them():
+    assert line(6).connected_parts(np.array([3, 3, -1, -1, 3, 3]), 2).tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_nothing_but_fragments():
+    assert line(5).connected_parts(np.arange(5), 2).tolist() == [-1] * 5
+    nobody = Neighbours.of(torch.zeros(1, 3))
+    assert nobody.connected_parts(np.zeros(1, int), 2).tolist() == [-1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from lift_ros.objects.evidence import MaskEvidence
+from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.scene.neighbours import Neighbours
 
 

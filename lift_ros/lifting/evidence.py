@@ -77,3 +77,24 @@ class MaskEvidence:
         cell = self.mask[member].astype(np.int64) * part_count + part[member]
         table = np.bincount(cell, self.weight[member], minlength=len(self.area) * part_count)
         return table.reshape(len(self.area), part_count)
+
+    def strongest_mask(self, count: int) -> NDArray[np.int64]:
+        """(N,) the mask that shows most of each of the ``count`` Gaussians, -1 where none does."""
+        table = csr_matrix((self.weight, (self.gaussian, self.mask)), shape=(count, len(self.area)))
+        return strongest_columns(table)
+
+
+def strongest_columns(matrix: csr_matrix) -> NDArray[np.int64]:
+    """Column of the greatest entry of every row, the first of equals, -1 for an empty row.
+
+    What scipy's ``argmax`` does with a loop in Python.
+    """
+    matrix = matrix.tocsr()
+    matrix.sum_duplicates()
+    count = np.diff(matrix.indptr)
+    row = np.repeat(np.arange(matrix.shape[0]), count)
+    order = np.lexsort((-matrix.indices, matrix.data, row))
+    strongest = np.full(matrix.shape[0], -1, np.int64)
+    filled = count > 0
+    strongest[filled] = matrix.indices[order[matrix.indptr[1:][filled] - 1]]
+    return strongest

@@ -5,18 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from objects.views import evidence, grouped, line
+from lifting.views import evidence, grouped, line
 from scipy.sparse import csr_matrix
 
-from lift_ros.objects.consensus import (
-    absorb_fragments,
-    agreement,
-    cut_impure,
-    expel_strangers,
-    merge_parts,
-    strongest_columns,
-    vote,
-)
+from lift_ros.lifting.consensus import agreement, cut_impure, expel_strangers, local_parts, merge_parts, vote
+from lift_ros.lifting.evidence import strongest_columns
 from lift_ros.scene.neighbours import Neighbours
 
 
@@ -25,29 +18,38 @@ def partition(labels: np.ndarray) -> set[frozenset[int]]:
     return {frozenset(np.flatnonzero(labels == value).tolist()) for value in np.unique(labels)}
 
 
-# -- fragments ---------------------------------------------------------------------------------------------------------
+# -- pieces ------------------------------------------------------------------------------------------------------------
 
 
-def test_fragments_join_what_surrounds_them():
-    parts = np.array([4, 4, 4, 4, 9, 4, 4, 6, 6, 6, 6, 8])
-    assert absorb_fragments(parts, line(12), 3).tolist() == [0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1]
+def test_touching_gaussians_are_a_piece_if_masks_hardly_ever_part_them():
+    whole = grouped([[0, 1], [2]], 3)
+    parted = grouped([[0], [1], [2]], 3)
+    views = [whole] * 3 + [parted]
+    assert partition(local_parts(line(9), views, [0.7], 2)) == {frozenset(range(6)), frozenset(range(6, 9))}
+    assert len(partition(local_parts(line(9), views, [0.8], 2))) == 3
 
 
-def test_a_wide_fragment_is_absorbed_from_its_edges():
-    parts = np.array([0] * 6 + [1, 2, 3, 4] + [5] * 6)
-    assert absorb_fragments(parts, line(16), 5).tolist() == [0] * 8 + [1] * 8
+def test_what_is_unsure_is_left_to_the_lower_rates():
+    """Gaussian 4 lies now in the one mask, now in the other; so do 5 and 6, always together."""
+    views = [evidence([[5] * 4 + [5] + [5] * 2 + [0] * 4, [0] * 7 + [5] * 4])] + [
+        evidence([[5] * 4 + [0] * 7, [0] * 4 + [5] * 7])
+    ]
+    found = local_parts(line(11), views, [0.9, 0.5], 4)
+    assert len(set(found[:4].tolist())) == len(set(found[7:].tolist())) == 1 and found[0] != found[7]
+    assert (found[4:7] == -1).all()
+    assert len(set(local_parts(line(11), views, [0.9, 0.5], 3)[4:7].tolist())) == 1
 
 
-def test_a_fragment_on_its_own_belongs_to_nothing():
-    means = torch.tensor([[float(i), 0, 0] for i in range(8)] + [[100.0 + i, 0, 0] for i in range(3)])
-    parts = np.array([0] * 8 + [1] * 3)
-    assert absorb_fragments(parts, Neighbours.of(means, k=2), 4).tolist() == [0] * 8 + [-1] * 3
+def test_pieces_need_views_and_touch():
+    view = evidence([[5, 5, 5, 5, 0]])
+    far = Neighbours.of(torch.tensor([[0.0, 0, 0], [1, 0, 0], [9, 0, 0], [10, 0, 0], [11, 0, 0]]), k=2)
+    assert partition(local_parts(far, [view], [0.5], 2)) == {frozenset({0, 1}), frozenset({2, 3}), frozenset({4})}
+    assert local_parts(line(4), [], [0.5], 2).tolist() == [-1] * 4
 
 
-def test_nothing_but_fragments():
-    assert absorb_fragments(np.arange(5), line(5), 2).tolist() == [-1] * 5
-    nobody = Neighbours.of(torch.zeros(1, 3))
-    assert absorb_fragments(np.zeros(1, int), nobody, 2).tolist() == [-1]
+def test_a_glimpse_of_a_gaussian_says_nothing_of_its_mask():
+    sees, glimpses = evidence([[5, 5]]), evidence([[5, 0.2], [0, 0.09]])
+    assert len(partition(local_parts(line(2), [sees, glimpses, glimpses, glimpses], [0.9], 2))) == 1
 
 
 # -- agreement ---------------------------------------------------------------------------------------------------------
@@ -55,23 +57,23 @@ def test_nothing_but_fragments():
 
 def test_agreement_is_the_chance_that_two_pixels_share_a_mask():
     """Parts of two Gaussians each. Mask 0 holds part 0 and a quarter of part 1, mask 1 the rest of part 1."""
-    view = evidence([[30, 30, 20, 0], [0, 0, 20, 40]])
+    view = evidence([[120, 120, 80, 0], [0, 0, 80, 160]])
     agreed, seen = agreement(np.array([0, 0, 1, 1]), 2, [view])
     assert np.allclose(agreed, [[1, 0.25], [0.25, 0.25**2 + 0.75**2]])
-    assert np.allclose(seen, 1)  # both show 50 pixels or more
+    assert np.allclose(seen, 1)  # both show 200 pixels or more
 
 
 def test_views_count_by_what_they_show():
     parts = np.array([0, 1, 2])
-    near = evidence([[60, 25, 0], [0, 0, 80]])  # part 1 shows 25 pixels: half a say
-    far = evidence([[10, 10, 0], [0, 0, 3.0]])  # a fifth of a say, and part 2 is too small to have one
+    near = evidence([[240, 100, 0], [0, 0, 320]])  # part 1 shows 100 pixels: half a say
+    far = evidence([[40, 40, 0], [0, 0, 3.0]])  # a fifth of a say, and part 2 is too small to have one
     agreed, seen = agreement(parts, 3, [near, far])
     assert np.allclose(seen, [[1.2, 0.7, 1.0], [0.7, 0.7, 0.5], [1.0, 0.5, 1.0]])
     assert np.allclose(agreed, [[1.2, 0.7, 0.0], [0.7, 0.7, 0.0], [0.0, 0.0, 1.0]])
 
 
 def test_gaussians_of_no_part_have_no_say():
-    view = evidence([[60, 60]])
+    view = evidence([[240, 240]])
     agreed, seen = agreement(np.array([0, -1]), 1, [view])
     assert agreed.tolist() == seen.tolist() == [[1.0]]
     agreed, seen = agreement(np.array([-1, -1]), 0, [view])
@@ -240,27 +242,27 @@ def test_masks_move_a_border_to_where_they_have_it():
     here, there = np.zeros((2, 9)), np.zeros((2, 9))
     here[0, :5] = here[1, 5:] = 10
     there[0, :4] = there[1, 4:] = 10
-    assert vote(labels, 2, [here_ := evidence(here), evidence(there), evidence(there)], 0.6)[4] == 1
-    assert vote(labels, 2, [here_, here_, evidence(there)], 0.6)[4] == 0
+    assert vote(labels, 2, [here_ := evidence(here), evidence(there), evidence(there)], 0.6)[0][4] == 1
+    assert vote(labels, 2, [here_, here_, evidence(there)], 0.6)[0][4] == 0
 
 
 def test_a_mask_over_several_objects_has_no_vote():
     labels = np.array([0, 0, 1, 1, 1])
     over_both = evidence([[10, 10, 10, 10, 10]])  # 60 % label 1
-    assert np.array_equal(vote(labels, 2, [over_both], 0.6), labels)
-    assert vote(labels, 2, [over_both], 0.55).tolist() == [1] * 5
+    assert np.array_equal(vote(labels, 2, [over_both], 0.6)[0], labels)
+    assert vote(labels, 2, [over_both], 0.55)[0].tolist() == [1] * 5
 
 
 def test_votes_give_labels_to_gaussians_without_one():
     labels = np.array([0, 0, 0, -1, -1])
-    assert vote(labels, 1, [evidence([[10, 10, 10, 5, 0]])], 0.6).tolist() == [0, 0, 0, 0, -1]
+    assert vote(labels, 1, [evidence([[10, 10, 10, 5, 0]])], 0.6)[0].tolist() == [0, 0, 0, 0, -1]
 
 
 def test_without_votes_nothing_changes():
     labels = np.array([0, -1, 1])
-    assert vote(labels, 2, [], 0.6).tolist() == [0, -1, 1]
-    assert vote(labels, 2, [grouped([], 1)], 0.6).tolist() == [0, -1, 1]
-    assert vote(np.array([-1, -1]), 0, [evidence([[1, 1]])], 0.6).tolist() == [-1, -1]
+    assert vote(labels, 2, [], 0.6)[0].tolist() == [0, -1, 1]
+    assert vote(labels, 2, [grouped([], 1)], 0.6)[0].tolist() == [0, -1, 1]
+    assert vote(np.array([-1, -1]), 0, [evidence([[1, 1]])], 0.6)[0].tolist() == [-1, -1]
 
 
 def test_strongest_columns():

@@ -1,4 +1,4 @@
-"""View consensus: which parts of the scene are one object, by how often one mask holds both.
+"""View consensus: which Gaussians are one object, by how often one mask holds both.
 
 Masks of single views split, merge and drop objects, but rarely the same way twice. So pieces that lie in one mask in
 most of the views that see both are one object (the criterion of MaskClustering, Yan et al., CVPR 2024, applied to parts
@@ -12,37 +12,52 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import connected_components
 
-from lift_ros.objects.evidence import MaskEvidence
+from lift_ros.lifting.evidence import MaskEvidence, strongest_columns
 from lift_ros.scene.neighbours import Neighbours
 
 MIN_VISIBLE = 4.0  # pixels of a part that a view must show to have a say about it
-FULL_SAY = 50.0  # pixels from which a view's say no longer grows
+FULL_SAY = 200.0  # pixels from which a view's say no longer grows
+MIN_PIXELS = 0.3  # of a Gaussian that a view must show to say in which mask it lies
+CLEAR_PIXELS = 2.0  # from which more of it says no more
 
 
-def absorb_fragments(parts: NDArray[np.integer], neighbours: Neighbours, min_size: int) -> NDArray[np.int64]:
-    """(N,) parts -> parts numbered from 0, where parts of fewer than ``min_size`` Gaussians joined what surrounds them.
+def local_parts(
+    neighbours: Neighbours, views: Sequence[MaskEvidence], rates: Sequence[float], min_size: int
+) -> NDArray[np.int64]:
+    """Small sure pieces to start from: touching Gaussians that lie in one mask in most of the views that see both.
 
-    A fragment that touches nothing larger gets -1.
+    A Gaussian on the border of two objects is in one mask now with the one, now with the other, and joins neither at a
+    high rate. What is left over at one rate is tried among itself at the next, so that the sure pieces stay apart.
+
+    Args:
+        rates: falling shares of the views, each counting by the pixels it shows of both.
+        min_size: Gaussians that make a piece.
+
+    Returns:
+        (N,) pieces, -1 for Gaussians that are in none.
     """
-    _, parts = np.unique(parts, return_inverse=True)
-    parts = parts.astype(np.int64)
-    parts[np.bincount(parts)[parts] < min_size] = -1
-    index = neighbours.index.cpu().numpy()
-    while True:
-        open_ = np.flatnonzero(parts < 0)
-        around = parts[index[open_]]
-        votes = ((around[:, :, None] == around[:, None, :]) & (around >= 0)[:, None, :]).sum(2) * (around >= 0)
-        if not votes.size or not votes.any():
-            break
-        best = votes.argmax(1)
-        rows = np.arange(len(open_))
-        won = votes[rows, best] > 0
-        parts[open_[won]] = around[rows, best][won]
-    known = parts >= 0
-    if known.any():
-        parts[known] = np.unique(parts[known], return_inverse=True)[1]
-    return parts
+    count = len(neighbours.index)
+    near = neighbours.near.cpu().numpy()
+    rows = np.repeat(np.arange(count), near.sum(1))
+    columns = neighbours.index.cpu().numpy()[near]
+    agreed, seen = np.zeros(len(rows)), np.zeros(len(rows))
+    for view in views:
+        total = np.bincount(view.gaussian, view.weight, minlength=count)
+        say = np.where(total > MIN_PIXELS, np.minimum(total, CLEAR_PIXELS), 0)
+        say = np.minimum(say[rows], say[columns])
+        lies_in = view.strongest_mask(count)
+        agreed += say * (lies_in[rows] == lies_in[columns])
+        seen += say
+    pieces = np.full(count, -1)
+    for rate in rates:
+        same = (seen > 0) & (agreed >= rate * seen) & (pieces[rows] < 0) & (pieces[columns] < 0)
+        graph = csr_matrix((np.ones(int(same.sum()), np.int8), (rows[same], columns[same])), shape=(count, count))
+        part = connected_components(graph, directed=False)[1]
+        found = (pieces < 0) & (np.bincount(part, minlength=1)[part] >= min_size)
+        pieces[found] = pieces.max(initial=-1) + 1 + part[found]
+    return pieces.astype(np.int64)
 
 
 def agreement(
@@ -183,13 +198,16 @@ def cut_impure(
 
 def vote(
     labels: NDArray[np.integer], label_count: int, views: Sequence[MaskEvidence], purity: float
-) -> NDArray[np.int64]:
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Let the masks decide each Gaussian: a mask that shows mostly one object votes for it with all Gaussians it holds.
 
     Averaged over the views, frayed and shifted borders come out straight. Gaussians without a vote keep their label.
+
+    Returns:
+        (N,) labels and (N,) the share of its votes that each Gaussian's label got, 0 without a vote.
     """
     if not len(views) or not label_count:
-        return labels.astype(np.int64)
+        return labels.astype(np.int64), np.zeros(len(labels), np.float32)
     rows, columns, weights = [], [], []
     for view in views:
         table = view.shares(labels, label_count)
@@ -204,20 +222,6 @@ def vote(
         (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns))), shape=(len(labels), label_count)
     )
     winner = strongest_columns(votes)
-    return np.where(winner >= 0, winner, labels).astype(np.int64)
-
-
-def strongest_columns(matrix: csr_matrix) -> NDArray[np.int64]:
-    """Column of the greatest entry of every row, the first of equals, -1 for an empty row.
-
-    What scipy's ``argmax`` does with a loop in Python.
-    """
-    matrix = matrix.tocsr()
-    matrix.sum_duplicates()
-    count = np.diff(matrix.indptr)
-    row = np.repeat(np.arange(matrix.shape[0]), count)
-    order = np.lexsort((-matrix.indices, matrix.data, row))
-    strongest = np.full(matrix.shape[0], -1, np.int64)
-    filled = count > 0
-    strongest[filled] = matrix.indices[order[matrix.indptr[1:][filled] - 1]]
-    return strongest
+    total = np.asarray(votes.sum(1)).reshape(-1)
+    share = np.asarray(votes.max(1).todense()).reshape(-1) / np.maximum(total, 1e-12)
+    return np.where(winner >= 0, winner, labels).astype(np.int64), share.astype(np.float32)
