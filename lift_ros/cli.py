@@ -219,6 +219,7 @@ def _render(args: argparse.Namespace) -> int:
     from lift_ros.frame import check_rigid
     from lift_ros.mapping.map_files import load_map
     from lift_ros.mapping.mapper import training_device
+    from lift_ros.mapping.offline import MIN_SHARE
     from lift_ros.mapping.snapshot import MapSnapshot
     from lift_ros.scene.gaussians import GaussianScene
     from lift_ros.visualization import colorize, write_label_png, write_png
@@ -237,7 +238,7 @@ def _render(args: argparse.Namespace) -> int:
     snapshot = MapSnapshot(scene, contents.tensors["gaussian.object_id"].to(device))
     rendering = snapshot.render(camera)
     labels, share, _ = snapshot.label_image(camera)
-    labels = np.where(share >= 0.5, labels, 0)
+    labels = np.where(share >= MIN_SHARE, labels, 0)
     millimetres = (1000 * rendering.depth).round().clamp(0, 65535).cpu().numpy().astype(np.uint16)
     try:
         args.out.mkdir(parents=True, exist_ok=True)

@@ -69,9 +69,15 @@ class Decoded(NamedTuple):
 
 
 class LiftingMethod(Protocol):
-    """One of the published systems, on a scene that grows."""
+    """The default method or one of the published systems, on a scene that grows.
+
+    Attributes:
+        name: as in the configuration.
+        trained: whether there is anything for ``step`` to do.
+    """
 
     name: str
+    trained: bool
 
     def edit(self, origin: torch.Tensor, means: torch.Tensor) -> None:
         """Follow an edit of the scene (see ``GaussianScene``) whose Gaussians now lie at ``means`` (N, 3)."""

@@ -18,7 +18,7 @@ from lift_ros.lifting.evidence import MaskEvidence, strongest_columns
 from lift_ros.scene.neighbours import Neighbours
 
 MIN_VISIBLE = 4.0  # pixels of a part that a view must show to have a say about it
-FULL_SAY = 200.0  # pixels from which a view's say no longer grows
+FULL_SAY = 1000.0  # pixels from which a view's say no longer grows
 MIN_PIXELS = 0.3  # of a Gaussian that a view must show to say in which mask it lies
 CLEAR_PIXELS = 2.0  # from which more of it says no more
 
@@ -28,8 +28,9 @@ def local_parts(
 ) -> NDArray[np.int64]:
     """Small sure pieces to start from: touching Gaussians that lie in one mask in most of the views that see both.
 
-    A Gaussian on the border of two objects is in one mask now with the one, now with the other, and joins neither at a
-    high rate. What is left over at one rate is tried among itself at the next, so that the sure pieces stay apart.
+    A Gaussian on the border of two objects is in one mask now with the one, now with the other. It would link them, so
+    only those that agree with what surrounds them on the whole make pieces (as the core points of DBSCAN do). What is
+    left over at one rate is tried among itself at the next, so that the sure pieces stay apart.
 
     Args:
         rates: falling shares of the views, each counting by the pixels it shows of both.
@@ -50,9 +51,11 @@ def local_parts(
         lies_in = view.strongest_mask(count)
         agreed += say * (lies_in[rows] == lies_in[columns])
         seen += say
+    around, sees = (np.bincount(rows, values, minlength=count) for values in (agreed, seen))
     pieces = np.full(count, -1)
     for rate in rates:
-        same = (seen > 0) & (agreed >= rate * seen) & (pieces[rows] < 0) & (pieces[columns] < 0)
+        inner = (sees > 0) & (around >= rate * sees) & (pieces < 0)
+        same = (seen > 0) & (agreed >= rate * seen) & inner[rows] & inner[columns]
         graph = csr_matrix((np.ones(int(same.sum()), np.int8), (rows[same], columns[same])), shape=(count, count))
         part = connected_components(graph, directed=False)[1]
         found = (pieces < 0) & (np.bincount(part, minlength=1)[part] >= min_size)

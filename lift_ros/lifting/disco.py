@@ -31,6 +31,7 @@ class Disco:
     """Per-Gaussian logits of object slots, (N, S)."""
 
     name = "disco"
+    trained = True
 
     def __init__(self, config: DiscoConfig, seed: int = 0, device: torch.device | str = "cpu") -> None:
         self.config = config

@@ -26,6 +26,7 @@ class Hdbscan:
     """Per-Gaussian embeddings (N, d) near the unit sphere."""
 
     name = "hdbscan"
+    trained = True
 
     def __init__(self, config: HdbscanConfig, seed: int = 0, device: torch.device | str = "cpu") -> None:
         self.config = config

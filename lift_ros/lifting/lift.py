@@ -24,7 +24,7 @@ from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.scene.gaussians import follow
 from lift_ros.scene.neighbours import Neighbours
 
-PIECE_RATES = (0.95, 0.8, 0.6)  # of the views in which touching Gaussians of one piece lie in one mask
+PIECE_RATES = (0.9, 0.7)  # of the views in which touching Gaussians of one piece lie in one mask
 MIN_PART = 6  # Gaussians; smaller parts join what surrounds them
 
 
@@ -32,6 +32,7 @@ class Lift:
     """Remembers only which Gaussians it took for one object, so that it does not waver between two answers."""
 
     name = "lift"
+    trained = False
 
     def __init__(self, config: LiftConfig, device: torch.device | str = "cpu") -> None:
         self.config = config

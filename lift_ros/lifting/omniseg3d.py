@@ -52,6 +52,7 @@ class OmniSeg3D:
     """
 
     name = "omniseg3d"
+    trained = True
 
     def __init__(self, config: OmniSeg3DConfig, seed: int = 0, device: torch.device | str = "cpu") -> None:
         self.config = config

@@ -28,6 +28,7 @@ class PanopticLifting:
     """Per-Gaussian logits of instance slots, (N, S)."""
 
     name = "panoptic_lifting"
+    trained = True
 
     def __init__(self, config: PanopticLiftingConfig, seed: int = 0, device: torch.device | str = "cpu") -> None:
         self.config = config

@@ -46,6 +46,7 @@ class PcfLift:
     """Per-Gaussian means and logarithms of variances, (N, 2 d)."""
 
     name = "pcf_lift"
+    trained = True
 
     def __init__(self, config: PcfLiftConfig, seed: int = 0, device: torch.device | str = "cpu") -> None:
         self.config = config

@@ -32,6 +32,7 @@ class UnicLift:
     """Per-Gaussian embeddings (N, d), and the linear layer in front of the triplet loss."""
 
     name = "unic_lift"
+    trained = True
 
     def __init__(self, config: UnicLiftConfig, seed: int = 0, device: torch.device | str = "cpu") -> None:
         self.config = config

@@ -42,6 +42,7 @@ class UnifiedLift:
     """Per-Gaussian embeddings (N, levels * d), and codebooks (levels, L, d)."""
 
     name = "unified_lift"
+    trained = True
 
     def __init__(self, config: UnifiedLiftConfig, seed: int = 0, device: torch.device | str = "cpu") -> None:
         self.config = config

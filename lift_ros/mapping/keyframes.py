@@ -47,7 +47,7 @@ class Keyframe:
         T_world_camera: (4, 4), as given.
         view: what the scene is trained with, its camera at the pose that was given.
         patches: its masks.
-        lifting: pixels that train embeddings; None until computed.
+        lifting: pixels that train embeddings; None until computed, or where none are trained.
         evidence: what its masks say about the Gaussians; None until computed.
         step: scene training step at which the two were computed.
     """
@@ -59,22 +59,28 @@ class Keyframe:
     lifting: LiftingView | None = None
     evidence: MaskEvidence | None = None
     step: int = 0
+    _gaussians: int = 0
 
     def refresh(
         self, scene: GaussianScene, camera: PosedCamera, pixels: int, step: int, rng: np.random.Generator
     ) -> None:
-        """Compute blend weights of the scene as it is, seen by ``camera``, and what follows from them."""
+        """Compute blend weights of the scene as it is, seen by ``camera``, and what follows from them.
+
+        ``pixels``: how many of them to keep for training, 0 where none is trained.
+        """
         weights = all_weights(scene, camera)
-        self.lifting = sample_view(self.patches, weights, pixels, rng)
+        self.lifting = sample_view(self.patches, weights, pixels, rng) if pixels else None
         self.evidence = MaskEvidence.of(weights, self.patches.label_image())
         self.step = step
+        self._gaussians = len(scene)
 
     def edit(self, origin: torch.Tensor) -> None:
         """Follow an edit of the scene (see ``GaussianScene``), approximately until the next refresh."""
+        if self.evidence is not None and not only_appends(origin, self._gaussians):
+            self.evidence = self.evidence.follow(origin)
         if self.lifting is not None:
-            if not only_appends(origin, self.lifting.weights.gaussian_count):
-                self.evidence = self.evidence.follow(origin)
             self.lifting = self.lifting.follow(origin)
+        self._gaussians = len(origin)
 
 
 def all_weights(scene: GaussianScene, camera: PosedCamera):

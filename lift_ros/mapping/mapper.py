@@ -192,7 +192,7 @@ class Mapper:
         stereo = self._seeder.depth(index)
         view = TrainingView.from_frame(small, index, stereo.trusted_depth if stereo else None, str(self._scene.device))
         self._keyframes.append(Keyframe(frame.stamp, small.T_world_camera, view, patches))
-        self._owe(self.config.mapping.photometric_steps, self.config.mapping.lifting_steps)
+        self._owe(self.config.mapping.photometric_steps, self._lifting_steps(self.config.mapping.lifting_steps))
         self._count()
         return True
 
@@ -216,6 +216,7 @@ class Mapper:
         for index in range(len(self._keyframes)):
             if self._keyframes[index].view.measured is False:
                 self._reseed(index)
+        lifting_steps = self._lifting_steps(lifting_steps)
         for kind, steps in (("photometric", photometric_steps), ("lifting", lifting_steps)):
             if kind == "lifting":
                 for keyframe in self._keyframes:
@@ -232,10 +233,12 @@ class Mapper:
         for keyframe in self._keyframes:
             if keyframe.evidence is None:
                 self._refresh(keyframe)
+        if not self._method.trained:  # else training does
+            self._refresh_oldest()
         views = [(keyframe.stamp, keyframe.evidence) for keyframe in self._keyframes]
         views = self._prior + [view for view in views if len(view[1].area)]
         stamps, evidence = [stamp for stamp, _ in views], [each for _, each in views]
-        ready = [keyframe.lifting for keyframe in self._keyframes]
+        ready = [keyframe.lifting for keyframe in self._keyframes if keyframe.lifting is not None]
         labels = self._method.decode(ready, evidence, self._near()).labels.cpu().numpy()
         events = self._registry.update(labels, self._near(), evidence, stamps, loaded=len(self._prior))
         self._publish()
@@ -340,9 +343,7 @@ class Mapper:
 
     def _train_lifting(self, count: int) -> dict[str, float]:
         """Steps on the keyframes, after the one whose blend weights are most out of date got new ones."""
-        oldest = min(self._keyframes, key=lambda k: -math.inf if k.lifting is None else k.step)
-        if oldest.lifting is None or self._photometric_steps - oldest.step >= self.config.mapping.refresh_every:
-            self._refresh(oldest)
+        self._refresh_oldest()
         ready = [k.lifting for k in self._keyframes if k.lifting is not None and k.lifting.mask_count]
         losses: dict[str, float] = {}
         for _ in range(count if ready else 0):
@@ -350,13 +351,23 @@ class Mapper:
         return losses
 
     def _refresh(self, keyframe: Keyframe) -> None:
-        keyframe.refresh(
-            self._scene, self._camera(keyframe), self.config.lifting.pixels, self._photometric_steps, self._rng
-        )
+        pixels = self.config.lifting.pixels if self._method.trained else 0
+        keyframe.refresh(self._scene, self._camera(keyframe), pixels, self._photometric_steps, self._rng)
+
+    def _refresh_oldest(self) -> None:
+        """Compute anew what one keyframe says, if the scene has changed enough since."""
+        oldest = min(self._keyframes, key=lambda k: -math.inf if k.evidence is None else k.step, default=None)
+        if oldest is not None and (
+            oldest.evidence is None or self._photometric_steps - oldest.step >= self.config.mapping.refresh_every
+        ):
+            self._refresh(oldest)
 
     def _camera(self, keyframe: Keyframe) -> PosedCamera:
         """Where a keyframe was taken, as far as is known by now."""
         return self._trainer.poses.apply(keyframe.view.index, keyframe.view.camera)
+
+    def _lifting_steps(self, wanted: int) -> int:
+        return wanted if self._method.trained else 0
 
     def _edit(self, origin: torch.Tensor, trainer_knows: bool = False) -> None:
         """Make everything that is kept per Gaussian follow an edit of the scene."""

@@ -24,7 +24,7 @@ LIFTING_STEPS = 800  # at the end, in all
 UPDATE_EVERY = 5  # keyframes between two updates of the objects, where no prompts rest on them
 SHEET_FRAMES = 6
 ALIGN_STEPS = 3  # of a frame with the finished map, before it is labelled
-MIN_SHARE = 0.5  # of a pixel that an object must have to label it
+MIN_SHARE = 0.3  # of a pixel that an object must have to label it
 
 
 class CaptureMasks:

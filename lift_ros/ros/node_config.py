@@ -61,7 +61,7 @@ class NodeConfig:
     label_rate: float = option(
         15.0, "Label images published a second, at most; 0: as many as images arrive.", unit="Hz", min=0.0, max=1000.0
     )
-    label_min_share: float = option(0.5, "Share of a pixel that an object must have to label it.", min=0.0, max=1.0)
+    label_min_share: float = option(0.3, "Share of a pixel that an object must have to label it.", min=0.0, max=1.0)
     map_period: float = option(
         1.0, "Time between publications of objects, clouds and markers, at least.", unit="s", min=0.1, max=3600.0
     )

@@ -22,22 +22,32 @@ def partition(labels: np.ndarray) -> set[frozenset[int]]:
 
 
 def test_touching_gaussians_are_a_piece_if_masks_hardly_ever_part_them():
-    whole = grouped([[0, 1], [2]], 3)
-    parted = grouped([[0], [1], [2]], 3)
+    whole = grouped([[0, 1], [2]], 4)
+    parted = grouped([[0], [1], [2]], 4)
     views = [whole] * 3 + [parted]
-    assert partition(local_parts(line(9), views, [0.7], 2)) == {frozenset(range(6)), frozenset(range(6, 9))}
-    assert len(partition(local_parts(line(9), views, [0.8], 2))) == 3
+    assert partition(local_parts(line(12), views, [0.7], 2)[:7]) == {frozenset(range(7))}
+    pieces = local_parts(line(12), views, [0.8], 2)
+    assert partition(pieces[[0, 1, 2, 5, 6, 9, 10]]) == {frozenset({0, 1, 2}), frozenset({3, 4}), frozenset({5, 6})}
 
 
-def test_what_is_unsure_is_left_to_the_lower_rates():
-    """Gaussian 4 lies now in the one mask, now in the other; so do 5 and 6, always together."""
-    views = [evidence([[5] * 4 + [5] + [5] * 2 + [0] * 4, [0] * 7 + [5] * 4])] + [
-        evidence([[5] * 4 + [0] * 7, [0] * 4 + [5] * 7])
-    ]
-    found = local_parts(line(11), views, [0.9, 0.5], 4)
-    assert len(set(found[:4].tolist())) == len(set(found[7:].tolist())) == 1 and found[0] != found[7]
-    assert (found[4:7] == -1).all()
-    assert len(set(local_parts(line(11), views, [0.9, 0.5], 3)[4:7].tolist())) == 1
+def test_what_lies_between_pieces_links_none():
+    """Gaussian 5 lies now in the one mask, now in the other, on its own."""
+    left = evidence([[5] * 6 + [0] * 5, [0] * 6 + [5] * 5])
+    right = evidence([[5] * 5 + [0] * 6, [0] * 5 + [5] * 6])
+    pieces = local_parts(line(11), [left, right], [0.5], 2)
+    assert pieces[0] == pieces[10]  # at half of the views, it does
+    pieces = local_parts(line(11), [left, right], [0.9], 2)
+    assert partition(pieces[[0, 1, 2, 3, 7, 8, 9, 10]]) == {frozenset(range(4)), frozenset(range(4, 8))}
+    assert pieces[5] == -1
+
+
+def test_what_is_left_over_is_tried_at_the_next_rate():
+    """The right half is cut in two in every other view, elsewhere each time."""
+    views = [evidence([[5] * 6 + [0] * 6, [0] * 6 + [5] * 6])] * 2
+    views += [evidence([[5] * 6 + [0] * 6, [0] * 6 + [5, 0] * 3, [0] * 6 + [0, 5] * 3])] * 2
+    sure, both = (local_parts(line(12), views, rates, 3) for rates in ([0.9], [0.9, 0.5]))
+    assert (sure[:4] >= 0).all() and (sure[7:] == -1).all()
+    assert np.array_equal(sure[:4], both[:4]) and len(set(both[7:].tolist()) - {both[0], -1}) == 1
 
 
 def test_pieces_need_views_and_touch():
@@ -57,23 +67,23 @@ def test_a_glimpse_of_a_gaussian_says_nothing_of_its_mask():
 
 def test_agreement_is_the_chance_that_two_pixels_share_a_mask():
     """Parts of two Gaussians each. Mask 0 holds part 0 and a quarter of part 1, mask 1 the rest of part 1."""
-    view = evidence([[120, 120, 80, 0], [0, 0, 80, 160]])
+    view = evidence([[600, 600, 400, 0], [0, 0, 400, 800]])
     agreed, seen = agreement(np.array([0, 0, 1, 1]), 2, [view])
     assert np.allclose(agreed, [[1, 0.25], [0.25, 0.25**2 + 0.75**2]])
-    assert np.allclose(seen, 1)  # both show 200 pixels or more
+    assert np.allclose(seen, 1)  # both show 1000 pixels or more
 
 
 def test_views_count_by_what_they_show():
     parts = np.array([0, 1, 2])
-    near = evidence([[240, 100, 0], [0, 0, 320]])  # part 1 shows 100 pixels: half a say
-    far = evidence([[40, 40, 0], [0, 0, 3.0]])  # a fifth of a say, and part 2 is too small to have one
+    near = evidence([[1200, 500, 0], [0, 0, 1600]])  # part 1 shows 500 pixels: half a say
+    far = evidence([[200, 200, 0], [0, 0, 3.0]])  # a fifth of a say, and part 2 is too small to have one
     agreed, seen = agreement(parts, 3, [near, far])
     assert np.allclose(seen, [[1.2, 0.7, 1.0], [0.7, 0.7, 0.5], [1.0, 0.5, 1.0]])
     assert np.allclose(agreed, [[1.2, 0.7, 0.0], [0.7, 0.7, 0.0], [0.0, 0.0, 1.0]])
 
 
 def test_gaussians_of_no_part_have_no_say():
-    view = evidence([[240, 240]])
+    view = evidence([[1000, 240]])
     agreed, seen = agreement(np.array([0, -1]), 1, [view])
     assert agreed.tolist() == seen.tolist() == [[1.0]]
     agreed, seen = agreement(np.array([-1, -1]), 0, [view])
