@@ -18,7 +18,7 @@ class LiftConfig:
         max=1.0,
     )
     hysteresis: float = option(
-        0.1,
+        0.05,
         "How much clearer the views must speak to change what was decided: to merge objects, or to split one.",
         min=0.0,
         max=1.0,

@@ -35,10 +35,12 @@ from lift_ros.masks.prompting import make_prompts
 from lift_ros.objects.description import MapObject
 from lift_ros.objects.registry import ObjectEvent, ObjectRegistry
 from lift_ros.options import walk
+from lift_ros.render import Rendering
 from lift_ros.scene.alignment import CorrectionTrack, PoseCorrections, align
 from lift_ros.scene.gaussians import GaussianScene, only_appends
 from lift_ros.scene.neighbours import Neighbours
 from lift_ros.scene.seeder import Seeder
+from lift_ros.scene.seeding import too_coarse
 from lift_ros.scene.trainer import PhotometricTrainer, TrainingView
 
 log = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ RECENT = 4  # the latest keyframes, which half of the scene training goes to
 ALIGN_STEPS = 5  # of a new keyframe with the scene, where poses are refined
 ANNEAL_TO = 0.1  # of their values, learning rates fall in the training at the end
 STILL = 0.5  # share of that training, its last, in which nothing is split or pruned
+MASK_GAUSSIANS = 24  # that a mask should show, to be an object of its own
 RESEED_AFTER = 3  # keyframes later, a keyframe without depth has neighbours on both sides, and better seeds
 
 
@@ -186,7 +189,7 @@ class Mapper:
             self._trainer.poses.update(index, given, align(self._trainer.render, image, camera, ALIGN_STEPS))
             rendering = self._trainer.render(self._trainer.poses.apply(index, given))
         self._seeder.add(replace(small, T_world_camera=self._trainer.poses.pose(index, small.T_world_camera)))
-        self._edit(self._scene.append(self._seeder.seeds(index, rendering, len(self._scene))))
+        self._plant(index, rendering, patches)
         if small.depth is None and index >= RESEED_AFTER:
             self._reseed(index - RESEED_AFTER)
         stereo = self._seeder.depth(index)
@@ -317,11 +320,17 @@ class Mapper:
         patches = Patches.of(masks.masks[:, rows[:, None], columns])
         return replace(patches, index=majority_filter(patches.index, self.config.lifting.mask_smoothing))
 
+    def _plant(self, index: int, rendering: Rendering, patches: Patches) -> None:
+        """Seeds where a keyframe shows what the scene, ``rendering``, does not explain or cannot tell apart."""
+        means, labels = self._scene.means.cpu().numpy(), patches.label_image()
+        finer = too_coarse(self._seeder.frame(index), rendering, means, labels, MASK_GAUSSIANS)
+        self._edit(self._scene.append(self._seeder.seeds(index, rendering, len(self._scene), finer)))
+
     def _reseed(self, index: int) -> None:
         """Seeds of a keyframe without depth, from the neighbours it has by now."""
         keyframe = self._keyframes[index]
         rendering = self._trainer.render(self._camera(keyframe))
-        self._edit(self._scene.append(self._seeder.seeds(index, rendering, len(self._scene))))
+        self._plant(index, rendering, keyframe.patches)
         stereo = self._seeder.depth(index)
         if stereo is not None:
             depth = torch.as_tensor(stereo.trusted_depth, device=self._scene.device)

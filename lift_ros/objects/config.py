@@ -12,7 +12,7 @@ class ObjectsConfig:
     """From the labels of a moment to objects that persist."""
 
     min_gaussians: int = option(
-        12, "Smaller connected parts are absorbed by what surrounds them, smaller objects are not published.", min=1
+        20, "Smaller connected parts are absorbed by what surrounds them, smaller objects are not published.", min=1
     )
     min_views: int = option(2, "Keyframes that must show an object before it is published.", min=1)
     up: str = option(

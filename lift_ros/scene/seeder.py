@@ -10,7 +10,13 @@ from lift_ros.render import Rendering
 from lift_ros.scene.config import SceneConfig
 from lift_ros.scene.features import Features, detect, triangulate
 from lift_ros.scene.gaussians import Seeds
-from lift_ros.scene.seeding import FAINT_OPACITY, random_seeds, seeds_from_cloud, seeds_from_depth, unexplained
+from lift_ros.scene.seeding import (
+    FAINT_OPACITY,
+    random_seeds,
+    seeds_from_cloud,
+    seeds_from_depth,
+    unexplained,
+)
 from lift_ros.scene.stereo import StereoDepth, sweep_depth
 
 NEIGHBOURS = 4
@@ -54,6 +60,10 @@ class Seeder:
             self._remember(self._triangulated[index][:, :3])
         return index
 
+    def frame(self, index: int) -> Frame:
+        """A frame that was added."""
+        return self._frames[index]
+
     def add_cloud(self, points: NDArray, colors: NDArray) -> Seeds:
         """Seeds at the points of a sparse reconstruction (n, 3), ``colors`` (n, 3) uint8; they also bound depths."""
         points, colors = np.asarray(points, np.float64), np.asarray(colors)
@@ -78,20 +88,24 @@ class Seeder:
             self._stereo[index] = (neighbours, sweep_depth(frame, others, *bounds))
         return self._stereo[index][1]
 
-    def seeds(self, index: int, rendering: Rendering, count: int) -> Seeds:
+    def seeds(self, index: int, rendering: Rendering, count: int, finer: NDArray[np.float32] | None = None) -> Seeds:
         """What to add to a scene of ``count`` Gaussians so that it explains frame ``index``.
 
         Seeds get sparser as the scene fills up, so that those of the first frames leave room for those of the last.
 
         Args:
             rendering: the present view of the scene from that frame.
+            finer: (H, W) spacing in pixels where seeds are needed even so, 0 elsewhere; see ``too_coarse``.
         """
         frame, config = self._frames[index], self._config
         where = unexplained(frame, rendering, config.seed_alpha, config.seed_depth_error)
+        finer = np.zeros(where.shape, np.float32) if finer is None else finer
+        where |= finer > 0
         free = 1 - count / (SEEDED_SHARE * config.max_gaussians)
         if free <= 0 or not where.any():
             return Seeds.empty()
-        spacing = config.seed_spacing / np.sqrt(free)
+        spacing = np.full(where.shape, config.seed_spacing / np.sqrt(free), np.float32)
+        spacing = np.where(finer > 0, np.minimum(finer, spacing), spacing)
         if frame.depth is not None:
             return seeds_from_depth(frame, frame.depth, where, spacing)
         stereo = self.depth(index)

@@ -13,6 +13,7 @@ from lift_ros.scene.gaussians import Seeds
 
 SEED_OPACITY = 0.8
 FAINT_OPACITY = 0.2  # of seeds that are guesses: training moves or removes what it cannot confirm
+NEAR_SURFACE = 0.05  # share of the depth within which a Gaussian belongs to the surface that is seen
 FLATNESS = 0.2  # thickness of a seed along its normal, as a share of its radius
 MAX_SLANT = 4.0  # how much a seed may be stretched on a surface seen at a grazing angle
 
@@ -33,14 +34,42 @@ def unexplained(frame: Frame, rendering: Rendering, min_alpha: float, depth_erro
     return missing
 
 
+def too_coarse(
+    frame: Frame, rendering: Rendering, means: NDArray[np.float32], labels: NDArray[np.int32], count: int
+) -> NDArray[np.float32]:
+    """(H, W) spacing in pixels at which masks of few Gaussians need more, 0 where nothing is missing.
+
+    A mask that shows fewer than ``count`` Gaussians cannot be told from what surrounds it.
+
+    Args:
+        means: (N, 3) centres of the scene's Gaussians, world.
+        labels: (H, W) mask numbers of the frame, 0 none.
+    """
+    height, width = labels.shape
+    uv, z = frame.camera.project((means - frame.T_world_camera[:3, 3]) @ frame.T_world_camera[:3, :3])
+    with np.errstate(invalid="ignore"):
+        inside = (z > 0) & (uv >= 0).all(axis=1) & (uv < (width, height)).all(axis=1)
+    column, row = uv[inside].astype(int).T
+    surface = rendering.depth.cpu().numpy()[row, column]
+    shown = np.abs(z[inside] - surface) < NEAR_SURFACE * surface
+    area = np.bincount(labels.reshape(-1))
+    found = np.bincount(labels[row[shown], column[shown]], minlength=len(area))
+    missing = (found < np.minimum(count, area)) & (np.arange(len(area)) > 0)
+    return np.where(missing, np.maximum(np.sqrt(area / count), 1), 0).astype(np.float32)[labels]
+
+
 def seeds_from_depth(
-    frame: Frame, depth: NDArray[np.float32], where: NDArray[np.bool_], spacing: float, opacity: float = SEED_OPACITY
+    frame: Frame,
+    depth: NDArray[np.float32],
+    where: NDArray[np.bool_],
+    spacing: float | NDArray[np.float32],
+    opacity: float = SEED_OPACITY,
 ) -> Seeds:
     """Flat discs on the surface that ``depth`` (H, W) describes, at the pixels ``where`` (H, W) bool.
 
-    The points are thinned to one per cell of a voxel grid whose cell is ``spacing`` pixels wide at the point's
-    depth, rounded to a power of two: the density of seeds follows what the camera resolves. A disc's radius covers its
-    cell; its normal comes from the gradient of the depth.
+    The points are thinned to one per cell of a voxel grid whose cell is ``spacing`` pixels, one value or (H, W), wide
+    at the point's depth, in steps of a factor of two: the density of seeds follows what the camera resolves. A disc's
+    radius covers its cell; its normal comes from the gradient of the depth.
     """
     valid = np.isfinite(depth) & (depth > 0)
     chosen = valid & where
@@ -49,9 +78,9 @@ def seeds_from_depth(
     camera_points = frame.camera.unproject(np.where(valid, depth, 0).astype(np.float32))
     normals, has_normal = _normals(camera_points, depth, valid)
     z = depth[chosen]
-    angle = spacing / frame.camera.fx
-    octave = np.exp2(np.round(np.log2(z)))
-    cell = (angle * octave)[:, None]
+    angle = np.broadcast_to(spacing, depth.shape)[chosen] / frame.camera.fx
+    octave = np.exp2(np.round(np.log2(z * angle / angle.max())))
+    cell = (angle.max() * octave)[:, None]
     points = camera_points[chosen].astype(np.float64) @ frame.T_world_camera[:3, :3].T + frame.T_world_camera[:3, 3]
     first = _one_per_voxel(np.concatenate([np.floor(points / cell), np.log2(octave)[:, None]], axis=1))
 
@@ -60,7 +89,7 @@ def seeds_from_depth(
     rays = camera_points[chosen][first]
     rays = rays / np.linalg.norm(rays, axis=1, keepdims=True)
     known = has_normal[chosen][first]
-    radius = 0.7 * angle * z[first]
+    radius = 0.7 * angle[first] * z[first]
     # a disc oriented along a grazing surface has to be larger to cover the same pixels
     slant = np.clip(1 / np.maximum(np.abs((normal * rays).sum(axis=1)), 1e-3), 1, MAX_SLANT)
     radius = np.where(known, radius * np.sqrt(slant), radius)

@@ -8,7 +8,7 @@ from scene import rooms
 from lift_ros.scene import GaussianScene, PhotometricTrainer, SceneConfig
 from lift_ros.scene.gaussians import rotation_matrices
 from lift_ros.scene.seeder import Seeder
-from lift_ros.scene.seeding import random_seeds, seeds_from_cloud, seeds_from_depth
+from lift_ros.scene.seeding import random_seeds, seeds_from_cloud, seeds_from_depth, too_coarse
 
 EVERYWHERE = np.ones((rooms.CAMERA.height, rooms.CAMERA.width), bool)
 
@@ -42,6 +42,33 @@ def test_spacing_is_in_pixels_whatever_the_unit(unit):
     assert 2.5 < len(many) / len(few) < 6
     assert 0.4 < len(many) / (EVERYWHERE.size / 9) < 2.5
     assert 0.5 < many.scales[:, 0].median() / (3 * rooms.WALL * unit / frame.camera.fx) < 1.0
+
+
+def test_small_masks_get_the_gaussians_they_need_once():
+    """A mask of 6 x 6 pixels lies within one or two Gaussians of a scene seeded every 5 pixels."""
+    config = SceneConfig(max_gaussians=10_000, seed_spacing=5.0)
+    scene, frame = GaussianScene.empty(), rooms.view(0.0)
+    trainer, seeder = PhotometricTrainer(scene, config), Seeder(config)
+    labels = np.ones(EVERYWHERE.shape, np.int32)
+    labels[10:16, 10:16] = 2
+    index = seeder.add(frame)
+
+    def plant(with_masks: bool) -> tuple[int, int]:
+        """How many seeds there are, and how many of them in the mask."""
+        rendering = trainer.render(frame.posed_camera())
+        finer = too_coarse(frame, rendering, scene.means.numpy(), labels, 16) if with_masks else None
+        seeds = seeder.seeds(index, rendering, len(scene), finer)
+        trainer.edit(scene.append(seeds))
+        uv, _ = frame.camera.project(seeds.means.numpy() - frame.T_world_camera[:3, 3])
+        return len(seeds), int(((uv >= 10) & (uv < 16)).all(1).sum())
+
+    everywhere, inside = plant(with_masks=False)
+    assert everywhere > 100 and inside <= 4
+    assert plant(with_masks=True)[1] >= 12
+    assert plant(with_masks=True)[1] == 0
+    rendering = trainer.render(frame.posed_camera())
+    none = too_coarse(frame, rendering, np.zeros((0, 3), np.float32), np.zeros_like(labels), 16)
+    assert not none.any()
 
 
 def test_what_the_scene_explains_is_not_seeded_again():
