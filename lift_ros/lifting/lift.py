@@ -6,7 +6,7 @@ objects    parts that share masks in most of the views that see both are joined 
 votes      the masks decide each Gaussian near a border, and how sure that is
 
 Nothing is trained: masks that split, merge or drop objects in a fifth of the views leave embeddings with codes of
-their own for every mistake, and a majority of views does not notice. docs/evaluation.md has the comparison.
+their own for every mistake, and a majority of views does not notice.
 """
 
 from __future__ import annotations
