@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     command.add_argument("--config", type=Path, help="YAML file with parameters, nested as in lift_ros/config.py")
     command.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="one parameter, e.g. mapping.photometric_steps=30"
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="one parameter, e.g. masks.points_per_side=16"
     )
 
     command.add_argument(
