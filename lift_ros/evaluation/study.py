@@ -174,7 +174,8 @@ def _read(run: Run, directory: Path) -> Outcome | None:
 def _carry_out(run: Run, directory: Path) -> None:
     result, log = directory / f"{run.key}.json", directory / f"{run.key}.log"
     definition = run.definition()
-    package = str(Path(lift_ros.__file__).resolve().parents[1])  # importable there as it is here, installed or not
+    # the package that runs here is the one that is measured, wherever it was started and however it was installed
+    package = str(Path(lift_ros.__file__).absolute().parents[1])
     path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
     command = [sys.executable, "-m", "lift_ros.evaluation.measure", str(result), str(directory / run.key)]
     with log.open("w") as stream:
@@ -184,7 +185,7 @@ def _carry_out(run: Run, directory: Path) -> None:
             text=True,
             stdout=stream,
             stderr=stream,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
             check=False,
         )
     if finished.returncode == 0:

@@ -37,15 +37,18 @@ def local_parts(
         min_size: Gaussians that make a piece.
 
     Returns:
-        (N,) pieces, -1 for Gaussians that are in none.
+        (N,) pieces; Gaussians that lie in masks, but in no piece, each have a number of their own. -1 for Gaussians
+        that lie in no mask.
     """
     count = len(neighbours.index)
+    masked = np.zeros(count)
     near = neighbours.near.cpu().numpy()
     rows = np.repeat(np.arange(count), near.sum(1))
     columns = neighbours.index.cpu().numpy()[near]
     agreed, seen = np.zeros(len(rows)), np.zeros(len(rows))
     for view in views:
         total = np.bincount(view.gaussian, view.weight, minlength=count)
+        masked += total
         say = np.where(total > MIN_PIXELS, np.minimum(total, CLEAR_PIXELS), 0)
         say = np.minimum(say[rows], say[columns])
         lies_in = view.strongest_mask(count)
@@ -60,6 +63,8 @@ def local_parts(
         part = connected_components(graph, directed=False)[1]
         found = (pieces < 0) & (np.bincount(part, minlength=1)[part] >= min_size)
         pieces[found] = pieces.max(initial=-1) + 1 + part[found]
+    single = (pieces < 0) & (masked > MIN_PIXELS)
+    pieces[single] = pieces.max(initial=-1) + 1 + np.arange(int(single.sum()))
     return pieces.astype(np.int64)
 
 

@@ -54,12 +54,12 @@ class _View:
     def __init__(
         self, gaussians: library.Gaussians, viewmat: torch.Tensor, camera: Camera, radii: torch.Tensor | None = None
     ) -> None:
+        self.handle = None
         viewmat_values = (ctypes.c_float * 16)(*viewmat.detach().flatten().tolist())
         c_camera = library.Camera(
             viewmat_values, camera.fx, camera.fy, camera.cx, camera.cy, camera.width, camera.height
         )
         self._free = library.best().lift_view_free
-        self.handle = None
         self.handle = _check(
             library.best().lift_view_new(gaussians, c_camera, _pointer(radii), torch.get_num_threads())
         )

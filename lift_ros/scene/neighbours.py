@@ -49,10 +49,10 @@ class Neighbours:
 
         Args:
             labels: (N,), below 0 for none.
-            min_size: smaller parts, and Gaussians without a label, join what surrounds them.
+            min_size: smaller parts join what surrounds them.
 
         Returns:
-            (N,) part numbers from 0, -1 where nothing that is large enough is near.
+            (N,) part numbers from 0, -1 without a label and for small parts that touch nothing larger.
         """
         n = len(labels)
         near = self.near.cpu().numpy()
@@ -61,18 +61,19 @@ class Neighbours:
         same = labels[rows] == labels[columns]
         graph = coo_matrix((np.ones(int(same.sum()), np.int8), (rows[same], columns[same])), shape=(n, n))
         parts = connected_components(graph, directed=False)[1].astype(np.int64)
-        parts[(labels < 0) | (np.bincount(parts, minlength=1)[parts] < min_size)] = -1
-        self._grow(parts)
+        fragment = (labels >= 0) & (np.bincount(parts, minlength=1)[parts] < min_size)
+        parts[fragment | (labels < 0)] = -1
+        self._grow(parts, fragment)
         known = parts >= 0
         if known.any():
             parts[known] = np.unique(parts[known], return_inverse=True)[1]
         return parts
 
-    def _grow(self, parts: NDArray[np.int64]) -> None:
-        """Give each Gaussian of -1 the part that most of its neighbours have, as long as that reaches any."""
+    def _grow(self, parts: NDArray[np.int64], fragment: NDArray[np.bool_]) -> None:
+        """Give each Gaussian of a fragment the part that most of its neighbours have, as long as that reaches any."""
         index = self.index.cpu().numpy()
         while True:
-            open_ = np.flatnonzero(parts < 0)
+            open_ = np.flatnonzero(fragment & (parts < 0))
             around = parts[index[open_]]
             votes = ((around[:, :, None] == around[:, None, :]) & (around >= 0)[:, None, :]).sum(2) * (around >= 0)
             if not votes.size or not votes.any():

@@ -70,6 +70,15 @@ def test_a_small_object_that_touches_a_large_one_is_found():
     assert labels[0] != labels[100]
 
 
+def test_what_lies_in_no_mask_is_no_object():
+    """A wall of 40 Gaussians without a mask, around an object."""
+    table = np.zeros((1, 60), np.float32)
+    table[0, 20:40] = 10
+    labels = fresh(60).decode([], [evidence(table)] * 3, line(60)).labels
+    assert (labels[20:40] == labels[30]).all() and labels[30] >= 0
+    assert (labels[:20] == -1).all() and (labels[40:] == -1).all()
+
+
 def test_confidence_is_the_share_of_the_votes():
     """Gaussian 9 lies half in the one mask, half in the other; the view that holds all in one mask has no vote."""
     table = np.zeros((2, 20), np.float32)

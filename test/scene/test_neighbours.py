@@ -96,8 +96,9 @@ def test_an_island_of_fragments_belongs_to_nothing():
     assert Neighbours.of(means, k=2).connected_parts(labels, 4).tolist() == [0] * 8 + [-1] * 5
 
 
-def test_gaussians_without_a_label_join_what_surrounds_them():
-    assert line(6).connected_parts(np.array([3, 3, -1, -1, 3, 3]), 2).tolist() == [0, 0, 0, 1, 1, 1]
+def test_gaussians_without_a_label_belong_to_nothing():
+    assert line(6).connected_parts(np.array([3, 3, -1, -1, 3, 3]), 2).tolist() == [0, 0, -1, -1, 1, 1]
+    assert line(6).connected_parts(np.array([3, 3, -1, 5, 3, 3]), 2).tolist() == [0, 0, -1, 1, 1, 1]
 
 
 def test_nothing_but_fragments():
