@@ -35,7 +35,7 @@ from lift_ros.visualization import write_png
 RATE = 10.0  # Hz, of the camera
 SIZE = (640, 480)
 MARKER = "report.md"  # a directory that holds it is an earlier demo
-STEPS = {"mapping.photometric_steps": 10, "mapping.lifting_steps": 40}  # of training that a keyframe brings
+STEPS = {"mapping.photometric_steps": 10}  # of training that a keyframe brings; the default method needs no other
 START_TIMEOUT = 120.0  # s, for the node; torch takes long to load on a busy machine
 SETTLE_TIMEOUT = 120.0  # s, for the node to finish its training once the bag has ended
 LIST_TIMEOUT = 6.0  # s, for the objects after the last step; they may have come before it was known to be the last
