@@ -34,8 +34,8 @@ class Lift:
     name = "lift"
     trained = False
 
-    def __init__(self, config: LiftConfig, device: torch.device | str = "cpu") -> None:
-        self.config = config
+    def __init__(self, config: LiftConfig, seed: int = 0, device: torch.device | str = "cpu") -> None:
+        self.config = config  # nothing here is random: the seed is for methods that are trained
         self._object = torch.zeros(0, dtype=torch.int64, device=device)  # from 1 on, 0: not known yet
 
     def edit(self, origin: torch.Tensor, means: torch.Tensor) -> None:

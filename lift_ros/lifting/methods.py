@@ -15,24 +15,13 @@ from lift_ros.lifting.pcf_lift import PcfLift
 from lift_ros.lifting.unic_lift import UnicLift
 from lift_ros.lifting.unified_lift import UnifiedLift
 
+METHODS = {
+    method.name: method for method in (Lift, UnicLift, UnifiedLift, OmniSeg3D, PcfLift, Disco, PanopticLifting, Hdbscan)
+}
+
 
 def make_method(config: LiftingConfig, seed: int, device: torch.device | str) -> LiftingMethod:
-    """The method that ``config.method`` names, without Gaussians yet."""
-    match config.method:
-        case Lift.name:
-            return Lift(config.lift, device)
-        case UnicLift.name:
-            return UnicLift(config.unic_lift, seed, device)
-        case UnifiedLift.name:
-            return UnifiedLift(config.unified_lift, seed, device)
-        case OmniSeg3D.name:
-            return OmniSeg3D(config.omniseg3d, seed, device)
-        case PcfLift.name:
-            return PcfLift(config.pcf_lift, seed, device)
-        case Disco.name:
-            return Disco(config.disco, seed, device)
-        case PanopticLifting.name:
-            return PanopticLifting(config.panoptic_lifting, seed, device)
-        case Hdbscan.name:
-            return Hdbscan(config.hdbscan, seed, device)
-    raise ValueError(f"no lifting method {config.method!r}")
+    """The method that ``config.method`` names, without Gaussians yet. Its parameters bear its name in ``config``."""
+    if config.method not in METHODS:
+        raise ValueError(f"no lifting method {config.method!r}")
+    return METHODS[config.method](getattr(config, config.method), seed, device)

@@ -51,8 +51,8 @@ class UnifiedLift:
         self.embeddings = TrainedGaussians(
             config.levels * config.embedding_dim, config.learning_rate, 0.99, device=device
         )
-        rows = torch.randn(config.levels, config.codebook_size, config.embedding_dim, generator=self._generator)
-        self.codebook = Trained(normalize(rows, p=1, dim=-1).to(device), config.codebook_learning_rate, 0.99)
+        codes = torch.randn(config.levels, config.codebook_size, config.embedding_dim, generator=self._generator)
+        self.codebook = Trained(normalize(codes, p=1, dim=-1).to(device), config.codebook_learning_rate, 0.99)
 
     def edit(self, origin: torch.Tensor, means: torch.Tensor) -> None:
         self.embeddings.edit(origin, means, self._initial)

@@ -10,13 +10,7 @@ from lift_ros.render import Rendering
 from lift_ros.scene.config import SceneConfig
 from lift_ros.scene.features import Features, detect, triangulate
 from lift_ros.scene.gaussians import Seeds
-from lift_ros.scene.seeding import (
-    FAINT_OPACITY,
-    random_seeds,
-    seeds_from_cloud,
-    seeds_from_depth,
-    unexplained,
-)
+from lift_ros.scene.seeding import FAINT_OPACITY, random_seeds, seeds_from_cloud, seeds_from_depth, unexplained
 from lift_ros.scene.stereo import StereoDepth, sweep_depth
 
 NEIGHBOURS = 4

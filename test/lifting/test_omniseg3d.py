@@ -8,15 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from lifting.tiles import NO_NEIGHBOURS, Tiles, accuracy, patches_of, tiles
+from lifting.tiles import NO_NEIGHBOURS, Tiles, accuracy, sampled, tiles, train_on
 from torch.autograd import gradcheck
 
 from lift_ros.lifting.base import LiftingView
 from lift_ros.lifting.config import OmniSeg3DConfig
 from lift_ros.lifting.contrastive import Clusters
 from lift_ros.lifting.omniseg3d import OmniSeg3D, depths, discretise, hierarchical_loss, kinship, patches, votes
-from lift_ros.lifting.sampling import sample_view
-from lift_ros.masks.base import Patches
 from lift_ros.scene.neighbours import Neighbours
 
 # Fig. 2 of the paper in small. Masks: a whole of three parts, one part cut in two; another thing beside it; one empty.
@@ -166,22 +164,8 @@ def world() -> Tiles:
     return tiles()
 
 
-def sampled(world: Tiles, nested: bool) -> list[LiftingView]:
-    rng = np.random.default_rng(0)
-    views = []
-    for camera in world.cameras:
-        patches = Patches.of(world.nested_masks(camera, rng)) if nested else patches_of(world.masks(camera, rng))
-        views.append(sample_view(patches, world.weights(camera), 2048, rng))
-    return views
-
-
 def trained(world: Tiles, views: list[LiftingView], steps: int, **options) -> OmniSeg3D:
-    method = OmniSeg3D(OmniSeg3DConfig(**options))
-    method.edit(torch.full((len(world.scene),), -1), world.scene.means)
-    neighbours = Neighbours.of(world.scene.means)
-    for _ in range(steps):
-        method.step(views, neighbours)
-    return method
+    return train_on(world, OmniSeg3D(OmniSeg3DConfig(**options)), views, steps)
 
 
 def test_objects_emerge_from_masks_that_do_not_overlap(world):

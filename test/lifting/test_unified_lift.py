@@ -5,16 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 
-import numpy as np
 import pytest
 import torch
-from lifting.tiles import NO_NEIGHBOURS, Tiles, accuracy, patches_of, tiles
+from lifting.tiles import NO_NEIGHBOURS, Tiles, accuracy, sampled, tiles, train_on
 from torch.autograd import gradcheck
 
 from lift_ros.lifting.base import LiftingView
 from lift_ros.lifting.config import UnifiedLiftConfig
 from lift_ros.lifting.contrastive import Clusters
-from lift_ros.lifting.sampling import sample_view
 from lift_ros.lifting.unified_lift import (
     UnifiedLift,
     association,
@@ -24,9 +22,7 @@ from lift_ros.lifting.unified_lift import (
     match,
     uncertainty,
 )
-from lift_ros.masks.base import Patches
 from lift_ros.render import BlendWeights
-from lift_ros.scene.neighbours import Neighbours
 
 MASKS = torch.tensor([0, 0, 0, 2, 2, 1, 1, 1, 1, 1])
 
@@ -159,22 +155,8 @@ def world() -> Tiles:
     return tiles()
 
 
-def sampled(world: Tiles, nested: bool = False) -> list[LiftingView]:
-    rng = np.random.default_rng(0)
-    views = []
-    for camera in world.cameras:
-        patches = Patches.of(world.nested_masks(camera, rng)) if nested else patches_of(world.masks(camera, rng))
-        views.append(sample_view(patches, world.weights(camera), 2048, rng))
-    return views
-
-
 def trained(world: Tiles, views: list[LiftingView], steps: int, **options) -> UnifiedLift:
-    method = UnifiedLift(UnifiedLiftConfig(**options))
-    method.edit(torch.full((len(world.scene),), -1), world.scene.means)
-    neighbours = Neighbours.of(world.scene.means)
-    for _ in range(steps):
-        method.step(views, neighbours)
-    return method
+    return train_on(world, UnifiedLift(UnifiedLiftConfig(**options)), views, steps)
 
 
 @pytest.mark.parametrize("area_aware", [True, False])

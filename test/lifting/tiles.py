@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from lift_ros.camera import Camera, PosedCamera
+from lift_ros.lifting.base import LiftingMethod, LiftingView
+from lift_ros.lifting.sampling import sample_view
 from lift_ros.masks.base import Masks, Patches
 from lift_ros.render import BlendWeights, blend_weights, label_image
 from lift_ros.scene import GaussianScene, Seeds
@@ -109,3 +111,22 @@ def patches_of(labels: NDArray) -> Patches:
 
 
 NO_NEIGHBOURS = Neighbours(torch.zeros(0, 0, dtype=torch.int64), torch.zeros(0, 0, dtype=torch.bool))
+
+
+def sampled(world: Tiles, nested: bool = False) -> list[LiftingView]:
+    """Views of the scene whose mask numbers disagree; ``nested``: masks of parts and of wholes."""
+    rng = np.random.default_rng(0)
+    views = []
+    for camera in world.cameras:
+        patches = Patches.of(world.nested_masks(camera, rng)) if nested else patches_of(world.masks(camera, rng))
+        views.append(sample_view(patches, world.weights(camera), 2048, rng))
+    return views
+
+
+def train_on(world: Tiles, method: LiftingMethod, views: list[LiftingView], steps: int) -> LiftingMethod:
+    """``method``, which knows no Gaussians yet, after ``steps`` steps on those of the scene."""
+    method.edit(torch.full((len(world.scene),), -1), world.scene.means)
+    neighbours = Neighbours.of(world.scene.means)
+    for _ in range(steps):
+        method.step(views, neighbours)
+    return method
