@@ -12,13 +12,13 @@ class LiftConfig:
     """The default method: view consensus."""
 
     same_object_rate: float = option(
-        0.3,
+        0.2,
         "Parts are one object if masks hold both in at least this share of the views that see both.",
         min=0.0,
         max=1.0,
     )
     hysteresis: float = option(
-        0.05,
+        0.03,
         "How much clearer the views must speak to change what was decided: to merge objects, or to split one.",
         min=0.0,
         max=1.0,
@@ -153,9 +153,6 @@ class LiftingConfig:
         8192,
         "Pixels of a keyframe whose blend weights are kept, about 0.15 KiB each; trained on all at once.",
         min=256,
-    )
-    mask_smoothing: float = option(
-        2.0, "Masks are cleaned of speckle and frayed borders by a majority vote over this radius.", unit="px", min=0.0
     )
     lift: LiftConfig = field(default_factory=LiftConfig)
     unic_lift: UnicLiftConfig = field(default_factory=UnicLiftConfig)

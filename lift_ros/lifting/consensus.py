@@ -74,9 +74,11 @@ def agreement(
     """How often two parts share a mask.
 
     Returns:
-        agreed (K, K), the summed probability that a pixel of one part and a pixel of the other lie in one mask, over
-        the views that show both; seen (K, K), the number of these views. Each view counts by how much it shows of the
-        part it shows less of, up to 1. The diagonals say how often a part shares a mask with itself.
+        agreed (K, K), the summed probability that both parts lie in one mask, over the views that show both; seen
+        (K, K), the number of these views. Each view counts by how much it shows of the part it shows less of, up to 1.
+        In one view, a part lies in each mask with a probability that grows with the square of its pixels there: the
+        few that every view sees across a border would else add up to what a wall has that each view cuts elsewhere.
+        The diagonals say how often a part shares a mask with itself.
     """
     agreed = np.zeros((part_count, part_count))
     seen = np.zeros((part_count, part_count))
@@ -84,7 +86,8 @@ def agreement(
         table = view.shares(parts, part_count)
         visible = table.sum(0)
         shown = np.flatnonzero(visible > MIN_VISIBLE)
-        share = table[:, shown] / visible[shown]
+        share = table[:, shown] ** 2
+        share = share / share.sum(0)
         say = np.minimum(visible[shown], FULL_SAY) / FULL_SAY
         say = np.minimum(say[:, None], say[None, :])
         agreed[np.ix_(shown, shown)] += say * (share.T @ share)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,31 +12,6 @@ from lift_ros.render import BlendWeights
 
 MIN_ALPHA = 0.5  # below, the blended embedding is mostly that of nothing, and its signs are noise
 MIN_MASK_PIXELS = 12  # fewer pixels say nothing of a mask's mean embedding
-
-
-def majority_filter(labels: NDArray[np.int32], sigma: float) -> NDArray[np.int32]:
-    """Each pixel takes the label that weighs most under a Gaussian of ``sigma`` pixels around it.
-
-    Frayed borders straighten and speckle goes; a mask narrower than about ``sigma`` goes too.
-    """
-    if sigma <= 0:
-        return labels
-    smoothed = labels.copy()
-    best = np.zeros(labels.shape, np.float32)
-    for value in np.unique(labels):
-        rows, columns = np.nonzero(labels == value)
-        pad = int(np.ceil(3 * sigma))
-        box = (
-            slice(max(rows.min() - pad, 0), rows.max() + pad + 1),
-            slice(max(columns.min() - pad, 0), columns.max() + pad + 1),
-        )
-        weight = cv2.GaussianBlur(
-            (labels[box] == value).astype(np.float32), (0, 0), sigma, borderType=cv2.BORDER_REPLICATE
-        )
-        better = weight > best[box]
-        smoothed[box][better] = value
-        best[box][better] = weight[better]
-    return smoothed
 
 
 def border_pairs(labels: NDArray[np.int32], gap: int = 3) -> NDArray[np.int64]:

@@ -24,7 +24,6 @@ from lift_ros.errors import ConfigError, MapFileError
 from lift_ros.frame import Frame
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.methods import make_method
-from lift_ros.lifting.sampling import majority_filter
 from lift_ros.mapping.keyframes import Keyframe, is_keyframe
 from lift_ros.mapping.map_files import MapContents, load_map, save_map
 from lift_ros.mapping.snapshot import MapSnapshot
@@ -317,8 +316,7 @@ class Mapper:
         height, width = small.image.shape[:2]
         rows = ((np.arange(height) + 0.5) * frame.image.shape[0] / height).astype(int)
         columns = ((np.arange(width) + 0.5) * frame.image.shape[1] / width).astype(int)
-        patches = Patches.of(masks.masks[:, rows[:, None], columns])
-        return replace(patches, index=majority_filter(patches.index, self.config.lifting.mask_smoothing))
+        return Patches.of(masks.masks[:, rows[:, None], columns])
 
     def _plant(self, index: int, rendering: Rendering, patches: Patches) -> None:
         """Seeds where a keyframe shows what the scene, ``rendering``, does not explain or cannot tell apart."""

@@ -19,7 +19,7 @@ from lift_ros.mapping.mapper import Mapper
 from lift_ros.masks.base import Masks, Prompts
 from lift_ros.visualization import colorize, contact_sheet, overlay, write_label_png, write_png
 
-PHOTOMETRIC_STEPS = 10  # at the end, for each keyframe
+PHOTOMETRIC_STEPS = 5  # at the end, for each keyframe
 LIFTING_STEPS = 800  # at the end, in all
 UPDATE_EVERY = 5  # keyframes between two updates of the objects, where no prompts rest on them
 SHEET_FRAMES = 6
@@ -54,7 +54,7 @@ def map_capture(
 
     Args:
         use_depth: False: as if the capture had none.
-        photometric_steps: scene training steps at the end; None: ten a keyframe.
+        photometric_steps: scene training steps at the end; None: ``PHOTOMETRIC_STEPS`` a keyframe.
         lifting_steps: embedding training steps at the end.
         on_frame: called after each frame that was taken in, for whoever watches the map grow.
 

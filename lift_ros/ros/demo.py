@@ -27,6 +27,7 @@ from lift_ros.demo.generate import MASK_TOPIC, START, Demo, generate
 from lift_ros.demo.report import Comparison, FoundObject
 from lift_ros.errors import DatasetError, LiftError
 from lift_ros.evaluation.report import markdown_table
+from lift_ros.mapping.config import MappingConfig
 from lift_ros.ros.processes import Processes
 from lift_ros.ros.recorder import Recorder
 from lift_ros.ros.replay import replay_parameters
@@ -35,7 +36,7 @@ from lift_ros.visualization import write_png
 RATE = 10.0  # Hz, of the camera
 SIZE = (640, 480)
 MARKER = "report.md"  # a directory that holds it is an earlier demo
-STEPS = {"mapping.photometric_steps": 10}  # of training that a keyframe brings; the default method needs no other
+STEPS = MappingConfig().photometric_steps  # of training that a keyframe brings; the default method needs no other
 START_TIMEOUT = 120.0  # s, for the node; torch takes long to load on a busy machine
 SETTLE_TIMEOUT = 120.0  # s, for the node to finish its training once the bag has ended
 LIST_TIMEOUT = 6.0  # s, for the objects after the last step; they may have come before it was known to be the last
@@ -116,7 +117,6 @@ def _start(demo: Demo, processes: Processes, recorder: Recorder) -> None:
         "masks_topic": f"{MASK_TOPIC}/compressed",
         "masks.segmenter": "topic",
         "mapping.max_backlog": "1000",  # what the computer cannot do in time is done once the bag has ended
-        **{name: str(steps) for name, steps in STEPS.items()},
         "map_directory": str(demo.bag.parent),
         "use_sim_time": "true",
     }
@@ -154,7 +154,7 @@ def _settle(processes: Processes, recorder: Recorder) -> None:
             processes.require("mapping_node")
             time.sleep(POLL)
             status = recorder.status
-            owed = status.keyframes * sum(STEPS.values()) - status.steps - status.skipped_steps
+            owed = status.keyframes * STEPS - status.steps - status.skipped_steps
             show(0, {"steps to go": owed, **_figures(recorder)})
             if owed > 0 or status.keyframe_queue:
                 trained = None

@@ -65,11 +65,11 @@ def test_a_glimpse_of_a_gaussian_says_nothing_of_its_mask():
 # -- agreement ---------------------------------------------------------------------------------------------------------
 
 
-def test_agreement_is_the_chance_that_two_pixels_share_a_mask():
+def test_agreement_is_the_chance_that_two_parts_lie_in_one_mask():
     """Parts of two Gaussians each. Mask 0 holds part 0 and a quarter of part 1, mask 1 the rest of part 1."""
     view = evidence([[600, 600, 400, 0], [0, 0, 400, 800]])
     agreed, seen = agreement(np.array([0, 0, 1, 1]), 2, [view])
-    assert np.allclose(agreed, [[1, 0.25], [0.25, 0.25**2 + 0.75**2]])
+    assert np.allclose(agreed, [[1, 0.1], [0.1, 0.1**2 + 0.9**2]])  # 0.25^2 : 0.75^2 = 0.1 : 0.9
     assert np.allclose(seen, 1)  # both show 1000 pixels or more
 
 

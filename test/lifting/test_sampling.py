@@ -1,4 +1,4 @@
-"""What is sampled of a keyframe: clean masks, pairs across borders, a fair share of pixels for every mask."""
+"""What is sampled of a keyframe: pairs across borders, a fair share of pixels for every mask."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from lifting.tiles import patches_of, tiles
 
-from lift_ros.lifting.sampling import MIN_MASK_PIXELS, border_pairs, majority_filter, sample_view
+from lift_ros.lifting.sampling import MIN_MASK_PIXELS, border_pairs, sample_view
 from lift_ros.render import BlendWeights
 
 
@@ -20,42 +20,6 @@ def patches(height: int = 40, width: int = 52, seed: int = 0) -> np.ndarray:
     noise = rng.random(labels.shape) < 0.1
     labels[noise] = rng.integers(0, 7, noise.sum())
     return labels
-
-
-@pytest.mark.parametrize("sigma", [1.0, 2.5])
-def test_majority_filter_takes_the_label_of_greatest_weight(sigma):
-    labels = patches()
-    values = np.unique(labels)
-    weight = [
-        cv2.GaussianBlur((labels == v).astype(np.float64), (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
-        for v in values
-    ]
-    ranked = np.sort(weight, axis=0)
-    clear = ranked[-1] - ranked[-2] > 1e-2  # blurring is cut off at a few sigma
-    assert clear.mean() > 0.9
-    expected = values[np.argmax(weight, axis=0)]
-    assert np.array_equal(majority_filter(labels, sigma)[clear], expected[clear])
-
-
-def test_majority_filter_drops_speckle_and_keeps_straight_borders():
-    clean = np.zeros((30, 40), np.int32)
-    clean[:, 18:] = 7
-    clean[20:, :18] = 3
-    speckled = clean.copy()
-    speckled[np.random.default_rng(0).random(clean.shape) < 0.03] = 9
-    filtered = majority_filter(speckled, 2.0)
-    inside = np.ones_like(clean, bool)
-    inside[:, 16:20] = inside[18:22, :20] = False  # within a pixel or two of a border, speckle may tip the balance
-    assert np.array_equal(filtered[inside], clean[inside])
-    assert np.array_equal(majority_filter(clean, 2.0)[:18, :], clean[:18, :])
-
-
-def test_majority_filter_leaves_its_input_alone():
-    labels = patches()
-    kept = labels.copy()
-    majority_filter(labels, 2.0)
-    assert np.array_equal(labels, kept)
-    assert np.array_equal(majority_filter(labels, 0.0), kept)
 
 
 @pytest.mark.parametrize("gap", [1, 3])
