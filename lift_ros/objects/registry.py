@@ -21,6 +21,7 @@ from lift_ros.scene.neighbours import Neighbours
 
 MIN_VISIBLE = 4.0  # pixels that a view must show of an object to have seen it
 MIN_SHARED = 0.25  # of the smaller of a cluster and an object: sharing less is a frayed border, no identity
+KEPT = 0.6  # of the confidence that an object must have, which a published one must keep: it does not flicker
 
 
 @dataclass(frozen=True)
@@ -55,21 +56,21 @@ class ObjectRegistry:
     Attributes:
         ids: (N,) int64 object of each Gaussian, 0 for none.
         tracks: the published objects by id.
+
+    An object that comes back after it was lost, or that a merger had swallowed, gets the id back that it had.
     """
 
     def __init__(self, config: ObjectsConfig) -> None:
         self.config = config
         self.ids = np.zeros(0, np.int64)
+        self._former = np.zeros(0, np.int64)  # what each Gaussian belonged to before that object was lost, 0 for none
         self.tracks: dict[int, Track] = {}
         self._loaded: dict[int, Track] = {}
         self._next_id = 1
 
     def edit(self, origin: NDArray[np.int64]) -> None:
         """Follow an edit of the scene (see ``GaussianScene``); new Gaussians belong to no object yet."""
-        ids = np.zeros(len(origin), np.int64)
-        known = origin >= 0
-        ids[known] = self.ids[origin[known]]
-        self.ids = ids
+        self.ids, self._former = _follow(self.ids, origin), _follow(self._former, origin)
 
     def update(
         self,
@@ -94,8 +95,11 @@ class ObjectRegistry:
         found = neighbours.connected_parts(labels, self.config.min_gaussians)
         count = int(found.max(initial=-1)) + 1
         seen, confidence = _visibility(found, count, views)
-        enough = np.bincount(found[found >= 0], minlength=count) >= self.config.min_gaussians
-        kept = np.flatnonzero(enough & (seen.sum(0) >= min(self.config.min_views, len(views))))
+        members = np.bincount(found[found >= 0], minlength=count)
+        known = np.bincount(found[(found >= 0) & (self.ids > 0)], minlength=count) > 0.5 * members
+        sure = confidence >= np.where(known, KEPT, 1.0) * self.config.min_confidence
+        enough = members >= self.config.min_gaussians
+        kept = np.flatnonzero(enough & sure & (seen.sum(0) >= min(self.config.min_views, len(views))))
         number = np.full(count + 1, -1)
         number[kept] = np.arange(len(kept))
         found = number[found]
@@ -133,10 +137,15 @@ class ObjectRegistry:
         for row, column in zip(rows, columns, strict=True):
             if shared[row, column] > 0:
                 result[row] = ids[objects[column]]
+        lost, lost_ids = _overlap(found, count, self._former)
         for k in np.flatnonzero(result == 0):
-            result[k] = self._next_id
-            self._next_id += 1
             size = table[k].sum()
+            former = lost_ids[lost[k].argmax()]
+            if former > 0 and former not in result and lost[k].max() > 0.5 * size:
+                result[k] = former
+            else:
+                result[k] = self._next_id
+                self._next_id += 1
             came_from = ids[table[k].argmax()] if size else 0
             if came_from > 0 and came_from in result and table[k].max() > 0.5 * size:
                 events.append(ObjectEvent("split", int(came_from), (int(result[k]),)))
@@ -149,6 +158,7 @@ class ObjectRegistry:
         found: list[ObjectEvent] = []
         for i in sorted(set(self.tracks) - set(np.unique(self.ids).tolist())):
             del self.tracks[i]
+            self._former[previous == i] = i
             heirs, size = np.unique(self.ids[previous == i], return_counts=True)
             if len(heirs) and heirs[size.argmax()] > 0:
                 found.append(ObjectEvent("merge", int(heirs[size.argmax()]), (i,)))
@@ -171,7 +181,15 @@ class ObjectRegistry:
         if unknown:
             raise MapFileError(f"Gaussians belong to objects that the map does not list: {sorted(unknown)[:5]}")
         self.ids, self.tracks, self._next_id = ids.astype(np.int64), tracks, int(state["next_id"])
+        self._former = np.zeros_like(self.ids)
         self._loaded = dict(tracks)
+
+
+def _follow(ids: NDArray[np.int64], origin: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Per-Gaussian ids after an edit of the scene, 0 for new Gaussians."""
+    moved = np.zeros(len(origin), np.int64)
+    moved[origin >= 0] = ids[origin[origin >= 0]]
+    return moved
 
 
 def _overlap(

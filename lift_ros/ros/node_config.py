@@ -68,7 +68,6 @@ class NodeConfig:
     scene_cloud_points: int = option(
         100_000, "Points of the scene cloud, at most; 0: do not publish it.", min=0, max=10_000_000
     )
-    min_confidence: float = option(0.0, "Objects below this confidence are not published.", min=0.0, max=1.0)
     map_directory: str = option("~/.ros/lift_ros", "Directory inside which maps are saved and loaded.")
     load_map: str = option("", "Name of a map inside map_directory to start from. Empty: start with an empty map.")
     autostart: bool = option(True, "Configure and activate on start. False: a lifecycle manager does it.")

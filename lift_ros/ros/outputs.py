@@ -38,10 +38,9 @@ _EDGES = [(a, b) for a in range(8) for b in range(a + 1, 8) if np.abs(_CORNERS[a
 class Outputs:
     """Creates the publishers on a node and fills their messages. Used from the workers' threads."""
 
-    def __init__(self, node: Node, world_frame: str, min_confidence: float, scene_cloud_points: int) -> None:
+    def __init__(self, node: Node, world_frame: str, scene_cloud_points: int) -> None:
         """Messages about the map are in ``world_frame``."""
         self._world_frame = world_frame
-        self._min_confidence = min_confidence
         self._scene_cloud_points = scene_cloud_points
         self._label_info: tuple | None = None
         self._marked: set[int] = set()
@@ -72,10 +71,6 @@ class Outputs:
         """Of a message about the map at ``stamp`` seconds."""
         return Header(stamp=to_stamp(stamp), frame_id=self._world_frame)
 
-    def visible(self, objects: list[MapObject]) -> list[MapObject]:
-        """The objects that are published, by id."""
-        return sorted((o for o in objects if o.confidence >= self._min_confidence), key=lambda o: o.id)
-
     def object_array(self, stamp: float, objects: list[MapObject]) -> ObjectArray:
         """The message of some objects."""
         return ObjectArray(header=self.header(stamp), objects=[object_message(o) for o in objects])
@@ -90,7 +85,7 @@ class Outputs:
     def publish_map(self, mapper: Mapper, method: str, events: list[Event]) -> None:
         """All that is told about the map."""
         stamp = mapper.stats.stamp
-        objects = self.visible(mapper.objects)
+        objects = mapper.objects
         header = self.header(stamp)
         for event in events:
             self._events.publish(

@@ -68,7 +68,7 @@ class Pipeline:
         if config.load_map:
             mapper = self.loaded_mapper(resolve_map_name(Path(config.map_directory).expanduser(), config.load_map))
         log = node.get_logger()
-        self.outputs = Outputs(node, config.world_frame, config.min_confidence, config.scene_cloud_points)
+        self.outputs = Outputs(node, config.world_frame, config.scene_cloud_points)
         self.worker = MapperWorker(mapper, config.mapper_queue, config.map_period, self._drops, self._publish_map, log)
         self.labeller = Labeller(
             mapping.mapping.image_width,
@@ -184,7 +184,7 @@ class Pipeline:
             self._segmenter.clear()
 
     def _publish_map(self, mapper: Mapper, events: list[ObjectEvent]) -> None:
-        self.objects = self.outputs.visible(mapper.objects)
+        self.objects = mapper.objects
         self.stamp = mapper.stats.stamp
         self.outputs.publish_map(mapper, self._mapping.lifting.method, events)
 

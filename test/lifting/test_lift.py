@@ -85,7 +85,7 @@ def test_confidence_is_the_share_of_the_votes():
     table[0, :9] = table[1, 10:] = 10
     table[0, 9], table[1, 9] = 6, 4
     over_both = evidence(np.full((1, 20), 10.0))
-    decoded = fresh(20).decode([], [evidence(table)] * 3 + [over_both], line(20))
+    decoded = fresh(20).decode([], [evidence(table)] * 9 + [over_both], line(20))
     assert decoded.confidence.tolist() == pytest.approx([1.0] * 9 + [0.6] + [1.0] * 10)
     assert len(set(decoded.labels[:10].tolist())) == 1
 

@@ -393,11 +393,11 @@ def test_without_masks_there_are_no_objects(frames):
 
 
 def test_masks_that_come_and_go(frames, truth):
-    mapper = mapped(frames[:3], truth)
+    mapper = mapped(frames[:4], truth, objects__min_gaussians=40)
     before = {track.id for track in mapper.snapshot.tracks}
     mapper.segmenter = NoMasks()
-    feed(mapper, frames[3:5])
-    assert {track.id for track in mapper.snapshot.tracks} == before
+    feed(mapper, frames[4:6])
+    assert before and before <= {track.id for track in mapper.snapshot.tracks}
     assert_finite(mapper)
 
 

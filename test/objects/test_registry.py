@@ -22,7 +22,7 @@ APART, TOGETHER = [[0], [1], [2]], [[0, 1], [2]]  # masks over three groups
 
 def registry(count: int, **options) -> ObjectRegistry:
     """One that knows of ``count`` Gaussians and no objects."""
-    made = ObjectRegistry(ObjectsConfig(**options))
+    made = ObjectRegistry(ObjectsConfig(**{"min_views": 2, **options}))
     made.edit(np.full(count, -1))
     return made
 
@@ -192,6 +192,45 @@ def test_small_objects_and_glimpses_are_not_published():
     assert groups_of(first) == [1, 2, 3]  # at the beginning, all views there are must do
 
 
+def test_what_masks_hardly_agree_on_is_not_published_but_stays_for_less():
+    """In the views that disagree, groups 0 to 4 lie in one mask: IoU 0.2 with what is decoded as an object."""
+    groups = [[0], [1], [2], [3], [4]]
+    agree, disagree = grouped(groups, SIZE), grouped([[0, 1, 2, 3, 4]], SIZE)
+    unsure = [agree] * 2 + [disagree] * 8  # mean IoU 0.36
+    objects = registry(5 * SIZE, min_confidence=0.5)
+    update(objects, unsure, groups)
+    assert groups_of(objects) == [0] * 5 and objects.tracks == {}
+    update(objects, [agree] * 5, groups)
+    assert update(objects, unsure, groups) == []
+    assert groups_of(objects) == [1, 2, 3, 4, 5]
+    update(objects, [disagree] * 10, groups)
+    assert objects.tracks == {}
+
+
+def test_an_object_that_comes_back_has_the_id_that_it_had():
+    groups = [[0], [1], [2]]
+    agree, disagree = grouped(groups, SIZE), grouped([[0, 1, 2]], SIZE)
+    objects = registry(3 * SIZE, min_confidence=0.9)
+    update(objects, [agree] * 3, groups)
+    before = groups_of(objects)
+    lost = update(objects, [disagree] * 3, groups)
+    assert [event.type for event in lost] == ["retire"] * 3
+    objects.edit(np.concatenate([np.full(SIZE, -1), np.arange(3 * SIZE)]))  # the scene goes on changing
+    found = update(objects, [agree.follow(torch.from_numpy(np.arange(-SIZE, 3 * SIZE)))] * 3, [[3], *groups])
+    assert sorted(event.id for event in found) == sorted(before)
+    assert groups_of(objects)[1:] == before
+
+
+def test_a_merger_that_is_taken_back_leaves_both_ids():
+    objects = registry(3 * SIZE)
+    update(objects, [grouped(APART, SIZE)] * 2)
+    before = groups_of(objects)
+    (merged,) = update(objects, [grouped(TOGETHER, SIZE)] * 2, TOGETHER)
+    (back,) = update(objects, [grouped(APART, SIZE)] * 2)
+    assert groups_of(objects) == before
+    assert back == ObjectEvent("split", merged.id, merged.others)
+
+
 def test_objects_of_one_label_that_do_not_touch_are_two():
     """Two objects that no view shows together may get the same code."""
     objects = registry(2 * SIZE)
@@ -233,7 +272,7 @@ def test_views_of_a_loaded_map_count_once():
     """Loaded evidence stands for keyframes that are gone: their number and times are those that were saved."""
     objects = registry(3 * SIZE)
     update(objects, [grouped(APART, SIZE)] * 5, stamp=10.0)
-    restored = ObjectRegistry(ObjectsConfig())
+    restored = ObjectRegistry(ObjectsConfig(min_views=2))
     restored.load_state(objects.ids, objects.state())
     prior = [MaskEvidence.of_objects(objects.ids)] * 2
     only_two = grouped([[0], [1]], SIZE)
