@@ -228,14 +228,16 @@ def _render(args: argparse.Namespace) -> int:
     if width < 1 or height < 1 or not 1 <= args.fov < 180:
         raise ConfigError(f"--size must be positive and --fov in [1, 180), got {width}x{height} and {args.fov}")
     contents = load_map(args.map)
-    if "gaussian.object_id" not in contents.tensors:
-        raise ConfigError(f"{args.map} holds no object ids")
+    missing = {"gaussian.object_id", "gaussian.uncertainty"} - set(contents.tensors)
+    if missing:
+        raise ConfigError(f"{args.map} holds no {', '.join(sorted(missing))}; it was not saved by this package")
     focal = 0.5 * width / np.tan(np.radians(args.fov) / 2)
     pose = check_rigid(_pose(args.pose))
     camera = PosedCamera.from_pose(Camera(width, height, focal, focal, width / 2, height / 2), pose)
     device = training_device(Config())
     scene = GaussianScene(**contents.scene).to(device)
-    snapshot = MapSnapshot(scene, contents.tensors["gaussian.object_id"].to(device))
+    ids, uncertainty = (contents.tensors[f"gaussian.{name}"].to(device) for name in ("object_id", "uncertainty"))
+    snapshot = MapSnapshot(scene, ids, uncertainty)
     rendering = snapshot.render(camera)
     labels, share, _ = snapshot.label_image(camera)
     labels = np.where(share >= MIN_SHARE, labels, 0)
@@ -246,9 +248,13 @@ def _render(args: argparse.Namespace) -> int:
         write_png(args.out / "depth.png", millimetres)
         write_label_png(args.out / "labels.png", labels)
         write_png(args.out / "labels_color.png", colorize(labels))
+        write_png(args.out / "uncertainty.png", (255 * snapshot.uncertainty_image(camera)).round().astype(np.uint8))
     except OSError as error:
         raise LiftError(f"cannot write to {args.out}: {error}") from None
-    print(f"{args.out}: rgb.png, depth.png (thousandths of the map's unit), labels.png (object ids), labels_color.png")
+    print(
+        f"{args.out}: rgb.png, depth.png (thousandths of the map's unit), labels.png (object ids), labels_color.png, "
+        "uncertainty.png (255: not known at all)"
+    )
     return 0
 
 

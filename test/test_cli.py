@@ -195,6 +195,8 @@ def test_render_takes_a_pose_in_every_form(mapped, view, tmp_path, form):
     assert np.median(np.abs(depth[known] / 1000 / frame.depth[known] - 1)) < 0.05
     assert np.array_equal(labels, read(mapped / "labels" / f"{frame.name}.png"))
     assert read(out / "labels_color.png").shape == (120, 160, 3)
+    unsure = read(out / "uncertainty.png")
+    assert unsure.shape == (120, 160) and unsure[labels > 0].mean() < 128
 
 
 def test_small_negative_numbers_are_numbers(mapped, tmp_path):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 
@@ -66,6 +66,16 @@ class Decoded(NamedTuple):
     labels: torch.Tensor
     confidence: torch.Tensor
     parents: torch.Tensor | None = None
+
+
+@runtime_checkable
+class HasUnitFeatures(Protocol):
+    """A method whose embeddings tell by their cosine how much two Gaussians are one thing: they can be clicked on."""
+
+    @property
+    def unit_features(self) -> torch.Tensor:
+        """(N, d) of unit length."""
+        ...
 
 
 class LiftingMethod(Protocol):

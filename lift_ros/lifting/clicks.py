@@ -1,8 +1,8 @@
 """Interactive segmentation (OmniSeg3D, 3.4): what is as similar to a click as a threshold demands.
 
-A high threshold selects a part, a low one the whole it belongs to. Features are unit embeddings of Gaussians (N, d), as
-``OmniSeg3D.features``; a click is the unit feature (d,) at a pixel or a point. Several clicks (C, d) select what is
-similar to any of them.
+A high threshold selects a part, a low one the whole it belongs to. Features are unit embeddings of Gaussians (N, d),
+those of methods that are ``HasUnitFeatures``. A click is the unit feature (d,) at a pixel or a point; several clicks
+(C, d) select what is similar to any of them.
 """
 
 from __future__ import annotations

@@ -47,10 +47,15 @@ class Hdbscan:
         losses = {"contrastive": contrastive_loss(features, masks, clusters), "norm": norm_loss(features)}
         return descend(losses, self.embeddings)
 
+    @property
+    def unit_features(self) -> torch.Tensor:
+        """(N, d), what clicks are compared with."""
+        return normalize(self.embeddings.value.detach())
+
     @torch.no_grad()
     def decode(self, views: Sequence[LiftingView], evidence: Sequence[MaskEvidence], neighbours: Neighbours) -> Decoded:
         """The cluster whose mean each Gaussian is nearest to, by the cosine, which is also the confidence."""
-        own = normalize(self.embeddings.value)
+        own = self.unit_features
         centers = self._centers(views)
         if not len(centers):
             return Decoded(own.new_zeros(len(own), dtype=torch.int64), own.new_zeros(len(own)))

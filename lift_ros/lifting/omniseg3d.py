@@ -101,13 +101,13 @@ class OmniSeg3D:
         return (own + related) / 2, (related + other) / 2
 
     @property
-    def features(self) -> torch.Tensor:
-        """(N, d) of unit length, what clicks are compared with."""
+    def unit_features(self) -> torch.Tensor:
+        """(N, d), what clicks are compared with."""
         return normalize(self.embeddings.value.detach(), dim=1)
 
     def decode(self, views: Sequence[LiftingView], evidence: Sequence[MaskEvidence], neighbours: Neighbours) -> Decoded:
         """Parts, and the objects they belong to; confident by the softmax of the similarities to all parts."""
-        features = self.features
+        features = self.unit_features
         if not len(features):
             none = torch.zeros(0, dtype=torch.int64, device=features.device)
             return Decoded(none, features.new_zeros(0), none)
@@ -131,7 +131,7 @@ class OmniSeg3D:
         if sum(map(len, found)):
             return normalize(torch.cat(found), dim=1)[:SAMPLES]
         some = torch.randperm(len(self.embeddings.value), generator=generator)[:SAMPLES]
-        return self.features[some.to(self.features.device)]
+        return self.unit_features[some.to(self.unit_features.device)]
 
     def state(self) -> dict[str, torch.Tensor]:
         return {

@@ -93,6 +93,11 @@ class UnifiedLift:
             * (share * concentration_loss(features, rows(codes, labels))).sum(),
         }
 
+    @property
+    def unit_features(self) -> torch.Tensor:
+        """(N, d) of the finest granularity, what clicks are compared with."""
+        return normalize(self.embeddings.value.detach().unflatten(1, self._shape)[:, 0], dim=1)
+
     @torch.no_grad()
     def decode(self, views: Sequence[LiftingView], evidence: Sequence[MaskEvidence], neighbours: Neighbours) -> Decoded:
         """The row of the codebook that each Gaussian is most similar to; confident by its probability (eq. 2)."""

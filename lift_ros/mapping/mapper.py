@@ -20,13 +20,15 @@ from numpy.typing import NDArray
 
 from lift_ros.camera import PosedCamera
 from lift_ros.config import Config
-from lift_ros.errors import ConfigError, MapFileError
+from lift_ros.errors import ConfigError, LiftError, MapFileError
 from lift_ros.frame import Frame
+from lift_ros.lifting.base import HasUnitFeatures
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.methods import make_method
 from lift_ros.mapping.keyframes import Keyframe, is_keyframe
 from lift_ros.mapping.map_files import MapContents, load_map, save_map
-from lift_ros.mapping.snapshot import MapSnapshot
+from lift_ros.mapping.selection import Clicks, select
+from lift_ros.mapping.snapshot import MapSnapshot, surface_points
 from lift_ros.masks import make_segmenter
 from lift_ros.masks.base import Patches, Segmenter
 from lift_ros.masks.generator import GeneratorConfig
@@ -34,9 +36,9 @@ from lift_ros.masks.prompting import make_prompts
 from lift_ros.objects.description import MapObject
 from lift_ros.objects.registry import ObjectEvent, ObjectRegistry
 from lift_ros.options import walk
-from lift_ros.render import Rendering
+from lift_ros.render import Rendering, label_image
 from lift_ros.scene.alignment import CorrectionTrack, PoseCorrections, align
-from lift_ros.scene.gaussians import GaussianScene, only_appends
+from lift_ros.scene.gaussians import GaussianScene, follow, only_appends
 from lift_ros.scene.neighbours import Neighbours
 from lift_ros.scene.seeder import Seeder
 from lift_ros.scene.seeding import too_coarse
@@ -146,7 +148,8 @@ class Mapper:
         self._owed = {"photometric": 0, "lifting": 0}
         self._photometric_steps = 0
         self._final_steps = 0  # of the photometric steps owed when no more frames will come
-        self.snapshot = MapSnapshot(self._scene.clone(), torch.zeros(0, dtype=torch.int64, device=device))
+        self._uncertainty = torch.zeros(0, device=device)
+        self._publish()
 
     @property
     def objects(self) -> list[MapObject]:
@@ -241,10 +244,39 @@ class Mapper:
         views = self._prior + [view for view in views if len(view[1].area)]
         stamps, evidence = [stamp for stamp, _ in views], [each for _, each in views]
         ready = [keyframe.lifting for keyframe in self._keyframes if keyframe.lifting is not None]
-        labels = self._method.decode(ready, evidence, self._near()).labels.cpu().numpy()
-        events = self._registry.update(labels, self._near(), evidence, stamps, loaded=len(self._prior))
+        decoded = self._method.decode(ready, evidence, self._near())
+        labels = decoded.labels.cpu().numpy()
+        wholes = None if decoded.parents is None else decoded.parents.cpu().numpy()
+        self._uncertainty = (1 - decoded.confidence).clamp(0, 1)
+        events = self._registry.update(labels, self._near(), evidence, stamps, len(self._prior), wholes)
         self._publish()
         return events
+
+    def select(self, clicks: Clicks) -> tuple[torch.Tensor, NDArray[np.bool_] | None]:
+        """What is similar to ``clicks``: (N,) bool of the Gaussians, and (H, W) bool of the clicks' camera, if any.
+
+        Raises:
+            LiftError: the lifting method has no embeddings to compare, or a click meets nothing.
+        """
+        if not isinstance(self._method, HasUnitFeatures):
+            raise LiftError(
+                f"the lifting method '{self._method.name}' has no embeddings that clicks could be compared with; "
+                "set lifting.method to omniseg3d, unified_lift or hdbscan"
+            )
+        chosen = select(self._scene, self._method.unit_features, self._near(), clicks)
+        if clicks.camera is None:
+            return chosen, None
+        scene = self._scene
+        shown, _, _ = label_image(
+            scene.means, scene.quats, scene.scales, scene.opacities, chosen.to(torch.int32), clicks.camera
+        )
+        return chosen, shown.cpu().numpy() > 0
+
+    def cloud(self, chosen: torch.Tensor) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint32]]:
+        """Points (n, 3), colours (n, 3) and ids (n,) of the ``chosen`` (N,) Gaussians that are surface."""
+        points, colors, index = surface_points(self._scene)
+        member = chosen.cpu().numpy()[index]
+        return points[member], colors[member], self._registry.ids[index[member]].astype(np.uint32)
 
     def save(self, directory: Path | str) -> None:
         """Write the map; see ``save_map``.
@@ -254,6 +286,7 @@ class Mapper:
         """
         tensors = {name: tensor.cpu() for name, tensor in self._method.state().items()}
         tensors["gaussian.object_id"] = torch.from_numpy(self._registry.ids)
+        tensors["gaussian.uncertainty"] = self._uncertainty.cpu()
         contents = MapContents(
             scene={name: tensor.detach().cpu() for name, tensor in self._scene.tensors().items()},
             tensors=tensors,
@@ -292,6 +325,7 @@ class Mapper:
         try:
             mapper._method.load_state(contents.tensors)
             ids = contents.tensors["gaussian.object_id"].numpy()
+            mapper._uncertainty = contents.tensors["gaussian.uncertainty"].to(device)
             mapper._registry.load_state(ids, contents.meta["registry"])
         except KeyError as error:
             raise MapFileError(f"{directory} holds no {error}; it was not saved by this package") from None
@@ -384,6 +418,7 @@ class Mapper:
         if not only_appends(origin, len(self._registry.ids)):
             self._prior = [(stamp, evidence.follow(origin)) for stamp, evidence in self._prior]
         self._registry.edit(origin.cpu().numpy())
+        self._uncertainty = follow(self._uncertainty, origin, fill=1.0)
         for keyframe in self._keyframes:
             keyframe.edit(origin)
         self._neighbours = None
@@ -409,6 +444,7 @@ class Mapper:
         self.snapshot = MapSnapshot(
             self._scene.clone(),
             torch.from_numpy(self._registry.ids).to(self._scene.device),
+            self._uncertainty,
             tuple(replace(track) for track in self._registry.tracks.values()),
             self.config.objects.up,
             self._corrections(),
@@ -427,6 +463,7 @@ def as_json(item: MapObject) -> dict[str, object]:
         "id": item.id,
         "parent": item.parent,
         "confidence": round(item.confidence, 4),
+        "uncertainty": round(item.uncertainty, 4),
         "first_seen": item.first_seen,
         "last_seen": item.last_seen,
         "views": item.views,

@@ -28,6 +28,7 @@ class MapSnapshot:
     Attributes:
         scene: the Gaussians.
         ids: (N,) int64 object of each, 0 for none.
+        uncertainty: (N,) float32 in [0, 1], of the lifting method about the label of each.
         tracks: what is known of the objects besides their Gaussians.
         up: axis of the world that points up, see ``ObjectsConfig``.
         corrections: of the poses of the keyframes; None where poses are taken as they are given.
@@ -35,6 +36,7 @@ class MapSnapshot:
 
     scene: GaussianScene
     ids: torch.Tensor
+    uncertainty: torch.Tensor
     tracks: tuple[Track, ...] = ()
     up: str = "none"
     corrections: CorrectionTrack | None = None
@@ -43,7 +45,8 @@ class MapSnapshot:
     def objects(self) -> tuple[MapObject, ...]:
         """The objects, ascending by id. Made when first asked for: boxes take some 10 ms an object."""
         points, colors, chosen = surface_points(self.scene)
-        return tuple(describe(self.tracks, self.ids.cpu().numpy()[chosen], points, colors, self.up))
+        ids, uncertainty = self.ids.cpu().numpy()[chosen], self.uncertainty.cpu().numpy()[chosen]
+        return tuple(describe(self.tracks, ids, points, colors, uncertainty, self.up))
 
     def render(self, camera: PosedCamera) -> Rendering:
         """Colour (H, W, 3) in [0, 1], alpha and expected depth as seen by ``camera``."""
@@ -72,6 +75,12 @@ class MapSnapshot:
         scene, camera = self.scene, _on(camera, self.scene.device)
         labels, share, alpha = label_image(scene.means, scene.quats, scene.scales, scene.opacities, self.ids, camera)
         return labels.cpu().numpy().astype(np.uint32), share.cpu().numpy(), alpha.cpu().numpy()
+
+    def uncertainty_image(self, camera: PosedCamera) -> NDArray[np.float32]:
+        """(H, W) in [0, 1]: the uncertainty of the Gaussians blended into each pixel, 1 where there are none."""
+        scene, camera = self.scene, _on(camera, self.scene.device)
+        out = rasterize(scene.means, scene.quats, scene.scales, scene.opacities, self.uncertainty[:, None], camera)
+        return (out.image[..., 0] + 1 - out.alpha).clamp(0, 1).cpu().numpy()
 
     def cloud(self, limit: int) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint32]]:
         """At most ``limit`` points (n, 3) of the surfaces, evenly thinned, with colours (n, 3) and ids (n,)."""

@@ -20,8 +20,9 @@ class MapObject:
 
     Attributes:
         id: persistent, never given to another object.
-        parent: id of the object it is a part of, 0 for none.
+        parent: id of the object it is a part of, 0 for none. That one has the points of all its parts.
         confidence: [0, 1], mean IoU with the masks of the views.
+        uncertainty: [0, 1], of the lifting method about its points, their mean.
         views: keyframes that show it.
         centroid: (3,) mean of the points.
         box: oriented box of the points, stray ones left out.
@@ -33,6 +34,7 @@ class MapObject:
     id: int
     parent: int
     confidence: float
+    uncertainty: float
     first_seen: float
     last_seen: float
     views: int
@@ -44,24 +46,36 @@ class MapObject:
 
 
 def describe(
-    tracks: Sequence[Track], ids: NDArray[np.int64], points: NDArray[np.float32], colors: NDArray[np.uint8], up: str
+    tracks: Sequence[Track],
+    ids: NDArray[np.int64],
+    points: NDArray[np.float32],
+    colors: NDArray[np.uint8],
+    uncertainty: NDArray[np.float32],
+    up: str,
 ) -> list[MapObject]:
-    """Objects of the ``tracks``, ascending by id, made of the points (n, 3) whose ``ids`` (n,) are theirs.
+    """Objects of the ``tracks``, ascending by id, of the points whose id is theirs or that of a part of theirs.
 
-    A track without points is left out.
+    Args:
+        ids, points, colors, uncertainty: (n,), (n, 3), (n, 3) uint8 and (n,) in [0, 1], of the points.
+        up: as in ``ObjectsConfig``.
+
+    Returns:
+        a track without points is left out.
     """
     order = np.argsort(ids, kind="stable")
     sorted_ids = ids[order]
     objects = []
     for track in sorted(tracks, key=lambda track: track.id):
-        own = order[slice(*np.searchsorted(sorted_ids, (track.id, track.id + 1)))]
+        members = [track.id, *(part.id for part in tracks if part.parent == track.id)]
+        own = np.concatenate([order[slice(*np.searchsorted(sorted_ids, (i, i + 1)))] for i in members])
         if not len(own):
             continue
         objects.append(
             MapObject(
                 id=track.id,
-                parent=0,
+                parent=track.parent,
                 confidence=track.confidence,
+                uncertainty=float(uncertainty[own].mean()),
                 first_seen=track.first_seen,
                 last_seen=track.last_seen,
                 views=track.views,

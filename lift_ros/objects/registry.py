@@ -2,6 +2,7 @@
 
 parts     Gaussians of one label that touch; fragments join what surrounds them
 tracking  the parts are matched to the objects known so far by shared Gaussians: birth, merge, split, retire
+wholes    objects that a hierarchical method puts into one whole get it as their parent, an object that persists as well
 """
 
 from __future__ import annotations
@@ -41,13 +42,17 @@ class ObjectEvent:
 
 @dataclass
 class Track:
-    """What is remembered of an object besides its Gaussians. Stamps in seconds."""
+    """What is remembered of an object besides its Gaussians. Stamps in seconds; ``parent`` is 0 for none.
+
+    The Gaussians of a whole are those of the objects it is the parent of.
+    """
 
     id: int
     first_seen: float
     last_seen: float
     views: int
     confidence: float
+    parent: int = 0
 
 
 class ObjectRegistry:
@@ -79,11 +84,13 @@ class ObjectRegistry:
         views: Sequence[MaskEvidence],
         stamps: Sequence[float],
         loaded: int = 0,
+        wholes: NDArray[np.integer] | None = None,
     ) -> list[ObjectEvent]:
         """Find the objects in the labels of the moment and match them to those known.
 
         Args:
             labels: (N,) transient labels of a lifting method, below 0 for none.
+            wholes: (N,) the same, coarser; None where the method has no hierarchy.
             views: evidence of the keyframes, in the order of ``stamps`` (seconds).
             loaded: how many views at the beginning stand for those of a loaded map, which its tracks count already.
 
@@ -104,30 +111,58 @@ class ObjectRegistry:
         number[kept] = np.arange(len(kept))
         found = number[found]
         previous = self.ids
-        events, ids_of = self._match(found, len(kept))
-        self.ids = np.where(found >= 0, ids_of[found], 0) if len(kept) else np.zeros(len(labels), np.int64)
-        events += self._retire(previous)
-        for i, k in zip(ids_of.tolist(), kept, strict=True):
-            self.tracks[i] = self._track(i, np.asarray(stamps), seen[:, k], float(confidence[k]), loaded)
+        events, ids_of = self._match(found, len(kept), self.ids, self._former)
+        parents = np.zeros(len(kept), np.int64)
+        if wholes is not None and len(kept):
+            whole_of = _wholes(found, len(kept), wholes)
+            member = np.append(whole_of, -1)[found]
+            before = self._parents(previous)
+            new, whole_ids = self._match(member, int(whole_of.max(initial=-1)) + 1, before, np.zeros_like(before))
+            events += new
+            parents = np.append(whole_ids, 0)[whole_of]
+        self.ids = np.append(ids_of, 0)[found]
+        events += self._retire(previous, parents)
+        times, seen, confidence, members = np.asarray(stamps), seen[:, kept], confidence[kept], members[kept]
+        for k, i in enumerate(ids_of.tolist()):
+            self.tracks[i] = self._track(i, times, seen[:, k], float(confidence[k]), loaded, int(parents[k]))
+        for i in set(parents.tolist()) - {0}:
+            own = parents == i
+            mean = float(np.average(confidence[own], weights=members[own]))
+            self.tracks[i] = self._track(i, times, seen[:, own].any(1), mean, loaded)
         return sorted(events, key=lambda event: (event.id, event.type))
 
+    def _parents(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(N,) the whole that each Gaussian's object belongs to, 0 for none."""
+        values, index = np.unique(ids, return_inverse=True)
+        return np.array([self.tracks[i].parent if i else 0 for i in values.tolist()], np.int64)[index]
+
     def _track(
-        self, i: int, stamps: NDArray[np.float64], seen: NDArray[np.bool_], confidence: float, loaded: int
+        self,
+        i: int,
+        stamps: NDArray[np.float64],
+        seen: NDArray[np.bool_],
+        confidence: float,
+        loaded: int,
+        parent: int = 0,
     ) -> Track:
         """What is known of object ``i`` now that the views ``seen`` (V,) show it."""
         when = stamps[loaded:][seen[loaded:]]
         if i in self._loaded:
             before = self._loaded[i]
             times = [before.first_seen, before.last_seen, *when]
-            return Track(i, float(min(times)), float(max(times)), before.views + len(when), confidence)
+            return Track(i, float(min(times)), float(max(times)), before.views + len(when), confidence, parent)
         when = when if len(when) else stamps[seen]
         first = min(float(when.min()), self.tracks[i].first_seen) if i in self.tracks else float(when.min())
-        return Track(i, first, float(when.max()), len(when), confidence)
+        return Track(i, first, float(when.max()), len(when), confidence, parent)
 
-    def _match(self, found: NDArray[np.int64], count: int) -> tuple[list[ObjectEvent], NDArray[np.int64]]:
-        """Ids of the clusters: of known objects where they share Gaussians, most in all (area-aware), else new."""
+    def _match(
+        self, found: NDArray[np.int64], count: int, known: NDArray[np.int64], lost: NDArray[np.int64]
+    ) -> tuple[list[ObjectEvent], NDArray[np.int64]]:
+        """Ids of the clusters: of ``known`` ones (N,) where they share Gaussians, most in all (area-aware), of ``lost``
+        ones (N,) where they consist of these, else new.
+        """
         events: list[ObjectEvent] = []
-        table, ids = _overlap(found, count, self.ids)
+        table, ids = _overlap(found, count, known)
         objects = np.flatnonzero(ids > 0)
         shared = table[:, objects]
         smaller = np.minimum(table.sum(1)[:, None], shared.sum(0)[None, :])
@@ -137,11 +172,11 @@ class ObjectRegistry:
         for row, column in zip(rows, columns, strict=True):
             if shared[row, column] > 0:
                 result[row] = ids[objects[column]]
-        lost, lost_ids = _overlap(found, count, self._former)
+        former_table, former_ids = _overlap(found, count, lost)
         for k in np.flatnonzero(result == 0):
             size = table[k].sum()
-            former = lost_ids[lost[k].argmax()]
-            if former > 0 and former not in result and lost[k].max() > 0.5 * size:
+            former = former_ids[former_table[k].argmax()]
+            if former > 0 and former not in result and former_table[k].max() > 0.5 * size:
                 result[k] = former
             else:
                 result[k] = self._next_id
@@ -153,10 +188,10 @@ class ObjectRegistry:
                 events.append(ObjectEvent("birth", int(result[k])))
         return events, result
 
-    def _retire(self, previous: NDArray[np.int64]) -> list[ObjectEvent]:
+    def _retire(self, previous: NDArray[np.int64], parents: NDArray[np.int64]) -> list[ObjectEvent]:
         """Drop the tracks that have no Gaussians any more; ``previous`` (N,) ids say what became of these."""
         found: list[ObjectEvent] = []
-        for i in sorted(set(self.tracks) - set(np.unique(self.ids).tolist())):
+        for i in sorted(set(self.tracks) - set(np.unique(self.ids).tolist()) - set(parents.tolist())):
             del self.tracks[i]
             self._former[previous == i] = i
             heirs, size = np.unique(self.ids[previous == i], return_counts=True)
@@ -200,6 +235,16 @@ def _overlap(
     member = clusters >= 0
     cell = clusters[member] * len(values) + column[member]
     return np.bincount(cell, minlength=count * len(values)).reshape(count, len(values)), values
+
+
+def _wholes(found: NDArray[np.int64], count: int, wholes: NDArray[np.integer]) -> NDArray[np.int64]:
+    """(K,) whole of each cluster, by most of its Gaussians: 0, 1, ...; -1 where it would be the only part."""
+    table, labels = _overlap(found, count, wholes.astype(np.int64))
+    best = labels[table.argmax(1)]
+    values, index, size = np.unique(best, return_inverse=True, return_counts=True)
+    several = (size > 1) & (values >= 0)
+    number = np.where(several, several.cumsum() - 1, -1)
+    return number[index]
 
 
 def _visibility(

@@ -78,6 +78,16 @@ def rgb_message(header: Header, image: NDArray[np.uint8]) -> Image:
     return _image(header, "rgb8", image, 3 * image.shape[1])
 
 
+def mask_message(header: Header, mask: NDArray[np.bool_]) -> Image:
+    """(H, W) -> mono8, 255 inside."""
+    return _image(header, "mono8", mask.astype(np.uint8) * 255, mask.shape[1])
+
+
+def float_message(header: Header, image: NDArray[np.float32]) -> Image:
+    """(H, W) -> 32FC1."""
+    return _image(header, "32FC1", np.asarray(image, "<f4").view(np.uint8), 4 * image.shape[1])
+
+
 def camera_info_message(header: Header, camera: Camera) -> CameraInfo:
     """The intrinsics of undistorted images, in ROS's pixel convention."""
     K = camera.K
@@ -125,7 +135,7 @@ def object_message(item: MapObject) -> Object:
     """One object of the map."""
     w, x, y, z = np.asarray(item.box.quaternion, np.float64).tolist()
     return Object(
-        id=item.id, parent=item.parent, confidence=float(item.confidence),
+        id=item.id, parent=item.parent, confidence=float(item.confidence), uncertainty=float(item.uncertainty),
         first_seen=to_stamp(item.first_seen), last_seen=to_stamp(item.last_seen), views=int(item.views),
         centroid=to_point(item.centroid),
         box=Pose(position=to_point(item.box.center), orientation=Quaternion(w=w, x=x, y=y, z=z)),
@@ -150,7 +160,7 @@ def _matrix(translation: tuple[float, ...], quaternion_xyzw: tuple[float, ...]) 
 
 def _image(header: Header, encoding: str, pixels: NDArray[Any], step: int) -> Image:
     image = Image(header=header, height=pixels.shape[0], encoding=encoding, is_bigendian=0, step=step)
-    image.width = step // {"mono16": 2, "rgb8": 3}[encoding]
+    image.width = step // {"mono8": 1, "mono16": 2, "rgb8": 3, "32FC1": 4}[encoding]
     image.data = _bytes(pixels)
     return image
 

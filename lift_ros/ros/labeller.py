@@ -6,25 +6,43 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.impl.rcutils_logger import RcutilsLogger
+from std_msgs.msg import Header
 
 from lift_ros.camera import PosedCamera
-from lift_ros.frame import Frame
 from lift_ros.mapping.mapper import Mapper
 from lift_ros.ros.frame_builder import LiveFrame
 from lift_ros.ros.node_config import NodeConfig
+from lift_ros.ros.outputs import Outputs
 from lift_ros.ros.queues import DropCounter, KeepNewest, Window
+
+
+class LabelledView(NamedTuple):
+    """What the map says of one frame.
+
+    Attributes:
+        header: of the image.
+        labels: (H, W) ids at the size of the image, 0 for none.
+        camera: what they were rendered with, of lower resolution.
+        uncertainty: (h, w) in [0, 1] of that resolution; None where nobody listens to it.
+    """
+
+    header: Header
+    labels: NDArray[np.uint32]
+    camera: PosedCamera
+    uncertainty: NDArray[np.float32] | None
 
 
 class Labeller:
     """Turns frames into label images. Only the newest frame waits: labels are of now or not at all.
 
     Attributes:
-        latest: label image (H, W) last published, None before; what a pixel in a query refers to.
+        latest: last published, None before; what a pixel in a query refers to.
         latency: seconds from the arrival of an image to its labels.
     """
 
@@ -33,17 +51,17 @@ class Labeller:
         width: int,
         config: NodeConfig,
         mapper: Callable[[], Mapper],
-        publish: Callable[[LiveFrame, NDArray[np.uint32]], None],
+        outputs: Outputs,
         drops: DropCounter,
         logger: RcutilsLogger,
     ) -> None:
-        """Render at ``width`` pixels; ``mapper`` gives the current mapper; ``publish`` is called from this thread."""
-        self.latest: NDArray[np.uint32] | None = None
+        """Render at ``width`` pixels; ``mapper`` gives the current mapper."""
+        self.latest: LabelledView | None = None
         self.latency = Window(100)
         self._width = width
         self._config = config
         self._mapper = mapper
-        self._publish = publish
+        self._outputs = outputs
         self._drops = drops
         self._log = logger
         self._frames: KeepNewest[LiveFrame] = KeepNewest(1)
@@ -67,19 +85,20 @@ class Labeller:
         """Offer a frame; one that waits gives way."""
         self._drops.add("not_labelled", self._frames.put(live))
 
-    def render(self, frame: Frame) -> NDArray[np.uint32]:
-        """(H, W) ids of the objects in a frame, 0 where no object has its share of the pixel."""
-        camera = frame.camera
+    def render(self, live: LiveFrame) -> LabelledView:
+        """Ids of the objects in a frame, 0 where no object has its share of the pixel."""
+        camera, snapshot = live.frame.camera, self._mapper().snapshot
         width = min(self._width, camera.width)
         small = camera.resized(width, max(1, round(camera.height * width / camera.width)))
-        snapshot = self._mapper().snapshot
-        labels, share, _ = snapshot.label_image(PosedCamera(small, snapshot.locate(frame).viewmat))
+        view = PosedCamera(small, snapshot.locate(live.frame).viewmat)
+        labels, share, _ = snapshot.label_image(view)
         labels = np.where(share >= self._config.label_min_share, labels, 0)
-        if small == camera:
-            return labels.astype(np.uint32)
-        # nearest neighbours: ids do not mix; OpenCV resizes no uint32, int32 has the same bits
-        full = cv2.resize(labels.astype(np.int32), (camera.width, camera.height), interpolation=cv2.INTER_NEAREST)
-        return full.astype(np.uint32)
+        if small != camera:
+            # nearest neighbours: ids do not mix; OpenCV resizes no uint32, int32 has the same bits
+            size = (camera.width, camera.height)
+            labels = cv2.resize(labels.astype(np.int32), size, interpolation=cv2.INTER_NEAREST)
+        unsure = snapshot.uncertainty_image(view) if self._outputs.uncertainty_wanted else None
+        return LabelledView(live.header, labels.astype(np.uint32), view, unsure)
 
     def _run(self) -> None:
         period = 1.0 / self._config.label_rate if self._config.label_rate else 0.0
@@ -89,9 +108,9 @@ class Labeller:
                 continue
             begin = time.monotonic()
             try:
-                labels = self.render(live.frame)
-                self._publish(live, labels)
-                self.latest = labels
+                view = self.render(live)
+                self._outputs.publish_labels(live, view.labels, view.uncertainty)
+                self.latest = view
                 self.latency.add(time.monotonic() - live.arrival)
             except Exception:  # one image without labels; the next may do
                 self._drops.add("internal_error")

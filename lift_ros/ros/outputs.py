@@ -19,6 +19,7 @@ from lift_ros.objects.registry import ObjectEvent as Event
 from lift_ros.ros.conversions import (
     camera_info_message,
     cloud_message,
+    float_message,
     label_message,
     object_message,
     rgb_message,
@@ -46,6 +47,7 @@ class Outputs:
         self._marked: set[int] = set()
 
         self._labels = node.create_publisher(Image, "~/labels", LIVE)
+        self._uncertainty = node.create_publisher(Image, "~/uncertainty", LIVE)
         self._overlay = node.create_publisher(Image, "~/overlay", LIVE)
         self._camera_info = node.create_publisher(CameraInfo, "~/camera_info", LIVE)
         self._info = node.create_publisher(LabelInfo, "~/label_info", LATCHED)
@@ -57,8 +59,8 @@ class Outputs:
         self._status = node.create_publisher(Status, "~/status", LIVE)
         self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", QoSProfile(depth=10))
         self._publishers = (
-            self._labels, self._overlay, self._camera_info, self._info, self._objects, self._object_cloud,
-            self._scene_cloud, self._markers, self._events, self._status, self._diagnostics,
+            self._labels, self._uncertainty, self._overlay, self._camera_info, self._info, self._objects,
+            self._object_cloud, self._scene_cloud, self._markers, self._events, self._status, self._diagnostics,
         )  # fmt: skip
         self._node = node
 
@@ -75,10 +77,19 @@ class Outputs:
         """The message of some objects."""
         return ObjectArray(header=self.header(stamp), objects=[object_message(o) for o in objects])
 
-    def publish_labels(self, live: LiveFrame, labels: NDArray[np.uint32]) -> None:
-        """Labels, overlay and intrinsics of one frame; labels (H, W), 0 unlabelled."""
+    @property
+    def uncertainty_wanted(self) -> bool:
+        """Whether somebody listens to it: it costs a rendering of its own."""
+        return self._uncertainty.get_subscription_count() > 0
+
+    def publish_labels(
+        self, live: LiveFrame, labels: NDArray[np.uint32], uncertainty: NDArray[np.float32] | None
+    ) -> None:
+        """What is known of one frame, and its intrinsics; labels (H, W), 0 unlabelled, uncertainty of any size."""
         self._camera_info.publish(camera_info_message(live.header, live.frame.camera))
         self._labels.publish(label_message(live.header, labels))
+        if uncertainty is not None:
+            self._uncertainty.publish(float_message(live.header, uncertainty))
         if self._overlay.get_subscription_count():
             self._overlay.publish(rgb_message(live.header, overlay(live.frame.image, labels)))
 
@@ -93,13 +104,15 @@ class Outputs:
                     header=header, type=getattr(ObjectEvent, event.type.upper()), id=event.id, others=list(event.others)
                 )
             )
-        self._publish_label_info(header, method, mapper.segmenter.name, objects)
+        wholes = {o.parent for o in objects}
+        parts = [o for o in objects if o.id not in wholes]
+        self._publish_label_info(header, method, mapper.segmenter.name, parts)
         self._objects.publish(self.object_array(stamp, objects))
         self._markers.publish(self._marker_array(header, objects))
-        if objects:
-            points = np.concatenate([o.points for o in objects])
-            colors = np.concatenate([o.colors for o in objects])
-            ids = np.repeat([o.id for o in objects], [len(o.points) for o in objects])
+        if parts:
+            points = np.concatenate([o.points for o in parts])
+            colors = np.concatenate([o.colors for o in parts])
+            ids = np.repeat([o.id for o in parts], [len(o.points) for o in parts])
         else:
             points, colors, ids = np.empty((0, 3)), np.empty((0, 3), np.uint8), np.empty(0, np.uint32)
         self._object_cloud.publish(cloud_message(header, points, colors, ids))

@@ -74,7 +74,7 @@ class Pipeline:
             mapping.mapping.image_width,
             config,
             lambda: self.worker.mapper,
-            self.outputs.publish_labels,
+            self.outputs,
             self._drops,
             log,
         )

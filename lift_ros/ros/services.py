@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.callback_groups import ReentrantCallbackGroup
+from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
 from lift_ros.errors import FrameRejected, LiftError
 from lift_ros.mapping.map_files import resolve_map_name
+from lift_ros.mapping.selection import Clicks
 from lift_ros.objects import queries
-from lift_ros.ros.conversions import cloud_message, matrix_from_pose, nanoseconds, object_message
+from lift_ros.ros.conversions import cloud_message, mask_message, matrix_from_pose, nanoseconds, object_message
+from lift_ros.ros.labeller import LabelledView
 from lift_ros.ros.pose_source import lookup_tf
-from lift_ros.srv import FindObject, GetObject, ListObjects, LoadMap, SaveMap
+from lift_ros.srv import FindObject, GetObject, ListObjects, LoadMap, SaveMap, SelectSimilar
 
 if TYPE_CHECKING:
     from lift_ros.ros.pipeline import Pipeline
@@ -29,6 +32,7 @@ DEFAULT_RADIUS = 0.05
 MAPPER_TIMEOUT = 60.0  # s, for the mapper to come to a request and carry it out
 
 Result = TypeVar("Result")
+Cloud = tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint32]]
 
 
 class Services:
@@ -48,6 +52,7 @@ class Services:
                 (ListObjects, "list_objects", self._list_objects),
                 (GetObject, "get_object", self._get_object),
                 (FindObject, "find_object", self._find_object),
+                (SelectSimilar, "select_similar", self._select_similar),
                 (SaveMap, "save_map", self._save_map),
                 (LoadMap, "load_map", self._load_map),
                 (Trigger, "reset", self._reset),
@@ -125,7 +130,7 @@ class Services:
         radius = request.radius or DEFAULT_RADIUS
         if request.kind == FindObject.Request.PIXEL:
             return self._at_pixel(*request.pixel.tolist())
-        T = self._to_world(request)
+        T = self._to_world(request.header)
         p, d = request.point, request.direction
         if request.kind == FindObject.Request.POINT:
             return queries.at_point(objects, T[:3, :3] @ (p.x, p.y, p.z) + T[:3, 3], radius)
@@ -138,24 +143,53 @@ class Services:
         raise LiftError(f"kind {request.kind} is none of PIXEL 0, POINT 1, BOX 2, RAY 3")
 
     def _at_pixel(self, column: int, row: int) -> list[tuple[int, float]]:
-        labels = self._pipeline.labeller.latest
-        if labels is None:
-            raise LiftError("no label image has been published yet")
-        height, width = labels.shape
-        if column >= width or row >= height:
-            raise LiftError(f"pixel ({column}, {row}) is outside the {width}x{height} label image")
-        label = int(labels[row, column])
+        view = self._pipeline.labeller.latest
+        _check_pixels(view, [(column, row)])
+        label = int(view.labels[row, column])
         return [(label, 0.0)] if any(item.id == label for item in self._pipeline.objects) else []
 
-    def _to_world(self, request: FindObject.Request) -> NDArray[np.float64]:
-        """The transform from the frame of the request to the map's."""
-        frame, world = request.header.frame_id, self._pipeline.config.world_frame
+    def _to_world(self, header: Header) -> NDArray[np.float64]:
+        """The transform from the frame of a request to the map's."""
+        frame, world = header.frame_id, self._pipeline.config.world_frame
         if frame in ("", world):
             return np.eye(4)
         try:
-            return lookup_tf(self._pipeline.tf_buffer, world, frame, nanoseconds(request.header.stamp))
+            return lookup_tf(self._pipeline.tf_buffer, world, frame, nanoseconds(header.stamp))
         except FrameRejected as error:
             raise LiftError(str(error)) from None
+
+    async def _select_similar(
+        self, request: SelectSimilar.Request, response: SelectSimilar.Response
+    ) -> SelectSimilar.Response:
+        worker, view = self._pipeline.worker, self._pipeline.labeller.latest
+        try:
+            clicks = self._clicks(request, view)
+
+            def selected() -> tuple[Cloud, NDArray[np.bool_] | None]:
+                chosen, mask = worker.mapper.select(clicks)
+                return worker.mapper.cloud(chosen), mask
+
+            cloud, mask = await self._by_mapper(selected)
+        except LiftError as error:
+            response.message = str(error)
+            return response
+        response.success = True
+        response.cloud = cloud_message(self._pipeline.outputs.header(self._pipeline.stamp), *cloud)
+        if view is not None and mask is not None:
+            response.mask = mask_message(view.header, mask)
+        return response
+
+    def _clicks(self, request: SelectSimilar.Request, view: LabelledView | None) -> Clicks:
+        T = self._to_world(request.header)
+        points = [T[:3, :3] @ (p.x, p.y, p.z) + T[:3, 3] for p in request.points]
+        if len(request.pixels) % 2:
+            raise LiftError(f"pixels are pairs of column and row, got {len(request.pixels)} numbers")
+        pixels = list(zip(request.pixels[::2], request.pixels[1::2], strict=True))
+        if pixels:
+            _check_pixels(view, pixels)
+            height, width = view.labels.shape
+            pixels = [(c * view.camera.width // width, r * view.camera.height // height) for c, r in pixels]
+        return Clicks(points, pixels, view.camera if view else None, request.threshold, request.connected)
 
     async def _save_map(self, request: SaveMap.Request, response: SaveMap.Response) -> SaveMap.Response:
         try:
@@ -199,6 +233,15 @@ class Services:
 
     def _map_path(self, name: str) -> Path:
         return resolve_map_name(Path(self._pipeline.config.map_directory).expanduser(), name)
+
+
+def _check_pixels(view: LabelledView | None, pixels: Sequence[tuple[int, int]]) -> None:
+    if view is None:
+        raise LiftError("no label image has been published yet")
+    height, width = view.labels.shape
+    for column, row in pixels:
+        if column >= width or row >= height:
+            raise LiftError(f"pixel ({column}, {row}) is outside the {width}x{height} label image")
 
 
 class _OtherCallbacks:

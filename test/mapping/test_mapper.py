@@ -110,6 +110,23 @@ def test_the_map_explains_the_frames(room, frames):
     assert error.median() < 0.03
 
 
+def test_uncertainty_is_that_of_the_method_and_total_where_there_is_nothing(room, frames):
+    snapshot, camera = room.snapshot, frames[2].posed_camera()
+    assert snapshot.uncertainty.shape == (len(snapshot.scene),)
+    seen = snapshot.uncertainty_image(camera)
+    assert seen.shape == frames[2].image.shape[:2] and seen.min() >= 0 and seen.max() <= 1
+    away = frames[2].T_world_camera.copy()
+    away[:3, 3] += 1000 * away[:3, 2]
+    assert (snapshot.uncertainty_image(replace(frames[2], T_world_camera=away).posed_camera()) == 1).all()
+    for item in room.objects:
+        assert 0 <= item.uncertainty <= 1
+    unsure = replace(snapshot, uncertainty=torch.ones(len(snapshot.scene)))
+    sure = replace(snapshot, uncertainty=torch.zeros(len(snapshot.scene)))
+    assert (sure.uncertainty_image(camera) <= seen + 1e-5).all() and (
+        seen <= unsure.uncertainty_image(camera) + 1e-5
+    ).all()
+
+
 def test_objects_are_those_of_the_room(room, frames, demo_room):
     """The largest object of the room, a table, has one id in all views, and its points lie on it."""
     with open_capture(demo_room.capture) as capture:

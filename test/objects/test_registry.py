@@ -292,3 +292,51 @@ def test_views_of_a_loaded_map_count_once():
 def test_a_state_that_lacks_an_object_is_refused():
     with pytest.raises(MapFileError, match="does not list: .7"):
         ObjectRegistry(ObjectsConfig()).load_state(np.array([0, 7]), {"next_id": 8, "tracks": []})
+
+
+# -- wholes ------------------------------------------------------------------------------------------------------------
+
+
+def update_wholes(objects: ObjectRegistry, wholes: list[int], views: Sequence[MaskEvidence]) -> list[ObjectEvent]:
+    """``wholes``: of each of the three groups, in the numbers of the moment."""
+    labels = labels_of(APART)
+    return objects.update(labels, line(3 * SIZE), views, np.arange(len(views)), wholes=np.repeat(wholes, SIZE))
+
+
+def parents_of(objects: ObjectRegistry) -> list[int]:
+    return [objects.tracks[i].parent for i in groups_of(objects)]
+
+
+def test_parts_of_one_whole_have_one_parent_that_persists():
+    objects, views = registry(3 * SIZE), [grouped(APART, SIZE)] * 3
+    events = update_wholes(objects, [8, 8, 3], views)
+    a, b, c = groups_of(objects)
+    whole = parents_of(objects)[0]
+    assert parents_of(objects) == [whole, whole, 0] and whole not in (0, a, b, c)  # one part is no whole
+    assert ObjectEvent("birth", whole) in events
+    assert objects.tracks[whole] == Track(whole, 0.0, 2.0, 3, 1.0)
+    assert not set(objects.ids.tolist()) & {whole}
+    assert update_wholes(objects, [1, 1, 2], views) == []  # other numbers, the same wholes
+    assert parents_of(objects) == [whole, whole, 0]
+    update_wholes(objects, [4, 4, 4], views)
+    assert parents_of(objects) == [whole] * 3
+
+
+def test_a_whole_that_falls_apart_is_retired_and_its_parts_stay():
+    objects, views = registry(3 * SIZE), [grouped(APART, SIZE)] * 3
+    update_wholes(objects, [8, 8, 3], views)
+    parts, whole = groups_of(objects), parents_of(objects)[0]
+    assert update_wholes(objects, [0, 1, 2], views) == [ObjectEvent("retire", whole)]
+    assert groups_of(objects) == parts and parents_of(objects) == [0, 0, 0]
+    assert whole not in objects.tracks
+    update_wholes(objects, [-1, -1, 2], views)  # what lies in no whole has none
+    assert parents_of(objects) == [0, 0, 0]
+
+
+def test_wholes_survive_a_saved_state():
+    objects, views = registry(3 * SIZE), [grouped(APART, SIZE)] * 3
+    update_wholes(objects, [8, 8, 3], views)
+    restored = ObjectRegistry(ObjectsConfig(min_views=2))
+    restored.load_state(objects.ids, json.loads(json.dumps(objects.state())))
+    assert update_wholes(restored, [5, 5, 9], views) == []
+    assert parents_of(restored) == parents_of(objects)

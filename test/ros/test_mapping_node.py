@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from ros import wall
 from ros.rig import Rig, pixels
+from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool, Trigger
 
 from lift_ros.msg import ObjectEvent, Status
-from lift_ros.srv import FindObject, GetObject, ListObjects, LoadMap, SaveMap
+from lift_ros.srv import FindObject, GetObject, ListObjects, LoadMap, SaveMap, SelectSimilar
 
 LAST = 12  # frame sent after those that map the wall
 
@@ -126,6 +127,28 @@ def test_find_an_object_at_a_pixel_a_point_in_a_box_and_along_a_ray(rig):
     row, column = (int(v[0]) for v in np.nonzero(pixels(message) == shown))
     at_pixel = rig.call(FindObject, "find_object", kind=FindObject.Request.PIXEL, pixel=[column, row])
     assert at_pixel.success and list(at_pixel.ids) == [shown]
+
+
+def test_uncertainty_comes_with_the_labels_where_it_is_asked_for(rig):
+    received = []
+    subscription = rig.node.create_subscription(Image, "/lift_ros/uncertainty", received.append, 10)
+    try:
+        rig.wait_until(lambda: rig.mapping.count_subscribers("/lift_ros/uncertainty"), "the subscription")
+        rig.send(LAST + 1)
+        rig.wait_until(lambda: received, "an image of uncertainty")
+    finally:
+        rig.node.destroy_subscription(subscription)
+    (message,) = received
+    assert message.header == rig.header(LAST + 1)
+    assert (message.encoding, message.width, message.step) == ("32FC1", 160, 640)
+    unsure = np.frombuffer(bytes(message.data), np.float32).reshape(message.height, message.width)
+    assert unsure.min() >= 0 and unsure.max() <= 1 and np.median(unsure) < 0.5
+    assert all(0 <= item.uncertainty <= 1 for item in rig.objects)
+
+
+def test_clicks_need_a_method_with_embeddings(rig):
+    answer = rig.call(SelectSimilar, "select_similar", points=[rig.objects[0].centroid], threshold=0.9)
+    assert not answer.success and "omniseg3d" in answer.message
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,81 @@
+"""Clicks on two look-alikes and a third thing, in a row of Gaussians."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lift_ros.camera import Camera, PosedCamera
+from lift_ros.errors import LiftError
+from lift_ros.mapping.selection import Clicks, select
+from lift_ros.scene.gaussians import GaussianScene
+from lift_ros.scene.neighbours import Neighbours
+
+CAMERA = PosedCamera.from_pose(Camera(90, 30, 30.0, 30.0, 45.0, 15.0), np.eye(4))
+GROUP = 9  # Gaussians, at x of about -1.8, 0 and 1.8; the outer two look alike
+
+
+@pytest.fixture(scope="module")
+def scene() -> GaussianScene:
+    x = torch.cat([torch.linspace(-0.3, 0.3, GROUP) + middle for middle in (-1.8, 0.0, 1.8)])
+    count = len(x)
+    return GaussianScene(
+        means=torch.stack([x, torch.zeros(count), torch.full((count,), 2.0)], 1),
+        quats=torch.tensor([[1.0, 0, 0, 0]]).repeat(count, 1),
+        log_scales=torch.full((count, 3), -2.5),
+        logit_opacities=torch.full((count,), 4.0),
+        sh=torch.zeros(count, 1, 3),
+    )
+
+
+@pytest.fixture(scope="module")
+def features() -> torch.Tensor:
+    one, two = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    return torch.stack([one] * GROUP + [two] * GROUP + [one] * GROUP)
+
+
+def groups(scene, features, **what) -> list[bool]:
+    """Which groups are selected; each must be as a whole or not at all."""
+    clicks = Clicks(**{"points": [], "pixels": [], "camera": CAMERA, "threshold": 0.8, "connected": True, **what})
+    near = Neighbours.of(scene.means, k=4)
+    chosen = select(scene, features, near, clicks).reshape(3, GROUP)
+    assert (chosen == chosen[:, :1]).all()
+    return chosen[:, 0].tolist()
+
+
+def test_a_point_selects_what_hangs_together_with_it(scene, features):
+    left = [np.array([-1.8, 0.1, 2.0])]
+    assert groups(scene, features, points=left) == [True, False, False]
+    assert groups(scene, features, points=left, connected=False) == [True, False, True]
+    assert groups(scene, features, points=left, connected=False, threshold=-0.1) == [True, True, True]
+
+
+def test_a_pixel_selects_what_it_shows(scene, features):
+    right, middle = (72, 15), (45, 15)
+    assert groups(scene, features, pixels=[right]) == [False, False, True]
+    assert groups(scene, features, pixels=[middle]) == [False, True, False]
+    assert groups(scene, features, pixels=[right, middle]) == [False, True, True]
+    assert groups(scene, features, pixels=[middle], points=[np.array([-1.8, 0, 2.0])]) == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("what", "complaint"),
+    [
+        ({}, "nothing was clicked on"),
+        ({"pixels": [(90, 3)]}, "outside the 90x30"),
+        ({"pixels": [(3, -1)]}, "outside the 90x30"),
+        ({"pixels": [(0, 0)]}, r"nothing at pixel \(0, 0\)"),
+        ({"pixels": [(3, 3)], "camera": None}, "no view"),
+    ],
+)
+def test_clicks_that_meet_nothing(scene, features, what, complaint):
+    with pytest.raises(LiftError, match=complaint):
+        groups(scene, features, **what)
+
+
+def test_an_empty_map():
+    empty = GaussianScene.empty(0, torch.device("cpu"))
+    clicks = Clicks([np.zeros(3)], [], None, 0.5, True)
+    with pytest.raises(LiftError, match="empty"):
+        select(empty, torch.zeros(0, 2), Neighbours.of(empty.means), clicks)

@@ -1,0 +1,80 @@
+"""Clicks on the map of a running node whose lifting method has embeddings."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from geometry_msgs.msg import Point
+from ros import wall
+from ros.rig import Rig, pixels
+
+from lift_ros.ros.conversions import cloud_arrays
+from lift_ros.srv import SelectSimilar
+
+LAST = 11
+
+
+@pytest.fixture(scope="module")
+def rig():
+    rig = Rig(**{"lifting.method": "omniseg3d"})
+    rig.map_the_wall()
+    rig.send(LAST + 1)
+    rig.wait_until(lambda: rig.received["labels"][-1].header.stamp == rig.header(LAST + 1).stamp, "its labels")
+    yield rig
+    rig.close()
+
+
+def inside(mask, label: int) -> float:
+    """Share of a rectangle of the wall that a mask covers, less the share of the mask outside of it."""
+    truth = wall.labels(LAST + 1) == label
+    step = truth.shape[1] // mask.width
+    chosen = np.frombuffer(bytes(mask.data), np.uint8).reshape(mask.height, mask.width) > 0
+    truth = truth[step // 2 :: step, step // 2 :: step]
+    return (chosen & truth).sum() / truth.sum() - (chosen & ~truth).sum() / max(chosen.sum(), 1)
+
+
+def middle_of(label: int) -> list[int]:
+    rows, columns = np.nonzero(wall.labels(LAST + 1) == label)
+    return [round(columns.mean()), round(rows.mean())]
+
+
+def test_a_click_on_a_pixel_selects_what_it_shows(rig):
+    label = max((1, 2, 3), key=lambda value: (wall.labels(LAST + 1) == value).sum())
+    answer = rig.call(SelectSimilar, "select_similar", pixels=middle_of(label), threshold=0.8, connected=True)
+    assert answer.success, answer.message
+    assert answer.mask.encoding == "mono8" and answer.mask.header == rig.header(LAST + 1)
+    assert inside(answer.mask, label) > 0.7
+    points, _, ids = cloud_arrays(answer.cloud)
+    assert len(points) == answer.cloud.width > 20
+    column, row = middle_of(label)
+    shown = int(pixels(rig.received["labels"][-1])[row, column])
+    assert (ids == shown).mean() > 0.7
+
+
+def test_a_click_on_a_point_and_a_lower_threshold_select_more(rig):
+    item = rig.objects[0]
+    strict, loose = (
+        rig.call(SelectSimilar, "select_similar", points=[item.centroid], threshold=threshold)
+        for threshold in (0.95, -1.0)
+    )
+    assert strict.success and loose.success
+    assert 0 < strict.cloud.width < loose.cloud.width
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({}, "nothing was clicked on"),
+        ({"pixels": [1, 2, 3]}, "pairs"),
+        ({"pixels": [5000, 2]}, "outside"),
+        ({"points": [Point()], "frame": "nowhere"}, "nowhere"),
+    ],
+)
+def test_clicks_that_make_no_sense_are_answered_with_the_reason(rig, fields, complaint):
+    request = SelectSimilar.Request(threshold=0.5, **{k: v for k, v in fields.items() if k != "frame"})
+    request.header.frame_id = fields.get("frame", "")
+    answer = rig.call(
+        SelectSimilar, "select_similar",
+        header=request.header, points=request.points, pixels=request.pixels, threshold=request.threshold,
+    )  # fmt: skip
+    assert not answer.success and complaint in answer.message
