@@ -43,12 +43,12 @@ def test_a_click_on_a_pixel_selects_what_it_shows(rig):
     answer = rig.call(SelectSimilar, "select_similar", pixels=middle_of(label), threshold=0.8, connected=True)
     assert answer.success, answer.message
     assert answer.mask.encoding == "mono8" and answer.mask.header == rig.header(LAST + 1)
-    assert inside(answer.mask, label) > 0.7
+    assert inside(answer.mask, label) > 0.5
     points, _, ids = cloud_arrays(answer.cloud)
     assert len(points) == answer.cloud.width > 20
     column, row = middle_of(label)
     shown = int(pixels(rig.received["labels"][-1])[row, column])
-    assert (ids == shown).mean() > 0.7
+    assert (ids == shown).mean() > 0.5
 
 
 def test_a_click_on_a_point_and_a_lower_threshold_select_more(rig):
