@@ -31,7 +31,7 @@ from lift_ros.data.color_focal import ColorFocalCapture
 from lift_ros.evaluation.images import depth_l1, psnr, ssim
 from lift_ros.frame import Frame
 from lift_ros.mapping.mapper import Mapper
-from lift_ros.mapping.offline import PHOTOMETRIC_STEPS
+from lift_ros.mapping.offline import final_steps
 from lift_ros.masks.base import Masks, Prompts
 from lift_ros.options import with_values
 from lift_ros.scene import GaussianScene, PhotometricTrainer, SceneConfig, TrainingView
@@ -106,7 +106,7 @@ def map_frames(frames: dict[int, Frame], capture: Capture, config: Config) -> Re
             keyframes.append(index)
         while mapper.step():
             pass
-    mapper.finish(PHOTOMETRIC_STEPS * len(keyframes), 0)
+    mapper.finish(final_steps(all(frame.depth is not None for frame in frames.values())) * len(keyframes), 0)
     mapper.update_objects()
     return Reconstruction(
         mapper._trainer,

@@ -38,7 +38,7 @@ from lift_ros.objects.registry import ObjectEvent, ObjectRegistry
 from lift_ros.options import walk
 from lift_ros.render import Rendering, label_image
 from lift_ros.scene.alignment import CorrectionTrack, PoseCorrections, align
-from lift_ros.scene.gaussians import GaussianScene, follow, only_appends
+from lift_ros.scene.gaussians import GaussianScene, Seeds, follow, only_appends
 from lift_ros.scene.neighbours import Neighbours
 from lift_ros.scene.seeder import Seeder
 from lift_ros.scene.seeding import too_coarse
@@ -148,6 +148,7 @@ class Mapper:
         self._owed = {"photometric": 0, "lifting": 0}
         self._photometric_steps = 0
         self._final_steps = 0  # of the photometric steps owed when no more frames will come
+        self._cloud = Seeds.empty()  # of a sparse reconstruction that came with the data
         self._uncertainty = torch.zeros(0, device=device)
         self._publish()
 
@@ -167,7 +168,8 @@ class Mapper:
 
     def add_sparse_cloud(self, points: NDArray, colors: NDArray) -> None:
         """Seed the scene with a sparse reconstruction: ``points`` (n, 3) world, ``colors`` (n, 3) uint8."""
-        self._edit(self._scene.append(self._seeder.add_cloud(points, colors)))
+        self._cloud = self._seeder.add_cloud(points, colors)
+        self._edit(self._scene.append(self._cloud))
 
     def process(self, frame: Frame) -> bool:
         """Take in a frame; returns whether it became a keyframe.
@@ -218,9 +220,8 @@ class Mapper:
         self, photometric_steps: int, lifting_steps: int, progress: Callable[[int, int], None] | None = None
     ) -> None:
         """Train on all keyframes once no more frames will come; ``progress`` is told (steps done, steps in all)."""
-        for index in range(len(self._keyframes)):
-            if self._keyframes[index].view.measured is False:
-                self._reseed(index)
+        if not self._prior and all(keyframe.view.measured is False for keyframe in self._keyframes):
+            self._replant()
         lifting_steps = self._lifting_steps(lifting_steps)
         for kind, steps in (("photometric", photometric_steps), ("lifting", lifting_steps)):
             if kind == "lifting":
@@ -367,6 +368,17 @@ class Mapper:
         if stereo is not None:
             depth = torch.as_tensor(stereo.trusted_depth, device=self._scene.device)
             keyframe.view = keyframe.view._replace(depth=depth)
+
+    def _replant(self) -> None:
+        """Plant a scene of colour images anew: by now every keyframe has neighbours on both sides, and a better depth.
+
+        What had to be guessed when a keyframe was new hangs before the cameras as a haze that training clears slowly.
+        """
+        self._edit(self._scene.prune(torch.zeros(len(self._scene), dtype=torch.bool, device=self._scene.device)))
+        self._edit(self._scene.append(self._cloud))
+        for index in range(len(self._keyframes)):
+            self._reseed(index)
+        self._count()
 
     def _train_scene(self, count: int) -> dict[str, float]:
         losses: dict[str, float] = {}

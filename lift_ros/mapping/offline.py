@@ -20,6 +20,7 @@ from lift_ros.masks.base import Masks, Prompts
 from lift_ros.visualization import colorize, contact_sheet, overlay, write_label_png, write_png
 
 PHOTOMETRIC_STEPS = 5  # at the end, for each keyframe
+COLOR_STEPS = 20  # the same without depth, where training has to find the surfaces
 LIFTING_STEPS = 800  # at the end, in all
 UPDATE_EVERY = 5  # keyframes between two updates of the objects, where no prompts rest on them
 SHEET_FRAMES = 6
@@ -54,7 +55,7 @@ def map_capture(
 
     Args:
         use_depth: False: as if the capture had none.
-        photometric_steps: scene training steps at the end; None: ``PHOTOMETRIC_STEPS`` a keyframe.
+        photometric_steps: scene training steps at the end; None: as ``final_steps`` has it.
         lifting_steps: embedding training steps at the end.
         on_frame: called after each frame that was taken in, for whoever watches the map grow.
 
@@ -88,13 +89,18 @@ def map_capture(
         reasons = ", ".join(f"{count} x {reason}" for reason, count in skipped.items())
         raise DatasetError(f"no frame of {capture.name} could be mapped ({reasons})")
     if photometric_steps is None:
-        photometric_steps = PHOTOMETRIC_STEPS * mapper.stats.keyframes
+        photometric_steps = final_steps(use_depth and capture.has_depth) * mapper.stats.keyframes
     with tqdm(total=photometric_steps + lifting_steps, desc="training", file=sys.stderr, unit="step") as bar:
         mapper.finish(photometric_steps, lifting_steps, lambda done, _: bar.update(done - bar.n))
     mapper.update_objects()
     for reason, count in capture.skipped.items():
         skipped[reason] = skipped.get(reason, 0) + count
     return skipped
+
+
+def final_steps(depth: bool) -> int:
+    """Scene training steps at the end for each keyframe, of captures with and without depth."""
+    return PHOTOMETRIC_STEPS if depth else COLOR_STEPS
 
 
 def write_results(capture: Capture, mapper: Mapper, out: Path) -> None:

@@ -22,6 +22,7 @@ from lift_ros.mapping.offline import CaptureMasks, frame_labels
 from lift_ros.masks.base import Masks, Segmenter
 from lift_ros.masks.recorded import RecordedSegmenter
 from lift_ros.options import with_values
+from lift_ros.scene.gaussians import Seeds
 
 QUICK = {"mapping.image_width": 96, "mapping.photometric_steps": 4, "mapping.lifting_steps": 12}
 
@@ -388,6 +389,22 @@ def test_colour_alone_makes_a_map(frames, truth):
     assert_finite(mapper)
     assert len(mapper.snapshot.scene) > 300 and mapper.objects
     assert float(mapper.snapshot.render(frames[1].posed_camera()).alpha.mean()) > 0.5
+
+
+@pytest.mark.parametrize(("depth", "stays"), [(True, True), (False, False)])
+def test_a_scene_of_colour_images_is_planted_anew_at_the_end(frames, truth, depth, stays):
+    """A haze before the cameras, from when nothing was known of their distance."""
+    mapper = mapped([frame if depth else replace(frame, depth=None) for frame in frames[:4]], truth)
+    haze = torch.from_numpy(frames[0].T_world_camera[:3, 3] + 0.3 * frames[0].T_world_camera[:3, 2]).float()[None]
+    some = mapper._scene
+    mapper._edit(
+        some.append(Seeds(haze, some.quats[:1], some.scales[:1], torch.tensor([0.5]), torch.full((1, 3), 0.5)))
+    )
+    mapper.finish(0, 0)
+    mapper.update_objects()
+    near = (mapper.snapshot.scene.means - haze).norm(dim=1).min() < 1e-4
+    assert bool(near) == stays
+    assert len(mapper._scene) > 300 and mapper.objects
 
 
 def test_a_sparse_cloud_seeds_the_scene(truth):
