@@ -115,12 +115,12 @@ def merge_parts(
         return np.where(seen[row] > min_seen, agreed[row] / np.maximum(seen[row], 1e-12), -1.0)
 
     table = rates(slice(None))
-    best = table.max(1)
+    partner = table.argmax(1)
+    best = table[np.arange(count), partner]
     while True:
-        a = int(best.argmax())
+        a, b = int(best.argmax()), int(partner[best.argmax()])
         if best[a] < rate or best[a] < 0:
             return cluster
-        b = int(table[a].argmax())
         for matrix in (agreed, seen):
             matrix[a] += matrix[b]
             matrix[:, a] += matrix[:, b]
@@ -129,7 +129,13 @@ def merge_parts(
         table[b] = table[:, b] = -1
         table[a] = table[:, a] = rates(a)
         cluster[cluster == b] = a
-        best = table.max(1)
+        # only rows that lost their partner have to be searched again
+        closer = (table[a] > best) | ((table[a] == best) & (a < partner))
+        partner[closer] = a
+        lost = np.flatnonzero(((partner == a) & ~closer) | (partner == b))
+        lost = np.union1d(lost, [a, b])
+        partner[lost] = table[lost].argmax(1)
+        best = table[np.arange(count), partner]
 
 
 def expel_strangers(
