@@ -200,14 +200,14 @@ def _objects(args: argparse.Namespace) -> int:
     from lift_ros.mapping.map_files import load_map
 
     contents = load_map(args.map)
-    print(f"{'id':>5} {'views':>5} {'conf':>5} {'points':>7}  {'centroid':^24}  {'size':^21}  colour")
+    print(f"{'id':>5} {'part of':>7} {'views':>5} {'conf':>5} {'points':>7}  {'centroid':^24}  {'size':^21}  colour")
     for item in contents.objects:
         centroid = " ".join(f"{v:7.3f}" for v in item["centroid"])
         size = " ".join(f"{v:6.3f}" for v in item["box"]["size"])
         color = "#{:02x}{:02x}{:02x}".format(*item["color"])
         print(
-            f"{item['id']:5d} {item['views']:5d} {item['confidence']:5.2f} {item['points']:7d}  "
-            f"{centroid:^24}  {size:^21}  {color}"
+            f"{item['id']:5d} {item['parent'] or '':>7} {item['views']:5d} {item['confidence']:5.2f} "
+            f"{item['points']:7d}  {centroid:^24}  {size:^21}  {color}"
         )
     print(f"{len(contents.objects)} objects in frame '{contents.meta['world_frame']}', lengths in its unit")
     return 0

@@ -30,7 +30,7 @@ from lift_ros.errors import MapFileError
 from lift_ros.mapping.gaussian_ply import check_scene, decode_gaussian_ply, encode_gaussian_ply
 
 FORMAT = "lift_ros map"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SCENE, TENSORS, OBJECTS, HEADER = "scene.ply", "embeddings.safetensors", "objects.json", "map.yaml"
 GAUSSIAN_PREFIX = "gaussian."
 REQUIRED_META = ("world_frame", "method", "parameters")

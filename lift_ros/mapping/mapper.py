@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from lift_ros.camera import PosedCamera
 from lift_ros.config import Config
@@ -52,6 +53,7 @@ ALIGN_STEPS = 5  # of a new keyframe with the scene, where poses are refined
 ANNEAL_TO = 0.1  # of their values, learning rates fall in the training at the end
 STILL = 0.5  # share of that training, its last, in which nothing is split or pruned
 MASK_GAUSSIANS = 24  # that a mask should show, to be an object of its own
+CLICKED_SHARE = 0.3  # of a pixel that clicked Gaussians must have to select it
 RESEED_AFTER = 3  # keyframes later, a keyframe without depth has neighbours on both sides, and better seeds
 
 
@@ -220,8 +222,13 @@ class Mapper:
         self, photometric_steps: int, lifting_steps: int, progress: Callable[[int, int], None] | None = None
     ) -> None:
         """Train on all keyframes once no more frames will come; ``progress`` is told (steps done, steps in all)."""
-        if not self._prior and all(keyframe.view.measured is False for keyframe in self._keyframes):
+        guessed = [index for index, keyframe in enumerate(self._keyframes) if not keyframe.view.measured]
+        settled = self._prior or self.config.scene.refine_poses  # a loaded scene, or poses that moved since
+        if photometric_steps and not settled and len(guessed) == len(self._keyframes) > 0:
             self._replant()
+        else:
+            for index in guessed:
+                self._reseed(index)
         lifting_steps = self._lifting_steps(lifting_steps)
         for kind, steps in (("photometric", photometric_steps), ("lifting", lifting_steps)):
             if kind == "lifting":
@@ -268,10 +275,10 @@ class Mapper:
         if clicks.camera is None:
             return chosen, None
         scene = self._scene
-        shown, _, _ = label_image(
+        shown, share, _ = label_image(
             scene.means, scene.quats, scene.scales, scene.opacities, chosen.to(torch.int32), clicks.camera
         )
-        return chosen, shown.cpu().numpy() > 0
+        return chosen, ((shown > 0) & (share >= CLICKED_SHARE)).cpu().numpy()
 
     def cloud(self, chosen: torch.Tensor) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint32]]:
         """Points (n, 3), colours (n, 3) and ids (n,) of the ``chosen`` (N,) Gaussians that are surface."""
@@ -373,11 +380,18 @@ class Mapper:
         """Plant a scene of colour images anew: by now every keyframe has neighbours on both sides, and a better depth.
 
         What had to be guessed when a keyframe was new hangs before the cameras as a haze that training clears slowly.
+        Objects and what the lifting method has learned go to the nearest of the new Gaussians.
         """
+        old, ids, learned = self._scene.means.cpu().numpy(), self._registry.ids, self._method.state()
         self._edit(self._scene.prune(torch.zeros(len(self._scene), dtype=torch.bool, device=self._scene.device)))
         self._edit(self._scene.append(self._cloud))
         for index in range(len(self._keyframes)):
             self._reseed(index)
+        if len(old) and len(self._scene):
+            nearest = torch.from_numpy(cKDTree(old).query(self._scene.means.cpu().numpy())[1]).to(self._scene.device)
+            self._registry.ids = ids[nearest.cpu().numpy()]
+            rows = {name: value[nearest] for name, value in learned.items() if name.startswith("gaussian.")}
+            self._method.load_state(learned | rows)
         self._count()
 
     def _train_scene(self, count: int) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -40,6 +41,8 @@ def select(scene: GaussianScene, features: torch.Tensor, neighbours: Neighbours,
     Raises:
         LiftError: there are no clicks, or one of them meets nothing.
     """
+    if not (np.isfinite(clicks.threshold) and all(np.isfinite(point).all() for point in clicks.points)):
+        raise LiftError("points and threshold must be finite numbers")
     found, seeds = [], []
     for point in clicks.points:
         if not len(scene):

@@ -38,8 +38,8 @@ def make_segmenter(
         return _make(name, checkpoint, device, masks_dir, generator)
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"the segmenter {name} needs the Python package {error.name}: pip install '.[sam]' in a clone for SAM in "
-            "torch, 'lift_ros[onnx]' for the ONNX pair"
+            f"the segmenter {name} needs the Python package {error.name}: pip install -r requirements/sam.txt in a "
+            "clone for SAM in torch, requirements/onnx.txt for the ONNX pair"
         ) from error
 
 

@@ -62,7 +62,8 @@ class ObjectRegistry:
         ids: (N,) int64 object of each Gaussian, 0 for none.
         tracks: the published objects by id.
 
-    An object that comes back after it was lost, or that a merger had swallowed, gets the id back that it had.
+    An object that comes back after it was lost, or that a merger had swallowed, gets the id back that it had. A whole
+    that falls apart does not: it is retired for good.
     """
 
     def __init__(self, config: ObjectsConfig) -> None:
@@ -103,7 +104,7 @@ class ObjectRegistry:
         count = int(found.max(initial=-1)) + 1
         seen, confidence = _visibility(found, count, views)
         members = np.bincount(found[found >= 0], minlength=count)
-        known = np.bincount(found[(found >= 0) & (self.ids > 0)], minlength=count) > 0.5 * members
+        known = _is_known(found, count, self.ids)
         sure = confidence >= np.where(known, KEPT, 1.0) * self.config.min_confidence
         enough = members >= self.config.min_gaussians
         kept = np.flatnonzero(enough & sure & (seen.sum(0) >= min(self.config.min_views, len(views))))
@@ -114,13 +115,16 @@ class ObjectRegistry:
         events, ids_of = self._match(found, len(kept), self.ids, self._former)
         parents = np.zeros(len(kept), np.int64)
         if wholes is not None and len(kept):
-            whole_of = _wholes(found, len(kept), wholes)
+            # far-apart things may share a code, as with labels
+            together = neighbours.connected_parts(np.where(found >= 0, wholes, -1))
+            whole_of = _wholes(found, len(kept), together)
             member = np.append(whole_of, -1)[found]
             before = self._parents(previous)
             new, whole_ids = self._match(member, int(whole_of.max(initial=-1)) + 1, before, np.zeros_like(before))
             events += new
             parents = np.append(whole_ids, 0)[whole_of]
         self.ids = np.append(ids_of, 0)[found]
+        self._former[np.isin(self._former, ids_of)] = 0  # these are back
         events += self._retire(previous, parents)
         times, seen, confidence, members = np.asarray(stamps), seen[:, kept], confidence[kept], members[kept]
         for k, i in enumerate(ids_of.tolist()):
@@ -173,10 +177,10 @@ class ObjectRegistry:
             if shared[row, column] > 0:
                 result[row] = ids[objects[column]]
         former_table, former_ids = _overlap(found, count, lost)
-        for k in np.flatnonzero(result == 0):
+        for k in sorted(np.flatnonzero(result == 0).tolist(), key=lambda k: -former_table[k].max(initial=0)):
             size = table[k].sum()
             former = former_ids[former_table[k].argmax()]
-            if former > 0 and former not in result and former_table[k].max() > 0.5 * size:
+            if former > 0 and former not in self.tracks and former not in result and former_table[k].max() > 0.5 * size:
                 result[k] = former
             else:
                 result[k] = self._next_id
@@ -235,6 +239,14 @@ def _overlap(
     member = clusters >= 0
     cell = clusters[member] * len(values) + column[member]
     return np.bincount(cell, minlength=count * len(values)).reshape(count, len(values)), values
+
+
+def _is_known(clusters: NDArray[np.int64], count: int, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(K,) whether a cluster is a known object: it has most of its Gaussians, and they are most of the cluster's."""
+    table, values = _overlap(clusters, count, ids)
+    size = np.array([(ids == i).sum() for i in values.tolist()])
+    most = (table > 0.5 * table.sum(1, keepdims=True)) & (table > 0.5 * size)
+    return (most & (values > 0)).any(1)
 
 
 def _wholes(found: NDArray[np.int64], count: int, wholes: NDArray[np.integer]) -> NDArray[np.int64]:

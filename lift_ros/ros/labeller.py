@@ -42,7 +42,7 @@ class Labeller:
     """Turns frames into label images. Only the newest frame waits: labels are of now or not at all.
 
     Attributes:
-        latest: last published, None before; what a pixel in a query refers to.
+        latest: last published, None before and of a map that was replaced; what a pixel in a query refers to.
         latency: seconds from the arrival of an image to its labels.
     """
 
@@ -109,8 +109,8 @@ class Labeller:
             begin = time.monotonic()
             try:
                 view = self.render(live)
+                self.latest = view  # first: who sees the labels may ask about them at once
                 self._outputs.publish_labels(live, view.labels, view.uncertainty)
-                self.latest = view
                 self.latency.add(time.monotonic() - live.arrival)
             except Exception:  # one image without labels; the next may do
                 self._drops.add("internal_error")

@@ -106,7 +106,7 @@ class Outputs:
             )
         wholes = {o.parent for o in objects}
         parts = [o for o in objects if o.id not in wholes]
-        self._publish_label_info(header, method, mapper.segmenter.name, parts)
+        self._publish_label_info(header, method, mapper.segmenter.name, objects)
         self._objects.publish(self.object_array(stamp, objects))
         self._markers.publish(self._marker_array(header, objects))
         if parts:

@@ -63,6 +63,7 @@ class Pipeline:
         self._frames = 0
         self.objects: list[MapObject] = []
         self.stamp = 0.0
+        self._published: Mapper | None = None
 
         mapper = Mapper(mapping, segmenter, config.world_frame)
         if config.load_map:
@@ -184,6 +185,8 @@ class Pipeline:
             self._segmenter.clear()
 
     def _publish_map(self, mapper: Mapper, events: list[ObjectEvent]) -> None:
+        if mapper is not self._published:  # a loaded or an empty map: its ids are others
+            self._published, self.labeller.latest = mapper, None
         self.objects = mapper.objects
         self.stamp = mapper.stats.stamp
         self.outputs.publish_map(mapper, self._mapping.lifting.method, events)

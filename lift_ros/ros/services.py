@@ -126,7 +126,8 @@ class Services:
         return response
 
     def _find(self, request: FindObject.Request) -> list[tuple[int, float]]:
-        objects = self._pipeline.objects
+        wholes = {item.parent for item in self._pipeline.objects}
+        objects = [item for item in self._pipeline.objects if item.id not in wholes]
         radius = request.radius or DEFAULT_RADIUS
         if request.kind == FindObject.Request.PIXEL:
             return self._at_pixel(*request.pixel.tolist())
@@ -180,7 +181,7 @@ class Services:
         return response
 
     def _clicks(self, request: SelectSimilar.Request, view: LabelledView | None) -> Clicks:
-        T = self._to_world(request.header)
+        T = self._to_world(request.header) if request.points else np.eye(4)
         points = [T[:3, :3] @ (p.x, p.y, p.z) + T[:3, 3] for p in request.points]
         if len(request.pixels) % 2:
             raise LiftError(f"pixels are pairs of column and row, got {len(request.pixels)} numbers")

@@ -83,7 +83,7 @@ def test_views_and_shared_storage_can_be_saved(tmp_path):
 def test_the_header_is_for_people_too(tmp_path):
     save_map(make_contents(), tmp_path / "map")
     header = yaml.safe_load((tmp_path / "map" / "map.yaml").read_text())
-    assert header["format_version"] == 1
+    assert header["format_version"] == 2
     assert header["world_frame"] == "map"
     assert header["counts"] == {"gaussians": 50, "tensors": 3, "objects": 2}
     assert set(header["files"]) == {*FILES} - {"map.yaml"}
@@ -265,8 +265,8 @@ def test_a_scene_of_another_size_under_right_checksums(tmp_path):
 def test_another_version_is_refused(tmp_path):
     save_map(make_contents(), tmp_path / "map")
     path = tmp_path / "map" / "map.yaml"
-    path.write_text(path.read_text().replace("format_version: 1", "format_version: 99"))
-    with pytest.raises(MapFileError, match=r"map.yaml has map format version 99.* reads 1"):
+    path.write_text(path.read_text().replace("format_version: 2", "format_version: 99"))
+    with pytest.raises(MapFileError, match=r"map.yaml has map format version 99.* reads 2"):
         load_map(tmp_path / "map")
 
 

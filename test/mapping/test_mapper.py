@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 
@@ -119,6 +120,10 @@ def test_uncertainty_is_that_of_the_method_and_total_where_there_is_nothing(room
     away = frames[2].T_world_camera.copy()
     away[:3, 3] += 1000 * away[:3, 2]
     assert (snapshot.uncertainty_image(replace(frames[2], T_world_camera=away).posed_camera()) == 1).all()
+    method = copy.deepcopy(room._method)
+    evidence = [keyframe.evidence for keyframe in room._keyframes]
+    confidence = method.decode([], evidence, room._near()).confidence
+    torch.testing.assert_close(snapshot.uncertainty, 1 - confidence)
     for item in room.objects:
         assert 0 <= item.uncertainty <= 1
     unsure = replace(snapshot, uncertainty=torch.ones(len(snapshot.scene)))
@@ -400,8 +405,10 @@ def test_a_scene_of_colour_images_is_planted_anew_at_the_end(frames, truth, dept
     mapper._edit(
         some.append(Seeds(haze, some.quats[:1], some.scales[:1], torch.tensor([0.5]), torch.full((1, 3), 0.5)))
     )
-    mapper.finish(0, 0)
+    before = {track.id for track in mapper.snapshot.tracks}
+    mapper.finish(1, 0)
     mapper.update_objects()
+    assert before & {track.id for track in mapper.snapshot.tracks}  # objects keep their ids
     near = (mapper.snapshot.scene.means - haze).norm(dim=1).min() < 1e-4
     assert bool(near) == stays
     assert len(mapper._scene) > 300 and mapper.objects

@@ -221,6 +221,22 @@ def test_an_object_that_comes_back_has_the_id_that_it_had():
     assert groups_of(objects)[1:] == before
 
 
+def test_no_two_objects_have_one_id():
+    """Object 3 comes back with some of its Gaussians; the others, by then of another object, never claim its id."""
+    objects = registry(4 * SIZE)
+    objects.ids = np.repeat([1, 2, 4, 4], SIZE)
+    objects.tracks = {i: Track(i, 0.0, 1.0, 2, 1.0) for i in (1, 2, 4)}
+    objects._next_id = 5
+    objects._former = np.repeat([0, 3, 0, 3], SIZE)
+    groups = [[0], [1], [2], [3]]
+    objects.update(labels_of(groups), line(4 * SIZE), [grouped(groups, SIZE)] * 2, [0.0, 1.0])
+    ids = groups_of(objects)
+    assert ids[:2] == [1, 2] and sorted(ids[2:]) == [3, 4]
+    assert not (objects._former == 3).any()
+    update(objects, [grouped([[0], [1, 2, 3]], SIZE)] * 2, objects=[[0], [1, 2, 3]])
+    assert len(set(groups_of(objects))) == 2
+
+
 def test_a_merger_that_is_taken_back_leaves_both_ids():
     objects = registry(3 * SIZE)
     update(objects, [grouped(APART, SIZE)] * 2)
@@ -340,3 +356,15 @@ def test_wholes_survive_a_saved_state():
     restored.load_state(objects.ids, json.loads(json.dumps(objects.state())))
     assert update_wholes(restored, [5, 5, 9], views) == []
     assert parents_of(restored) == parents_of(objects)
+
+
+def test_look_alikes_that_do_not_touch_are_two_wholes():
+    """Groups 0 and 1 lie next to each other, as do 2 and 3, far away; one code stands for both pairs."""
+    objects, groups = registry(4 * SIZE), [[0], [1], [2], [3]]
+    means = torch.arange(4 * SIZE)[:, None] * torch.tensor([[1.0, 0, 0]])
+    means[2 * SIZE :] += 1000
+    views = [grouped(groups, SIZE)] * 3
+    labels = labels_of(groups)
+    objects.update(labels, Neighbours.of(means, k=2), views, np.arange(3), wholes=np.zeros(4 * SIZE, int))
+    a, b, c, d = parents_of(objects)
+    assert a == b != c == d and 0 not in (a, c)

@@ -131,7 +131,7 @@ def test_a_bag_through_the_node_to_a_saved_map(bag, tmp_path):
     }
     arguments = [item for name, value in values.items() for item in ("-p", f"{name}:={value}")]
     mapping = spawn("lift_ros.ros.mapping_node", "--ros-args", *arguments)
-    # slowly: labels need a view that comes after the first objects, however slow this machine is
+    # slowly: a topic may be found late on a busy machine, and the labels of a short bag would be over by then
     player = spawn("lift_ros.ros.play_bag", bag, "--wait", 60, "--rate", 0.02)
     node = rclpy.create_node("planner")
     labels, objects = [], []

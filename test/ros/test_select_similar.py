@@ -16,7 +16,8 @@ LAST = 11
 
 @pytest.fixture(scope="module")
 def rig():
-    rig = Rig(**{"lifting.method": "omniseg3d"})
+    # rendered at half the size of the images; training that cannot be kept up with is not skipped
+    rig = Rig(**{"lifting.method": "omniseg3d", "mapping.image_width": 80, "mapping.max_backlog": 1000})
     rig.map_the_wall()
     rig.send(LAST + 1)
     rig.wait_until(lambda: rig.received["labels"][-1].header.stamp == rig.header(LAST + 1).stamp, "its labels")
@@ -48,7 +49,7 @@ def test_a_click_on_a_pixel_selects_what_it_shows(rig):
     assert len(points) == answer.cloud.width > 20
     column, row = middle_of(label)
     shown = int(pixels(rig.received["labels"][-1])[row, column])
-    assert (ids == shown).mean() > 0.5
+    assert shown in {item.id for item in rig.objects} and (ids == shown).mean() > 0.5
 
 
 def test_a_click_on_a_point_and_a_lower_threshold_select_more(rig):
@@ -67,6 +68,7 @@ def test_a_click_on_a_point_and_a_lower_threshold_select_more(rig):
         ({}, "nothing was clicked on"),
         ({"pixels": [1, 2, 3]}, "pairs"),
         ({"pixels": [5000, 2]}, "outside"),
+        ({"points": [Point(x=float("nan"))]}, "finite"),
         ({"points": [Point()], "frame": "nowhere"}, "nowhere"),
     ],
 )
