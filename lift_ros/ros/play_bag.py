@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import rclpy
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -20,6 +21,7 @@ from lift_ros.data.bag_file import BagFile
 from lift_ros.errors import DatasetError
 
 CLOCK_PERIOD = 0.04  # s of wall time; each tick wakes the executor of every node, some ms of Python each
+ACK_TIMEOUT = Duration(seconds=2.0)
 LATCHED_TOPICS = ("/tf_static", "/robot_description")
 
 
@@ -71,6 +73,9 @@ class Player(Node):
                 break
             self._topics[topic].publish(data)
             count += 1
+        # who leaves at once takes along what is still on its way
+        for publisher in self._topics.values():
+            publisher.wait_for_all_acked(ACK_TIMEOUT)
         return count
 
 

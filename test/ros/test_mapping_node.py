@@ -184,7 +184,7 @@ def test_a_service_that_waits_for_the_mapper_holds_up_no_other_callback(rig):
     try:
         saved = client.call_async(SaveMap.Request(name="late"))
         frames = rig.status.frames
-        rig.send(LAST + 1)
+        rig.send(LAST + 2)
         rig.wait_until(lambda: rig.status.frames > frames, "a frame while a request waits")
         assert rig.call(ListObjects, "list_objects").objects.objects
         assert not saved.done()
@@ -205,8 +205,8 @@ def test_pause_and_reset(rig):
     assert rig.call(SetBool, "pause", data=True).success
     rig.wait_until(lambda: rig.status.state == Status.PAUSED, "paused")
     keyframes = rig.status.keyframes
-    rig.send(LAST + 2)
-    rig.wait_until(lambda: rig.received["labels"][-1].header.stamp == rig.header(LAST + 2).stamp, "labels while paused")
+    rig.send(LAST + 3)
+    rig.wait_until(lambda: rig.received["labels"][-1].header.stamp == rig.header(LAST + 3).stamp, "labels while paused")
     assert rig.status.keyframes == keyframes
     assert rig.call(SetBool, "pause", data=False).success
     assert rig.call(Trigger, "reset").success
