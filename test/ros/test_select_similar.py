@@ -22,7 +22,7 @@ def rig():
             "lifting.method": "omniseg3d",
             "mapping.image_width": 80,
             "mapping.max_backlog": 1000,
-            "mapping.lifting_steps": 60,
+            "mapping.lifting_steps": 40,
         }
     )
     rig.map_the_wall()
