@@ -29,7 +29,8 @@ from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.lift import Lift
 from lift_ros.mapping.keyframes import all_weights
 from lift_ros.mapping.mapper import Mapper
-from lift_ros.mapping.offline import MIN_SHARE, CaptureMasks, map_capture
+from lift_ros.mapping.offline import CaptureMasks, map_capture
+from lift_ros.mapping.snapshot import MIN_SHARE
 from lift_ros.masks.base import Patches
 from lift_ros.objects.config import ObjectsConfig
 from lift_ros.objects.registry import ObjectRegistry
@@ -74,10 +75,7 @@ def evidence_of(mapper: Mapper, frames: list[Frame], capture: Capture, name: str
     found = []
     for keyframe, frame in zip(mapper._keyframes, frames, strict=True):
         masks = CaptureMasks(capture, name).segment(frame)
-        height, width = keyframe.patches.index.shape
-        rows = ((np.arange(height) + 0.5) * frame.image.shape[0] / height).astype(int)
-        columns = ((np.arange(width) + 0.5) * frame.image.shape[1] / width).astype(int)
-        patches = Patches.of(masks.masks[:, rows[:, None], columns])
+        patches = Patches.of(masks.resized(*keyframe.patches.index.shape))
         weights = all_weights(mapper.snapshot.scene, mapper._camera(keyframe))
         found.append(MaskEvidence.of(weights, patches.label_image()))
     return [evidence for evidence in found if len(evidence.area)]

@@ -219,8 +219,7 @@ def _render(args: argparse.Namespace) -> int:
     from lift_ros.frame import check_rigid
     from lift_ros.mapping.map_files import load_map
     from lift_ros.mapping.mapper import training_device
-    from lift_ros.mapping.offline import MIN_SHARE
-    from lift_ros.mapping.snapshot import MapSnapshot
+    from lift_ros.mapping.snapshot import MIN_SHARE, MapSnapshot
     from lift_ros.scene.gaussians import GaussianScene
     from lift_ros.visualization import colorize, write_label_png, write_png
 

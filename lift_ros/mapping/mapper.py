@@ -25,11 +25,11 @@ from lift_ros.errors import ConfigError, LiftError, MapFileError
 from lift_ros.frame import Frame
 from lift_ros.lifting.base import HasUnitFeatures
 from lift_ros.lifting.evidence import MaskEvidence
-from lift_ros.lifting.methods import make_method
+from lift_ros.lifting.methods import METHODS, make_method
 from lift_ros.mapping.keyframes import Keyframe, is_keyframe
 from lift_ros.mapping.map_files import MapContents, load_map, save_map
-from lift_ros.mapping.selection import Clicks, select
-from lift_ros.mapping.snapshot import MapSnapshot, surface_points
+from lift_ros.mapping.selection import Clicks, Selection, select
+from lift_ros.mapping.snapshot import MapSnapshot
 from lift_ros.masks import make_segmenter
 from lift_ros.masks.base import Patches, Segmenter
 from lift_ros.masks.generator import GeneratorConfig
@@ -37,7 +37,7 @@ from lift_ros.masks.prompting import make_prompts
 from lift_ros.objects.description import MapObject
 from lift_ros.objects.registry import ObjectEvent, ObjectRegistry
 from lift_ros.options import walk
-from lift_ros.render import Rendering, label_image
+from lift_ros.render import Rendering
 from lift_ros.scene.alignment import CorrectionTrack, PoseCorrections, align
 from lift_ros.scene.gaussians import GaussianScene, Seeds, follow, only_appends
 from lift_ros.scene.neighbours import Neighbours
@@ -53,7 +53,6 @@ ALIGN_STEPS = 5  # of a new keyframe with the scene, where poses are refined
 ANNEAL_TO = 0.1  # of their values, learning rates fall in the training at the end
 STILL = 0.5  # share of that training, its last, in which nothing is split or pruned
 MASK_GAUSSIANS = 24  # that a mask should show, to be an object of its own
-CLICKED_SHARE = 0.3  # of a pixel that clicked Gaussians must have to select it
 RESEED_AFTER = 3  # keyframes later, a keyframe without depth has neighbours on both sides, and better seeds
 
 
@@ -260,31 +259,21 @@ class Mapper:
         self._publish()
         return events
 
-    def select(self, clicks: Clicks) -> tuple[torch.Tensor, NDArray[np.bool_] | None]:
-        """What is similar to ``clicks``: (N,) bool of the Gaussians, and (H, W) bool of the clicks' camera, if any.
+    def select(self, clicks: Clicks) -> Selection:
+        """What is similar to ``clicks``, by the map as it is now.
 
         Raises:
             LiftError: the lifting method has no embeddings to compare, or a click meets nothing.
         """
         if not isinstance(self._method, HasUnitFeatures):
+            able = ", ".join(name for name, method in METHODS.items() if hasattr(method, "unit_features"))
             raise LiftError(
                 f"the lifting method '{self._method.name}' has no embeddings that clicks could be compared with; "
-                "set lifting.method to omniseg3d, unified_lift or hdbscan"
+                f"set lifting.method to one of {able}"
             )
-        chosen = select(self._scene, self._method.unit_features, self._near(), clicks)
-        if clicks.camera is None:
-            return chosen, None
-        scene = self._scene
-        shown, share, _ = label_image(
-            scene.means, scene.quats, scene.scales, scene.opacities, chosen.to(torch.int32), clicks.camera
-        )
-        return chosen, ((shown > 0) & (share >= CLICKED_SHARE)).cpu().numpy()
-
-    def cloud(self, chosen: torch.Tensor) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint32]]:
-        """Points (n, 3), colours (n, 3) and ids (n,) of the ``chosen`` (N,) Gaussians that are surface."""
-        points, colors, index = surface_points(self._scene)
-        member = chosen.cpu().numpy()[index]
-        return points[member], colors[member], self._registry.ids[index[member]].astype(np.uint32)
+        ids = torch.from_numpy(self._registry.ids).to(self._scene.device)
+        now = MapSnapshot(self._scene, ids, self._uncertainty)
+        return select(now, self._method.unit_features, self._near(), clicks)
 
     def save(self, directory: Path | str) -> None:
         """Write the map; see ``save_map``.
@@ -355,10 +344,7 @@ class Mapper:
             prompts=masks.prompts_used,
             prompts_per_keyframe=(*self.stats.prompts_per_keyframe, masks.prompts_used),
         )
-        height, width = small.image.shape[:2]
-        rows = ((np.arange(height) + 0.5) * frame.image.shape[0] / height).astype(int)
-        columns = ((np.arange(width) + 0.5) * frame.image.shape[1] / width).astype(int)
-        return Patches.of(masks.masks[:, rows[:, None], columns])
+        return Patches.of(masks.resized(*small.image.shape[:2]))
 
     def _plant(self, index: int, rendering: Rendering, patches: Patches) -> None:
         """Seeds where a keyframe shows what the scene, ``rendering``, does not explain or cannot tell apart."""

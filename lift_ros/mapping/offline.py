@@ -16,6 +16,7 @@ from lift_ros.errors import DatasetError, FrameRejected
 from lift_ros.frame import Frame
 from lift_ros.mapping.map_files import replace_directory
 from lift_ros.mapping.mapper import Mapper
+from lift_ros.mapping.snapshot import MIN_SHARE
 from lift_ros.masks.base import Masks, Prompts
 from lift_ros.visualization import colorize, contact_sheet, overlay, write_label_png, write_png
 
@@ -25,7 +26,6 @@ LIFTING_STEPS = 800  # at the end, in all
 UPDATE_EVERY = 5  # keyframes between two updates of the objects, where no prompts rest on them
 SHEET_FRAMES = 6
 ALIGN_STEPS = 3  # of a frame with the finished map, before it is labelled
-MIN_SHARE = 0.3  # of a pixel that an object must have to label it
 
 
 class CaptureMasks:

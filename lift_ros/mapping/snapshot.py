@@ -18,6 +18,7 @@ from lift_ros.scene.alignment import WORK_WIDTH, CorrectionTrack, align, correct
 from lift_ros.scene.gaussians import GaussianScene
 from lift_ros.scene.trainer import camera_center
 
+MIN_SHARE = 0.3  # of a pixel that an object must have to label it
 VISIBLE_OPACITY = 0.3  # fainter Gaussians fill in colour, they are no surface
 
 

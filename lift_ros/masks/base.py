@@ -51,6 +51,12 @@ class Masks:
             labels[self.masks[index]] = index + 1
         return labels
 
+    def resized(self, height: int, width: int) -> NDArray[np.bool_]:
+        """(M, height, width) bool, the masks as another size of the image sees them."""
+        rows = ((np.arange(height) + 0.5) * self.masks.shape[1] / height).astype(int)
+        columns = ((np.arange(width) + 0.5) * self.masks.shape[2] / width).astype(int)
+        return self.masks[:, rows[:, None], columns]
+
     def __len__(self) -> int:
         return len(self.masks)
 

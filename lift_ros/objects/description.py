@@ -45,6 +45,12 @@ class MapObject:
     colors: NDArray[np.uint8]
 
 
+def parts(objects: Sequence[MapObject]) -> list[MapObject]:
+    """The objects without the wholes of a hierarchy, whose points are those of their parts."""
+    wholes = {item.parent for item in objects}
+    return [item for item in objects if item.id not in wholes]
+
+
 def describe(
     tracks: Sequence[Track],
     ids: NDArray[np.int64],

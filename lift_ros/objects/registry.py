@@ -244,7 +244,7 @@ def _overlap(
 def _is_known(clusters: NDArray[np.int64], count: int, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
     """(K,) whether a cluster is a known object: it has most of its Gaussians, and they are most of the cluster's."""
     table, values = _overlap(clusters, count, ids)
-    size = np.array([(ids == i).sum() for i in values.tolist()])
+    size = np.unique(ids, return_counts=True)[1]
     most = (table > 0.5 * table.sum(1, keepdims=True)) & (table > 0.5 * size)
     return (most & (values > 0)).any(1)
 

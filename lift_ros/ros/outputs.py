@@ -14,7 +14,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from lift_ros.mapping.mapper import Mapper
 from lift_ros.msg import LabelInfo, ObjectArray, ObjectEvent, Status
-from lift_ros.objects.description import MapObject
+from lift_ros.objects.description import MapObject, parts
 from lift_ros.objects.registry import ObjectEvent as Event
 from lift_ros.ros.conversions import (
     camera_info_message,
@@ -104,15 +104,14 @@ class Outputs:
                     header=header, type=getattr(ObjectEvent, event.type.upper()), id=event.id, others=list(event.others)
                 )
             )
-        wholes = {o.parent for o in objects}
-        parts = [o for o in objects if o.id not in wholes]
         self._publish_label_info(header, method, mapper.segmenter.name, objects)
         self._objects.publish(self.object_array(stamp, objects))
         self._markers.publish(self._marker_array(header, objects))
-        if parts:
-            points = np.concatenate([o.points for o in parts])
-            colors = np.concatenate([o.colors for o in parts])
-            ids = np.repeat([o.id for o in parts], [len(o.points) for o in parts])
+        shown = parts(objects)
+        if shown:
+            points = np.concatenate([o.points for o in shown])
+            colors = np.concatenate([o.colors for o in shown])
+            ids = np.repeat([o.id for o in shown], [len(o.points) for o in shown])
         else:
             points, colors, ids = np.empty((0, 3)), np.empty((0, 3), np.uint8), np.empty(0, np.uint32)
         self._object_cloud.publish(cloud_message(header, points, colors, ids))

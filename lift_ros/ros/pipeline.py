@@ -63,7 +63,6 @@ class Pipeline:
         self._frames = 0
         self.objects: list[MapObject] = []
         self.stamp = 0.0
-        self._published: Mapper | None = None
 
         mapper = Mapper(mapping, segmenter, config.world_frame)
         if config.load_map:
@@ -130,9 +129,14 @@ class Pipeline:
         """A mapper that goes on with the map saved in ``path``. Raises MapFileError."""
         return Mapper.load(path, self._mapping, self._segmenter, self.config.world_frame)
 
+    def replace_map(self, mapper: Mapper) -> None:
+        """Go on with another map. To be run by the worker."""
+        self.worker.replace(mapper)
+        self.labeller.latest = None  # its ids are those of the old map
+
     def reset(self) -> None:
         """Start over with an empty map and counters at zero. To be run by the worker. Raises LiftError."""
-        self.worker.replace(Mapper(self._mapping, self._segmenter, self.config.world_frame))
+        self.replace_map(Mapper(self._mapping, self._segmenter, self.config.world_frame))
         self._drops.clear()
         self._frames = 0
 
@@ -185,8 +189,6 @@ class Pipeline:
             self._segmenter.clear()
 
     def _publish_map(self, mapper: Mapper, events: list[ObjectEvent]) -> None:
-        if mapper is not self._published:  # a loaded or an empty map: its ids are others
-            self._published, self.labeller.latest = mapper, None
         self.objects = mapper.objects
         self.stamp = mapper.stats.stamp
         self.outputs.publish_map(mapper, self._mapping.lifting.method, events)

@@ -20,6 +20,7 @@ from lift_ros.errors import FrameRejected, LiftError
 from lift_ros.mapping.map_files import resolve_map_name
 from lift_ros.mapping.selection import Clicks
 from lift_ros.objects import queries
+from lift_ros.objects.description import parts
 from lift_ros.ros.conversions import cloud_message, mask_message, matrix_from_pose, nanoseconds, object_message
 from lift_ros.ros.labeller import LabelledView
 from lift_ros.ros.pose_source import lookup_tf
@@ -32,7 +33,6 @@ DEFAULT_RADIUS = 0.05
 MAPPER_TIMEOUT = 60.0  # s, for the mapper to come to a request and carry it out
 
 Result = TypeVar("Result")
-Cloud = tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint32]]
 
 
 class Services:
@@ -126,8 +126,7 @@ class Services:
         return response
 
     def _find(self, request: FindObject.Request) -> list[tuple[int, float]]:
-        wholes = {item.parent for item in self._pipeline.objects}
-        objects = [item for item in self._pipeline.objects if item.id not in wholes]
+        objects = parts(self._pipeline.objects)
         radius = request.radius or DEFAULT_RADIUS
         if request.kind == FindObject.Request.PIXEL:
             return self._at_pixel(*request.pixel.tolist())
@@ -165,19 +164,15 @@ class Services:
         worker, view = self._pipeline.worker, self._pipeline.labeller.latest
         try:
             clicks = self._clicks(request, view)
-
-            def selected() -> tuple[Cloud, NDArray[np.bool_] | None]:
-                chosen, mask = worker.mapper.select(clicks)
-                return worker.mapper.cloud(chosen), mask
-
-            cloud, mask = await self._by_mapper(selected)
+            found = await self._by_mapper(lambda: worker.mapper.select(clicks))
         except LiftError as error:
             response.message = str(error)
             return response
         response.success = True
-        response.cloud = cloud_message(self._pipeline.outputs.header(self._pipeline.stamp), *cloud)
-        if view is not None and mask is not None:
-            response.mask = mask_message(view.header, mask)
+        header = self._pipeline.outputs.header(self._pipeline.stamp)
+        response.cloud = cloud_message(header, found.points, found.colors, found.ids)
+        if view is not None and found.mask is not None:
+            response.mask = mask_message(view.header, found.mask)
         return response
 
     def _clicks(self, request: SelectSimilar.Request, view: LabelledView | None) -> Clicks:
@@ -208,8 +203,7 @@ class Services:
     async def _load_map(self, request: LoadMap.Request, response: LoadMap.Response) -> LoadMap.Response:
         try:
             path = self._map_path(request.name)
-            worker = self._pipeline.worker
-            await self._by_mapper(lambda: worker.replace(self._pipeline.loaded_mapper(path)))
+            await self._by_mapper(lambda: self._pipeline.replace_map(self._pipeline.loaded_mapper(path)))
         except LiftError as error:
             response.message = f"map not loaded: {error}"
             self._pipeline.node.get_logger().error(response.message)

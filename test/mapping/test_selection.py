@@ -9,6 +9,7 @@ import torch
 from lift_ros.camera import Camera, PosedCamera
 from lift_ros.errors import LiftError
 from lift_ros.mapping.selection import Clicks, select
+from lift_ros.mapping.snapshot import MapSnapshot
 from lift_ros.scene.gaussians import GaussianScene
 from lift_ros.scene.neighbours import Neighbours
 
@@ -35,11 +36,15 @@ def features() -> torch.Tensor:
     return torch.stack([one] * GROUP + [two] * GROUP + [one] * GROUP)
 
 
+def snapshot_of(scene: GaussianScene) -> MapSnapshot:
+    return MapSnapshot(scene, torch.arange(len(scene)), torch.zeros(len(scene)))
+
+
 def groups(scene, features, **what) -> list[bool]:
     """Which groups are selected; each must be as a whole or not at all."""
     clicks = Clicks(**{"points": [], "pixels": [], "camera": CAMERA, "threshold": 0.8, "connected": True, **what})
     near = Neighbours.of(scene.means, k=4)
-    chosen = select(scene, features, near, clicks).reshape(3, GROUP)
+    chosen = select(snapshot_of(scene), features, near, clicks).gaussians.reshape(3, GROUP)
     assert (chosen == chosen[:, :1]).all()
     return chosen[:, 0].tolist()
 
@@ -57,6 +62,16 @@ def test_a_pixel_selects_what_it_shows(scene, features):
     assert groups(scene, features, pixels=[middle]) == [False, True, False]
     assert groups(scene, features, pixels=[right, middle]) == [False, True, True]
     assert groups(scene, features, pixels=[middle], points=[np.array([-1.8, 0, 2.0])]) == [True, True, False]
+
+
+def test_a_selection_is_told_as_points_and_as_a_mask(scene, features):
+    near = Neighbours.of(scene.means, k=4)
+    found = select(snapshot_of(scene), features, near, Clicks([], [(72, 15)], CAMERA, 0.8, True))
+    assert np.allclose(found.points, scene.means[2 * GROUP :])
+    assert found.ids.tolist() == list(range(2 * GROUP, 3 * GROUP)) and found.colors.shape == (GROUP, 3)
+    assert found.mask.shape == (30, 90) and found.mask[15, 72] and not found.mask[:, :60].any()
+    unseen = select(snapshot_of(scene), features, near, Clicks([np.array([1.8, 0, 2.0])], [], None, 0.8, True))
+    assert unseen.mask is None and torch.equal(unseen.gaussians, found.gaussians)
 
 
 @pytest.mark.parametrize(
@@ -78,4 +93,4 @@ def test_an_empty_map():
     empty = GaussianScene.empty(0, torch.device("cpu"))
     clicks = Clicks([np.zeros(3)], [], None, 0.5, True)
     with pytest.raises(LiftError, match="empty"):
-        select(empty, torch.zeros(0, 2), Neighbours.of(empty.means), clicks)
+        select(snapshot_of(empty), torch.zeros(0, 2), Neighbours.of(empty.means), clicks)
