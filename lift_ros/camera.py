@@ -48,6 +48,11 @@ class Camera:
             self, width=width, height=height, fx=self.fx * sx, fy=self.fy * sy, cx=self.cx * sx, cy=self.cy * sy
         )
 
+    def at_width(self, width: int) -> Camera:
+        """The camera of the same image at ``width`` pixels, or as it is where it has no more."""
+        width = min(width, self.width)
+        return self.resized(width, max(1, round(self.height * width / self.width)))
+
     def unproject(self, depth: NDArray) -> NDArray[np.float32]:
         """(H, W) z-depth -> (H, W, 3) points in the camera frame, in the unit of ``depth``."""
         if depth.shape != (self.height, self.width):

@@ -123,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
 def _map(args: argparse.Namespace) -> int:
     from lift_ros.config import Config
     from lift_ros.data import open_capture
+    from lift_ros.data.changed import without_depth
     from lift_ros.data.color_focal import ColorFocalCapture
     from lift_ros.mapping.map_files import check_replaceable
     from lift_ros.mapping.mapper import Mapper, make_mapper_segmenter
@@ -147,6 +148,8 @@ def _map(args: argparse.Namespace) -> int:
     with open_capture(args.capture, max_depth=args.max_depth, bag=bag) as capture:
         if args.color_focal is not None:
             capture = ColorFocalCapture(capture, args.color_focal)
+        if args.no_depth:
+            capture = without_depth(capture)
         for problem in capture.problems:
             print(f"lift: {problem}", file=sys.stderr)
         if args.scale is not None:
@@ -159,7 +162,7 @@ def _map(args: argparse.Namespace) -> int:
             known = ", ".join(capture.recorded_names) or "none"
             raise ConfigError(f"{args.capture} has no recorded masks '{recorded}'; it has: {known}")
         mapper = Mapper(config, segmenter, capture.world_frame)
-        skipped = map_capture(capture, mapper, use_depth=not args.no_depth)
+        skipped = map_capture(capture, mapper)
         write_results(capture, mapper, args.out)
     for reason, count in sorted(skipped.items()):
         print(f"lift: {count} frames not used: {reason}", file=sys.stderr)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lift_ros.camera import Camera, PosedCamera
 from lift_ros.errors import FrameRejected
+from lift_ros.resampling import median_depth
 
 ROTATION_TOLERANCE = 1e-3  # poses are published as float32 quaternions or 6-digit text
 
@@ -80,12 +81,10 @@ class Frame:
         self.T_world_camera = check_rigid(self.T_world_camera)
 
     def resized(self, width: int, height: int) -> Frame:
-        """The frame at another resolution: colour by area, depth by nearest neighbour (no mixing over edges)."""
+        """The frame at another resolution: colour by area, depth by the median (no mixing over edges)."""
         if (width, height) == (self.camera.width, self.camera.height):
             return self
-        depth = None
-        if self.depth is not None:
-            depth = cv2.resize(self.depth, (width, height), interpolation=cv2.INTER_NEAREST)
+        depth = None if self.depth is None else median_depth(self.depth, height, width)
         return Frame(
             cv2.resize(self.image, (width, height), interpolation=cv2.INTER_AREA),
             self.camera.resized(width, height),
@@ -94,6 +93,11 @@ class Frame:
             depth,
             self.name,
         )
+
+    def at_width(self, width: int) -> Frame:
+        """The frame at ``width`` pixels, or as it is where it has no more."""
+        camera = self.camera.at_width(width)
+        return self.resized(camera.width, camera.height)
 
     def posed_camera(self, device: str = "cpu") -> PosedCamera:
         """The camera with its world-to-camera matrix on ``device``."""

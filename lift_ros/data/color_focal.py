@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lift_ros.data.capture import Capture
+from lift_ros.data.changed import ChangedCapture
 from lift_ros.data.registration import resample_depth
 from lift_ros.errors import ConfigError
 from lift_ros.frame import Frame
@@ -19,10 +19,8 @@ from lift_ros.frame import Frame
 MAX_RATIO = 2.0  # between the two focal lengths: beyond, the number is given in other pixels, or is a slip
 
 
-class ColorFocalCapture(Capture):
-    """``capture``, which stays its owner's to close, with another focal length of its colour images and the depth
-    resampled to be seen as they are.
-    """
+class ColorFocalCapture(ChangedCapture):
+    """``capture`` with another focal length of its colour images, and the depth resampled to be seen as they are."""
 
     def __init__(self, capture: Capture, focal: float) -> None:
         """Args:
@@ -32,24 +30,10 @@ class ColorFocalCapture(Capture):
             ConfigError: that is no focal length, or cannot be that of the first image.
             DatasetError: there is no image.
         """
-        super().__init__()
         if not (np.isfinite(focal) and focal > 0):
             raise ConfigError(f"the focal length of the colour camera must be positive, in pixels; got {focal}")
         with_color_focal(next(iter(capture.frames)), focal)  # an error now, not in the middle of the work
-        self._capture, self._focal = capture, focal
-        self.name, self.world_frame, self.has_depth = capture.name, capture.world_frame, capture.has_depth
-        self.sparse_cloud, self.recorded_names = capture.sparse_cloud, capture.recorded_names
-        self.problems = capture.problems
-
-    def __len__(self) -> int:
-        return len(self._capture)
-
-    def load(self, index: int) -> Frame:
-        """See ``Capture.load``. Raises ConfigError where the focal length cannot be that of these images."""
-        return with_color_focal(self._capture.load(index), self._focal)
-
-    def _load_labels(self, name: str, frame: Frame) -> NDArray | None:
-        return self._capture._load_labels(name, frame)
+        super().__init__(capture, lambda frame: with_color_focal(frame, focal))
 
 
 def with_color_focal(frame: Frame, focal: float) -> Frame:

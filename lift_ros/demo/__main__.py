@@ -15,16 +15,17 @@ def main() -> int:
     """Parse the arguments, write the room and list its objects."""
     parser = argparse.ArgumentParser(prog="python -m lift_ros.demo", description=__doc__)
     parser.add_argument("out", help="directory to write capture/ and bag/ to")
-    parser.add_argument("--frames", type=int, default=60, help="number of frames, 10 a second (default 60)")
+    parser.add_argument("--frames", type=int, default=60, help="number of frames (default 60)")
     parser.add_argument("--size", type=int, nargs=2, default=(640, 480), metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--objects", type=int, default=14, help="number of objects (default 14)")
+    parser.add_argument("--rate", type=float, default=10.0, help="frames a second (default 10)")
     parser.add_argument("--seed", type=int, default=0, help="another seed is another room (default 0)")
     arguments = parser.parse_args()
     with tqdm(total=arguments.frames, unit="frame", desc="rendering the room") as bar:
         try:
             demo = generate(
                 arguments.out, frames=arguments.frames, size=tuple(arguments.size), objects=arguments.objects,
-                seed=arguments.seed, progress=lambda done, _: bar.update(done - bar.n),
+                seed=arguments.seed, rate=arguments.rate, progress=lambda done, _: bar.update(done - bar.n),
             )  # fmt: skip
         except (LiftError, ImportError, ValueError) as error:
             bar.close()

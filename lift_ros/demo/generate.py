@@ -76,7 +76,7 @@ def generate(
     room = Room(seed, objects)
     width, height = size
     camera = Camera(width, height, FOCAL * width, FOCAL * width, width / 2, height / 2)
-    poses = handheld_path(frames, rate, seed)
+    poses = handheld_path(frames, rate, seed, room.size)
     rng = np.random.default_rng(seed)
     entries = []
     # ray tracing and numpy leave the interpreter to other threads

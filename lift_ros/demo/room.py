@@ -20,13 +20,14 @@ from lift_ros.demo.meshes import Mesh, quad
 
 HALF_WIDTH, HEIGHT = 1.9, 2.5  # of the room, metres
 FLOOR_RADIUS = 1.15  # objects stand within this distance of the middle
+ROOMY = 17  # objects for which that is enough: a room for more has a larger floor, see ``Room.size``
 CLEARANCE = 0.02  # between objects, metres
 LAMP, LAMP_HALF_WIDTH = np.array([0.35, -0.25, HEIGHT - 0.15]), 0.22
 LAMP_CORNERS = LAMP + LAMP_HALF_WIDTH * np.array([(-1, -1, 0), (1, -1, 0), (-1, 1, 0), (1, 1, 0)])
 LAMP_GRID = LAMP + LAMP_HALF_WIDTH * np.array([(x, y, 0) for x in (-1, 0, 1) for y in (-1, 0, 1)])
 LIGHT_MAP = 256  # points a side of a wall that light is worked out for
 AMBIENT, POWER = 0.4, 3.2
-TRIES = 500  # at a place for an object
+TRIES = 1000  # at a place for an object
 EDGE_SAMPLES = ((-0.25, -0.25), (0.25, -0.25), (-0.25, 0.25), (0.25, 0.25))  # of a pixel, where surfaces meet
 
 
@@ -55,7 +56,12 @@ class View:
 
 
 class Room:
-    """A random room, the same for the same seed. World frame: z up, origin in the middle of the floor."""
+    """A random room, the same for the same seed. World frame: z up, origin in the middle of the floor.
+
+    Attributes:
+        objects: what stands in it.
+        size: widths of the room and of the floor that objects stand on are this many times the usual.
+    """
 
     def __init__(self, seed: int = 0, objects: int = 14) -> None:
         """Furnish the room with a table and ``objects`` - 1 other objects.
@@ -65,6 +71,7 @@ class Room:
             ImportError: embreex is not installed (the ``demo`` extra).
         """
         rng = np.random.default_rng(seed)
+        self.size = max(1.0, (objects / ROOMY) ** 0.5)
         self.objects: list[PlacedObject] = []
         self._meshes: list[Mesh] = []
         self._instances: list[int] = []
@@ -129,7 +136,7 @@ class Room:
             # tfar counts in lengths of the ray's direction: 1 is the lamp
             reach = np.full(len(lit), 0.99, np.float32)
             lit = lit[self._scene.run(start[lit], to_lamp[lit], dists=reach, query="OCCLUDED") < 0]
-            light[lit] += POWER / len(lamp) * cosine[lit] / distance[lit] ** 2
+            light[lit] += self.size**2 * POWER / len(lamp) * cosine[lit] / distance[lit] ** 2
         return light.astype(np.float32)
 
     def _baked(self, wall: Mesh, texture: tx.Texture) -> tx.Texture:
@@ -143,7 +150,7 @@ class Room:
         return tx.from_linear(tx.to_linear(texture) * light[..., None])
 
     def _add_walls(self, rng: Generator) -> None:
-        w, h = HALF_WIDTH, HEIGHT
+        w, h = HALF_WIDTH * self.size, HEIGHT
         paint = [tx.hue(rng.random(), 0.25, 0.85) for _ in range(3)]
         surfaces = [
             (quad((-w, -w, 0), (2 * w, 0, 0), (0, 2 * w, 0)), tx.floor(rng)),
@@ -172,14 +179,18 @@ class Room:
                     break
         # what found no place on the table is made up for on the floor, which keeps clear of the table
         taken = [(0.0, 0.0, float(np.hypot(x, y)) / 2)]
-        for make in _pick(rng, catalogue.LARGE, count - len(self.objects)):
+        kinds = catalogue.LARGE if self.size == 1 else catalogue.LARGE + catalogue.SMALL
+        for make in _pick(rng, kinds, count - len(self.objects)):
             model = make(rng)
             T = np.eye(4)
             if model.lies and rng.random() < 0.5:
                 T[:3, :3] = cv2.Rodrigues(np.array([np.pi / 2, 0.0, 0.0]))[0]
             radius = _radius(model, T)
             for _ in range(TRIES):
-                angle, distance = rng.uniform(0, 2 * np.pi), FLOOR_RADIUS * np.sqrt(rng.uniform(0.2, 1))
+                angle, distance = (
+                    rng.uniform(0, 2 * np.pi),
+                    FLOOR_RADIUS * self.size * np.sqrt(rng.uniform(0.2 / self.size**2, 1)),
+                )
                 at = distance * np.array([np.cos(angle), np.sin(angle)])
                 if _is_free(at, radius, taken):
                     taken.append((*at, radius))

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from lift_ros.data import open_capture
 from lift_ros.data.capture import Capture
+from lift_ros.data.changed import without_depth
 from lift_ros.errors import FrameRejected, LiftError
 from lift_ros.evaluation.boundaries import inner_bands, mean_boundary_iou, named_quality
 from lift_ros.evaluation.images import depth_l1, psnr, ssim
@@ -65,13 +66,14 @@ def measure(run: Run, pictures: Path) -> Figures:
     """
     with open_capture(run.dataset) as capture:
         config = run.config(next(iter(capture.frames)).camera.width)
-        segmenter = make_masks(run.masks, capture, config, run.seed)
+        seen = capture if run.use_depth else without_depth(capture)
+        segmenter = make_masks(run.masks, seen, config, run.seed)
         sparse = SparseMasks(segmenter, run.mask_share)
         mapper = Mapper(config, sparse, capture.world_frame)
-        online = Online(capture, mapper, sparse)
+        online = Online(seen, mapper, sparse)
         load = os.getloadavg()[0]
         wall, cpu = time.perf_counter(), time.process_time()
-        map_capture(capture, mapper, run.use_depth, on_frame=online.watch)
+        map_capture(seen, mapper, on_frame=online.watch, on_last=online.look_back)
         wall, cpu = time.perf_counter() - wall - online.wall, time.process_time() - cpu - online.cpu
         figures: Figures = {
             "seconds": wall,
@@ -87,17 +89,25 @@ def measure(run: Run, pictures: Path) -> Figures:
             "gaussians": mapper.stats.gaussians,
             "map_objects": len(mapper.snapshot.tracks),
         }
-        return figures | _score(capture, mapper, segmenter, online, pictures)
+        return figures | _score(capture, seen, mapper, segmenter, online, pictures)
 
 
 @dataclass
 class Online:
-    """The labels of each frame as they were when it came in, and what it took to look at them."""
+    """What a robot has: the labels of each frame when it came in, and those of the map after the last. And what it took
+    to look at them.
+
+    Attributes:
+        table: labels by the map before the training at the end, against the truth.
+        live: labels of each frame when it came in, against the truth.
+    """
 
     capture: Capture
     mapper: Mapper
     masks: SparseMasks
     switches: IdSwitches = field(default_factory=IdSwitches)
+    table: Contingency = field(default_factory=Contingency)
+    live: Contingency = field(default_factory=Contingency)
     wall: float = 0.0
     cpu: float = 0.0
     _labels: dict[str, bytes] = field(default_factory=dict)
@@ -111,6 +121,18 @@ class Online:
         truth = true_labels(self.capture, frame)
         if truth is not None:
             self.switches.add(labels, truth, frame.stamp)
+            self.live.add(labels, truth)
+        self.wall += time.perf_counter() - wall
+        self.cpu += time.process_time() - cpu
+
+    def look_back(self) -> None:
+        """Called by ``map_capture`` after the last frame."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        if TRUTH in self.capture.recorded_names:
+            for frame in self.capture.frames:
+                truth = true_labels(self.capture, frame)
+                if truth is not None:
+                    self.table.add(frame_labels(self.mapper, frame), truth)
         self.wall += time.perf_counter() - wall
         self.cpu += time.process_time() - cpu
 
@@ -126,7 +148,10 @@ def true_labels(capture: Capture, frame: Frame) -> NDArray[np.int32] | None:
     return capture.recorded_labels(TRUTH, frame) if TRUTH in capture.recorded_names else None
 
 
-def _score(capture: Capture, mapper: Mapper, segmenter: Segmenter, online: Online, pictures: Path) -> Figures:
+def _score(
+    capture: Capture, seen: Capture, mapper: Mapper, segmenter: Segmenter, online: Online, pictures: Path
+) -> Figures:
+    """Figures of the finished map; ``seen`` is ``capture`` as the mapper had it, maybe without depth."""
     table, agreement = Contingency(), Contingency()
     views: list[Contingency] = []
     bands: list[Contingency] = []
@@ -134,7 +159,7 @@ def _score(capture: Capture, mapper: Mapper, segmenter: Segmenter, online: Onlin
     shown: list[tuple[Frame, NDArray, NDArray | None]] = []
     count = len(capture)
     compared, pictured = (set(_spread(count, n)) for n in (SCENE_VIEWS, SHOWN_VIEWS))
-    for index, frame in enumerate(capture.frames):
+    for index, (frame, whole) in enumerate(zip(seen.frames, capture.frames, strict=True)):
         labels, truth, before = frame_labels(mapper, frame), true_labels(capture, frame), online.labels(frame)
         if before is not None:
             agreement.add(before, labels)
@@ -143,7 +168,7 @@ def _score(capture: Capture, mapper: Mapper, segmenter: Segmenter, online: Onlin
             bands.append(Contingency.of([inner_bands(labels)], [inner_bands(truth)]))
             table.update(views[-1])
         if index in compared:
-            scene.append(_scene_errors(mapper, frame))
+            scene.append(_scene_errors(mapper, whole))
         if index in pictured:
             shown.append((frame, labels, truth))
 
@@ -157,35 +182,35 @@ def _score(capture: Capture, mapper: Mapper, segmenter: Segmenter, online: Onlin
         "ssim": float(np.mean(ssims)),
         "depth_l1": None if np.isnan(depths).all() else float(np.nanmean(depths)),
     }
-    return figures | (_accuracy(table, views, bands, online.switches) if views else dict.fromkeys(ACCURACY))
+    return figures | (_accuracy(table, views, bands, online) if views else dict.fromkeys(ACCURACY))
 
 
 ACCURACY = (
-    "objects", "pq", "sq", "rq", "matched", "spurious", "missed", "background_iou", "miou", "f_score", "boundary_iou",
-    "named_miou", "named_mbiou", "weighted_iou", "best_dice", "symmetric_best_dice", "id_switches",
-    "id_switches_per_object_minute",
+    "objects", "pq", "pq_online", "pq_live", "sq", "rq", "matched", "spurious", "missed", "background_iou", "miou",
+    "f_score", "boundary_iou", "named_miou", "named_mbiou", "weighted_iou", "best_dice", "symmetric_best_dice",
+    "id_switches", "id_switches_per_object_minute",
 )  # fmt: skip
 
 
-def _accuracy(table: Contingency, views: list[Contingency], bands: list[Contingency], switches: IdSwitches) -> Figures:
+def _accuracy(table: Contingency, views: list[Contingency], bands: list[Contingency], online: Online) -> Figures:
     all_bands = Contingency()
     for view in bands:
         all_bands.update(view)
     quality, assigned = panoptic_quality(table), assigned_quality(table)
     named, sets = named_quality(views, bands), mean_mask_set_quality(views, background_id(table))
     values = (
-        quality.matched + quality.missed, quality.pq, quality.sq, quality.rq, quality.matched, quality.spurious,
-        quality.missed, background_iou(table), assigned.miou, assigned.f_score,
+        quality.matched + quality.missed, quality.pq, panoptic_quality(online.table).pq,
+        panoptic_quality(online.live).pq, quality.sq, quality.rq, quality.matched, quality.spurious, quality.missed,
+        background_iou(table), assigned.miou, assigned.f_score,
         mean_boundary_iou(all_bands, matched_objects(table)), named.miou, named.mbiou, sets.iou, sets.best_dice,
-        sets.symmetric_best_dice, switches.switches, switches.per_object_minute,
+        sets.symmetric_best_dice, online.switches.switches, online.switches.per_object_minute,
     )  # fmt: skip
     return dict(zip(ACCURACY, values, strict=True))
 
 
 def _scene_errors(mapper: Mapper, frame: Frame) -> tuple[float, float, float]:
     """PSNR, SSIM and depth L1 (NaN where there is no depth) of one view at the resolution of mapping."""
-    width = min(mapper.config.mapping.image_width, frame.camera.width)
-    small = frame.resized(width, max(1, round(frame.camera.height * width / frame.camera.width)))
+    small = frame.at_width(mapper.config.mapping.image_width)
     rendering = mapper.snapshot.render(mapper.snapshot.locate(small, ALIGN_STEPS))
     image = (255 * rendering.image).round().byte().cpu().numpy()
     depth = float("nan")

@@ -21,6 +21,7 @@ MIN_VISIBLE = 4.0  # pixels of a part that a view must show to have a say about 
 FULL_SAY = 1000.0  # pixels from which a view's say no longer grows
 MIN_PIXELS = 0.3  # of a Gaussian that a view must show to say in which mask it lies
 CLEAR_PIXELS = 2.0  # from which more of it says no more
+QUORUM = 0.3  # share of what the masks show of a Gaussian that must vote for a label
 
 
 def local_parts(
@@ -96,7 +97,7 @@ def agreement(
 
 
 def merge_parts(
-    agreed: NDArray[np.float64], seen: NDArray[np.float64], rate: float, min_seen: float = 0.2
+    agreed: NDArray[np.float64], seen: NDArray[np.float64], rate: float, min_seen: float = 0.02
 ) -> NDArray[np.int64]:
     """Average-linkage clustering of parts: the two that agree most often are joined, until none reach ``rate``.
 
@@ -218,15 +219,18 @@ def vote(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Let the masks decide each Gaussian: a mask that shows mostly one object votes for it with all Gaussians it holds.
 
-    Averaged over the views, frayed and shifted borders come out straight. Gaussians without a vote keep their label.
+    Averaged over the views, frayed and shifted borders come out straight. Where most masks over a Gaussian are too
+    mixed to vote, those that spill over from next door are no majority: it keeps its label.
 
     Returns:
-        (N,) labels and (N,) the share of its votes that each Gaussian's label got, 0 without a vote.
+        (N,) labels and (N,) the share of its votes that each Gaussian's label got, 0 where it was kept.
     """
     if not len(views) or not label_count:
         return labels.astype(np.int64), np.zeros(len(labels), np.float32)
     rows, columns, weights = [], [], []
+    shown = np.zeros(len(labels))
     for view in views:
+        shown += np.bincount(view.gaussian, view.weight, minlength=len(labels))
         table = view.shares(labels, label_count)
         best = table.argmax(1)
         total = table.sum(1)
@@ -239,6 +243,7 @@ def vote(
         (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns))), shape=(len(labels), label_count)
     )
     winner = strongest_columns(votes)
-    total = np.asarray(votes.sum(1)).reshape(-1)
-    share = np.asarray(votes.max(1).todense()).reshape(-1) / np.maximum(total, 1e-12)
-    return np.where(winner >= 0, winner, labels).astype(np.int64), share.astype(np.float32)
+    most = np.asarray(votes.max(1).todense()).reshape(-1)
+    elected = (winner >= 0) & (most >= QUORUM * shown)
+    share = most / np.maximum(np.asarray(votes.sum(1)).reshape(-1), 1e-12)
+    return np.where(elected, winner, labels).astype(np.int64), np.where(elected, share, 0).astype(np.float32)

@@ -35,14 +35,25 @@ class MaskEvidence:
 
     @classmethod
     def of(cls, weights: BlendWeights, labels: NDArray[np.int32]) -> MaskEvidence:
-        """From the (H * W, N) blend weights of all pixels of a view and its (H, W) mask numbers, 0 none."""
+        """What one view's masks say.
+
+        Args:
+            weights: (H * W, N) blend weights of all pixels, row by row.
+            labels: (k H, k W) mask numbers, 0 none. With k above 1 masks can share a pixel.
+        """
+        pixels, gaussians = weights.shape
+        k = round((labels.size / pixels) ** 0.5)
+        height, width = labels.shape[0] // k, labels.shape[1] // k
+        if labels.shape != (k * height, k * width) or height * width != pixels:
+            raise ValueError(f"labels {labels.shape} are no multiple of an image of {pixels} pixels")
+        pixel = (np.arange(k * height)[:, None] // k * width + np.arange(k * width) // k).reshape(-1)
         flat = labels.reshape(-1)
         values, number, area = np.unique(flat, return_inverse=True, return_counts=True)
         masked = np.flatnonzero(flat > 0)
         first = int(values[0] == 0)
-        pixels, gaussians = weights.shape
         member = csr_matrix(
-            (np.ones(len(masked), np.float32), (number[masked] - first, masked)), shape=(len(values) - first, pixels)
+            (np.full(len(masked), 1 / k**2, np.float32), (number[masked] - first, pixel[masked])),
+            shape=(len(values) - first, pixels),
         )
         blend = csr_matrix(
             (weights.val.cpu().numpy(), weights.col.cpu().numpy(), weights.crow.cpu().numpy()),
@@ -54,7 +65,7 @@ class MaskEvidence:
             found.row[strong].astype(np.int32),
             found.col[strong].astype(np.int32),
             found.data[strong].astype(np.float32),
-            area[first:].astype(np.float32),
+            (area[first:] / k**2).astype(np.float32),
         )
 
     @classmethod

@@ -46,7 +46,7 @@ class Keyframe:
         stamp: seconds.
         T_world_camera: (4, 4), as given.
         view: what the scene is trained with, its camera at the pose that was given.
-        patches: its masks.
+        patches: its masks, finer than the view by a whole number: borders matter most where they are least of a pixel.
         lifting: pixels that train embeddings; None until computed, or where none are trained.
         evidence: what its masks say about the Gaussians; None until computed.
         step: scene training step at which the two were computed.
@@ -69,7 +69,8 @@ class Keyframe:
         ``pixels``: how many of them to keep for training, 0 where none is trained.
         """
         weights = all_weights(scene, camera)
-        self.lifting = sample_view(self.patches, weights, pixels, rng) if pixels else None
+        small = (camera.height, camera.width)
+        self.lifting = sample_view(self.patches.resized(*small), weights, pixels, rng) if pixels else None
         self.evidence = MaskEvidence.of(weights, self.patches.label_image())
         self.step = step
         self._gaussians = len(scene)

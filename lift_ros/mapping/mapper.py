@@ -52,6 +52,7 @@ RECENT = 4  # the latest keyframes, which half of the scene training goes to
 ALIGN_STEPS = 5  # of a new keyframe with the scene, where poses are refined
 ANNEAL_TO = 0.1  # of their values, learning rates fall in the training at the end
 STILL = 0.5  # share of that training, its last, in which nothing is split or pruned
+FINER = 2  # pixels of a mask for each of the view it was made of, along each axis
 MASK_GAUSSIANS = 24  # that a mask should show, to be an object of its own
 RESEED_AFTER = 3  # keyframes later, a keyframe without depth has neighbours on both sides, and better seeds
 
@@ -178,9 +179,7 @@ class Mapper:
         Raises:
             FrameRejected: the segmenter has no masks for it. The map is as before.
         """
-        camera = frame.camera
-        width = min(self.config.mapping.image_width, camera.width)
-        small = frame.resized(width, max(1, round(camera.height * width / camera.width)))
+        small = frame.at_width(self.config.mapping.image_width)
         self.stats = replace(self.stats, frames=self.stats.frames + 1, stamp=frame.stamp)
         index = len(self._keyframes)
         given = small.posed_camera(self._scene.device)
@@ -334,7 +333,7 @@ class Mapper:
         return mapper
 
     def _segment(self, frame: Frame, small: Frame) -> Patches:
-        """Masks at the size of ``small``."""
+        """Masks, finer than ``small`` if they can be."""
         prompts = None
         if self.segmenter.promptable and len(self.snapshot.scene):
             prompts = make_prompts(*self.snapshot.label_image(self.snapshot.locate(frame)))
@@ -344,12 +343,14 @@ class Mapper:
             prompts=masks.prompts_used,
             prompts_per_keyframe=(*self.stats.prompts_per_keyframe, masks.prompts_used),
         )
-        return Patches.of(masks.resized(*small.image.shape[:2]))
+        finer = FINER if frame.camera.height >= FINER * small.camera.height else 1
+        return Patches.of(masks.masks).resized(finer * small.camera.height, finer * small.camera.width)
 
     def _plant(self, index: int, rendering: Rendering, patches: Patches) -> None:
         """Seeds where a keyframe shows what the scene, ``rendering``, does not explain or cannot tell apart."""
-        means, labels = self._scene.means.cpu().numpy(), patches.label_image()
-        finer = too_coarse(self._seeder.frame(index), rendering, means, labels, MASK_GAUSSIANS)
+        frame, means = self._seeder.frame(index), self._scene.means.cpu().numpy()
+        labels = patches.resized(frame.camera.height, frame.camera.width).label_image()
+        finer = too_coarse(frame, rendering, means, labels, MASK_GAUSSIANS)
         self._edit(self._scene.append(self._seeder.seeds(index, rendering, len(self._scene), finer)))
 
     def _reseed(self, index: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ from lift_ros.errors import DatasetError, FrameRejected
 from lift_ros.frame import Frame
 from lift_ros.mapping.map_files import replace_directory
 from lift_ros.mapping.mapper import Mapper
-from lift_ros.mapping.snapshot import MIN_SHARE
 from lift_ros.masks.base import Masks, Prompts
 from lift_ros.visualization import colorize, contact_sheet, overlay, write_label_png, write_png
 
@@ -46,18 +44,18 @@ class CaptureMasks:
 def map_capture(
     capture: Capture,
     mapper: Mapper,
-    use_depth: bool = True,
     photometric_steps: int | None = None,
     lifting_steps: int = LIFTING_STEPS,
     on_frame: Callable[[Frame], None] | None = None,
+    on_last: Callable[[], None] | None = None,
 ) -> dict[str, int]:
     """Map all frames of a capture, then train to the end; progress goes to stderr.
 
     Args:
-        use_depth: False: as if the capture had none.
         photometric_steps: scene training steps at the end; None: as ``final_steps`` has it.
         lifting_steps: embedding training steps at the end.
         on_frame: called after each frame that was taken in, for whoever watches the map grow.
+        on_last: called once all are, before the training at the end: the map as a robot has it.
 
     Returns:
         how many frames were not used, by reason.
@@ -71,7 +69,7 @@ def map_capture(
     with tqdm(capture.frames, "mapping", file=sys.stderr, unit="frame") as frames:
         for frame in frames:
             try:
-                if mapper.process(frame if use_depth else replace(frame, depth=None)):
+                if mapper.process(frame):
                     while mapper.step():
                         pass
                     if mapper.segmenter.promptable or mapper.stats.keyframes % UPDATE_EVERY == 0:
@@ -88,8 +86,11 @@ def map_capture(
     if not mapper.stats.keyframes:
         reasons = ", ".join(f"{count} x {reason}" for reason, count in skipped.items())
         raise DatasetError(f"no frame of {capture.name} could be mapped ({reasons})")
+    mapper.update_objects()
+    if on_last:
+        on_last()
     if photometric_steps is None:
-        photometric_steps = final_steps(use_depth and capture.has_depth) * mapper.stats.keyframes
+        photometric_steps = final_steps(capture.has_depth) * mapper.stats.keyframes
     with tqdm(total=photometric_steps + lifting_steps, desc="training", file=sys.stderr, unit="step") as bar:
         mapper.finish(photometric_steps, lifting_steps, lambda done, _: bar.update(done - bar.n))
     mapper.update_objects()
@@ -125,8 +126,7 @@ def write_results(capture: Capture, mapper: Mapper, out: Path) -> None:
 
 def frame_labels(mapper: Mapper, frame: Frame) -> NDArray[np.uint32]:
     """(H, W) ids of the objects in a frame, 0 where no object has its share of the pixel."""
-    labels, share = mapper.label_image(mapper.snapshot.locate(frame, ALIGN_STEPS))
-    return np.where(share >= MIN_SHARE, labels, 0)
+    return mapper.snapshot.labels_of(frame, mapper.config.mapping.image_width, ALIGN_STEPS)[0]
 
 
 def _column(mapper: Mapper, frame: Frame, labels: NDArray) -> list[tuple[str, NDArray[np.uint8]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,12 +14,13 @@ from lift_ros.camera import PosedCamera
 from lift_ros.frame import Frame
 from lift_ros.objects.description import MapObject, describe
 from lift_ros.objects.registry import Track
-from lift_ros.render import Rendering, label_image, rasterize
+from lift_ros.render import Rendering, follow_edges, label_image, rasterize
 from lift_ros.scene.alignment import WORK_WIDTH, CorrectionTrack, align, corrected
 from lift_ros.scene.gaussians import GaussianScene
 from lift_ros.scene.trainer import camera_center
 
 MIN_SHARE = 0.3  # of a pixel that an object must have to label it
+BORDER_WIDTH = 640  # pixels: finer borders cost more than they are worth
 VISIBLE_OPACITY = 0.3  # fainter Gaussians fill in colour, they are no surface
 
 
@@ -65,11 +67,33 @@ class MapSnapshot:
         if self.corrections is None:
             return camera
         camera = corrected(camera, self.corrections.at(frame.stamp))
-        width = min(WORK_WIDTH, camera.width)
-        small = frame.resized(width, max(1, round(camera.height * width / camera.width)))
+        small = frame.at_width(WORK_WIDTH)
         image = torch.from_numpy(small.image).float() / 255
         found = align(self.render, image, PosedCamera(small.camera, camera.viewmat), steps)
         return PosedCamera(camera.intrinsics, found.viewmat)
+
+    def labels_of(
+        self, frame: Frame, width: int, align_steps: int = 0, min_share: float = MIN_SHARE
+    ) -> tuple[NDArray[np.uint32], PosedCamera]:
+        """What a frame shows: rendered from the map, with borders as the frame has them.
+
+        Args:
+            width: resolution at which the map is rendered, pixels.
+            align_steps: see ``locate``.
+            min_share: of a pixel that an object must have to label it.
+
+        Returns:
+            (H, W) ids at the size of the frame, 0 for none; the camera that they were rendered with.
+        """
+        located = self.locate(frame, align_steps)
+        view = PosedCamera(located.intrinsics.at_width(width), located.viewmat)
+        labels, share, _ = self.label_image(view)
+        # OpenCV resizes no uint32, int32 has the same bits
+        labels = np.where(share >= min_share, labels, 0).astype(np.int32)
+        picture = frame.at_width(BORDER_WIDTH)
+        labels = _enlarged(labels, picture.camera.width, picture.camera.height)
+        labels = follow_edges(labels, picture.image, picture.depth)
+        return _enlarged(labels, frame.camera.width, frame.camera.height).astype(np.uint32), view
 
     def label_image(self, camera: PosedCamera) -> tuple[NDArray[np.uint32], NDArray[np.float32], NDArray[np.float32]]:
         """(H, W) ids, 0 where none; the share of each pixel that this id has; the accumulated opacity."""
@@ -100,6 +124,12 @@ def surface_points(scene: GaussianScene) -> tuple[NDArray[np.float32], NDArray[n
         (255 * colors).round().byte().cpu().numpy(),
         chosen.cpu().numpy(),
     )
+
+
+def _enlarged(labels: NDArray[np.int32], width: int, height: int) -> NDArray[np.int32]:
+    if labels.shape == (height, width):
+        return labels
+    return cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
 
 
 def _on(camera: PosedCamera, device: torch.device) -> PosedCamera:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lift_ros.frame import Frame
+from lift_ros.resampling import most_frequent
 
 
 @dataclass
@@ -51,12 +52,6 @@ class Masks:
             labels[self.masks[index]] = index + 1
         return labels
 
-    def resized(self, height: int, width: int) -> NDArray[np.bool_]:
-        """(M, height, width) bool, the masks as another size of the image sees them."""
-        rows = ((np.arange(height) + 0.5) * self.masks.shape[1] / height).astype(int)
-        columns = ((np.arange(width) + 0.5) * self.masks.shape[2] / width).astype(int)
-        return self.masks[:, rows[:, None], columns]
-
     def __len__(self) -> int:
         return len(self.masks)
 
@@ -66,7 +61,7 @@ class Patches:
     """Overlapping masks as a partition of the image: pixels that lie in the same masks form a patch (OmniSeg3D, 3.2).
 
     Attributes:
-        index: (H, W) int32 patch of each pixel; patch 0 lies in no mask.
+        index: (H, W) patch of each pixel, uint16 while that suffices; patch 0 lies in no mask.
         inside: (K, M) bool, which of the M masks patch k lies in. Row 0 is all False.
     """
 
@@ -86,7 +81,14 @@ class Patches:
         flat = masks.reshape(len(masks), masks[0].size if len(masks) else 0)
         inside = np.zeros((len(first), len(masks)), bool)
         inside[1:] = flat[:, first[1:]].T
-        return cls(index[:-1].reshape(masks.shape[1:]).astype(np.int32), inside)
+        small = np.uint16 if len(inside) <= 2**16 else np.int32
+        return cls(index[:-1].reshape(masks.shape[1:]).astype(small), inside)
+
+    def resized(self, height: int, width: int) -> Patches:
+        """At another size of the image: each pixel in the patch that most of it shows."""
+        if self.index.shape == (height, width):
+            return self
+        return Patches(most_frequent(self.index, height, width), self.inside)
 
     def label_image(self) -> NDArray[np.int32]:
         """(H, W) int32: index + 1 of the smallest mask over each pixel, 0 where there is none."""

@@ -13,9 +13,12 @@ import torch
 from lift_ros.camera import PosedCamera
 from lift_ros.render import cpu
 from lift_ros.render.blend import BlendWeights
+from lift_ros.render.edges import follow_edges
 from lift_ros.render.types import Rendering, ScreenStatistics
 
-__all__ = ["BlendWeights", "Rendering", "ScreenStatistics", "blend_weights", "label_image", "rasterize"]
+__all__ = [
+    "BlendWeights", "Rendering", "ScreenStatistics", "blend_weights", "follow_edges", "label_image", "rasterize",
+]  # fmt: skip
 
 
 def rasterize(

@@ -49,6 +49,18 @@ class Gradients(Structure):
     _fields_ = [(n, c_void_p) for n in ("means", "quats", "scales", "opacities", "channels", "viewmat", "means2d")]
 
 
+class Picture(Structure):
+    """``LiftPicture`` of csrc/lift_raster.h."""
+
+    _fields_ = [("width", c_int32), ("height", c_int32), ("image", c_void_p), ("depth", c_void_p)]
+
+
+class EdgeFilter(Structure):
+    """``LiftEdgeFilter`` of csrc/lift_raster.h."""
+
+    _fields_ = [("radius", c_int32), ("distance", c_float), ("color", c_float), ("depth", c_float)]
+
+
 _PROTOTYPES = {
     "lift_view_new": (c_void_p, [POINTER(Gaussians), POINTER(Camera), c_void_p, c_int]),
     "lift_view_free": (None, [c_void_p]),
@@ -59,12 +71,13 @@ _PROTOTYPES = {
     "lift_weights_copy": (None, [c_void_p] * 4 + [c_int]),
     "lift_weights_free": (None, [c_void_p]),
     "lift_label_image": (c_int64, [c_void_p] * 5 + [c_int]),
+    "lift_follow_edges": (c_int64, [POINTER(Picture), POINTER(EdgeFilter), c_void_p, c_void_p, c_int]),
     "lift_csr_matmul": (None, [c_int64, c_int64] + [c_void_p] * 5 + [c_int]),
     "lift_csr_transpose": (None, [c_int64, c_int64] + [c_void_p] * 6),
     "lift_advise_huge_pages": (None, [c_void_p, c_int64]),
     "lift_best_variant": (c_char_p, []),
 }
-_INTERFACE = 1  # LIFT_INTERFACE of csrc/lift_raster.h
+_INTERFACE = 2  # LIFT_INTERFACE of csrc/lift_raster.h
 
 
 def library_path(variant: str) -> Path:

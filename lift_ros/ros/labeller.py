@@ -8,7 +8,6 @@ import traceback
 from collections.abc import Callable
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.impl.rcutils_logger import RcutilsLogger
@@ -87,18 +86,10 @@ class Labeller:
 
     def render(self, live: LiveFrame) -> LabelledView:
         """Ids of the objects in a frame, 0 where no object has its share of the pixel."""
-        camera, snapshot = live.frame.camera, self._mapper().snapshot
-        width = min(self._width, camera.width)
-        small = camera.resized(width, max(1, round(camera.height * width / camera.width)))
-        view = PosedCamera(small, snapshot.locate(live.frame).viewmat)
-        labels, share, _ = snapshot.label_image(view)
-        labels = np.where(share >= self._config.label_min_share, labels, 0)
-        if small != camera:
-            # nearest neighbours: ids do not mix; OpenCV resizes no uint32, int32 has the same bits
-            size = (camera.width, camera.height)
-            labels = cv2.resize(labels.astype(np.int32), size, interpolation=cv2.INTER_NEAREST)
+        snapshot = self._mapper().snapshot
+        labels, view = snapshot.labels_of(live.frame, self._width, min_share=self._config.label_min_share)
         unsure = snapshot.uncertainty_image(view) if self._outputs.uncertainty_wanted else None
-        return LabelledView(live.header, labels.astype(np.uint32), view, unsure)
+        return LabelledView(live.header, labels, view, unsure)
 
     def _run(self) -> None:
         period = 1.0 / self._config.label_rate if self._config.label_rate else 0.0

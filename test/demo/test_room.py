@@ -82,7 +82,18 @@ def test_same_seed_same_room(views):
     np.testing.assert_array_equal(again.instances, views[1][1].instances)
 
 
-def test_too_many_objects():
+def test_a_larger_room_for_more_objects():
+    room = Room(seed=0, objects=90)
+    assert len(room.objects) == 90 and room.size > 1.5
+    assert max(np.abs(placed.center[:2]).max() for placed in room.objects) > 1.2 * FLOOR_RADIUS
+    poses = handheld_path(80, seed=0, size=room.size)
+    assert (np.abs(poses[:, :2, 3]) < HALF_WIDTH * room.size).all()
+    shown = {int(i) for pose in poses[::8] for i in np.unique(room.render(CAMERA, pose).instances)}
+    assert len(shown) > 45
+
+
+def test_too_many_objects(monkeypatch):
+    monkeypatch.setattr("lift_ros.demo.room.ROOMY", 90)
     with pytest.raises(ValueError, match="no place in the room for 90 objects"):
         Room(seed=0, objects=90)
 

@@ -114,7 +114,7 @@ def test_many_views_outweigh_few():
 
 
 def test_parts_no_view_shows_together_stay_apart():
-    seen = np.array([[5, 0.1], [0.1, 5]])
+    seen = np.array([[5, 0.01], [0.01, 5]])
     assert len(partition(merge_parts(seen.copy(), seen, 0.0))) == 2
     assert merge_parts(np.zeros((1, 1)), np.zeros((1, 1)), 0.5).tolist() == [0]
     assert merge_parts(np.zeros((0, 0)), np.zeros((0, 0)), 0.5).tolist() == []
@@ -127,7 +127,7 @@ def literal_merge(agreed: np.ndarray, seen: np.ndarray, rate: float) -> set[froz
         for i, a in enumerate(clusters):
             for b in clusters[i + 1 :]:
                 block = np.ix_(sorted(a), sorted(b))
-                if seen[block].sum() > 0.2 and agreed[block].sum() / seen[block].sum() > best:
+                if seen[block].sum() > 0.02 and agreed[block].sum() / seen[block].sum() > best:
                     best, pair = agreed[block].sum() / seen[block].sum(), (a, b)
         if pair is None or best < rate:
             return set(clusters)
@@ -261,6 +261,16 @@ def test_a_mask_over_several_objects_has_no_vote():
     over_both = evidence([[10, 10, 10, 10, 10]])  # 60 % label 1
     assert np.array_equal(vote(labels, 2, [over_both], 0.6)[0], labels)
     assert vote(labels, 2, [over_both], 0.55)[0].tolist() == [1] * 5
+
+
+def test_what_spills_over_is_no_majority():
+    """Gaussian 2 lies in a mask of mixed labels, and its edge in that of a neighbour."""
+    labels = np.array([0, 0, 1, 2, 2])
+    mixed = [0, 0, 12, 10, 10]
+    for spilled, expected in ((2, 1), (6, 0)):
+        found, share = vote(labels, 3, [evidence([[10, 10, spilled, 0, 0], mixed])], 0.7)
+        assert found.tolist() == [0, 0, expected, 2, 2]
+        assert share[2] == (expected == 0) and share[0] == 1
 
 
 def test_votes_give_labels_to_gaussians_without_one():

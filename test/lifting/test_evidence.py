@@ -55,6 +55,25 @@ def test_evidence_is_the_summed_weight_over_each_mask(evidence, weights, labels)
     assert (np.diff(evidence.mask) >= 0).all()
 
 
+def test_finer_masks_share_a_pixel(weights, labels):
+    """Of four times the pixels each counts a fourth."""
+    W = dense_weights(weights)
+    fine = labels.repeat(2, 0).repeat(2, 1)
+    fine[::2, ::2] = np.random.default_rng(1).choice(np.unique(labels), fine[::2, ::2].shape)
+    evidence = MaskEvidence.of(weights, fine)
+    quarters = fine.reshape(labels.shape[0], 2, labels.shape[1], 2).transpose(0, 2, 1, 3).reshape(labels.size, 4)
+    masks = [m for m in np.unique(fine) if m > 0]
+    expected = np.stack([((quarters == m).mean(1)[:, None] * W).sum(0) for m in masks])
+    expected[expected <= MIN_WEIGHT] = 0
+    assert np.allclose(dense(evidence, W.shape[1]), expected, atol=2e-2)
+    assert np.allclose(evidence.area, [(fine == m).sum() / 4 for m in masks])
+
+
+def test_masks_of_another_shape_are_refused(weights, labels):
+    with pytest.raises(ValueError, match="no multiple"):
+        MaskEvidence.of(weights, labels[:-1])
+
+
 def test_a_view_that_is_masked_everywhere(weights, labels):
     everywhere = labels + 1
     evidence = MaskEvidence.of(weights, everywhere)

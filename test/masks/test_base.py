@@ -42,6 +42,20 @@ def test_patches_are_the_masks_and_back():
     assert np.array_equal(patches.label_image(), Masks(masks, ones, ones).label_image())
 
 
+def test_patches_of_another_size_are_what_most_of_a_pixel_shows():
+    masks = np.zeros((2, 4, 6), bool)
+    masks[0, :, :3] = masks[1, :, 2:4] = True  # they overlap in column 2
+    small = Patches.of(masks).resized(2, 3)
+    assert small.inside[small.index][0].tolist() == [
+        [True, False],
+        small.inside[small.index[0, 1]].tolist(),
+        [False] * 2,
+    ]
+    assert small.inside[small.index[0, 1]].tolist() in ([True, True], [False, True])
+    patches = Patches.of(masks)
+    assert patches.resized(4, 6) is patches
+
+
 @pytest.mark.parametrize("masks", [np.zeros((0, 3, 4), bool), np.ones((1, 3, 4), bool), np.zeros((2, 3, 4), bool)])
 def test_patches_of_no_or_full_masks(masks):
     patches = Patches.of(masks)

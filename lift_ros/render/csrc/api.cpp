@@ -3,6 +3,7 @@
 
 #include <new>
 
+#include "edges.h"
 #include "memory.h"
 #include "render.h"
 #include "sparse.h"
@@ -70,6 +71,11 @@ void lift_weights_free(LiftWeights* weights) { delete weights; }
 int64_t lift_label_image(const LiftView* view, const int32_t* labels, int32_t* label_image, float* share,
                          float* alpha, int threads) {
   return status([&] { lift::label_image(*view, labels, label_image, share, alpha, threads); });
+}
+
+int64_t lift_follow_edges(const LiftPicture* picture, const LiftEdgeFilter* filter, const int32_t* labels,
+                          int32_t* out, int threads) {
+  return status([&] { lift::follow_edges(*picture, *filter, labels, out, threads); });
 }
 
 void lift_csr_matmul(int64_t rows, int64_t d, const int64_t* crow, const int64_t* col, const float* val,

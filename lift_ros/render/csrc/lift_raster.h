@@ -9,7 +9,7 @@
 #define LIFT_API extern "C" __attribute__((visibility("default")))
 
 // Raised with every change of this file; a library left over from older sources is then refused instead of called.
-constexpr int32_t LIFT_INTERFACE = 1;
+constexpr int32_t LIFT_INTERFACE = 2;
 LIFT_API int32_t lift_interface();
 
 struct LiftGaussians {
@@ -69,6 +69,25 @@ LIFT_API void lift_weights_free(LiftWeights*);
 // 0 or -1, when memory runs out.
 LIFT_API int64_t lift_label_image(const LiftView*, const int32_t* labels, int32_t* label_image, float* share,
                                   float* alpha, int threads);
+
+struct LiftPicture {
+  int32_t width, height;
+  const uint8_t* image;  // (H, W, 3) RGB
+  const float* depth;    // (H, W) z, 0 where unknown; may be NULL
+};
+
+// Standard deviations of the weights; see lift_ros/render/edges.py.
+struct LiftEdgeFilter {
+  int32_t radius;         // of the window, pixels
+  float distance;         // pixels
+  float color;            // of 255
+  float depth;            // share of the depth
+};
+
+// Near borders of labels (H, W), the label that most of the pixels around have which look alike. out (H, W).
+// 0 or -1, when memory runs out.
+LIFT_API int64_t lift_follow_edges(const LiftPicture*, const LiftEdgeFilter*, const int32_t* labels, int32_t* out,
+                                   int threads);
 
 // out (rows, d) = A x, A in CSR, x (columns, d).
 LIFT_API void lift_csr_matmul(int64_t rows, int64_t d, const int64_t* crow, const int64_t* col, const float* val,

@@ -1,0 +1,39 @@
+"""Captures whose frames are not used as they are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from numpy.typing import NDArray
+
+from lift_ros.data.capture import Capture
+from lift_ros.frame import Frame
+
+
+class ChangedCapture(Capture):
+    """``capture``, which stays its owner's to close, with every frame changed. Image and labels keep their size."""
+
+    def __init__(self, capture: Capture, change: Callable[[Frame], Frame]) -> None:
+        super().__init__()
+        self._capture, self._change = capture, change
+        self.name, self.world_frame, self.has_depth = capture.name, capture.world_frame, capture.has_depth
+        self.sparse_cloud, self.recorded_names = capture.sparse_cloud, capture.recorded_names
+        self.problems = capture.problems
+
+    def __len__(self) -> int:
+        return len(self._capture)
+
+    def load(self, index: int) -> Frame:
+        """See ``Capture.load``."""
+        return self._change(self._capture.load(index))
+
+    def _load_labels(self, name: str, frame: Frame) -> NDArray | None:
+        return self._capture._load_labels(name, frame)
+
+
+def without_depth(capture: Capture) -> Capture:
+    """``capture`` as if it had been taken with a camera that measures no depth."""
+    changed = ChangedCapture(capture, lambda frame: replace(frame, depth=None))
+    changed.has_depth = False
+    return changed

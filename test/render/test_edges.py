@@ -1,0 +1,111 @@
+"""Labels that follow the edges of the picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lift_ros.render import edges, follow_edges
+
+SIZE = (120, 160)
+
+
+def literal(labels: np.ndarray, image: np.ndarray, depth: np.ndarray | None, passes: int) -> np.ndarray:
+    """The filter pixel by pixel, over the whole image: only pixels near borders can change."""
+    height, width = labels.shape
+    scale = width / 640
+    radius, distance = max(round(edges.RADIUS * scale), 2), max(edges.DISTANCE * scale, 1.0)
+    sigma = edges.COLOR_ALONE if depth is None else edges.COLOR
+    for _ in range(passes):
+        before = labels.copy()
+        for y in range(height):
+            for x in range(width):
+                votes: dict[int, float] = {int(before[y, x]): 0.0}
+                for v in range(max(y - radius, 0), min(y + radius, height - 1) + 1):
+                    for u in range(max(x - radius, 0), min(x + radius, width - 1) + 1):
+                        unlike = ((u - x) ** 2 + (v - y) ** 2) / distance**2
+                        unlike += ((image[v, u].astype(float) - image[y, x]) ** 2).sum() / sigma**2
+                        if depth is not None and depth[y, x] > 0 and depth[v, u] > 0:
+                            unlike += (depth[v, u] / depth[y, x] - 1) ** 2 / edges.DEPTH**2
+                        vote = np.exp(-unlike / 2) if unlike < 2 * 12 else 0.0
+                        votes[int(before[v, u])] = votes.get(int(before[v, u]), 0.0) + vote
+                labels[y, x] = max(votes, key=lambda label: votes[label])
+    return labels
+
+
+def scene() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """True labels (H, W), image and depth of a disc before a wall."""
+    height, width = SIZE
+    y, x = np.mgrid[:height, :width]
+    inside = (x - 80) ** 2 + (y - 60) ** 2 < 35**2
+    rng = np.random.default_rng(0)
+    color = np.where(inside[..., None], (180, 60, 50), (90, 110, 150)) + rng.normal(0, 5, (height, width, 3))
+    depth = np.where(inside, 1.0, 1.5) * (1 + rng.normal(0, 0.002, SIZE))
+    return np.where(inside, 7, 0).astype(np.int32), color.clip(0, 255).astype(np.uint8), depth.astype(np.float32)
+
+
+def off_by(truth: np.ndarray, pixels: int) -> np.ndarray:
+    return np.roll(truth, pixels, axis=1)
+
+
+@pytest.mark.parametrize("with_depth", [True, False])
+def test_is_its_definition(with_depth: bool) -> None:
+    truth, image, depth = scene()
+    labels = off_by(truth, 1)[30:70, 30:90].copy()
+    image, depth = image[30:70, 30:90].copy(), depth[30:70, 30:90].copy() if with_depth else None
+    found = follow_edges(labels, image, depth)
+    assert (found != literal(labels.copy(), image, depth, edges.PASSES)).mean() < 1e-3  # weights come from a table
+
+
+@pytest.mark.parametrize("signs", ["both", "depth", "colour", "no depth image"])
+def test_borders_move_to_the_edge(signs: str) -> None:
+    truth, image, depth = scene()
+    truth, image, depth = (np.kron(a, np.ones((4, 4) + (1,) * (a.ndim - 2), a.dtype)) for a in (truth, image, depth))
+    if signs == "depth":
+        image = np.full_like(image, 128)
+    if signs == "colour":
+        depth = np.ones_like(depth)
+    labels = off_by(truth, 2)
+    found = follow_edges(labels, image, None if signs == "no depth image" else depth)
+    assert found.dtype == np.int32
+    assert (found != truth).sum() < 0.35 * (labels != truth).sum()
+
+
+def test_without_an_edge_borders_stay() -> None:
+    truth, image, depth = scene()
+    found = follow_edges(truth, np.full_like(image, 100), np.ones_like(depth))
+    assert (found != truth).sum() < 0.02 * (truth > 0).sum()
+
+
+def test_unknown_depth_leaves_it_to_colour() -> None:
+    truth, image, depth = scene()
+    labels = off_by(truth, 1)
+    found = follow_edges(labels, image, np.zeros_like(depth))
+    assert (found != truth).sum() < (labels != truth).sum()
+
+
+def test_no_new_labels_and_far_from_borders_nothing_changes() -> None:
+    rng = np.random.default_rng(3)
+    image, depth = rng.integers(0, 255, (*SIZE, 3), np.uint8), rng.uniform(1, 2, SIZE).astype(np.float32)
+    labels = np.zeros(SIZE, np.int32)
+    labels[:60] = 2**31 - 1
+    found = follow_edges(labels, image, depth)
+    assert set(np.unique(found)) <= {0, 2**31 - 1}
+    assert np.array_equal(found[:50], labels[:50]) and np.array_equal(found[70:], labels[70:])
+
+
+def test_input_is_left_alone_and_need_not_be_contiguous() -> None:
+    truth, image, depth = scene()
+    labels = off_by(truth, 2)
+    copy = labels.copy()
+    found = follow_edges(labels[:, ::-1], image[:, ::-1], depth[:, ::-1])
+    assert np.array_equal(labels, copy)
+    assert (found[:, ::-1] == follow_edges(labels, image, depth)).mean() > 0.999
+
+
+def test_sizes_must_agree() -> None:
+    truth, image, depth = scene()
+    with pytest.raises(ValueError, match="one size"):
+        follow_edges(truth[:-1], image, depth)
+    with pytest.raises(ValueError, match="one size"):
+        follow_edges(truth, image, depth[:, :-1])
