@@ -193,7 +193,8 @@ def test_render_takes_a_pose_in_every_form(mapped, view, tmp_path, form):
     assert (depth.shape, depth.dtype) == ((120, 160), np.uint16)
     known = (frame.depth > 0) & (depth > 0)
     assert np.median(np.abs(depth[known] / 1000 / frame.depth[known] - 1)) < 0.05
-    assert np.array_equal(labels, read(mapped / "labels" / f"{frame.name}.png"))
+    differs = labels != read(mapped / "labels" / f"{frame.name}.png")  # whose borders are those of the frame
+    assert differs.mean() < 0.03 and not cv2.erode(differs.astype(np.uint8), np.ones((5, 5))).any()
     assert read(out / "labels_color.png").shape == (120, 160, 3)
     unsure = read(out / "uncertainty.png")
     assert unsure.shape == (120, 160) and unsure[labels > 0].mean() < 128

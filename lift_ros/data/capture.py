@@ -171,6 +171,16 @@ def _is_colmap(path: Path) -> bool:
     return any(_has(path, f"{model}/{name}.*") for model in COLMAP_MODELS for name in ("cameras", "images"))
 
 
+def _is_scannet(path: Path) -> bool:
+    return _has(path, "color/") and (_has(path, "pose/") or _has(path, "intrinsic*"))
+
+
+def _is_messy_rooms(path: Path) -> bool:
+    """By its labels where metadata.json is missing, unless there are the cameras of captures that have these, too."""
+    labels = _has(path, "instance/") or _has(path, "detic_*/")
+    return _has(path, "color/") and (_has(path, "metadata.json") or labels and not _is_scannet(path))
+
+
 _BAG_FILES = ("*.mcap", "*.db3", "*.mcap.zstd", "*.db3.zstd")
 
 
@@ -209,7 +219,7 @@ LAYOUTS = (
     Layout(
         "LERF-Mask",
         "sparse/ with object_mask/ or test_mask/",
-        lambda path: _is_colmap(path) and (_has(path, "object_mask/") or _has(path, "test_mask/")),
+        lambda path: _has(path, "object_mask/") or _has(path, "test_mask/"),
         ("lerf_mask", "LerfMaskCapture"),
     ),
     Layout(
@@ -240,13 +250,13 @@ LAYOUTS = (
     Layout(
         "Messy Rooms",
         "color/ with metadata.json",
-        lambda path: _has(path, "color/", "metadata.json"),
+        _is_messy_rooms,
         ("messy_rooms", "MessyRoomsCapture"),
     ),
     Layout(
         "ScanNet, Panoptic Lifting",
         "color/ with pose/ or intrinsic/",
-        lambda path: _has(path, "color/") and (_has(path, "pose/") or _has(path, "intrinsic*")),
+        _is_scannet,
         ("scannet", "ScannetCapture"),
     ),
 )

@@ -21,9 +21,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lift_ros.data.capture import COLMAP_MODELS
 from lift_ros.data.colmap import ColmapCapture
 from lift_ros.data.colmap_model import find_model, read_images
-from lift_ros.data.files import images_by_stem
+from lift_ros.data.files import images_by_stem, require
 from lift_ros.errors import FrameRejected
 
 
@@ -37,6 +38,8 @@ class LerfMaskCapture(ColmapCapture):
     def __init__(self, path: str | Path, *, max_depth: float = math.inf) -> None:
         """Read the model. Raises DatasetError; see ``open_capture``."""
         path = Path(path)
+        if find_model(path) is None:
+            require(path / COLMAP_MODELS[0], "LERF-Mask", "the COLMAP model, with cameras and images")
         self._object_masks = images_by_stem(path / "object_mask")
         self._test_views, unknown = _test_views(path)
         self.prompts = tuple(sorted({mask.stem for mask in (path / "test_mask").glob("*/*.png")}))

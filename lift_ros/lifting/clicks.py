@@ -36,13 +36,6 @@ def select_gaussians(features: torch.Tensor, clicks: torch.Tensor, threshold: fl
     return similarity(features, clicks) > threshold
 
 
-def select_pixels(
-    features: torch.Tensor, weights: BlendWeights, clicks: torch.Tensor, threshold: float
-) -> torch.Tensor:
-    """(P,) bool, the same of the pixels of ``weights`` (P, N): a mask, row by row. Pixels that show nothing are out."""
-    return select_gaussians(normalize(weights.matmul(features), dim=1), clicks, threshold) & (weights.alpha() > 0)
-
-
 def grow_region(selected: torch.Tensor, seeds: torch.Tensor, neighbours: Neighbours) -> torch.Tensor:
     """Region growing: the ``selected`` Gaussians (N,) bool that hang together with one of the ``seeds`` (S,) int64.
 

@@ -12,7 +12,7 @@ class LiftConfig:
     """The default method: view consensus."""
 
     same_object_rate: float = option(
-        0.2,
+        0.3,
         "Parts are one object if masks hold both in at least this share of the views that see both.",
         min=0.0,
         max=1.0,
@@ -102,7 +102,10 @@ class UnifiedLiftConfig:
     embedding_dim: int = option(16, "Dimensions of embeddings and codebook.", min=2)
     codebook_size: int = option(256, "Most objects that can be told apart.", min=1)
     levels: int = option(
-        1, "Granularities, from the smallest mask over a pixel to the largest: parts have parents from two on.", min=1
+        1,
+        "Granularities: 1, the smallest mask over a pixel; 2, the largest as well, whose objects are parents.",
+        min=1,
+        max=2,
     )
     learning_rate: float = option(0.01, "Adam's step on the embeddings.", min=0.0)
     codebook_learning_rate: float = option(0.005, "Adam's step on the codebook.", min=0.0)

@@ -21,6 +21,7 @@ MIN_VISIBLE = 4.0  # pixels of a part that a view must show to have a say about 
 FULL_SAY = 1000.0  # pixels from which a view's say no longer grows
 MIN_PIXELS = 0.3  # of a Gaussian that a view must show to say in which mask it lies
 CLEAR_PIXELS = 2.0  # from which more of it says no more
+DOUBT = 0.1  # views
 QUORUM = 0.3  # share of what the masks show of a Gaussian that must vote for a label
 
 
@@ -96,10 +97,11 @@ def agreement(
     return agreed, seen
 
 
-def merge_parts(
-    agreed: NDArray[np.float64], seen: NDArray[np.float64], rate: float, min_seen: float = 0.02
-) -> NDArray[np.int64]:
+def merge_parts(agreed: NDArray[np.float64], seen: NDArray[np.float64], rate: float) -> NDArray[np.int64]:
     """Average-linkage clustering of parts: the two that agree most often are joined, until none reach ``rate``.
+
+    Each pair counts as having disagreed for ``DOUBT`` of a view: of partners that agree alike, the one seen together
+    more comes first, and a glimpse joins nothing.
 
     Returns:
         (K,) cluster of each part: the number of one of its parts.
@@ -113,7 +115,7 @@ def merge_parts(
         return cluster
 
     def rates(row: slice | int) -> NDArray[np.float64]:
-        return np.where(seen[row] > min_seen, agreed[row] / np.maximum(seen[row], 1e-12), -1.0)
+        return np.where(seen[row] > 0, agreed[row] / (seen[row] + DOUBT), -1.0)
 
     table = rates(slice(None))
     partner = table.argmax(1)

@@ -113,7 +113,11 @@ def matching_losses(
 
 
 def variation_loss(features: torch.Tensor, some: torch.Tensor, neighbours: Neighbours) -> torch.Tensor:
-    """Equation (7): ||h_i - h_j||^2 over pairs of Gaussians that touch, once each; per Gaussian, of ``some`` (S,)."""
+    """Equation (7): half of ||h_i - h_j||^2 summed over the Gaussians i of ``some`` (S,) and the j they list; over S.
+
+    So of all Gaussians, pairs that list each other count once. Where neighbours lie denser around one of the two, only
+    the other lists it, and the pair counts half.
+    """
     near = neighbours.near[some]
     difference = rows(features, some)[:, None] - rows(features, neighbours.index[some])
     return (difference.square().sum(-1) * near).sum() / (2 * len(some))

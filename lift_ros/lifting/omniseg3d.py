@@ -10,8 +10,10 @@ What differs from the paper:
 - Gaussians carry the embeddings, as in the authors' OmniSeg3D-GS, not a network; they start as smooth functions of
   position.
 - The inner sum of eq. 6 over the patches of a level is a mean, as in the authors' code: else a level weighs the more,
-  the more patches lie in it, and lambda orders nothing. 1 / (N L) stands for pixels and for levels of the view.
-- The weight of the norm loss is against a mean over pixels instead of a sum.
+  the more patches lie in it, and lambda orders nothing. N are the pixels, L, which the paper leaves open, the levels of
+  the view. So where masks do not overlap, eq. 5 is divided by the number of pixels, not by that of patches N_p.
+- The norm loss weighs as much as eq. 6 (``norm_weight`` 1); in eq. 10, 10^6 times as much (w_2 / w_1).
+- Patches of fewer than 4 samples are left out.
 - Labels without clicks, which the paper leaves to "clustering features", are two cuts of an average-linkage tree over
   the features of some pixels. Parts are cut midway between the similarity that pixels of one patch and that pixels of
   related patches were seen to have in training; the objects they belong to, midway to that of unrelated patches.
@@ -189,7 +191,7 @@ def hierarchical_loss(
     of max(loss(s), greatest loss at level d - 1).
 
     The loss of a pixel with patch s is eq. 7, -log softmax_s sim(F_u, mean_s); the greatest at a level is eq. 8. With
-    masks that do not overlap there is one level, and this is eq. 5.
+    masks that do not overlap there is one level, and this is eq. 5 with 1 / N for its 1 / N_p.
 
     Args:
         features: (N, d) of the pixels.

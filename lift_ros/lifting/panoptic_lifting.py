@@ -47,7 +47,7 @@ class PanopticLifting:
         taught = targets >= 0
         if torch.equal(logits.argmax(1)[taught], targets[taught]):
             return {"cross_entropy": 0.0}
-        return descend({"cross_entropy": functional.cross_entropy(logits, targets, ignore_index=-1)}, self.logits)
+        return descend({"cross_entropy": instance_loss(logits, targets)}, self.logits)
 
     @torch.no_grad()
     def decode(self, views: Sequence[LiftingView], evidence: Sequence[MaskEvidence], neighbours: Neighbours) -> Decoded:
@@ -84,3 +84,13 @@ def assign(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     targets = torch.full_like(masks, -1)
     targets[masked] = slot_of[index]
     return targets
+
+
+def instance_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean of -log p_j(u) over the pixels u that have a slot j.
+
+    Args:
+        logits: (P, S), blended.
+        targets: (P,) int64 slots, -1 where there is none.
+    """
+    return functional.cross_entropy(logits, targets, ignore_index=-1)

@@ -61,6 +61,7 @@ class PcfLift:
         return torch.cat([mean, torch.full_like(mean, math.log(FIRST_VARIANCE))], dim=1)
 
     def step(self, views: Sequence[LiftingView], neighbours: Neighbours) -> dict[str, float]:
+        """Down equation (6): contrast and concentration are L_contra, variance L_reg, and cross_view L_cross."""
         config = self.config
         late = self.features.steps >= config.cross_view_after and len(views) > 1
         order = torch.randperm(len(views), generator=self._generator)[: 2 if late else 1].tolist()
@@ -72,7 +73,7 @@ class PcfLift:
         losses = {
             "contrast": contrast,
             "concentration": concentration,
-            "variance": config.variance_weight * features.variance.log().sum(1).mean(),
+            "variance": config.variance_weight * variance_loss(features),
         }
         if late:
             losses["cross_view"] = config.cross_view_weight * cross_view_loss(
@@ -171,6 +172,11 @@ def contrastive_losses(features: Normals, masks: torch.Tensor) -> tuple[torch.Te
     groups = averages(features, index)
     centers = Normals(rows(groups.mean, index), rows(groups.variance, index))
     return contrast.mean(), -log_kernel(features, centers).mean()
+
+
+def variance_loss(features: Normals) -> torch.Tensor:
+    """L_reg of 3.2, log prod_d sigma_d^2: mean over the pixels (P, N). Below 0 where features are certain."""
+    return features.variance.log().sum(1).mean()
 
 
 def cross_view_loss(first: Normals, second: Normals, similarity: float) -> torch.Tensor:

@@ -5,9 +5,19 @@ carries an embedding f_i; a pixel shows V_u = sum_i w_ui f_i. sigma is the logis
 unit cube and the corner nearest to one is its label: b = [sigma(f) > 0.5], label = sum_k b_k 2^k
 ("Embedding-to-Label").
 
-Two things differ from the published description. The repulsion of mask means stops at a margin: unbounded, it never
-settles where views show different sets of objects. And embeddings start as smooth random functions of position, or, for
-Gaussians that join later, as their nearest neighbour's, so that what lies together starts together.
+This was built from the abstract and from summaries by others, without the paper's text or code. What differs from
+these, as far as they tell:
+- Cohesion ||V_u - m_j||^2 and repulsion -||m_i - m_j||^2 of pixels and mask means are of sigma(V). Cohesion is a mean,
+  half over pixels and half over masks, instead of a sum over pixels. Repulsion is a sum over pairs divided by the
+  number of masks, weighs 0.3 instead of as much as cohesion, and stops at a margin: unbounded, it never settles where
+  views show different sets of objects.
+- Anchors and negatives of the triplets face each other across a border; positives lie anywhere in the anchor's mask,
+  instead of near a border, too.
+- Smoothness is the mean of ||sigma(f_i) - sigma(f_j)||^2 over Gaussians that touch, instead of ||f_i - f_j||^2 over
+  those with ||mu_i - mu_j||^2 <= 0.01, which would depend on the unit of the poses. It weighs 1.0 instead of 0.1, and
+  counts from step 200; "late in training" is all that is known.
+- Embeddings start as smooth random functions of position, or, for Gaussians that join later, as their nearest
+  neighbour's, so that what lies together starts together.
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ What differs from the paper:
   the same probability, and prefers rows with few large entries.
 - The similarity of eq. 7 has the temperatures of eq. 1; without them no pixel of a view with ten masks is certain. The
   paper's threshold of 0.8 lets the pieces of a mask that was split in two pass: they are uncertain by a half.
-- Granularities share nothing: each has its own embeddings and codebook, since what one draws together another must push
-  apart. The label is that of the finest, the parent that of the coarsest. With one granularity the masks are the
-  smallest over each pixel, as other methods have them; the paper took SAM's largest.
+- With two granularities each has its own embeddings and codebook, since what one draws together the other must push
+  apart: the smallest masks over the pixels make the labels, the largest the parents. With one the masks are the
+  smallest, as other methods have them; the paper took SAM's largest.
 """
 
 from __future__ import annotations
@@ -73,24 +73,20 @@ class UnifiedLift:
         return descend(losses, self.embeddings, self.codebook)
 
     def _losses(self, features: torch.Tensor, masks: torch.Tensor, count: int, level: int) -> dict[str, torch.Tensor]:
-        """Of the masked pixels of a view, eq. 8 in its two parts."""
+        """Of the masked pixels of a view: eq. 1, the norm loss, and eq. 8 in its two parts."""
         config = self.config
         codes = self.codebook.value[level]
         clusters = Clusters.of(features, masks, count)
         contrastive, norm = contrastive_loss(features, masks, clusters), norm_loss(features)
         some = torch.randperm(len(features), generator=self._generator)[:ASSOCIATED_PIXELS].to(features.device)
-        features, masks = rows(features, some), masks[some]
-        log_probability = association(features, codes)
-        matched = match(log_probability.detach(), masks, count, config.area_aware)[masks]
-        certain = (uncertainty(features.detach(), masks, clusters) <= config.max_uncertainty) & (matched >= 0)
-        labels = matched.clamp_min(0)
-        share = certain / len(features)
+        classes, concentration = codebook_losses(
+            rows(features, some), masks[some], clusters, codes, config.area_aware, config.max_uncertainty
+        )
         return {
             "contrastive": contrastive,
             "norm": config.norm_weight * norm,
-            "class": config.class_weight * (share * class_loss(log_probability, labels)).sum(),
-            "concentration": config.concentration_weight
-            * (share * concentration_loss(features, rows(codes, labels))).sum(),
+            "class": config.class_weight * classes,
+            "concentration": config.concentration_weight * concentration,
         }
 
     @property
@@ -121,8 +117,8 @@ class UnifiedLift:
 
 
 def granularities(view: LiftingView, levels: int) -> list[torch.Tensor]:
-    """Masks (P,) int64 of the pixels at each level, -1 where there are none: from the smallest mask over a pixel to the
-    largest, those between spread evenly. One level alone: the smallest."""
+    """Masks (P,) int64 of the pixels, -1 where there are none: the smallest over each pixel, and of two ``levels`` the
+    largest."""
     if levels == 1:
         return [view.masks]
     order = torch.argsort(view.inside.sum(0), stable=True)
@@ -130,8 +126,7 @@ def granularities(view: LiftingView, levels: int) -> list[torch.Tensor]:
     count = inside.sum(1)
     place = inside.cumsum(1)  # 1 at the smallest mask over the pixel
     found = []
-    for level in range(levels):
-        wanted = 1 + ((count - 1) * level / (levels - 1)).round()
+    for wanted in (torch.ones_like(count), count):
         here = inside & (place == wanted[:, None])
         number = (here * torch.arange(inside.shape[1], device=inside.device)).sum(1)
         found.append(torch.where(count > 0, number, -1))
@@ -169,6 +164,32 @@ def match(log_probability: torch.Tensor, masks: torch.Tensor, count: int, area_a
 def uncertainty(features: torch.Tensor, masks: torch.Tensor, clusters: Clusters) -> torch.Tensor:
     """Eq. 7: W_u (P,) = 1 - the softmax over masks of sim(F_u, mean), at the pixel's own mask."""
     return 1 - torch.softmax(clusters.logits(features), dim=1).gather(1, masks[:, None])[:, 0]
+
+
+def codebook_losses(
+    features: torch.Tensor,
+    masks: torch.Tensor,
+    clusters: Clusters,
+    codes: torch.Tensor,
+    area_aware: bool,
+    max_uncertainty: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Eq. 8 in its two parts, without their weights: eq. 4 and eq. 6 of the pixels with W_u <= ``max_uncertainty``.
+
+    The other pixels, and those of masks that are left without an object, count in |Omega| only. Both parts are to be
+    small, as in eq. 4 and 6; the minus before eq. 8 is right for the first alone.
+
+    Args:
+        features: (P, d); masks: (P,) int64 of them; clusters: these pixels by their masks, or more of them.
+        codes: (L, d). area_aware: as of ``match``.
+    """
+    log_probability = association(features, codes)
+    matched = match(log_probability.detach(), masks, len(clusters.sizes), area_aware)[masks]
+    certain = (uncertainty(features.detach(), masks, clusters) <= max_uncertainty) & (matched >= 0)
+    labels = matched.clamp_min(0)
+    share = certain.to(features.dtype) / len(features)
+    classes = (share * class_loss(log_probability, labels)).sum()
+    return classes, (share * concentration_loss(features, rows(codes, labels))).sum()
 
 
 def class_loss(log_probability: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

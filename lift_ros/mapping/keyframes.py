@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,8 @@ from lift_ros.masks.base import Patches
 from lift_ros.render import Rendering, blend_weights
 from lift_ros.scene.gaussians import GaussianScene, only_appends
 from lift_ros.scene.trainer import TrainingView
+
+MAX_UNKNOWN = 0.02  # Gaussians planted in a view since it was computed, as a share of what its evidence holds
 
 
 def is_keyframe(frame: Frame, keyframes: list[Keyframe], rendering: Rendering, config: MappingConfig) -> bool:
@@ -60,6 +63,7 @@ class Keyframe:
     evidence: MaskEvidence | None = None
     step: int = 0
     _gaussians: int = 0
+    _unknown: int = 0  # Gaussians planted in the view since
 
     def refresh(
         self, scene: GaussianScene, camera: PosedCamera, pixels: int, step: int, rng: np.random.Generator
@@ -73,7 +77,22 @@ class Keyframe:
         self.lifting = sample_view(self.patches.resized(*small), weights, pixels, rng) if pixels else None
         self.evidence = MaskEvidence.of(weights, self.patches.label_image())
         self.step = step
-        self._gaussians = len(scene)
+        self._gaussians, self._unknown = len(scene), 0
+
+    def planted(self, means: NDArray[np.float32], camera: PosedCamera) -> None:
+        """Take note of Gaussians that were planted at ``means`` (n, 3) where others saw them; ``camera`` as above."""
+        if self.evidence is not None and len(means):
+            viewmat = camera.viewmat.cpu().numpy()
+            pixels, depth = camera.intrinsics.project(means @ viewmat[:3, :3].T + viewmat[:3, 3])
+            with np.errstate(invalid="ignore"):
+                inside = (depth > 0) & (pixels >= 0).all(1) & (pixels < (camera.width, camera.height)).all(1)
+            self._unknown += int(inside.sum())
+
+    def staleness(self, step: int, refresh_every: int) -> float:
+        """How much has changed since the last refresh; from 1 on it is time for another."""
+        if self.evidence is None:
+            return math.inf
+        return (step - self.step) / refresh_every + self._unknown / max(MAX_UNKNOWN * len(self.evidence.gaussian), 1)
 
     def edit(self, origin: torch.Tensor) -> None:
         """Follow an edit of the scene (see ``GaussianScene``), approximately until the next refresh."""

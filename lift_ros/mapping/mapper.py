@@ -54,6 +54,7 @@ ANNEAL_TO = 0.1  # of their values, learning rates fall in the training at the e
 STILL = 0.5  # share of that training, its last, in which nothing is split or pruned
 FINER = 2  # pixels of a mask for each of the view it was made of, along each axis
 MASK_GAUSSIANS = 24  # that a mask should show, to be an object of its own
+REFRESHED_AT_ONCE = 4  # keyframes of an update of the objects, some 0.1 s each
 RESEED_AFTER = 3  # keyframes later, a keyframe without depth has neighbours on both sides, and better seeds
 
 
@@ -244,8 +245,7 @@ class Mapper:
         for keyframe in self._keyframes:
             if keyframe.evidence is None:
                 self._refresh(keyframe)
-        if not self._method.trained:  # else training does
-            self._refresh_oldest()
+        self._refresh_stalest(REFRESHED_AT_ONCE)
         views = [(keyframe.stamp, keyframe.evidence) for keyframe in self._keyframes]
         views = self._prior + [view for view in views if len(view[1].area)]
         stamps, evidence = [stamp for stamp, _ in views], [each for _, each in views]
@@ -351,7 +351,10 @@ class Mapper:
         frame, means = self._seeder.frame(index), self._scene.means.cpu().numpy()
         labels = patches.resized(frame.camera.height, frame.camera.width).label_image()
         finer = too_coarse(frame, rendering, means, labels, MASK_GAUSSIANS)
-        self._edit(self._scene.append(self._seeder.seeds(index, rendering, len(self._scene), finer)))
+        seeds = self._seeder.seeds(index, rendering, len(self._scene), finer)
+        self._edit(self._scene.append(seeds))
+        for keyframe in self._keyframes:
+            keyframe.planted(seeds.means.numpy(), self._camera(keyframe))
 
     def _reseed(self, index: int) -> None:
         """Seeds of a keyframe without depth, from the neighbours it has by now."""
@@ -397,7 +400,7 @@ class Mapper:
 
     def _train_lifting(self, count: int) -> dict[str, float]:
         """Steps on the keyframes, after the one whose blend weights are most out of date got new ones."""
-        self._refresh_oldest()
+        self._refresh_stalest(1)
         ready = [k.lifting for k in self._keyframes if k.lifting is not None and k.lifting.mask_count]
         losses: dict[str, float] = {}
         for _ in range(count if ready else 0):
@@ -408,13 +411,13 @@ class Mapper:
         pixels = self.config.lifting.pixels if self._method.trained else 0
         keyframe.refresh(self._scene, self._camera(keyframe), pixels, self._photometric_steps, self._rng)
 
-    def _refresh_oldest(self) -> None:
-        """Compute anew what one keyframe says, if the scene has changed enough since."""
-        oldest = min(self._keyframes, key=lambda k: -math.inf if k.evidence is None else k.step, default=None)
-        if oldest is not None and (
-            oldest.evidence is None or self._photometric_steps - oldest.step >= self.config.mapping.refresh_every
-        ):
-            self._refresh(oldest)
+    def _refresh_stalest(self, count: int) -> None:
+        """Compute anew what up to ``count`` keyframes say, those for which the scene has changed most."""
+        every = self.config.mapping.refresh_every
+        age = [keyframe.staleness(self._photometric_steps, every) for keyframe in self._keyframes]
+        for index in sorted(range(len(age)), key=lambda i: -age[i])[:count]:
+            if age[index] >= 1:
+                self._refresh(self._keyframes[index])
 
     def _camera(self, keyframe: Keyframe) -> PosedCamera:
         """Where a keyframe was taken, as far as is known by now."""

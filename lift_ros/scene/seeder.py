@@ -10,7 +10,14 @@ from lift_ros.render import Rendering
 from lift_ros.scene.config import SceneConfig
 from lift_ros.scene.features import Features, detect, triangulate
 from lift_ros.scene.gaussians import Seeds
-from lift_ros.scene.seeding import FAINT_OPACITY, random_seeds, seeds_from_cloud, seeds_from_depth, unexplained
+from lift_ros.scene.seeding import (
+    FAINT_OPACITY,
+    near_jumps,
+    random_seeds,
+    seeds_from_cloud,
+    seeds_from_depth,
+    unexplained,
+)  # fmt: skip
 from lift_ros.scene.stereo import StereoDepth, sweep_depth
 
 NEIGHBOURS = 4
@@ -101,6 +108,7 @@ class Seeder:
         spacing = np.full(where.shape, config.seed_spacing / np.sqrt(free), np.float32)
         spacing = np.where(finer > 0, np.minimum(finer, spacing), spacing)
         if frame.depth is not None:
+            spacing = np.where(near_jumps(frame.depth), spacing / 2, spacing)
             return seeds_from_depth(frame, frame.depth, where, spacing)
         stereo = self.depth(index)
         if stereo is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from lift_ros.scene.gaussians import Seeds
 SEED_OPACITY = 0.8
 FAINT_OPACITY = 0.2  # of seeds that are guesses: training moves or removes what it cannot confirm
 NEAR_SURFACE = 0.05  # share of the depth within which a Gaussian belongs to the surface that is seen
+JUMP = 0.04  # share of the depth between neighbouring pixels that no surface has
 FLATNESS = 0.2  # thickness of a seed along its normal, as a share of its radius
 MAX_SLANT = 4.0  # how much a seed may be stretched on a surface seen at a grazing angle
 
@@ -32,6 +34,14 @@ def unexplained(frame: Frame, rendering: Rendering, min_alpha: float, depth_erro
             error = (rendered - frame.depth) / np.maximum(frame.depth, 1e-12)
         missing |= (frame.depth > 0) & ((error > depth_error) | (error < -4 * depth_error))
     return missing
+
+
+def near_jumps(depth: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(H, W) pixels within two of a jump of the depth, 0 where unknown: where seeds must be small not to stick out."""
+    window = np.ones((3, 3), np.uint8)
+    far, near = cv2.dilate(depth, window), cv2.erode(np.where(depth > 0, depth, np.inf).astype(np.float32), window)
+    jumps = (depth > 0) & (far - near > JUMP * depth)
+    return cv2.dilate(jumps.astype(np.uint8), window) > 0
 
 
 def too_coarse(

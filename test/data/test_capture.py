@@ -11,6 +11,7 @@ from data.layouts import write
 from lift_ros.data.capture import LAYOUTS, find_layout, open_capture
 from lift_ros.errors import DatasetError
 
+# of each layout the files it is told by; and where they are empty, and all there is, what the error says
 MARKERS = {
     "nerfstudio, instant-ngp": ["transforms.json"],
     "rosbag2": ["metadata.yaml"],
@@ -23,6 +24,18 @@ MARKERS = {
     "Messy Rooms": ["color/0.png", "metadata.json"],
     "ScanNet, Panoptic Lifting": ["color/0.jpg", "pose/0.txt"],
 }
+ERRORS = {
+    "nerfstudio, instant-ngp": r"cannot read .*/transforms\.json",
+    "rosbag2": r"cannot read .* as a rosbag2 recording .*: Invalid bag metadata",
+    "LERF-Mask": r"looks like COLMAP, but .*/images is missing",
+    "COLMAP, Mip-NeRF 360": r"looks like COLMAP, but .*/images is missing",
+    "Replica by NICE-SLAM": r"looks like Replica as rendered by NICE-SLAM, but .*/traj\.txt is missing",
+    "Replica by Semantic-NeRF": r"looks like Replica as rendered by Semantic-NeRF, but .*/rgb/rgb_0\.png is missing",
+    "TUM RGB-D": r"/rgb\.txt lists no images",
+    "7-Scenes": r"looks like 7-Scenes, but .*/seq-01/frame-<n>\.pose\.txt are missing",
+    "Messy Rooms": r"/metadata\.json needs 'camera'",
+    "ScanNet, Panoptic Lifting": r"looks like ScanNet, but .*/intrinsic/intrinsic_color\.txt is missing",
+}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
@@ -33,7 +46,28 @@ def test_each_layout_is_told_from_the_others(tmp_path, layout):
     matching = [other.name for other in LAYOUTS if other.matches(tmp_path)]
     assert matching[0] == layout.name
     assert matching[1:] == (["COLMAP, Mip-NeRF 360"] if layout.name == "LERF-Mask" else [])  # which it is, too
-    with pytest.raises(DatasetError):  # what the files hold is nothing
+    with pytest.raises(DatasetError, match=ERRORS[layout.name]):
+        open_capture(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("files", "name", "message"),
+    [
+        (["images/0.jpg", "object_mask/0.png"], "LERF-Mask", r"looks like LERF-Mask, but .*/sparse/0 is missing"),
+        (["images/0.jpg", "test_mask/0/apple.png"], "LERF-Mask", r"looks like LERF-Mask, but .*/sparse/0 is missing"),
+        (["sparse/0/cameras.bin", "images/0.jpg", "test_mask/0/apple.png"], "LERF-Mask", r"sparse/0/images\.bin or"),
+        (["sparse/0/images.bin", "images/0.jpg", "object_mask/0.png"], "LERF-Mask", r"sparse/0/cameras\.bin or"),
+        (["color/0.png", "instance/0.npy"], "Messy Rooms", r"looks like Messy Rooms, but .*/metadata\.json is missing"),
+        (["color/0.png", "detic_semantic/0.npy"], "Messy Rooms", r"Messy Rooms, but .*/metadata\.json is missing"),
+        (["color/0.png", "instance/0.png", "pose/0.txt"], "ScanNet, Panoptic Lifting", r"intrinsic_color\.txt is"),
+        (["color/0.png", "intrinsic/intrinsic_color.txt"], "ScanNet, Panoptic Lifting", r"/pose is missing"),
+    ],
+)
+def test_what_an_incomplete_capture_lacks_is_named(tmp_path, files, name, message):
+    for file in files:
+        write(tmp_path / file, "")
+    assert find_layout(tmp_path).name == name
+    with pytest.raises(DatasetError, match=message):
         open_capture(tmp_path)
 
 

@@ -192,11 +192,14 @@ def test_a_capture_without_one_usable_frame_is_an_error(listing):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "cannot read"),
-        ("[]", "lists no frames"),
-        ('{"frames": [{}]}', "file_path"),
-        ('{"frames": [{"file_path": "a.png"}]}', "fl_x"),
-        ('{"frames": [{"file_path": "a.png"}], "fl_x": 1, "camera_model": "EQUIRECTANGULAR"}', "EQUIRECTANGULAR"),
+        ("{", r"cannot read .*/transforms\.json"),
+        ("[]", r"/transforms\.json lists no frames"),
+        ('{"frames": [{}]}', r"/transforms\.json: every entry of 'frames' needs a 'file_path'"),
+        ('{"frames": [{"file_path": "a.png"}]}', r"/transforms\.json: neither 'fl_x'"),
+        (
+            '{"frames": [{"file_path": "a.png"}], "fl_x": 1, "camera_model": "EQUIRECTANGULAR"}',
+            r"/transforms\.json: camera_model 'EQUIRECTANGULAR'",
+        ),
     ],
 )
 def test_broken_listings(tmp_path, text, message):
@@ -206,8 +209,9 @@ def test_broken_listings(tmp_path, text, message):
 
 
 def test_what_is_no_capture(tmp_path):
-    with pytest.raises(DatasetError, match="does not exist"):
-        open_capture(tmp_path / "nowhere")
+    for name in ("nowhere", "transforms_train.json"):
+        with pytest.raises(DatasetError, match=f"{name} does not exist"):
+            open_capture(tmp_path / name)
     with pytest.raises(DatasetError, match=r"holds no transforms\.json .* metadata\.yaml"):
         open_capture(tmp_path)
     (tmp_path / "notes.txt").write_text("hello")
@@ -231,6 +235,17 @@ def test_sparse_cloud(listing, encoding):
     cloud = listing.open().sparse_cloud
     np.testing.assert_array_equal(cloud.points, [[1, 4, 0], [2, 5, 0]])
     np.testing.assert_array_equal(cloud.colors, [[10, 0, 0], [20, 0, 0]])
+
+
+def test_files_that_a_listing_names_and_are_missing(listing):
+    listing.meta["ply_file_path"] = "cloud.ply"
+    with pytest.raises(DatasetError, match=r"/cloud\.ply"):
+        listing.open()
+    del listing.meta["ply_file_path"]
+    for entry, folder in zip(listing.frames, ("rgb", "rgb", "depth"), strict=True):
+        (listing.root / entry["file_path"].replace("rgb", folder)).unlink()
+    with pytest.raises(DatasetError, match=r"none of the 3 frames .*/depth/0002\.png does not exist"):
+        list(listing.open().frames)
 
 
 @pytest.mark.parametrize("data", [b"", b"ply\nformat ascii 1.0\nelement vertex 9\nproperty float x\nend_header\n1\n"])

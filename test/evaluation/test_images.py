@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from lift_ros.evaluation import boundary_iou, depth_l1, mask_iou, psnr, ssim
 
@@ -70,6 +71,36 @@ def test_mask_and_boundary_iou_of_shifted_squares_by_hand():
     # 0.035 of the diagonal of 56.6 px: two pixels wide, 64 px each. The top and bottom bands share 2 x 9 px each and
     # the side bands, in the six rows between them, one column each
     assert boundary_iou(a, b, dilation_ratio=0.035) == pytest.approx((36 + 12) / (128 - 48))
+
+
+def blobs(seed: int, shape: tuple[int, int] = (60, 75)) -> np.ndarray:
+    """A mask of several parts, with holes, that touches the image's border."""
+    noise = np.random.default_rng(seed).normal(size=shape)
+    return ndimage.gaussian_filter(noise, 4) > 0
+
+
+def test_mask_iou_agrees_with_scikit_learn():
+    metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
+    a, b = blobs(0), blobs(0) ^ (blobs(1) & blobs(2))
+    expected = metrics.jaccard_score(b.ravel(), a.ravel())
+    assert 0.3 < expected < 0.9
+    assert mask_iou(a, b) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.02, 0.05])
+def test_boundary_iou_against_its_definition(ratio):
+    """Cheng et al. 2021: (G_d & G) & (P_d & P) over their union, where G_d & G are the pixels of G within d of its
+    contour: as published, those that d erosions by a 3x3 square take, where there is nothing beyond the image."""
+
+    def band(mask: np.ndarray) -> np.ndarray:
+        d = max(1, round(ratio * np.sqrt(mask.shape[0] ** 2 + mask.shape[1] ** 2)))
+        return mask & ~ndimage.binary_erosion(mask, np.ones((3, 3)), iterations=d, border_value=0)
+
+    a, b = blobs(0), blobs(0) ^ (blobs(1) & blobs(2))
+    for one, other in ((a, b), (a, np.roll(a, 2, 1)), (b, ~a)):
+        first, second = band(one), band(other)
+        assert boundary_iou(one, other, ratio) == pytest.approx((first & second).sum() / (first | second).sum())
+    assert boundary_iou(a, b, 1.0) == pytest.approx(mask_iou(a, b))  # all of a mask is near its contour
 
 
 def test_the_image_border_is_a_contour():

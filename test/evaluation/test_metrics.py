@@ -1,5 +1,7 @@
 """Instance metrics against values worked out by hand and against a brute-force definition."""
 
+import itertools
+
 import cv2
 import numpy as np
 import pytest
@@ -181,6 +183,45 @@ def test_id_switches_by_hand():
     assert switches.per_object_minute == pytest.approx(1.0)
 
 
+def literal_id_switches(published: np.ndarray, truth: np.ndarray, stamps: list[float], min_pixels: int):
+    """Switches of each object, and seconds between its first and its last labelled frame summed over the objects."""
+    switches, seconds = {}, 0.0
+    for g in sorted(set(truth.ravel().tolist()) - {0}):
+        ids, times = [], []
+        for p, t, stamp in zip(published, truth, stamps, strict=True):
+            labels = p[t == g].tolist()
+            if len(labels) >= min_pixels:
+                majority = min(set(labels), key=lambda i: (-labels.count(i), i))
+                if majority:
+                    ids.append(majority)
+                    times.append(stamp)
+        if ids:
+            switches[g] = sum(a != b for a, b in itertools.pairwise(ids))
+            seconds += times[-1] - times[0]
+    return switches, seconds
+
+
+@pytest.mark.parametrize("min_pixels", [1, 9])
+def test_id_switches_against_a_literal_loop(min_pixels):
+    rng = np.random.default_rng(4)
+    truth = rng.integers(0, 6, (12, 8, 8))
+    truth[3:6][truth[3:6] == 2] = 0  # not seen for a while
+    # an object has one of two ids, or is unlabelled; a third of its pixels say something else
+    ids = np.array([0, 10, 20])[rng.choice(3, (12, 6), p=[0.2, 0.5, 0.3])] + np.arange(6)
+    ids[ids < 10] = 0
+    published = np.take_along_axis(ids, truth.reshape(12, -1), 1).reshape(truth.shape)
+    published = np.where(rng.random(truth.shape) < 0.35, rng.integers(0, 30, truth.shape), published)
+    stamps = np.cumsum(rng.uniform(0.1, 3, 12)).tolist()
+    expected, seconds = literal_id_switches(published, truth, stamps, min_pixels)
+    assert len(expected) == 5 and sum(expected.values()) > 5
+    switches = IdSwitches(min_pixels=min_pixels)
+    for frame in zip(published, truth, stamps, strict=True):
+        switches.add(*frame)
+    assert switches.switches_of == expected and switches.switches == sum(expected.values())
+    assert switches.object_minutes == pytest.approx(seconds / 60)
+    assert switches.per_object_minute == pytest.approx(60 * sum(expected.values()) / seconds)
+
+
 def test_id_switches_need_frames_in_order():
     switches = IdSwitches(min_pixels=1)
     assert switches.per_object_minute == 0.0
@@ -217,6 +258,37 @@ def test_tables_of_views_add_up():
 def test_matched_objects_are_those_that_count_as_found():
     table = Contingency.of([row((5, 8), (0, 2), (6, 5), (0, 5), (9, 80))], [row((1, 10), (2, 10), (0, 80))])
     assert matched_objects(table) == {1: 5}  # 6 holds just one half of 2
+
+
+def test_assigned_quality_against_every_assignment_and_scikit_learn():
+    """mIoU is scikit-learn's Jaccard score of the labels renamed by the best of all assignments, and the F-score its F1
+    of segments: those of both sides that were found, missed, or are not there."""
+    metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
+    rng = np.random.default_rng(5)
+    truth = np.where(rng.random((4, 12, 12)) < 0.4, 0, np.arange(12) // 3 + 1)
+    predicted = np.where(truth, truth + 10, 9)
+    noise = rng.random(truth.shape) < np.array([0.1, 0.2, 0.3, 0.6, 0.7])[truth]
+    predicted[noise] = rng.integers(9, 17, truth.shape)[noise]
+    p, g = predicted.ravel(), truth.ravel()
+    names = [i for i in np.unique(p).tolist() if i != 9]  # 9 is largest: the background
+    assert background_id(Contingency.of(predicted, truth)) == 9 and len(names) > 4
+
+    def of_each(assigned: tuple[int, ...]) -> np.ndarray:
+        renamed = np.zeros_like(g)
+        for true, name in enumerate(assigned, 1):
+            renamed[p == name] = true
+        return metrics.jaccard_score(g, renamed, labels=[1, 2, 3, 4], average=None)
+
+    iou = max((of_each(assigned) for assigned in itertools.permutations(names, 4)), key=sum)
+    hits = int((iou > 0.5).sum())
+    assert 0 < hits < 4
+    real = [1] * 4 + [0] * (len(names) - hits)
+    found = [1] * hits + [0] * (4 - hits) + [1] * (len(names) - hits)
+    quality = assigned_quality(Contingency.of(predicted, truth))
+    assert quality.miou == pytest.approx(iou.mean())
+    assert quality.f_score == pytest.approx(metrics.f1_score(real, found))
+    assert quality.precision == pytest.approx(metrics.precision_score(real, found))
+    assert quality.recall == pytest.approx(metrics.recall_score(real, found))
 
 
 def test_panoptic_quality_against_torchmetrics():

@@ -8,7 +8,7 @@ import torch
 from lifting.views import evidence, grouped, line
 from scipy.sparse import csr_matrix
 
-from lift_ros.lifting.consensus import agreement, cut_impure, expel_strangers, local_parts, merge_parts, vote
+from lift_ros.lifting.consensus import DOUBT, agreement, cut_impure, expel_strangers, local_parts, merge_parts, vote
 from lift_ros.lifting.evidence import strongest_columns
 from lift_ros.scene.neighbours import Neighbours
 
@@ -98,7 +98,7 @@ def test_average_linkage_by_hand():
     seen = np.full((3, 3), 10.0)
     agreed = np.array([[10, 9, 6], [9, 10, 0], [6, 0, 10.0]])
     assert partition(merge_parts(agreed, seen, 0.4)) == {frozenset({0, 1}), frozenset({2})}
-    assert partition(merge_parts(agreed, seen, 0.3)) == {frozenset({0, 1, 2})}
+    assert partition(merge_parts(agreed, seen, 0.29)) == {frozenset({0, 1, 2})}
     assert partition(merge_parts(agreed, seen, 0.95)) == {frozenset({0}), frozenset({1}), frozenset({2})}
 
 
@@ -114,10 +114,18 @@ def test_many_views_outweigh_few():
 
 
 def test_parts_no_view_shows_together_stay_apart():
-    seen = np.array([[5, 0.01], [0.01, 5]])
+    seen = np.array([[5.0, 0], [0, 5]])
     assert len(partition(merge_parts(seen.copy(), seen, 0.0))) == 2
     assert merge_parts(np.zeros((1, 1)), np.zeros((1, 1)), 0.5).tolist() == [0]
     assert merge_parts(np.zeros((0, 0)), np.zeros((0, 0)), 0.5).tolist() == []
+
+
+def test_a_glimpse_joins_nothing():
+    """0 and 1 share a mask in all of a fiftieth of a view, 0 and 2 in most of ten."""
+    seen = np.array([[10, 0.02, 10], [0.02, 10, 0], [10, 0, 10]])
+    agreed = np.array([[10, 0.02, 7], [0.02, 10, 0], [7, 0, 10.0]])
+    assert partition(merge_parts(agreed, seen, 0.3)) == {frozenset({0, 2}), frozenset({1})}
+    assert partition(merge_parts(agreed[:2, :2] * 10, seen[:2, :2] * 10, 0.3)) == {frozenset({0, 1})}
 
 
 def literal_merge(agreed: np.ndarray, seen: np.ndarray, rate: float) -> set[frozenset[int]]:
@@ -127,8 +135,9 @@ def literal_merge(agreed: np.ndarray, seen: np.ndarray, rate: float) -> set[froz
         for i, a in enumerate(clusters):
             for b in clusters[i + 1 :]:
                 block = np.ix_(sorted(a), sorted(b))
-                if seen[block].sum() > 0.02 and agreed[block].sum() / seen[block].sum() > best:
-                    best, pair = agreed[block].sum() / seen[block].sum(), (a, b)
+                rate_of = agreed[block].sum() / (seen[block].sum() + DOUBT) if seen[block].any() else -1.0
+                if rate_of > best:
+                    best, pair = rate_of, (a, b)
         if pair is None or best < rate:
             return set(clusters)
         clusters = [c for c in clusters if c not in pair] + [pair[0] | pair[1]]

@@ -16,6 +16,7 @@ from lift_ros.lifting.config import LiftingConfig
 from lift_ros.lifting.lift import Lift
 from lift_ros.lifting.methods import make_method
 from lift_ros.lifting.sampling import sample_view
+from lift_ros.masks.base import Patches
 from lift_ros.options import with_values
 from lift_ros.scene.neighbours import Neighbours
 
@@ -52,27 +53,35 @@ def views(world) -> list[LiftingView]:
     return sampled(world)
 
 
-def sampled(world: Tiles, wrong: bool = False) -> list[LiftingView]:
-    """Views whose mask numbers disagree; ``wrong``: blocks of every view's masks have changed places."""
+def sampled(world: Tiles, wrong: bool = False, nested: bool = False) -> list[LiftingView]:
+    """Views whose mask numbers disagree.
+
+    Args:
+        wrong: blocks of every view's masks have changed places, in each view others.
+        nested: masks of parts and of wholes; they stay nested where they are wrong.
+    """
     rng = np.random.default_rng(0)
     views = []
     for camera in world.cameras:
-        masks = world.masks(camera, rng)
-        views.append(
-            sample_view(patches_of(shuffled(masks, rng) if wrong else masks), world.weights(camera), 2048, rng)
-        )
+        masks = world.nested_masks(camera, rng) if nested else world.masks(camera, rng)
+        if wrong:
+            masks = shuffled(masks, rng)
+        patches = Patches.of(masks) if nested else patches_of(masks)
+        views.append(sample_view(patches, world.weights(camera), 2048, rng))
     return views
 
 
-def shuffled(labels: NDArray, rng: np.random.Generator) -> NDArray:
-    height, width = labels.shape
-    blocks = labels.reshape(height // BLOCK, BLOCK, width // BLOCK, BLOCK).swapaxes(1, 2).reshape(-1, BLOCK, BLOCK)
-    blocks = rng.permutation(blocks).reshape(height // BLOCK, width // BLOCK, BLOCK, BLOCK)
-    return blocks.swapaxes(1, 2).reshape(height, width)
+def shuffled(images: NDArray, rng: np.random.Generator) -> NDArray:
+    """(..., H, W), blocks of all images exchanged alike."""
+    *stack, height, width = images.shape
+    blocks = images.reshape(-1, height // BLOCK, BLOCK, width // BLOCK, BLOCK).swapaxes(2, 3)
+    blocks = rng.permutation(blocks.reshape(len(blocks), -1, BLOCK, BLOCK), axis=1).reshape(blocks.shape)
+    return blocks.swapaxes(2, 3).reshape(*stack, height, width)
 
 
-def fresh(name: str, world: Tiles, seed: int = 0) -> LiftingMethod:
-    method = make_method(replace(LiftingConfig(), method=name), seed, "cpu")
+def fresh(name: str, world: Tiles, seed: int = 0, **options) -> LiftingMethod:
+    config = with_values(LiftingConfig(), {"method": name} | {f"{name}.{key}": value for key, value in options.items()})
+    method = make_method(config, seed, "cpu")
     method.edit(torch.full((len(world.scene),), -1), world.scene.means)
     return method
 
@@ -120,6 +129,26 @@ def test_shuffled_masks_give_nothing(name, world, neighbours):
     train(method, wrong, neighbours, METHODS[name])
     # as many smooth blobs anywhere have about 0.5
     assert accuracy(method.decode(wrong, [], NO_NEIGHBOURS).labels, world.objects) < 0.6
+
+
+@pytest.mark.parametrize(("name", "options"), [("omniseg3d", {}), ("unified_lift", {"levels": 2})])
+def test_wholes_emerge_from_nested_masks_and_not_from_shuffled_ones(name, options, world, neighbours):
+    for wrong, parts, wholes in ((False, 0.95, 0.95), (True, 0.4, 0.4)):
+        views, method = sampled(world, wrong, nested=True), fresh(name, world, **options)
+        train(method, views, neighbours, METHODS[name])
+        decoded = method.decode(views, [], NO_NEIGHBOURS)
+        assert (accuracy(decoded.labels, world.objects) > parts) != wrong
+        assert (accuracy(decoded.parents, world.wholes) > wholes) != wrong
+
+
+def test_slots_for_which_parts_and_wholes_compete_become_the_wholes_unless_masks_are_shuffled(world, neighbours):
+    found = []
+    for wrong in (False, True):
+        views, method = sampled(world, wrong, nested=True), fresh("disco", world)
+        assert all((view.inside.sum(1) > 1).any() for view in views)
+        train(method, views, neighbours, 2 * METHODS["disco"])
+        found.append(accuracy(method.decode(views, [], NO_NEIGHBOURS).labels, world.wholes))
+    assert found[0] > 0.9 and found[1] < 0.5
 
 
 def test_the_same_seed_gives_the_same_state(name, world, views, neighbours):

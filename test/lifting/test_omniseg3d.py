@@ -121,7 +121,7 @@ def test_a_level_costs_no_less_than_the_one_below():
     assert any(rises) and not all(rises)
 
 
-def test_masks_that_do_not_overlap_give_equation_5():
+def test_masks_that_do_not_overlap_give_equation_5_over_pixels_instead_of_patches():
     features = random()
     loss = literal_losses(features.detach())
     expected = sum(loss[j][i] for j, i in enumerate(PATCH.tolist())) / len(features)

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from lift_ros.lifting.base import LiftingView
 from lift_ros.lifting.config import PanopticLiftingConfig
-from lift_ros.lifting.panoptic_lifting import PanopticLifting, assign
+from lift_ros.lifting.panoptic_lifting import PanopticLifting, assign, instance_loss
 from lift_ros.render import BlendWeights
 
 MASKS = torch.tensor([0, 0, 0, 0, 0, 3, 3, -1, 1, 1, 3, 0])  # mask 2 has no pixel
@@ -60,20 +60,52 @@ def one_gaussian_a_pixel(masks: torch.Tensor) -> LiftingView:
     return LiftingView(weights, masks, int(masks.max()) + 1, inside, torch.zeros(0, 2, dtype=torch.int64))
 
 
-def test_loss_is_the_cross_entropy_of_blended_logits():
+def test_a_step_goes_down_the_cross_entropy_of_blended_logits():
     logits = random_logits(5).float()
     method = PanopticLifting(PanopticLiftingConfig(slots=5))
     method.load_state({"gaussian.panoptic_lifting.logits": logits})
     targets = assign(0.5 * logits, MASKS)
-    terms = []
-    for u in range(len(MASKS)):
-        if targets[u] >= 0:
-            exponentials = [math.exp(0.5 * x) for x in logits[u].tolist()]
-            terms.append(-math.log(exponentials[targets[u]] / sum(exponentials)))
     losses = method.step([one_gaussian_a_pixel(MASKS)], NO_NEIGHBOURS)
-    assert losses["cross_entropy"] == pytest.approx(sum(terms) / len(terms), rel=1e-5)
-    fixed = assign(random_logits(5), MASKS)
-    assert gradcheck(lambda f: functional.cross_entropy(f, fixed, ignore_index=-1), random_logits(5).requires_grad_())
+    expected = literal_loss((0.5 * logits).tolist(), targets.tolist())
+    assert losses["cross_entropy"] == pytest.approx(expected, rel=1e-5)
+
+
+def literal_loss(blended: list[list[float]], targets: list[int]) -> float:
+    terms = []
+    for row, j in zip(blended, targets, strict=True):
+        if j >= 0:
+            exponentials = [math.exp(x) for x in row]
+            terms.append(-math.log(exponentials[j] / sum(exponentials)))
+    return sum(terms) / len(terms)
+
+
+def test_loss_and_its_gradient_reach_the_gaussians_through_the_blending():
+    """Every pixel blends some of 7 Gaussians. With two slots for three masks one has none; the last Gaussian shows only
+    where there is no mask."""
+    generator = torch.Generator().manual_seed(1)
+    table = torch.rand(len(MASKS), 7, generator=generator, dtype=torch.float64)
+    table[torch.rand(table.shape, generator=generator) < 0.4] = 0
+    table[:, 6] = (MASKS < 0).double()
+    logits = random_logits(2)[:7]
+    blended = [
+        [sum(table[u, i].item() * logits[i, j].item() for i in range(7)) for j in range(2)] for u in range(len(MASKS))
+    ]
+    targets = assign(torch.tensor(blended), MASKS)
+    assert (targets[MASKS >= 0] < 0).any()
+    loss = instance_loss(table @ logits, targets)
+    assert loss.item() == pytest.approx(literal_loss(blended, targets.tolist()), rel=1e-12)
+    logits.requires_grad_()
+    assert gradcheck(lambda f: instance_loss(table @ f, targets), logits)
+
+    # the sparse product has single precision only
+    shown = table > 0
+    crow = torch.cat([torch.zeros(1, dtype=torch.int64), shown.sum(1).cumsum(0)])
+    weights = BlendWeights(crow, shown.nonzero()[:, 1], table[shown].float(), 7)
+    single = logits.detach().float().requires_grad_()
+    (gradient,) = torch.autograd.grad(instance_loss(weights.matmul(single), targets), single)
+    (expected,) = torch.autograd.grad(instance_loss(table @ logits, targets), logits)
+    torch.testing.assert_close(gradient.double(), expected, rtol=1e-4, atol=1e-6)
+    assert not gradient[6].any() and gradient[:6].any(1).all()
 
 
 def test_a_view_whose_pixels_are_right_is_left_alone():

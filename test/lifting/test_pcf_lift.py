@@ -21,6 +21,7 @@ from lift_ros.lifting.pcf_lift import (
     cross_view_loss,
     log_kernel,
     suppress,
+    variance_loss,
 )
 from lift_ros.lifting.sampling import sample_view
 from lift_ros.render import BlendWeights
@@ -94,6 +95,13 @@ def test_cross_view_loss_is_equation_5():
     assert cross_view_loss(first, second, 1.0).item() == 0  # nothing is that similar
 
 
+def test_variance_loss_is_l_reg():
+    features = random(6)
+    expected = sum(math.log(math.prod(features.variance[u].tolist())) for u in range(6)) / 6
+    assert variance_loss(features).item() == pytest.approx(expected, rel=1e-12)
+    check_gradient(variance_loss, features)
+
+
 def test_suppression_is_algorithm_1():
     candidates, threshold = random(30, dim=2), 0.6
     scores = torch.rand(30, generator=torch.Generator().manual_seed(3))
@@ -162,6 +170,34 @@ def test_contradicting_masks_widen_features():
     border = (world.objects[near.index] != world.objects[:, None]).any(1)
     doubt = 1 - method.decode(views, [], NO_NEIGHBOURS).confidence
     assert doubt[border].mean() > 1.5 * doubt[~border].mean()
+
+
+def test_a_step_goes_down_equation_6():
+    """Its losses add up to the overall loss, and the gradient that Adam was given is that of their sum."""
+    config = PcfLiftConfig(cross_view_after=0, variance_weight=0.3, cross_view_weight=0.7, cross_view_similarity=0.4)
+    mean = random(9, dim=config.embedding_dim).mean.float()
+    start = torch.cat([mean, torch.linspace(-2.0, 0.0, mean.numel()).reshape(mean.shape)], dim=1)
+    method = PcfLift(config)
+    method.load_state({"gaussian.pcf_lift.features": start})
+    masks = [[0, 0, 1, 1, 1, -1, -1, -1, -1], [-1, -1, -1, -1, 0, 0, 0, 1, 1]]
+    losses = method.step([pixels(m) for m in masks], NO_NEIGHBOURS)
+
+    def overall(own: torch.Tensor, first: list[int], second: list[int]) -> torch.Tensor:
+        seen = Normals(own[:, :3], MIN_VARIANCE + own[:, 3:].exp())  # alone in its pixel, a Gaussian shows as it is
+        u, v = (torch.tensor([k for k, m in enumerate(each) if m >= 0]) for each in (first, second))
+        contrast, concentration = contrastive_losses(seen[u], torch.tensor(first)[u])
+        cross = cross_view_loss(seen[u], seen[v], 0.4)
+        return contrast + concentration + 0.7 * cross + 0.3 * variance_loss(seen[u])
+
+    found = []
+    for first, second in (masks, masks[::-1]):  # which comes first is drawn
+        own = start.double().requires_grad_()
+        total = overall(own, first, second)
+        found.append((total.item(), torch.autograd.grad(total, own)[0].float()))
+    total, gradient = min(found, key=lambda pair: abs(pair[0] - sum(losses.values())))
+    assert set(losses) == {"contrast", "concentration", "variance", "cross_view"} and losses["cross_view"] > 0
+    assert sum(losses.values()) == pytest.approx(total, rel=1e-5)
+    torch.testing.assert_close(method.features.moments[0], 0.1 * gradient, rtol=1e-3, atol=1e-6)  # 1 - beta1 of it
 
 
 def test_two_views_are_compared_late():

@@ -10,6 +10,7 @@ import torch
 from lifting.tiles import NO_NEIGHBOURS, Tiles, accuracy, sampled, tiles, train_on
 from torch.autograd import gradcheck
 
+from lift_ros.errors import ConfigError
 from lift_ros.lifting.base import LiftingView
 from lift_ros.lifting.config import UnifiedLiftConfig
 from lift_ros.lifting.contrastive import Clusters
@@ -17,11 +18,13 @@ from lift_ros.lifting.unified_lift import (
     UnifiedLift,
     association,
     class_loss,
+    codebook_losses,
     concentration_loss,
     granularities,
     match,
     uncertainty,
 )
+from lift_ros.options import with_values
 from lift_ros.render import BlendWeights
 
 MASKS = torch.tensor([0, 0, 0, 2, 2, 1, 1, 1, 1, 1])
@@ -31,14 +34,59 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).requires_grad_()
 
 
-def literal_probability(features: torch.Tensor, codes: torch.Tensor) -> list[list[float]]:
+def literal_equation_2(features: torch.Tensor, codes: torch.Tensor) -> list[list[float]]:
+    """As printed: sim is the bare dot product."""
     table = []
     for f in features.tolist():
-        lengths = [math.sqrt(sum(c * c for c in code)) for code in codes.tolist()]
-        dots = [sum(a * b for a, b in zip(f, code, strict=True)) for code in codes.tolist()]
-        similarity = [math.exp(dot / length / 0.1) for dot, length in zip(dots, lengths, strict=True)]
+        similarity = [math.exp(sum(a * b for a, b in zip(f, code, strict=True))) for code in codes.tolist()]
         table.append([s / sum(similarity) for s in similarity])
     return table
+
+
+def literal_probability(features: torch.Tensor, codes: torch.Tensor) -> list[list[float]]:
+    """Eq. 2 with rows of unit length and the temperature 0.1."""
+    lengths = torch.tensor([math.sqrt(sum(c * c for c in code)) for code in codes.tolist()], dtype=torch.float64)
+    return literal_equation_2(features / 0.1, codes / lengths[:, None])
+
+
+def literal_assignment(probability: list[list[float]], objects: int, area_aware: bool = True) -> tuple[int, ...]:
+    """Of the three masks, by eq. 5, or eq. 3: the best there is."""
+    sums = [
+        [sum(p[o] for p, m in zip(probability, MASKS, strict=True) if m == j) for o in range(objects)] for j in range(3)
+    ]
+    if not area_aware:
+        sums = [[s / int((j == MASKS).sum()) for s in row] for j, row in enumerate(sums)]
+    return max(itertools.permutations(range(objects), 3), key=lambda labels: sum(sums[j][labels[j]] for j in range(3)))
+
+
+def literal_uncertainty(features: torch.Tensor) -> list[float]:
+    """Eq. 7 with the temperatures of eq. 1, those of OmniSeg3D."""
+    means, phi = [], []
+    for j in range(3):
+        members = [f for f, m in zip(features.tolist(), MASKS, strict=True) if m == j]
+        means.append([sum(column) / len(members) for column in zip(*members, strict=True)])
+        spread = sum(math.dist(member, means[j]) for member in members)
+        phi.append(min(max(10 * spread / (len(members) * math.log(len(members) + 10)), 0.1), 1.0))
+    doubt = []
+    for f, m in zip(features.tolist(), MASKS.tolist(), strict=True):
+        similarity = [math.exp(sum(a * b for a, b in zip(f, means[j], strict=True)) / phi[j]) for j in range(3)]
+        doubt.append(1 - similarity[m] / sum(similarity))
+    return doubt
+
+
+def literal_equation_8(features: torch.Tensor, codes: torch.Tensor, threshold: float) -> tuple[float, float, int]:
+    """The sums behind w_class and w_concen, and how many pixels are in them."""
+    probability, doubt = literal_probability(features, codes), literal_uncertainty(features)
+    labels = literal_assignment(probability, len(codes))
+    classes = concentration = 0.0
+    certain = [u for u in range(len(MASKS)) if doubt[u] <= threshold]
+    for u in certain:
+        label = labels[int(MASKS[u])]
+        classes -= math.log(probability[u][label]) / len(MASKS)
+        length = sum(abs(x) for x in features[u].tolist())
+        code = codes[label].tolist()
+        concentration += sum(abs(c - x / length) for c, x in zip(code, features[u].tolist(), strict=True)) / len(MASKS)
+    return classes, concentration, len(certain)
 
 
 # -- losses ------------------------------------------------------------------------------------------------------------
@@ -51,16 +99,27 @@ def test_association_is_its_equation():
     assert gradcheck(association, (features, codes))
 
 
+def test_association_is_equation_2_as_printed_but_for_lengths_of_rows_and_temperature():
+    features, codes = random(10, 4).detach(), random(6, 4, seed=1).detach()
+    unit = torch.nn.functional.normalize(codes, dim=1)
+    expected = literal_equation_2(features, unit)
+    assert association(0.1 * features, 7 * codes).exp().tolist() == [pytest.approx(row) for row in expected]
+
+
+def test_a_bare_dot_product_would_hardly_tell_256_objects_apart():
+    """Rows as eq. 6 wants them, each the feature of an object over its L1 norm."""
+    features = torch.nn.functional.normalize(random(256, 16).detach(), dim=1)
+    codes = torch.nn.functional.normalize(features, p=1, dim=1)
+    printed = [row[u] for u, row in enumerate(literal_equation_2(features[:20], codes))]
+    assert max(printed) < 2 / 256
+    assert association(features, codes).exp().diagonal().min() > 0.3
+
+
 @pytest.mark.parametrize("area_aware", [True, False])
 def test_matching_is_the_best_of_all_assignments(area_aware):
     for seed in range(5):
         probability = literal_probability(random(10, 4, seed=seed), random(5, 4, seed=seed + 9))
-        sums = [
-            [sum(p[o] for p, m in zip(probability, MASKS, strict=True) if m == j) for o in range(5)] for j in range(3)
-        ]
-        if not area_aware:
-            sums = [[s / int((j == MASKS).sum()) for s in row] for j, row in enumerate(sums)]
-        best = max(itertools.permutations(range(5), 3), key=lambda labels: sum(sums[j][labels[j]] for j in range(3)))
+        best = literal_assignment(probability, 5, area_aware)
         assert match(torch.tensor(probability).log(), MASKS, 3, area_aware).tolist() == list(best)
 
 
@@ -79,12 +138,8 @@ def test_masks_beyond_the_codebook_and_without_pixels_match_nothing():
 
 def test_uncertainty_is_its_equation():
     features = 0.3 * random(10, 4).detach()
-    clusters = Clusters.of(features, MASKS, 3)
-    for u, found in enumerate(uncertainty(features, MASKS, clusters).tolist()):
-        similarity = [
-            math.exp(float(features[u] @ clusters.means[j]) / float(clusters.temperatures[j])) for j in range(3)
-        ]
-        assert found == pytest.approx(1 - similarity[int(MASKS[u])] / sum(similarity))
+    found = uncertainty(features, MASKS, Clusters.of(features, MASKS, 3))
+    assert found.tolist() == pytest.approx(literal_uncertainty(features))
 
 
 def test_class_loss_is_its_equation():
@@ -106,20 +161,35 @@ def test_concentration_loss_is_its_equation():
     assert gradcheck(concentration_loss, (features, codes))
 
 
-@pytest.mark.parametrize("threshold", [0.0, 0.5, 1.0])
-def test_losses_of_a_view_are_equation_8(threshold):
-    method = UnifiedLift(UnifiedLiftConfig(embedding_dim=4, codebook_size=6, max_uncertainty=threshold))
+@pytest.mark.parametrize(("threshold", "certain"), [(0.0, 0), (0.6, 5), (1.0, 10)])
+def test_losses_of_the_codebook_are_equation_8(threshold, certain):
+    features, codes = 0.5 * random(10, 4).detach(), random(6, 4, seed=1)
+    clusters = Clusters.of(features, MASKS, 3)
+    *expected, count = literal_equation_8(features, codes.detach(), threshold)
+    assert count == certain
+    found = codebook_losses(features, MASKS, clusters, codes, True, threshold)
+    assert [loss.item() for loss in found] == pytest.approx(expected)
+    features.requires_grad_()
+    assert gradcheck(lambda f, c: codebook_losses(f, MASKS, clusters, c, True, threshold), (features, codes))
+
+
+def test_pixels_of_masks_without_an_object_are_not_in_equation_8():
+    features, codes = 0.5 * random(10, 4).detach(), random(2, 4, seed=1).detach()
+    clusters = Clusters.of(features, MASKS, 3)
+    probability = literal_probability(features, codes)
+    left = match(torch.tensor(probability).log(), MASKS, 3, True)
+    assert sorted(left.tolist()) == [-1, 0, 1]
+    expected = -sum(math.log(p[left[m]]) for p, m in zip(probability, MASKS, strict=True) if left[m] >= 0) / 10
+    assert codebook_losses(features, MASKS, clusters, codes, True, 1.0)[0].item() == pytest.approx(expected)
+
+
+def test_a_step_weighs_the_parts_of_equation_8():
+    method = UnifiedLift(UnifiedLiftConfig(embedding_dim=4, codebook_size=6, max_uncertainty=0.6))
     features = 0.5 * random(10, 4).detach().float()
-    codes = method.codebook.value[0]
+    classes, concentration, _ = literal_equation_8(features.double(), method.codebook.value[0].detach().double(), 0.6)
     losses = method._losses(features, MASKS, 3, 0)
-    doubt = uncertainty(features, MASKS, Clusters.of(features, MASKS, 3))
-    labels = match(association(features, codes).detach(), MASKS, 3, area_aware=True)[MASKS]
-    entropy = class_loss(association(features, codes), labels)
-    distance = concentration_loss(features, codes[labels])
-    certain = [u for u in range(10) if doubt[u] <= threshold]
-    assert len(certain) == {0.0: 0, 1.0: 10}.get(threshold, len(certain))
-    assert losses["class"].item() == pytest.approx(1e-3 * sum(float(entropy[u].detach()) for u in certain) / 10)
-    assert losses["concentration"].item() == pytest.approx(0.1 * sum(float(distance[u].detach()) for u in certain) / 10)
+    assert losses["class"].item() == pytest.approx(1e-3 * classes, rel=1e-5)
+    assert losses["concentration"].item() == pytest.approx(0.1 * concentration, rel=1e-5)
 
 
 # -- granularities -----------------------------------------------------------------------------------------------------
@@ -136,15 +206,20 @@ def test_granularities_go_from_the_smallest_mask_to_the_largest():
     # of mask 0 four pixels, of 1 six, of 2 two, of 3 none
     view = view_of(["xxx.", "xxx.", "xx..", "xx..", ".x..", ".x..", "...."])
     names = {-1: "-", 0: "2", 1: "0", 2: "1"}  # smallest first; the empty mask comes before all
-    fine, middle, coarse = ([names.get(m if m < 0 else m - 1) for m in g.tolist()] for g in granularities(view, 3))
+    fine, coarse = ([names.get(m if m < 0 else m - 1) for m in g.tolist()] for g in granularities(view, 2))
     assert fine == ["2", "2", "0", "0", "1", "1", "-"]
-    assert middle == ["0", "0", "0", "0", "1", "1", "-"]
     assert coarse == ["1", "1", "1", "1", "1", "1", "-"]
 
 
 def test_a_single_granularity_is_the_view_s_own():
     view = view_of(["x.", ".x"])
     assert granularities(view, 1)[0] is view.masks
+
+
+def test_there_are_no_more_than_two_granularities():
+    """One between the finest and the coarsest would be trained, and never seen."""
+    with pytest.raises(ConfigError, match=r"'levels' must be in \[1, 2\]"):
+        with_values(UnifiedLiftConfig(), {"levels": 3})
 
 
 # -- a scene -----------------------------------------------------------------------------------------------------------

@@ -10,15 +10,18 @@ import numpy as np
 import pytest
 import torch
 from lifting.tiles import NO_NEIGHBOURS
+from numpy.typing import NDArray
 from scene import rooms
 
 from lift_ros.config import Config
 from lift_ros.data import open_capture
 from lift_ros.errors import FrameRejected, MapFileError
+from lift_ros.evaluation import Contingency, assigned_quality
 from lift_ros.frame import Frame
 from lift_ros.lifting.evidence import MaskEvidence
+from lift_ros.lifting.methods import METHODS
 from lift_ros.mapping.keyframes import all_weights
-from lift_ros.mapping.mapper import Mapper, make_mapper_segmenter
+from lift_ros.mapping.mapper import Mapper, as_json, make_mapper_segmenter
 from lift_ros.mapping.offline import CaptureMasks, frame_labels
 from lift_ros.masks.base import Masks, Segmenter
 from lift_ros.masks.recorded import RecordedSegmenter
@@ -53,6 +56,13 @@ def truth(demo_room) -> Segmenter:
     """The true masks, numbered anew in every view."""
     with open_capture(demo_room.capture) as capture:
         return CaptureMasks(capture, "L0")
+
+
+@pytest.fixture(scope="module")
+def instances(demo_room, frames) -> list[NDArray]:
+    """The true instances of the frames."""
+    with open_capture(demo_room.capture) as capture:
+        return [capture.recorded_labels("instances", frame) for frame in frames]
 
 
 def feed(mapper: Mapper, frames: list[Frame]) -> int:
@@ -133,13 +143,11 @@ def test_uncertainty_is_that_of_the_method_and_total_where_there_is_nothing(room
     ).all()
 
 
-def test_objects_are_those_of_the_room(room, frames, demo_room):
+def test_objects_are_those_of_the_room(room, frames, instances, demo_room):
     """The largest object of the room, a table, has one id in all views, and its points lie on it."""
-    with open_capture(demo_room.capture) as capture:
-        instances = [capture.recorded_labels("instances", frame) for frame in frames[:5]]
     table = demo_room.room.objects[0]
     seen = []
-    for frame, true in zip(frames[:5], instances, strict=True):
+    for frame, true in zip(frames[:5], instances[:5], strict=True):
         labels = frame_labels(room, frame)
         assert labels.shape == frame.image.shape[:2] and labels.dtype == np.uint32
         value = np.bincount(labels[true == table.id]).argmax()
@@ -189,6 +197,72 @@ def test_finish_trains_as_much_as_asked(frames, truth, method, steps):
     assert told[-1] == (steps, steps) and told == sorted(told)
     assert mapper.stats.steps >= steps
     assert mapper.step() is None
+
+
+# -- every lifting method ----------------------------------------------------------------------------------------------
+
+SHARP = {"mapping__image_width": 160, "mapping__lifting_steps": 25}  # narrower, the smaller objects are a few pixels
+OTHER_STEPS = {"panoptic_lifting": 10, "hdbscan": 40}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_finds_objects_and_goes_on_with_them_from_a_file(method, frames, truth, instances, tmp_path):
+    values = SHARP | {"lifting__method": method, "mapping__lifting_steps": OTHER_STEPS.get(method, 25)}
+    mapper = mapped(frames[:5], truth, **values)
+    before = [frame_labels(mapper, frame) for frame in frames[:5]]
+    quality = assigned_quality(Contingency.of(before, instances[:5]))
+    assert quality.miou > 0.5 and quality.recall >= 0.75  # of four objects; the table alone would have 0.25
+    assert mapper.objects and not any(item.parent for item in mapper.objects)  # the masks do not overlap
+
+    mapper.save(tmp_path / "map")
+    loaded = Mapper.load(tmp_path / "map", configured(**values), truth)
+    assert_same(state(loaded), state(mapper))
+    assert [as_json(item) for item in loaded.objects] == [as_json(item) for item in mapper.objects]
+    assert feed(loaded, frames[5:6]) == 1
+    assert_finite(loaded)
+    for frame, was in zip(frames[:5], before, strict=True):
+        assert (frame_labels(loaded, frame) == was)[was > 0].mean() > 0.75
+
+
+class Halves:
+    """The true instances, the room itself too, and where an object is the table, its halves to either side of x = 0."""
+
+    name = "halves"
+    promptable = False
+
+    def __init__(self, instances: dict[str, NDArray], table: int) -> None:
+        self._instances, self._table = instances, table
+
+    def segment(self, frame: Frame, prompts=None) -> Masks:
+        labels, camera = self._instances[frame.name], frame.camera
+        row, column = np.indices(labels.shape) + 0.5
+        rays = np.stack([(column - camera.cx) / camera.fx, (row - camera.cy) / camera.fy, np.ones_like(row)], -1)
+        right = (rays * frame.depth[..., None]) @ frame.T_world_camera[0, :3] + frame.T_world_camera[0, 3] > 0
+        table = labels == self._table
+        masks = np.stack([*(labels == i for i in np.unique(labels)), table & right, table & ~right])
+        masks = masks[masks.any((1, 2))]
+        return Masks(masks, np.ones(len(masks), np.float32), np.ones(len(masks), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("method", "option"), [("omniseg3d", {}), ("unified_lift", {"lifting__unified_lift__levels": 2})]
+)
+def test_parts_are_published_with_their_parent(method, option, frames, instances, demo_room, tmp_path):
+    table = demo_room.room.objects[0]
+    segmenter = Halves({frame.name: labels for frame, labels in zip(frames, instances, strict=True)}, table.id)
+    values = SHARP | option | {"lifting__method": method}
+    mapper = mapped(frames[:5], segmenter, **values)
+    parts = sorted((item for item in mapper.objects if item.parent), key=lambda item: item.centroid[0])
+    assert len(parts) == 2 and parts[0].parent == parts[1].parent
+    (whole,) = [item for item in mapper.objects if item.id == parts[0].parent]
+    assert parts[0].points[:, 0].mean() < -0.1 and parts[1].points[:, 0].mean() > 0.1
+    assert len(whole.points) == len(parts[0].points) + len(parts[1].points) and whole.parent == 0
+    inside = (np.abs(whole.points - table.center) < table.size / 2 + 0.1).all(1)
+    assert inside.mean() > 0.9
+
+    mapper.save(tmp_path / "map")
+    loaded = Mapper.load(tmp_path / "map", configured(**values), segmenter)
+    assert {item.id: item.parent for item in loaded.objects} == {item.id: item.parent for item in mapper.objects}
 
 
 # -- poses that are off ------------------------------------------------------------------------------------------------
