@@ -21,7 +21,7 @@ MIN_VISIBLE = 4.0  # pixels of a part that a view must show to have a say about 
 FULL_SAY = 1000.0  # pixels from which a view's say no longer grows
 MIN_PIXELS = 0.3  # of a Gaussian that a view must show to say in which mask it lies
 CLEAR_PIXELS = 2.0  # from which more of it says no more
-DOUBT = 0.1  # views
+DOUBT = 0.03  # views
 QUORUM = 0.3  # share of what the masks show of a Gaussian that must vote for a label
 
 

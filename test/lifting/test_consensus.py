@@ -121,9 +121,9 @@ def test_parts_no_view_shows_together_stay_apart():
 
 
 def test_a_glimpse_joins_nothing():
-    """0 and 1 share a mask in all of a fiftieth of a view, 0 and 2 in most of ten."""
-    seen = np.array([[10, 0.02, 10], [0.02, 10, 0], [10, 0, 10]])
-    agreed = np.array([[10, 0.02, 7], [0.02, 10, 0], [7, 0, 10.0]])
+    """0 and 1 share a mask in all of a hundredth of a view, 0 and 2 in most of ten."""
+    seen = np.array([[10, 0.01, 10], [0.01, 10, 0], [10, 0, 10]])
+    agreed = np.array([[10, 0.01, 7], [0.01, 10, 0], [7, 0, 10.0]])
     assert partition(merge_parts(agreed, seen, 0.3)) == {frozenset({0, 2}), frozenset({1})}
     assert partition(merge_parts(agreed[:2, :2] * 10, seen[:2, :2] * 10, 0.3)) == {frozenset({0, 1})}
 
