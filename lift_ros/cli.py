@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 from lift_ros import __version__
 from lift_ros.data.bag_topics import BagOptions
 from lift_ros.errors import ConfigError, LiftError
-from lift_ros.options import flatten, walk, with_values
+from lift_ros.options import assignments, flatten, walk, with_values
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -73,7 +73,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("captures", type=Path, nargs="+", metavar="DATASET", help="captures as for lift map")
     command.add_argument("--out", type=Path, required=True, help="directory of the results; runs found there are kept")
     command.add_argument(
-        "--methods", nargs="+", default=["all"], metavar="NAME", help="lifting methods, with spaces or commas between"
+        "--methods",
+        nargs="+",
+        default=["all"],
+        metavar="NAME",
+        help="lifting methods, with spaces or commas between; NAME:PARAMETER=VALUE for another value of its own",
     )
     command.add_argument(
         "--masks", nargs="+", default=["L1"], metavar="SOURCE",
@@ -85,6 +89,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--scale", type=float, default=0.5, help="resolution of mapping as a share of the input's")
     command.add_argument("--seed", type=int, default=0, help="seed of all random choices")
     command.add_argument("--no-depth", action="store_true", help="do not use the depth of the captures")
+    command.add_argument(
+        "--max-depth", type=float, help="depth beyond this counts as unknown, in the unit of the poses"
+    )
+    command.add_argument(
+        "--truth", default="instances", metavar="NAME", help="what the true instances are recorded as; in bags a topic"
+    )
+    command.add_argument("--bag", action="append", default=[], metavar="NAME=VALUE", help="topics of bags, as lift map")
     command.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="one parameter, the same for all runs"
     )
@@ -133,7 +144,7 @@ def _map(args: argparse.Namespace) -> int:
     values: dict[str, object] = {}
     if args.config:
         values |= flatten(_read_yaml(args.config))
-    values |= _assignments("--set", args.set)
+    values |= assignments("--set", args.set)
     if args.method:
         values["lifting.method"] = args.method
     if args.seed is not None:
@@ -144,7 +155,7 @@ def _map(args: argparse.Namespace) -> int:
         values["masks.checkpoint"] = args.checkpoint
 
     started = time.monotonic()
-    bag = with_values(BagOptions(), _assignments("--bag", args.bag))
+    bag = with_values(BagOptions(), assignments("--bag", args.bag))
     with open_capture(args.capture, max_depth=args.max_depth, bag=bag) as capture:
         if args.color_focal is not None:
             capture = ColorFocalCapture(capture, args.color_focal)
@@ -188,8 +199,11 @@ def _evaluate(args: argparse.Namespace) -> int:
     from lift_ros.evaluation.study import carry_out, plan
 
     methods = [name for names in args.methods for name in names.split(",") if name]
-    common = {"scale": args.scale, "seed": args.seed, "use_depth": not args.no_depth}
-    runs = plan(args.captures, methods, args.masks, args.mask_share, settings=_assignments("--set", args.set), **common)
+    runs = plan(
+        args.captures, methods, args.masks, args.mask_share,
+        scale=args.scale, seed=args.seed, use_depth=not args.no_depth, settings=assignments("--set", args.set),
+        truth=args.truth, bag=assignments("--bag", args.bag), max_depth=args.max_depth,
+    )  # fmt: skip
     outcomes = carry_out(runs, args.out)
     for path in (*write_report(outcomes, args.out), *write_plots(outcomes, args.out)):
         print(path)
@@ -277,20 +291,6 @@ def _demo(args: argparse.Namespace) -> int:
             "repository sets everything up"
         ) from None
     return demo.run(args.out, args.frames, args.seed)
-
-
-def _assignments(option: str, entries: list[str]) -> dict[str, object]:
-    """NAME=VALUE, given any number of times; values as in YAML."""
-    values: dict[str, object] = {}
-    for entry in entries:
-        name, equals, value = entry.partition("=")
-        if not equals:
-            raise ConfigError(f"{option} {entry}: write NAME=VALUE")
-        try:
-            values[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{option} {entry}: {error}") from None
-    return values
 
 
 def _read_yaml(path: Path) -> dict:

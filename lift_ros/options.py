@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from typing import Any
 
+import yaml
+
 from lift_ros.errors import ConfigError
 
 
@@ -84,6 +86,24 @@ def with_values(config: Any, values: dict[str, Any]) -> Any:
         except ConfigError as error:
             raise ConfigError(f"in '{head}': {error}") from None
     return dataclasses.replace(config, **own)
+
+
+def assignments(option: str, entries: list[str]) -> dict[str, object]:
+    """What ``option`` of a command line says, given as NAME=VALUE any number of times; values as in YAML.
+
+    Raises:
+        ConfigError: an entry is no assignment.
+    """
+    values: dict[str, object] = {}
+    for entry in entries:
+        name, equals, value = entry.partition("=")
+        if not equals:
+            raise ConfigError(f"{option} {entry}: write NAME=VALUE")
+        try:
+            values[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{option} {entry}: {error}") from None
+    return values
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -42,6 +42,7 @@ class Capture(ABC):
         has_depth: whether frames may carry depth.
         sparse_cloud: points known of the scene, None where there are none.
         recorded_names: names that ``recorded_labels`` knows.
+        incomplete_names: those of them in which 0 is what nobody labelled; else it is background.
         problems: what is wrong with the capture as a whole but does not stop it from being read (a truncated file).
     """
 
@@ -50,6 +51,7 @@ class Capture(ABC):
     has_depth: bool
     sparse_cloud: SparseCloud | None = None
     recorded_names: tuple[str, ...] = ()
+    incomplete_names: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self.problems: list[str] = []

@@ -19,6 +19,7 @@ class ChangedCapture(Capture):
         self._capture, self._change = capture, change
         self.name, self.world_frame, self.has_depth = capture.name, capture.world_frame, capture.has_depth
         self.sparse_cloud, self.recorded_names = capture.sparse_cloud, capture.recorded_names
+        self.incomplete_names = capture.incomplete_names
         self.problems = capture.problems
 
     def __len__(self) -> int:

@@ -44,6 +44,7 @@ class LerfMaskCapture(ColmapCapture):
         self._test_views, unknown = _test_views(path)
         self.prompts = tuple(sorted({mask.stem for mask in (path / "test_mask").glob("*/*.png")}))
         super().__init__(path, max_depth=max_depth)
+        self.incomplete_names = ("instances",)  # of the prompts alone
         if unknown:
             self.problems.append(
                 f"test_mask/{', '.join(unknown)} cannot be told to belong to an image: images_train/ with the names of "

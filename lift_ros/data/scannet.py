@@ -85,6 +85,8 @@ class ScannetCapture(ListedCapture):
         self._poses = images_by_stem(require(root / "pose", _LAYOUT, "a pose <n>.txt for each colour image"), (".txt",))
         K_file = _first(root, _COLOR_K) or require(root / _COLOR_K[0], _LAYOUT, "the colour camera, 3x3 or 4x4")
         self._K = _read_K(K_file)
+        if label_folders(root).get("instances", root).name == "instance-filt":
+            self.incomplete_names = ("instances",)  # of what was annotated: walls and floor are instances, too
         depth_K_file = _first(root, _DEPTH_K)
         self._depth_K = _read_K(depth_K_file) if depth_K_file else None
 

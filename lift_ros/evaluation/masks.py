@@ -26,15 +26,15 @@ class CorruptedMasks:
 
     promptable = False
 
-    def __init__(self, capture: Capture, level: str, seed: int) -> None:
-        """``level``: one of ``CORRUPTIONS``."""
+    def __init__(self, capture: Capture, level: str, seed: int, truth: str = TRUTH) -> None:
+        """``level``: one of ``CORRUPTIONS``; ``truth``: name under which the capture holds its true instances."""
         self.name = level
-        self._capture = capture
+        self._capture, self._truth = capture, truth
         self._faults: Corruption = CORRUPTIONS[level]
         self._seed = seed
 
     def segment(self, frame: Frame, prompts: Prompts | None = None) -> Masks:
-        truth = self._capture.recorded_labels(TRUTH, frame)
+        truth = self._capture.recorded_labels(self._truth, frame)
         if truth is None:
             return Masks.empty(*frame.image.shape[:2])
         rng = np.random.default_rng((self._seed, zlib.crc32(frame.name.encode())))
@@ -76,17 +76,17 @@ def mask_settings(source: str) -> dict[str, object]:
     return {"masks.segmenter": "recorded" if ours else source}
 
 
-def make_masks(source: str, capture: Capture, config: Config, seed: int) -> Segmenter:
+def make_masks(source: str, capture: Capture, config: Config, seed: int, truth: str = TRUTH) -> Segmenter:
     """The segmenter for ``source``, see ``mask_settings``; errors as ``check_masks`` and ``make_segmenter``."""
-    check_masks(source, capture)
+    check_masks(source, capture, truth)
     if source in CORRUPTIONS:
-        return CorruptedMasks(capture, source, seed)
+        return CorruptedMasks(capture, source, seed, truth)
     if source.startswith(RECORDED):
         return CaptureMasks(capture, source.removeprefix(RECORDED))
     return make_mapper_segmenter(config)
 
 
-def check_masks(source: str, capture: Capture) -> None:
+def check_masks(source: str, capture: Capture, truth: str = TRUTH) -> None:
     """Refuse masks that a capture cannot have.
 
     Raises:
@@ -94,10 +94,10 @@ def check_masks(source: str, capture: Capture) -> None:
     """
     known = ", ".join(capture.recorded_names) or "none"
     if source in CORRUPTIONS:
-        if TRUTH not in capture.recorded_names:
+        if truth not in capture.recorded_names:
             raise ConfigError(
-                f"masks {source} are made from true instances, and {capture.name} has none; "
-                f"its recorded masks: {known} (--masks {RECORDED}NAME)"
+                f"masks {source} are made from true instances, and {capture.name} has none named '{truth}'; "
+                f"what it has: {known} (--masks {RECORDED}NAME, or --truth NAME if one of them is the truth)"
             )
     elif source.startswith(RECORDED):
         if source.removeprefix(RECORDED) not in capture.recorded_names:

@@ -21,14 +21,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lift_ros.data import open_capture
 from lift_ros.data.capture import Capture
 from lift_ros.data.changed import without_depth
 from lift_ros.errors import FrameRejected, LiftError
 from lift_ros.evaluation.boundaries import inner_bands, mean_boundary_iou, named_quality
 from lift_ros.evaluation.images import depth_l1, psnr, ssim
 from lift_ros.evaluation.mask_sets import mean_mask_set_quality
-from lift_ros.evaluation.masks import TRUTH, SparseMasks, make_masks
+from lift_ros.evaluation.masks import SparseMasks, make_masks
 from lift_ros.evaluation.memory import peak_memory
 from lift_ros.evaluation.metrics import (
     Contingency,
@@ -64,13 +63,14 @@ def measure(run: Run, pictures: Path) -> Figures:
     Returns:
         what docs/evaluation.md lists, by name; None where the capture lacks what it takes.
     """
-    with open_capture(run.dataset) as capture:
+    with run.open() as capture:
         config = run.config(next(iter(capture.frames)).camera.width)
         seen = capture if run.use_depth else without_depth(capture)
-        segmenter = make_masks(run.masks, seen, config, run.seed)
+        segmenter = make_masks(run.masks, seen, config, run.seed, run.truth)
         sparse = SparseMasks(segmenter, run.mask_share)
         mapper = Mapper(config, sparse, capture.world_frame)
-        online = Online(seen, mapper, sparse)
+        truth = Truth(capture, run.truth)
+        online = Online(seen, truth, mapper, sparse)
         load = os.getloadavg()[0]
         wall, cpu = time.perf_counter(), time.process_time()
         map_capture(seen, mapper, on_frame=online.watch, on_last=online.look_back)
@@ -89,7 +89,28 @@ def measure(run: Run, pictures: Path) -> Figures:
             "gaussians": mapper.stats.gaussians,
             "map_objects": len(mapper.snapshot.tracks),
         }
-        return figures | _score(capture, seen, mapper, segmenter, online, pictures)
+        return figures | _score(seen, truth, mapper, segmenter, online, pictures)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The true instances of a capture, if it holds any under that name."""
+
+    capture: Capture
+    name: str
+
+    @property
+    def known(self) -> bool:
+        return self.name in self.capture.recorded_names
+
+    @property
+    def void(self) -> int | None:
+        """The id of pixels that nobody labelled; None where what is not labelled is background."""
+        return 0 if self.name in self.capture.incomplete_names else None
+
+    def labels(self, frame: Frame) -> NDArray[np.int32] | None:
+        """(H, W) true instances of a frame, None where there are none."""
+        return self.capture.recorded_labels(self.name, frame) if self.known else None
 
 
 @dataclass
@@ -103,6 +124,7 @@ class Online:
     """
 
     capture: Capture
+    truth: Truth
     mapper: Mapper
     masks: SparseMasks
     switches: IdSwitches = field(default_factory=IdSwitches)
@@ -118,7 +140,7 @@ class Online:
         self.masks.next_frame()
         labels = frame_labels(self.mapper, frame)
         self._labels[frame.name] = zlib.compress(labels.astype(np.uint32).tobytes(), 1)  # the memory is the mapper's
-        truth = true_labels(self.capture, frame)
+        truth = self.truth.labels(frame)
         if truth is not None:
             self.switches.add(labels, truth, frame.stamp)
             self.live.add(labels, truth)
@@ -128,9 +150,9 @@ class Online:
     def look_back(self) -> None:
         """Called by ``map_capture`` after the last frame."""
         wall, cpu = time.perf_counter(), time.process_time()
-        if TRUTH in self.capture.recorded_names:
+        if self.truth.known:
             for frame in self.capture.frames:
-                truth = true_labels(self.capture, frame)
+                truth = self.truth.labels(frame)
                 if truth is not None:
                     self.table.add(frame_labels(self.mapper, frame), truth)
         self.wall += time.perf_counter() - wall
@@ -143,15 +165,11 @@ class Online:
         return np.frombuffer(zlib.decompress(self._labels[frame.name]), np.uint32).reshape(frame.image.shape[:2])
 
 
-def true_labels(capture: Capture, frame: Frame) -> NDArray[np.int32] | None:
-    """(H, W) true instances of a frame, None where there are none."""
-    return capture.recorded_labels(TRUTH, frame) if TRUTH in capture.recorded_names else None
-
-
 def _score(
-    capture: Capture, seen: Capture, mapper: Mapper, segmenter: Segmenter, online: Online, pictures: Path
+    seen: Capture, truth_of: Truth, mapper: Mapper, segmenter: Segmenter, online: Online, pictures: Path
 ) -> Figures:
-    """Figures of the finished map; ``seen`` is ``capture`` as the mapper had it, maybe without depth."""
+    """Figures of the finished map; ``seen`` is the capture as the mapper had it, maybe without depth."""
+    capture, void = truth_of.capture, truth_of.void
     table, agreement = Contingency(), Contingency()
     views: list[Contingency] = []
     bands: list[Contingency] = []
@@ -160,7 +178,7 @@ def _score(
     count = len(capture)
     compared, pictured = (set(_spread(count, n)) for n in (SCENE_VIEWS, SHOWN_VIEWS))
     for index, (frame, whole) in enumerate(zip(seen.frames, capture.frames, strict=True)):
-        labels, truth, before = frame_labels(mapper, frame), true_labels(capture, frame), online.labels(frame)
+        labels, truth, before = frame_labels(mapper, frame), truth_of.labels(frame), online.labels(frame)
         if before is not None:
             agreement.add(before, labels)
         if truth is not None:
@@ -172,7 +190,7 @@ def _score(
         if index in pictured:
             shown.append((frame, labels, truth))
 
-    _draw(shown, segmenter, table if views else None, pictures)
+    _draw(shown, segmenter, table if views else None, void, pictures)
     consistency = view_consistency(agreement)
     psnrs, ssims, depths = zip(*scene, strict=True)
     figures: Figures = {
@@ -182,27 +200,33 @@ def _score(
         "ssim": float(np.mean(ssims)),
         "depth_l1": None if np.isnan(depths).all() else float(np.nanmean(depths)),
     }
-    return figures | (_accuracy(table, views, bands, online) if views else dict.fromkeys(ACCURACY))
+    return figures | (_accuracy(table, views, bands, online, void) if views else dict.fromkeys(ACCURACY))
 
 
 ACCURACY = (
-    "objects", "pq", "pq_online", "pq_live", "sq", "rq", "matched", "spurious", "missed", "background_iou", "miou",
+    "objects", "pq", "pq_online", "pq_live", "sq", "rq", "matched", "spurious", "missed", "background_iou",
+    "pq_with_background", "miou",
     "f_score", "boundary_iou", "named_miou", "named_mbiou", "weighted_iou", "best_dice", "symmetric_best_dice",
     "id_switches", "id_switches_per_object_minute",
 )  # fmt: skip
 
 
-def _accuracy(table: Contingency, views: list[Contingency], bands: list[Contingency], online: Online) -> Figures:
+def _accuracy(
+    table: Contingency, views: list[Contingency], bands: list[Contingency], online: Online, void: int | None
+) -> Figures:
     all_bands = Contingency()
     for view in bands:
         all_bands.update(view)
-    quality, assigned = panoptic_quality(table), assigned_quality(table)
-    named, sets = named_quality(views, bands), mean_mask_set_quality(views, background_id(table))
+    quality, assigned = panoptic_quality(table, void), assigned_quality(table, void)
+    named, sets = named_quality(views, bands), mean_mask_set_quality(views, background_id(table, void))
+    background = background_iou(table, void)
+    # the mean of two categories, one of which is the background (Bhalgat et al., Contrastive Lift)
+    with_background = (quality.pq + (background if background > 0.5 else 0)) / 2
     values = (
-        quality.matched + quality.missed, quality.pq, panoptic_quality(online.table).pq,
-        panoptic_quality(online.live).pq, quality.sq, quality.rq, quality.matched, quality.spurious, quality.missed,
-        background_iou(table), assigned.miou, assigned.f_score,
-        mean_boundary_iou(all_bands, matched_objects(table)), named.miou, named.mbiou, sets.iou, sets.best_dice,
+        quality.matched + quality.missed, quality.pq, panoptic_quality(online.table, void).pq,
+        panoptic_quality(online.live, void).pq, quality.sq, quality.rq, quality.matched, quality.spurious,
+        quality.missed, background, with_background, assigned.miou, assigned.f_score,
+        mean_boundary_iou(all_bands, matched_objects(table, void)), named.miou, named.mbiou, sets.iou, sets.best_dice,
         sets.symmetric_best_dice, online.switches.switches, online.switches.per_object_minute,
     )  # fmt: skip
     return dict(zip(ACCURACY, values, strict=True))
@@ -220,7 +244,11 @@ def _scene_errors(mapper: Mapper, frame: Frame) -> tuple[float, float, float]:
 
 
 def _draw(
-    shown: list[tuple[Frame, NDArray, NDArray | None]], segmenter: Segmenter, table: Contingency | None, out: Path
+    shown: list[tuple[Frame, NDArray, NDArray | None]],
+    segmenter: Segmenter,
+    table: Contingency | None,
+    void: int | None,
+    out: Path,
 ) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for number, (frame, labels, truth) in enumerate(shown):
@@ -230,7 +258,7 @@ def _draw(
             masks = segmenter.segment(frame).label_image()
         except FrameRejected:
             masks = np.zeros(frame.image.shape[:2], np.int32)
-        pictures = {"masks": masks, "labels": labels if table is None else _in_true_colors(labels, table)}
+        pictures = {"masks": masks, "labels": labels if table is None else _in_true_colors(labels, table, void)}
         if truth is not None:
             pictures["truth"] = truth
         write_png(out / f"{number}_image.png", image)
@@ -239,12 +267,12 @@ def _draw(
             write_png(out / f"{number}_{name}.png", overlay(image, small.astype(np.int64), alpha=0.65))
 
 
-def _in_true_colors(labels: NDArray, table: Contingency) -> NDArray[np.int64]:
+def _in_true_colors(labels: NDArray, table: Contingency, void: int | None) -> NDArray[np.int64]:
     """Labels that found their object get its id, the background 0, and the rest ids above all true ones."""
     above = int(table.pairs[1].max()) + 1
     ids, index = np.unique(labels, return_inverse=True)
-    objects = {p: g for g, p in matched_objects(table).items()}
-    background = background_id(table)
+    objects = {p: g for g, p in matched_objects(table, void).items()}
+    background = background_id(table, void)
     new = [0 if i in (0, background) else objects.get(i, above + i) for i in ids.tolist()]
     return np.array(new, np.int64)[index.reshape(labels.shape)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import subprocess
@@ -17,10 +18,11 @@ from tqdm import tqdm
 
 import lift_ros
 from lift_ros.config import Config
-from lift_ros.data import open_capture
+from lift_ros.data import Capture, open_capture
+from lift_ros.data.rosbag import BagOptions
 from lift_ros.errors import ConfigError, LiftError
-from lift_ros.evaluation.masks import check_masks, mask_settings
-from lift_ros.options import walk, with_values
+from lift_ros.evaluation.masks import TRUTH, check_masks, mask_settings
+from lift_ros.options import assignments, walk, with_values
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,15 @@ class Run:
         dataset: absolute path of a capture.
         masks: where the masks come from, see ``masks.mask_settings``.
         mask_share: share of the frames that have masks, (0, 1].
-        method: lifting method.
+        method: lifting method, with parameters of its own after colons: ``unified_lift:area_aware=false``.
         scale: resolution of mapping as a share of the input's.
         seed: of all random choices, those of corrupted masks too.
         use_depth: False: as if the capture had no depth.
         settings: further parameters by dotted names.
+        truth: name under which the capture holds its true instances.
+        bag: which topics of a bag to read, see ``BagOptions``.
+        max_depth: depth beyond this counts as unknown, in the unit of the poses; None: all is known.
+        content: tells one state of the capture's files from another, see ``fingerprint``.
     """
 
     dataset: str
@@ -46,6 +52,15 @@ class Run:
     seed: int = 0
     use_depth: bool = True
     settings: dict[str, object] = field(default_factory=dict)
+    truth: str = TRUTH
+    bag: dict[str, object] = field(default_factory=dict)
+    max_depth: float | None = None
+    content: str = ""
+
+    def open(self) -> Capture:
+        """The capture; see ``open_capture`` for the errors."""
+        bag = with_values(BagOptions(), self.bag)
+        return open_capture(self.dataset, max_depth=math.inf if self.max_depth is None else self.max_depth, bag=bag)
 
     def config(self, frame_width: int | None = None) -> Config:
         """The configuration for frames of this width; for any width where None.
@@ -53,10 +68,12 @@ class Run:
         Raises:
             ConfigError: a parameter is unknown or out of range.
         """
+        method, *own = self.method.split(":")
         values = {
             **self.settings,
             **mask_settings(self.masks),
-            "lifting.method": self.method,
+            **{f"lifting.{method}.{name}": value for name, value in assignments("--methods", own).items()},
+            "lifting.method": method,
             "mapping.seed": self.seed,
         }
         if frame_width is not None:
@@ -108,17 +125,20 @@ def plan(
         ConfigError: a method, masks, share or parameter that there is not.
         DatasetError: a capture cannot be opened.
     """
-    methods = known_methods() if "all" in methods else methods
+    methods = [name for given in methods for name in (known_methods() if given == "all" else (given,))]
     for share in shares:
         if not 0 < share <= 1:
             raise ConfigError(f"--mask-share must be in (0, 1], got {share:g}")
     runs = []
     for path in dict.fromkeys(dataset.resolve() for dataset in datasets):
-        with open_capture(path) as capture:
-            for source in masks:
-                check_masks(source, capture)
+        given = {**common, "content": fingerprint(path)}
         combinations = product(dict.fromkeys(masks), dict.fromkeys(shares), dict.fromkeys(methods))
-        runs += [Run(str(path), source, share, method, **common) for source, share, method in combinations]
+        these = [Run(str(path), source, share, method, **given) for source, share, method in combinations]
+        if these:
+            with these[0].open() as capture:
+                for source in masks:
+                    check_masks(source, capture, these[0].truth)
+        runs += these
     for run in runs:
         if not 0 < run.scale <= 1:
             raise ConfigError(f"--scale must be in (0, 1], got {run.scale:g}")
@@ -127,9 +147,9 @@ def plan(
 
 
 def carry_out(runs: Iterable[Run], out: Path) -> list[Outcome]:
-    """Carry out the runs that ``out/runs`` holds no result of, one after the other; progress goes to stderr.
+    """Carry out the runs that ``out/runs`` holds no figures of, one after the other; progress goes to stderr.
 
-    A run that fails is recorded as failed and does not stop the rest; it counts as carried out, too.
+    A run that fails is recorded as failed and does not stop the rest. The next time it is tried again.
 
     Raises:
         LiftError: ``out`` cannot be written.
@@ -143,7 +163,7 @@ def carry_out(runs: Iterable[Run], out: Path) -> list[Outcome]:
     with tqdm(runs, "evaluating", file=sys.stderr, unit="run") as bar:
         for run in bar:
             outcome = _read(run, directory)
-            if outcome is None:
+            if outcome is None or outcome.error is not None:
                 bar.set_postfix_str(run.key)
                 _carry_out(run, directory)
                 outcome = _read(run, directory)
@@ -151,6 +171,13 @@ def carry_out(runs: Iterable[Run], out: Path) -> list[Outcome]:
                     raise LiftError(f"{directory / run.key}.json was written and cannot be read again")
             outcomes.append(outcome)
     return outcomes
+
+
+def fingerprint(path: Path) -> str:
+    """Of names, sizes and times of the files of a capture: another one where any of them was written anew."""
+    files = [path] if path.is_file() else [file for file in sorted(path.rglob("*")) if file.is_file()]
+    state = [(str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return hashlib.sha256(json.dumps(state).encode()).hexdigest()[:10]
 
 
 def write_json(path: Path, content: dict[str, object]) -> None:

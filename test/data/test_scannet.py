@@ -37,6 +37,7 @@ def test_scannet(tmp_path):
     assert [frame.name for frame in frames] == ["0", "10"]
     assert capture.skipped == {"pose_not_finite": 1}  # tracking was lost
     assert capture.has_depth and capture.recorded_names == ("instances", "semantic")
+    assert capture.incomplete_names == ("instances",)
     for frame, index in zip(frames, (0, 10), strict=True):
         np.testing.assert_allclose(frame.T_world_camera, pose(index), atol=1e-6)
         assert frame.depth.shape == (H, W) and frame.depth[12, 12] == pytest.approx(1 + index / 1000)

@@ -97,5 +97,7 @@ def test_masks_that_there_are_not(capture, source, message):
 
 def test_corrupted_masks_need_true_instances(capture, monkeypatch):
     monkeypatch.setattr(capture, "recorded_names", ("L0",))
-    with pytest.raises(ConfigError, match="made from true instances, and capture has none; its recorded masks: L0"):
+    with pytest.raises(
+        ConfigError, match="made from true instances, and capture has none named 'instances'; what it has: L0"
+    ):
         check_masks("L1", capture)

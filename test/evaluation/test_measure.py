@@ -33,5 +33,5 @@ def test_labels_that_found_their_object_take_its_color():
     # 7 found object 2, 9 stands for the background, 4 is on the background, 0 is unlabelled
     labels = np.array([[7, 7, 7, 9, 9, 9, 9, 4, 0, 0]])
     truth = np.array([[2, 2, 2, 0, 0, 0, 0, 0, 0, 0]])
-    shown = measure._in_true_colors(labels, Contingency.of([labels], [truth]))
+    shown = measure._in_true_colors(labels, Contingency.of([labels], [truth]), None)
     assert shown.tolist() == [[2, 2, 2, 0, 0, 0, 0, 3 + 4, 0, 0]]

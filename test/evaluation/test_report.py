@@ -25,6 +25,7 @@ def outcomes(tmp_path) -> list[Outcome]:
                 for method, pq in (("unic_lift", 0.9), ("pcf_lift", 0.8)):
                     run = Run(f"/data/{name}", masks, share, method)
                     figures = {"objects": objects, "pq": pq * share**0.1, "depth_l1": None, "seconds": 12.4}
+                    figures |= {"frames": 60, "mask_views": round(60 * share)}
                     outcomes.append(Outcome(run, figures, None, tmp_path / "none"))
     outcomes.append(Outcome(Run("/data/a/room", "L1", 1.0, "disco"), {}, "no | memory", tmp_path / "none"))
     return outcomes
@@ -38,10 +39,19 @@ def table_rows(text: str, heading: str) -> list[list[str]]:
 def test_tables_hold_every_run(outcomes):
     text = markdown_report(outcomes)
     header, _, *rows = table_rows(text, "Measured")
-    assert header == ["data set", "masks", "share", "method", "objects", "PQ_scene", "seconds"]  # and no empty ones
+    assert header == [
+        "data set",
+        "masks",
+        "share",
+        "method",
+        "objects",
+        "PQ_scene",
+        "with masks",
+        "seconds",
+    ]  # and no empty ones
     assert len(rows) == 16
-    assert rows[0] == ["a/room", "L1", "1", "unic_lift", "12", "0.900", "12"]
-    assert rows[-1] == ["b/room", "recorded:L2", "0.1", "pcf_lift", "50", "0.635", "12"]
+    assert rows[0] == ["a/room", "L1", "1", "unic_lift", "12", "0.900", "60", "12"]
+    assert rows[-1] == ["b/room", "recorded:L2", "0.1", "pcf_lift", "50", "0.635", "6", "12"]
     assert table_rows(text, "Failed")[2:] == [["a/room", "L1", "1", "disco", "no \\| memory"]]
 
 

@@ -5,15 +5,21 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
 from lift_ros.cli import main
+from lift_ros.demo.generate import TRUTH_TOPIC
+from lift_ros.errors import ConfigError
 from lift_ros.evaluation import study
+from lift_ros.evaluation.masks import make_masks
+from lift_ros.evaluation.measure import Truth
 from lift_ros.evaluation.study import Run, carry_out, known_methods, plan, write_json
 
 QUICK = (
@@ -102,12 +108,13 @@ def test_methods_side_by_side_resumed_and_with_a_run_that_fails(capture, unreada
     text = (tmp_path / "table.md").read_text()
     assert "| unreadable | L1" in text.split("## Failed")[1] and "| room" in text.split("## Failed")[0]
 
-    # nothing is left to do; but what is deleted is done again
-    assert evaluate(*again) == 1 and changed(tmp_path) == second
-    failed.unlink()
+    # what failed is tried again, and nothing else; what was written anew is another capture
     assert evaluate(*again) == 1
     third = changed(tmp_path)
     assert third == {**second, failed.name: third[failed.name]} and third != second
+    os.utime(capture / "transforms.json", (0, 0))
+    assert evaluate(*arguments, "--methods", methods[0]) == 0
+    assert len(changed(tmp_path)) == 4
 
 
 # -- without a run -----------------------------------------------------------------------------------------------------
@@ -155,8 +162,8 @@ def test_a_run_that_is_killed_is_recorded_as_failed(tmp_path, monkeypatch):
     (outcome,) = carry_out([RUN], tmp_path)
     assert outcome.error == "killed by signal 9, maybe for want of memory; last line: at work"
     assert json.loads((tmp_path / "runs" / f"{RUN.key}.json").read_text())["error"] == outcome.error
-    monkeypatch.setattr(sys, "executable", "/nowhere/python")  # would be an error if it were started again
-    assert carry_out([RUN], tmp_path)[0].error == outcome.error
+    program.write_text("#!/bin/sh\necho no better\nexit 3\n")  # it is tried again
+    assert carry_out([RUN], tmp_path)[0].error == "no better"
 
 
 def test_every_combination_once(capture):
@@ -164,6 +171,42 @@ def test_every_combination_once(capture):
     assert len(runs) == len(set(known_methods())) * 2 * 2
     assert len({run.key for run in runs}) == len(runs) and {run.seed for run in runs} == {4}
     assert {run.dataset for run in runs} == {str(capture)}
+
+
+def test_methods_can_have_parameters_of_their_own(capture):
+    runs = plan([capture], ["unified_lift", "unified_lift:area_aware=false:levels=2"], ["L1"], [1.0])
+    plain, other = (run.config().lifting for run in runs)
+    assert plain.method == other.method == "unified_lift"
+    assert plain.unified_lift.area_aware and not other.unified_lift.area_aware and other.unified_lift.levels == 2
+    assert len({run.key for run in runs}) == 2
+    with pytest.raises(ConfigError, match="unknown parameter 'colour'"):
+        plan([capture], ["unified_lift:colour=red"], ["L1"], [1.0])
+    with pytest.raises(ConfigError, match="write NAME=VALUE"):
+        plan([capture], ["unified_lift:area_aware"], ["L1"], [1.0])
+
+
+def test_a_capture_that_was_written_anew_is_another(capture, tmp_path):
+    shutil.copytree(capture, tmp_path / "room")
+    before = study.fingerprint(tmp_path / "room")
+    assert study.fingerprint(tmp_path / "room") == before
+    (tmp_path / "room" / "rgb" / "more.jpg").write_bytes(b"")
+    assert study.fingerprint(tmp_path / "room") != before
+    assert study.fingerprint(tmp_path / "room" / "transforms.json") not in (before, "")
+
+
+def test_a_bag_by_the_name_of_its_truth(demo_room):
+    """What bags record goes by topics."""
+    pytest.importorskip("rosbags")
+    with pytest.raises(ConfigError, match="none named 'instances'.*--truth NAME"):
+        plan([demo_room.bag], ["lift"], ["L1"], [1.0])
+    (run,) = plan([demo_room.bag], ["lift"], ["L1"], [1.0], truth=TRUTH_TOPIC, max_depth=3.0, scale=1.0)
+    with run.open() as bag:
+        frame = next(iter(bag.frames))
+        truth = Truth(bag, run.truth)
+        assert truth.known and truth.void is None and len(np.unique(truth.labels(frame))) > 2
+        assert 0 < frame.depth.max() <= 3.0
+        assert len(make_masks("L0", bag, run.config(), 0, run.truth).segment(frame)) > 2
+        assert Truth(bag, "instances").labels(frame) is None
 
 
 def test_masks_of_a_run_reach_its_configuration():
