@@ -20,7 +20,7 @@ class MappingConfig:
     keyframe_rotation: float = option(8.0, "... or one that has turned by this much.", unit="deg", min=0.0, max=180.0)
     keyframe_new_area: float = option(0.1, "... or one of which the map does not explain this share.", min=0.0, max=1.0)
     photometric_steps: int = option(
-        8, "Steps of scene training that each keyframe brings; more give better pictures, not better labels.", min=0
+        12, "Steps of scene training that each keyframe brings; labels gain up to here, pictures beyond.", min=0
     )
     lifting_steps: int = option(25, "Steps of embedding training that each keyframe brings.", min=0)
     max_backlog: int = option(

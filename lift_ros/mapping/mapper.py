@@ -54,7 +54,7 @@ ANNEAL_TO = 0.1  # of their values, learning rates fall in the training at the e
 STILL = 0.5  # share of that training, its last, in which nothing is split or pruned
 FINER = 2  # pixels of a mask for each of the view it was made of, along each axis
 MASK_GAUSSIANS = 24  # that a mask should show, to be an object of its own
-REFRESHED_AT_ONCE = 4  # keyframes of an update of the objects, some 0.1 s each
+REFRESHED_AT_ONCE = 6  # keyframes of an update of the objects, some 0.1 s each
 RESEED_AFTER = 3  # keyframes later, a keyframe without depth has neighbours on both sides, and better seeds
 
 

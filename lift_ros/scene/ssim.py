@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 
 _RADIUS = 5
 _C1, _C2 = 0.01**2, 0.03**2
+_TAPS = np.exp(-0.5 * (np.arange(-_RADIUS, _RADIUS + 1) / 1.5) ** 2)
+_TAPS /= _TAPS.sum()
 
 
 def ssim(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
@@ -48,13 +52,11 @@ class _Ssim(torch.autograd.Function):
 
 
 def _blur(x: torch.Tensor) -> torch.Tensor:
-    """(H, W, C) -> (H - 10, W - 10, C). On a CPU adding shifted copies takes half the time of torch's convolution."""
-    taps = torch.exp(-0.5 * (torch.arange(-_RADIUS, _RADIUS + 1, dtype=torch.float64) / 1.5) ** 2)
-    taps = (taps / taps.sum()).tolist()
+    """(H, W, C) -> (H - 10, W - 10, C)."""
+    if x.device.type == "cpu":  # OpenCV takes a fifth of the time
+        blurred = cv2.sepFilter2D(x.detach().numpy(), -1, _TAPS, _TAPS, borderType=cv2.BORDER_CONSTANT)
+        return torch.from_numpy(blurred[_RADIUS:-_RADIUS, _RADIUS:-_RADIUS])
     for dim in (0, 1):
         size = x.shape[dim] - 2 * _RADIUS
-        total = x.narrow(dim, 0, size) * taps[0]
-        for shift, tap in enumerate(taps[1:], start=1):
-            total.add_(x.narrow(dim, shift, size), alpha=tap)
-        x = total
+        x = sum(tap * x.narrow(dim, shift, size) for shift, tap in enumerate(_TAPS.tolist()))
     return x
