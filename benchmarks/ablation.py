@@ -30,7 +30,6 @@ from lift_ros.lifting.lift import Lift
 from lift_ros.mapping.keyframes import all_weights
 from lift_ros.mapping.mapper import Mapper
 from lift_ros.mapping.offline import CaptureMasks, map_capture
-from lift_ros.mapping.snapshot import MIN_SHARE
 from lift_ros.masks.base import Patches
 from lift_ros.objects.config import ObjectsConfig
 from lift_ros.objects.registry import ObjectRegistry
@@ -74,8 +73,7 @@ def evidence_of(mapper: Mapper, frames: list[Frame], capture: Capture, name: str
     """What the recorded masks ``name`` of the keyframes say about the Gaussians."""
     found = []
     for keyframe, frame in zip(mapper._keyframes, frames, strict=True):
-        masks = CaptureMasks(capture, name).segment(frame)
-        patches = Patches.of(masks.resized(*keyframe.patches.index.shape))
+        patches = Patches.of(CaptureMasks(capture, name).segment(frame).masks).resized(*keyframe.patches.index.shape)
         weights = all_weights(mapper.snapshot.scene, mapper._camera(keyframe))
         found.append(MaskEvidence.of(weights, patches.label_image()))
     return [evidence for evidence in found if len(evidence.area)]
@@ -87,8 +85,8 @@ def quality(mapper: Mapper, ids: NDArray[np.int64], capture: Capture, every: int
     table = Contingency()
     for number, frame in enumerate(capture.frames):
         if number % every == 0:
-            labels, share, _ = snapshot.label_image(frame.posed_camera())
-            table.add(np.where(share >= MIN_SHARE, labels, 0), capture.recorded_labels(TRUTH, frame))
+            labels = snapshot.labels_of(frame, mapper.config.mapping.image_width)[0]
+            table.add(labels, capture.recorded_labels(TRUTH, frame))
     return panoptic_quality(table).pq
 
 

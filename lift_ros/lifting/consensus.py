@@ -45,17 +45,20 @@ def local_parts(
     count = len(neighbours.index)
     masked = np.zeros(count)
     near = neighbours.near.cpu().numpy()
-    rows = np.repeat(np.arange(count), near.sum(1))
-    columns = neighbours.index.cpu().numpy()[near]
-    agreed, seen = np.zeros(len(rows)), np.zeros(len(rows))
+    index = neighbours.index.cpu().numpy()
+    agreed, seen = np.zeros(near.shape), np.zeros(near.shape)
     for view in views:
         total = np.bincount(view.gaussian, view.weight, minlength=count)
         masked += total
         say = np.where(total > MIN_PIXELS, np.minimum(total, CLEAR_PIXELS), 0)
-        say = np.minimum(say[rows], say[columns])
+        shown = np.flatnonzero(say)
+        around = index[shown]
+        both = np.minimum(say[shown, None], say[around])
         lies_in = view.strongest_mask(count)
-        agreed += say * (lies_in[rows] == lies_in[columns])
-        seen += say
+        agreed[shown] += both * (lies_in[shown, None] == lies_in[around])
+        seen[shown] += both
+    rows, columns = np.repeat(np.arange(count), near.sum(1)), index[near]
+    agreed, seen = agreed[near], seen[near]
     around, sees = (np.bincount(rows, values, minlength=count) for values in (agreed, seen))
     pieces = np.full(count, -1)
     for rate in rates:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -91,8 +92,18 @@ class MaskEvidence:
 
     def strongest_mask(self, count: int) -> NDArray[np.int64]:
         """(N,) the mask that shows most of each of the ``count`` Gaussians, -1 where none does."""
-        table = csr_matrix((self.weight, (self.gaussian, self.mask)), shape=(count, len(self.area)))
-        return strongest_columns(table)
+        strongest = np.full(count, -1, np.int64)
+        seen, mask = self._strongest
+        strongest[seen] = mask
+        return strongest
+
+    @cached_property
+    def _strongest(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The Gaussians that are seen, and the mask that shows most of each; asked for at every update."""
+        count = int(self.gaussian.max(initial=-1)) + 1
+        mask = strongest_columns(csr_matrix((self.weight, (self.gaussian, self.mask)), shape=(count, len(self.area))))
+        seen = np.flatnonzero(mask >= 0)
+        return seen, mask[seen]
 
 
 def strongest_columns(matrix: csr_matrix) -> NDArray[np.int64]:

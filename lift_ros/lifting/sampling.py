@@ -33,6 +33,8 @@ def sample_view(patches: Patches, weights: BlendWeights, count: int, rng: np.ran
     """Choose about ``count`` pixels of a keyframe: half anywhere, a quarter spread evenly over the masks, so that small
     ones are heard, and a quarter facing each other across borders (UniC-Lift's hard samples).
 
+    So what the papers sum over pixels, areas included, counts small masks and borders for more than their share.
+
     Args:
         patches: the masks of the (H, W) image.
         weights: (H * W, N) blend weights of all pixels, row by row.
