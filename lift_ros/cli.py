@@ -81,7 +81,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument(
         "--masks", nargs="+", default=["L1"], metavar="SOURCE",
-        help="L0, L1, L2, PCF: true instances with more and more faults; recorded:NAME; or a segmenter",
+        help="L0, L1, L2, PCF: true instances with more and more faults; nested: these and their parts; "
+        "recorded:NAME; or a segmenter",
     )  # fmt: skip
     command.add_argument(
         "--mask-share", nargs="+", type=float, default=[1.0], metavar="SHARE", help="shares of the frames with masks"

@@ -51,7 +51,8 @@ def generate(
     """Render a room and write it to ``out/capture`` and ``out/bag``; the same seed gives the same files.
 
     The capture holds ``rgb``, ``depth`` (uint16 millimetres), ``inst`` (true ids, the same in all views) and
-    ``masks_L0`` to ``masks_L2`` (ids shuffled per view, see ``lift_ros.evaluation.corruption``). The bag holds colour,
+    ``masks_parts`` (what the objects are made of, the same in all views), and ``masks_L0`` to ``masks_L2`` (ids
+    shuffled per view, see ``lift_ros.evaluation.corruption``). The bag holds colour,
     camera_info, depth, /tf, the masks of ``mask_level`` on ``/segmentation/masks`` and the truth on
     ``/ground_truth/instances``.
 
@@ -66,7 +67,7 @@ def generate(
     capture, bag = Path(out) / "capture", Path(out) / "bag"
     if capture.exists() or bag.exists():
         raise DatasetError(f"{out} holds a capture or a bag already; remove it or choose another directory")
-    names = ("rgb", "depth", "inst", *(f"masks_{level}" for level in LEVELS))
+    names = ("rgb", "depth", "inst", "masks_parts", *(f"masks_{level}" for level in LEVELS))
     try:
         for name in names:
             (capture / name).mkdir(parents=True)
@@ -109,6 +110,7 @@ def _write_files(capture: Path, stem: str, view: View, masks: dict[str, np.ndarr
         f"rgb/{stem}.jpg": cv2.cvtColor(view.image, cv2.COLOR_RGB2BGR),
         f"depth/{stem}.png": depth_in_millimetres(view.depth),
         f"inst/{stem}.png": view.instances,
+        f"masks_parts/{stem}.png": view.parts,
         **{f"masks_{level}/{stem}.png": image for level, image in masks.items()},
     }
     for name, image in images.items():

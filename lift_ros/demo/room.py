@@ -47,12 +47,13 @@ class PlacedObject:
 @dataclass(frozen=True)
 class View:
     """A rendered picture: ``image`` (H, W, 3) uint8 RGB, ``depth`` (H, W) float32 z-depth in metres, ``instances``
-    (H, W) uint16 object ids, 0 for the room itself.
+    (H, W) uint16 object ids, 0 for the room itself, and ``parts`` (H, W) uint16 of what the objects are made of.
     """
 
     image: NDArray[np.uint8]
     depth: NDArray[np.float32]
     instances: NDArray[np.uint16]
+    parts: NDArray[np.uint16]
 
 
 class Room:
@@ -94,10 +95,12 @@ class Room:
 
         image = tx.from_linear(color)
         instances = np.where(face >= 0, self._instance_of_part[self._part[face]], 0)
+        parts = np.where(instances > 0, self._part[face] + 1, 0)
         return View(
             image.reshape(height, width, 3),
             depth.reshape(height, width).astype(np.float32),
             instances.reshape(height, width).astype(np.uint16),
+            parts.reshape(height, width).astype(np.uint16),
         )
 
     def _trace(self, camera: Camera, T: NDArray, pixels: NDArray) -> tuple[NDArray, NDArray, NDArray]:

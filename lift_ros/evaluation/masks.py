@@ -17,6 +17,8 @@ from lift_ros.masks.base import Masks, Prompts, Segmenter
 from lift_ros.options import walk
 
 TRUTH = "instances"  # name under which captures hold their true instances
+PARTS = "parts"  # name under which they hold the parts of these
+NESTED = "nested"
 RECORDED = "recorded:"
 CORRUPTIONS = {**LEVELS, "PCF": PCF}
 
@@ -39,6 +41,24 @@ class CorruptedMasks:
             return Masks.empty(*frame.image.shape[:2])
         rng = np.random.default_rng((self._seed, zlib.crc32(frame.name.encode())))
         return Masks.from_label_image(corrupt_masks(truth, self._faults, rng))
+
+
+class NestedMasks:
+    """Segmenter: the masks of true instances and those of their parts over them, all with the faults of L1."""
+
+    name = NESTED
+    promptable = False
+
+    def __init__(self, capture: Capture, seed: int, truth: str = TRUTH) -> None:
+        self._levels = [CorruptedMasks(capture, "L1", seed + k, name) for k, name in enumerate((truth, PARTS))]
+
+    def segment(self, frame: Frame, prompts: Prompts | None = None) -> Masks:
+        wholes, parts = (level.segment(frame) for level in self._levels)
+        return Masks(
+            np.concatenate([wholes.masks, parts.masks]),
+            np.concatenate([wholes.predicted_iou, parts.predicted_iou]),
+            np.concatenate([wholes.stability, parts.stability]),
+        )
 
 
 class SparseMasks:
@@ -71,8 +91,10 @@ class SparseMasks:
 
 
 def mask_settings(source: str) -> dict[str, object]:
-    """Parameters that a source of masks stands for: ``recorded:NAME``, a name in ``CORRUPTIONS``, or a segmenter."""
-    ours = source in CORRUPTIONS or source.startswith(RECORDED)
+    """Parameters that a source of masks stands for: ``recorded:NAME``, a name in ``CORRUPTIONS``, ``nested``, or a
+    segmenter.
+    """
+    ours = source in CORRUPTIONS or source == NESTED or source.startswith(RECORDED)
     return {"masks.segmenter": "recorded" if ours else source}
 
 
@@ -81,6 +103,8 @@ def make_masks(source: str, capture: Capture, config: Config, seed: int, truth: 
     check_masks(source, capture, truth)
     if source in CORRUPTIONS:
         return CorruptedMasks(capture, source, seed, truth)
+    if source == NESTED:
+        return NestedMasks(capture, seed, truth)
     if source.startswith(RECORDED):
         return CaptureMasks(capture, source.removeprefix(RECORDED))
     return make_mapper_segmenter(config)
@@ -93,7 +117,9 @@ def check_masks(source: str, capture: Capture, truth: str = TRUTH) -> None:
         ConfigError: it holds no masks of that name, or no true instances to corrupt, or there is no such segmenter.
     """
     known = ", ".join(capture.recorded_names) or "none"
-    if source in CORRUPTIONS:
+    if source == NESTED and PARTS not in capture.recorded_names:
+        raise ConfigError(f"masks {NESTED} need true parts, recorded as '{PARTS}'; {capture.name} has: {known}")
+    if source in (*CORRUPTIONS, NESTED):
         if truth not in capture.recorded_names:
             raise ConfigError(
                 f"masks {source} are made from true instances, and {capture.name} has none named '{truth}'; "
@@ -108,5 +134,5 @@ def check_masks(source: str, capture: Capture, truth: str = TRUTH) -> None:
         segmenters = next(option.choices for option in walk(Config()) if option.name == "masks.segmenter")
         if source not in segmenters:
             raise ConfigError(
-                f"--masks '{source}' is none of {RECORDED}NAME, {', '.join(CORRUPTIONS)}, {', '.join(segmenters)}"
+                f"--masks '{source}' is none of {RECORDED}NAME, {', '.join((*CORRUPTIONS, NESTED, *segmenters))}"
             )

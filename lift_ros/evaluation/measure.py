@@ -25,9 +25,10 @@ from lift_ros.data.capture import Capture
 from lift_ros.data.changed import without_depth
 from lift_ros.errors import FrameRejected, LiftError
 from lift_ros.evaluation.boundaries import inner_bands, mean_boundary_iou, named_quality
+from lift_ros.evaluation.hierarchy import click_ious
 from lift_ros.evaluation.images import depth_l1, psnr, ssim
-from lift_ros.evaluation.mask_sets import mean_mask_set_quality
-from lift_ros.evaluation.masks import SparseMasks, make_masks
+from lift_ros.evaluation.mask_sets import HierarchicalIou, mean_mask_set_quality
+from lift_ros.evaluation.masks import PARTS, SparseMasks, make_masks
 from lift_ros.evaluation.memory import peak_memory
 from lift_ros.evaluation.metrics import (
     Contingency,
@@ -174,6 +175,7 @@ def _score(
     views: list[Contingency] = []
     bands: list[Contingency] = []
     scene: list[tuple[float, float, float]] = []
+    clicks: list[HierarchicalIou] = []
     shown: list[tuple[Frame, NDArray, NDArray | None]] = []
     count = len(capture)
     compared, pictured = (set(_spread(count, n)) for n in (SCENE_VIEWS, SHOWN_VIEWS))
@@ -187,6 +189,9 @@ def _score(
             table.update(views[-1])
         if index in compared:
             scene.append(_scene_errors(mapper, whole))
+            if truth is not None and PARTS in capture.recorded_names:
+                parts = capture.recorded_labels(PARTS, frame)
+                clicks += [] if parts is None else click_ious(mapper, frame, parts, truth, ALIGN_STEPS)
         if index in pictured:
             shown.append((frame, labels, truth))
 
@@ -199,6 +204,9 @@ def _score(
         "psnr": float(np.mean(psnrs)),
         "ssim": float(np.mean(ssims)),
         "depth_l1": None if np.isnan(depths).all() else float(np.nanmean(depths)),
+        "part_iou": float(np.mean([click.part for click in clicks])) if clicks else None,
+        "whole_iou": float(np.mean([click.whole for click in clicks])) if clicks else None,
+        "hierarchical_iou": float(np.mean([click.mean for click in clicks])) if clicks else None,
     }
     return figures | (_accuracy(table, views, bands, online, void) if views else dict.fromkeys(ACCURACY))
 

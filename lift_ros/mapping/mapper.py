@@ -37,7 +37,7 @@ from lift_ros.masks.prompting import make_prompts
 from lift_ros.objects.description import MapObject
 from lift_ros.objects.registry import ObjectEvent, ObjectRegistry
 from lift_ros.options import walk
-from lift_ros.render import Rendering
+from lift_ros.render import Rendering, rasterize
 from lift_ros.scene.alignment import CorrectionTrack, PoseCorrections, align
 from lift_ros.scene.gaussians import GaussianScene, Seeds, follow, only_appends
 from lift_ros.scene.neighbours import Neighbours
@@ -257,6 +257,14 @@ class Mapper:
         events = self._registry.update(labels, self._near(), evidence, stamps, len(self._prior), wholes)
         self._publish()
         return events
+
+    def feature_image(self, camera: PosedCamera) -> NDArray[np.float32] | None:
+        """(H, W, d) the unit embeddings that ``camera`` sees, 0 where nothing is; None if the method has none."""
+        if not isinstance(self._method, HasUnitFeatures) or not len(self._scene):
+            return None
+        scene = self._scene
+        out = rasterize(scene.means, scene.quats, scene.scales, scene.opacities, self._method.unit_features, camera)
+        return torch.nn.functional.normalize(out.image, dim=-1).cpu().numpy()
 
     def select(self, clicks: Clicks) -> Selection:
         """What is similar to ``clicks``, by the map as it is now.

@@ -117,7 +117,7 @@ def test_capture_and_bag_hold_the_same(tmp_path, room):
     assert done == [(1, 3), (2, 3), (3, 3)]
     assert [o.name for o in demo.room.objects] != [o.name for o in room.objects]  # another seed
     capture, bag = open_capture(demo.capture), open_capture(demo.bag)
-    assert set(capture.recorded_names) == {"L0", "L1", "L2", "instances"}
+    assert set(capture.recorded_names) == {"L0", "L1", "L2", "parts", "instances"}
     assert set(bag.recorded_names) == {MASK_TOPIC, TRUTH_TOPIC}
     for one, other in zip(capture.frames, bag.frames, strict=True):
         np.testing.assert_allclose(one.T_world_camera, other.T_world_camera, atol=1e-6)

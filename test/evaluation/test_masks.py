@@ -86,8 +86,8 @@ def test_the_next_keyframe_has_the_masks_of_frames_that_are_none(capture):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("recorded:L9", "no recorded masks 'L9'; it has: L0, L1, L2, instances"),
-        ("crayon", "'crayon' is none of recorded:NAME, L0, L1, L2, PCF, sam_vit_b"),
+        ("recorded:L9", "no recorded masks 'L9'; it has: L0, L1, L2, parts, instances"),
+        ("crayon", "'crayon' is none of recorded:NAME, L0, L1, L2, PCF, nested, sam_vit_b"),
     ],
 )
 def test_masks_that_there_are_not(capture, source, message):
