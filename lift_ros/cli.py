@@ -201,7 +201,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
     methods = [name for names in args.methods for name in names.split(",") if name]
     runs = plan(
-        args.captures, methods, args.masks, args.mask_share,
+        args.captures, methods, args.masks, args.mask_share, args.out,
         scale=args.scale, seed=args.seed, use_depth=not args.no_depth, settings=assignments("--set", args.set),
         truth=args.truth, bag=assignments("--bag", args.bag), max_depth=args.max_depth,
     )  # fmt: skip

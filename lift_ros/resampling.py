@@ -26,13 +26,22 @@ def most_frequent(labels: NDArray[np.integer], height: int, width: int) -> NDArr
 
 def median_depth(depth: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
     """(H, W) depth at another size: of each block of pixels the median of those that are known, 0 where none is."""
-    blocks = np.sort(_blocks(depth, height, width), axis=0)
+    blocks = _sorted(_blocks(depth, height, width))
     unknown = (blocks <= 0).sum(0)
     known = len(blocks) - unknown
     # of an even number the two in the middle take turns: a mean would lie in the air between two surfaces
     middle = np.where(_even(height, width), (known - 1) // 2, known // 2)
     index = np.minimum(unknown + np.maximum(middle, 0), len(blocks) - 1)
     return np.where(known > 0, np.take_along_axis(blocks, index[None], axis=0)[0], np.float32(0))
+
+
+def _sorted(blocks: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(S, H, W) ascending along the first axis."""
+    if len(blocks) != 4:
+        return np.sort(blocks, axis=0)
+    for i, k in ((0, 1), (2, 3), (0, 2), (1, 3), (1, 2)):  # halves are common, and this takes a fifth of the time
+        blocks[i], blocks[k] = np.minimum(blocks[i], blocks[k]), np.maximum(blocks[i], blocks[k])
+    return blocks
 
 
 def _blocks(image: NDArray, height: int, width: int) -> NDArray:

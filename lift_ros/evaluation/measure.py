@@ -13,7 +13,7 @@ import os
 import sys
 import time
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -166,27 +166,46 @@ class Online:
         return np.frombuffer(zlib.decompress(self._labels[frame.name]), np.uint32).reshape(frame.image.shape[:2])
 
 
+@dataclass(frozen=True)
+class Compared:
+    """Labels of one view against the truth, and their inner bands; ``known`` without pixels that nobody labelled."""
+
+    all: Contingency
+    all_bands: Contingency
+    known: Contingency
+    known_bands: Contingency
+
+    @classmethod
+    def of(cls, labels: NDArray, truth: NDArray, void: int | None) -> Compared:
+        bands = inner_bands(labels), inner_bands(truth)
+        whole = Contingency.of([labels], [truth]), Contingency.of([bands[0]], [bands[1]])
+        if void is None:
+            return cls(*whole, *whole)
+        known = truth != void
+        part = Contingency.of([labels[known]], [truth[known]]), Contingency.of([bands[0][known]], [bands[1][known]])
+        return cls(*whole, *part)
+
+
 def _score(
     seen: Capture, truth_of: Truth, mapper: Mapper, segmenter: Segmenter, online: Online, pictures: Path
 ) -> Figures:
     """Figures of the finished map; ``seen`` is the capture as the mapper had it, maybe without depth."""
     capture, void = truth_of.capture, truth_of.void
     table, agreement = Contingency(), Contingency()
-    views: list[Contingency] = []
-    bands: list[Contingency] = []
+    views: list[Compared] = []
     scene: list[tuple[float, float, float]] = []
     clicks: list[HierarchicalIou] = []
     shown: list[tuple[Frame, NDArray, NDArray | None]] = []
     count = len(capture)
     compared, pictured = (set(_spread(count, n)) for n in (SCENE_VIEWS, SHOWN_VIEWS))
-    for index, (frame, whole) in enumerate(zip(seen.frames, capture.frames, strict=True)):
+    for index, whole in enumerate(capture.frames):
+        frame = whole if seen is capture else replace(whole, depth=None)
         labels, truth, before = frame_labels(mapper, frame), truth_of.labels(frame), online.labels(frame)
         if before is not None:
             agreement.add(before, labels)
         if truth is not None:
-            views.append(Contingency.of([labels], [truth]))
-            bands.append(Contingency.of([inner_bands(labels)], [inner_bands(truth)]))
-            table.update(views[-1])
+            views.append(Compared.of(labels, truth, void))
+            table.update(views[-1].all)
         if index in compared:
             scene.append(_scene_errors(mapper, whole))
             if truth is not None and PARTS in capture.recorded_names:
@@ -208,7 +227,7 @@ def _score(
         "whole_iou": float(np.mean([click.whole for click in clicks])) if clicks else None,
         "hierarchical_iou": float(np.mean([click.mean for click in clicks])) if clicks else None,
     }
-    return figures | (_accuracy(table, views, bands, online, void) if views else dict.fromkeys(ACCURACY))
+    return figures | (_accuracy(table, views, online, void) if views else dict.fromkeys(ACCURACY))
 
 
 ACCURACY = (
@@ -219,17 +238,18 @@ ACCURACY = (
 )  # fmt: skip
 
 
-def _accuracy(
-    table: Contingency, views: list[Contingency], bands: list[Contingency], online: Online, void: int | None
-) -> Figures:
+def _accuracy(table: Contingency, views: list[Compared], online: Online, void: int | None) -> Figures:
     all_bands = Contingency()
-    for view in bands:
-        all_bands.update(view)
+    for view in views:
+        all_bands.update(view.known_bands)
     quality, assigned = panoptic_quality(table, void), assigned_quality(table, void)
-    named, sets = named_quality(views, bands), mean_mask_set_quality(views, background_id(table, void))
-    background = background_iou(table, void)
-    # the mean of two categories, one of which is the background (Bhalgat et al., Contrastive Lift)
-    with_background = (quality.pq + (background if background > 0.5 else 0)) / 2
+    named = named_quality([view.all for view in views], [view.all_bands for view in views])
+    sets = mean_mask_set_quality([view.known for view in views], background_id(table, void))
+    background = with_background = None
+    if void is None:
+        background = background_iou(table)
+        # the mean of two categories, one of which is the background (Bhalgat et al., Contrastive Lift)
+        with_background = (quality.pq + (background if background > 0.5 else 0)) / 2
     values = (
         quality.matched + quality.missed, quality.pq, panoptic_quality(online.table, void).pq,
         panoptic_quality(online.live, void).pq, quality.sq, quality.rq, quality.matched, quality.spurious,

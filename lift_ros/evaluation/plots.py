@@ -31,6 +31,8 @@ def write_plots(outcomes: Sequence[Outcome], out: Path) -> list[Path]:
     most = max((outcome.run.mask_share for outcome in outcomes), default=1.0)
     full = [outcome for outcome in outcomes if outcome.run.mask_share == most]
 
+    shares = outcomes if len({outcome.run.mask_share for outcome in outcomes}) > 1 else []
+
     def name(outcome: Outcome) -> str:
         return names[outcome.run.dataset]
 
@@ -38,7 +40,7 @@ def write_plots(outcomes: Sequence[Outcome], out: Path) -> list[Path]:
         _draw(out / "noise.png", full, name, lambda o: masks.index(o.run.masks), "masks", _ticks(masks)),
         _draw(out / "objects.png", full, lambda o: o.run.masks, lambda o: o.figures["objects"], "objects"),
         _draw(
-            out / "share.png", outcomes, lambda o: f"{name(o)}, {o.run.masks}", _masked,
+            out / "share.png", shares, lambda o: f"{name(o)}, {o.run.masks}", _masked,
             "frames with masks [%]", lambda axes: axes.set_xscale("log"),
         ),
     )  # fmt: skip

@@ -117,9 +117,12 @@ def plan(
     methods: Sequence[str],
     masks: Sequence[str],
     shares: Sequence[float],
+    out: Path | None = None,
     **common: object,
 ) -> list[Run]:
     """Every combination, as runs that can be carried out; ``common`` are the other attributes of ``Run``.
+
+    ``out`` is where results go, which are no part of a capture that they are written into.
 
     Raises:
         ConfigError: a method, masks, share or parameter that there is not.
@@ -131,7 +134,7 @@ def plan(
             raise ConfigError(f"--mask-share must be in (0, 1], got {share:g}")
     runs = []
     for path in dict.fromkeys(dataset.resolve() for dataset in datasets):
-        given = {**common, "content": fingerprint(path)}
+        given = {**common, "content": fingerprint(path, out)}
         combinations = product(dict.fromkeys(masks), dict.fromkeys(shares), dict.fromkeys(methods))
         these = [Run(str(path), source, share, method, **given) for source, share, method in combinations]
         if these:
@@ -173,10 +176,15 @@ def carry_out(runs: Iterable[Run], out: Path) -> list[Outcome]:
     return outcomes
 
 
-def fingerprint(path: Path) -> str:
-    """Of names, sizes and times of the files of a capture: another one where any of them was written anew."""
-    files = [path] if path.is_file() else [file for file in sorted(path.rglob("*")) if file.is_file()]
-    state = [(str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+def fingerprint(path: Path, out: Path | None = None) -> str:
+    """Of names, sizes and times of the files of a capture: another one where any of them was written anew.
+
+    A listing and a folder of images stand for the directory they are in. What lies in ``out`` does not count.
+    """
+    root = path.parent if path.suffix == ".json" or path.name.startswith("images") else path
+    files = [root] if root.is_file() else [file for file in sorted(root.rglob("*")) if file.is_file()]
+    files = [file for file in files if out is None or not file.is_relative_to(out.resolve())]
+    state = [(str(file.relative_to(root)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return hashlib.sha256(json.dumps(state).encode()).hexdigest()[:10]
 
 

@@ -20,7 +20,7 @@ from lift_ros.render import Rendering, blend_weights
 from lift_ros.scene.gaussians import GaussianScene, only_appends
 from lift_ros.scene.trainer import TrainingView
 
-MAX_UNKNOWN = 0.02  # Gaussians planted in a view since it was computed, as a share of what its evidence holds
+MAX_UNKNOWN = 0.05  # Gaussians planted in a view since it was computed, as a share of those it showed
 
 
 def is_keyframe(frame: Frame, keyframes: list[Keyframe], rendering: Rendering, config: MappingConfig) -> bool:
@@ -63,7 +63,8 @@ class Keyframe:
     evidence: MaskEvidence | None = None
     step: int = 0
     _gaussians: int = 0
-    _unknown: int = 0  # Gaussians planted in the view since
+    _shown: int = 0  # Gaussians that the view showed then, and those planted in it since
+    _unknown: int = 0
 
     def refresh(
         self, scene: GaussianScene, camera: PosedCamera, pixels: int, step: int, rng: np.random.Generator
@@ -78,6 +79,7 @@ class Keyframe:
         self.evidence = MaskEvidence.of(weights, self.patches.label_image())
         self.step = step
         self._gaussians, self._unknown = len(scene), 0
+        self._shown = int((torch.bincount(weights.col, minlength=1) > 0).sum())
 
     def planted(self, means: NDArray[np.float32], camera: PosedCamera) -> None:
         """Take note of Gaussians that were planted at ``means`` (n, 3) where others saw them; ``camera`` as above."""
@@ -89,10 +91,12 @@ class Keyframe:
             self._unknown += int(inside.sum())
 
     def staleness(self, step: int, refresh_every: int) -> float:
-        """How much has changed since the last refresh; from 1 on it is time for another."""
+        """How much has changed since the last refresh; from 1 on it is time for another. Without masks nothing does."""
         if self.evidence is None:
             return math.inf
-        return (step - self.step) / refresh_every + self._unknown / max(MAX_UNKNOWN * len(self.evidence.gaussian), 1)
+        if not len(self.evidence.area):
+            return 0.0
+        return (step - self.step) / refresh_every + self._unknown / max(MAX_UNKNOWN * self._shown, 1)
 
     def edit(self, origin: torch.Tensor) -> None:
         """Follow an edit of the scene (see ``GaussianScene``), approximately until the next refresh."""

@@ -352,7 +352,10 @@ class Mapper:
             prompts_per_keyframe=(*self.stats.prompts_per_keyframe, masks.prompts_used),
         )
         finer = FINER if frame.camera.height >= FINER * small.camera.height else 1
-        return Patches.of(masks.masks).resized(finer * small.camera.height, finer * small.camera.width)
+        height, width = finer * small.camera.height, finer * small.camera.width
+        step = max(1, frame.camera.height // (2 * height))  # of a large image some pixels will do
+        sampled = masks.masks[:, step // 2 :: step, step // 2 :: step]
+        return Patches.of(sampled).resized(height, width)
 
     def _plant(self, index: int, rendering: Rendering, patches: Patches) -> None:
         """Seeds where a keyframe shows what the scene, ``rendering``, does not explain or cannot tell apart."""
@@ -382,6 +385,8 @@ class Mapper:
         """
         old, ids, learned = self._scene.means.cpu().numpy(), self._registry.ids, self._method.state()
         self._edit(self._scene.prune(torch.zeros(len(self._scene), dtype=torch.bool, device=self._scene.device)))
+        for keyframe in self._keyframes:
+            keyframe.evidence = keyframe.lifting = None  # of another scene
         self._edit(self._scene.append(self._cloud))
         for index in range(len(self._keyframes)):
             self._reseed(index)

@@ -86,8 +86,8 @@ def map_capture(
     if not mapper.stats.keyframes:
         reasons = ", ".join(f"{count} x {reason}" for reason, count in skipped.items())
         raise DatasetError(f"no frame of {capture.name} could be mapped ({reasons})")
-    mapper.update_objects()
     if on_last:
+        mapper.update_objects()
         on_last()
     if photometric_steps is None:
         photometric_steps = final_steps(capture.has_depth) * mapper.stats.keyframes

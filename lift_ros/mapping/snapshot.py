@@ -20,7 +20,7 @@ from lift_ros.scene.gaussians import GaussianScene
 from lift_ros.scene.trainer import camera_center
 
 MIN_SHARE = 0.3  # of a pixel that an object must have to label it
-BORDER_WIDTH = 640  # pixels: finer borders cost more than they are worth
+BORDER_WIDTH = 640  # pixels, or as wide as the map is rendered: finer borders cost more than they are worth
 VISIBLE_OPACITY = 0.3  # fainter Gaussians fill in colour, they are no surface
 
 
@@ -67,6 +67,8 @@ class MapSnapshot:
         if self.corrections is None:
             return camera
         camera = corrected(camera, self.corrections.at(frame.stamp))
+        if not steps:
+            return camera
         small = frame.at_width(WORK_WIDTH)
         image = torch.from_numpy(small.image).float() / 255
         found = align(self.render, image, PosedCamera(small.camera, camera.viewmat), steps)
@@ -90,7 +92,7 @@ class MapSnapshot:
         labels, share, _ = self.label_image(view)
         # OpenCV resizes no uint32, int32 has the same bits
         labels = np.where(share >= min_share, labels, 0).astype(np.int32)
-        picture = frame.at_width(BORDER_WIDTH)
+        picture = frame.at_width(max(BORDER_WIDTH, width))
         labels = _enlarged(labels, picture.camera.width, picture.camera.height)
         labels = follow_edges(labels, picture.image, picture.depth)
         return _enlarged(labels, frame.camera.width, frame.camera.height).astype(np.uint32), view

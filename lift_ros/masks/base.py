@@ -65,7 +65,7 @@ class Patches:
         inside: (K, M) bool, which of the M masks patch k lies in. Row 0 is all False.
     """
 
-    index: NDArray[np.int32]
+    index: NDArray[np.integer]
     inside: NDArray[np.bool_]
 
     @classmethod

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from lift_ros.render import library
 
 PASSES = 3
-RADIUS = 3  # of the window, pixels of a 640 pixels wide image, with whose width it scales: a pass moves borders so far
+RADIUS = 3  # of the window, pixels of a 640 pixels wide image; smaller for smaller ones: a pass moves borders so far
 DISTANCE = 2.0  # the rest: standard deviations of the weights; pixels of such an image
 COLOR = 50.0  # of 255: beside depth, which is the surer sign, only great steps of colour count
-COLOR_ALONE = 25.0
+COLOR_ALONE = 25.0  # where the depth of either pixel is unknown
 DEPTH = 0.01  # share of the depth
 
 
@@ -43,12 +43,11 @@ def follow_edges(
             f"labels, image and depth must be of one size, got {labels.shape}, {image.shape} and "
             f"{None if depth is None else depth.shape}"
         )
-    scale = width / 640
+    scale = min(width / 640, 1)  # larger windows would take too long
     labels, image = np.ascontiguousarray(labels, np.int32), np.ascontiguousarray(image, np.uint8)
     depth = None if depth is None else np.ascontiguousarray(depth, np.float32)
     picture = library.Picture(width, height, image.ctypes.data, None if depth is None else depth.ctypes.data)
-    color = COLOR_ALONE if depth is None else COLOR
-    windows = library.EdgeFilter(max(round(RADIUS * scale), 2), max(DISTANCE * scale, 1.0), color, DEPTH)
+    windows = library.EdgeFilter(max(round(RADIUS * scale), 2), max(DISTANCE * scale, 1.0), COLOR, COLOR_ALONE, DEPTH)
     for _ in range(PASSES):
         out = np.empty_like(labels)
         status = library.best().lift_follow_edges(

@@ -58,7 +58,13 @@ class Picture(Structure):
 class EdgeFilter(Structure):
     """``LiftEdgeFilter`` of csrc/lift_raster.h."""
 
-    _fields_ = [("radius", c_int32), ("distance", c_float), ("color", c_float), ("depth", c_float)]
+    _fields_ = [
+        ("radius", c_int32),
+        ("distance", c_float),
+        ("color", c_float),
+        ("color_alone", c_float),
+        ("depth", c_float),
+    ]
 
 
 _PROTOTYPES = {
@@ -77,7 +83,7 @@ _PROTOTYPES = {
     "lift_advise_huge_pages": (None, [c_void_p, c_int64]),
     "lift_best_variant": (c_char_p, []),
 }
-_INTERFACE = 2  # LIFT_INTERFACE of csrc/lift_raster.h
+_INTERFACE = 3  # LIFT_INTERFACE of csrc/lift_raster.h
 
 
 def library_path(variant: str) -> Path:

@@ -37,11 +37,16 @@ def unexplained(frame: Frame, rendering: Rendering, min_alpha: float, depth_erro
 
 
 def near_jumps(depth: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """(H, W) pixels within two of a jump of the depth, 0 where unknown: where seeds must be small not to stick out."""
-    window = np.ones((3, 3), np.uint8)
-    far, near = cv2.dilate(depth, window), cv2.erode(np.where(depth > 0, depth, np.inf).astype(np.float32), window)
-    jumps = (depth > 0) & (far - near > JUMP * depth)
-    return cv2.dilate(jumps.astype(np.uint8), window) > 0
+    """(H, W) pixels within two of a jump of the ``depth`` (0 unknown): where seeds must be small not to stick out."""
+    jumps = np.zeros(depth.shape, np.uint8)
+    for axis in (0, 1):
+        one, other = (depth.take(range(k, depth.shape[axis] - 1 + k), axis) for k in (0, 1))
+        jump = (one > 0) & (other > 0) & (np.abs(one - other) > JUMP * np.minimum(one, other))
+        first, second = [slice(None)] * 2, [slice(None)] * 2
+        first[axis], second[axis] = slice(None, -1), slice(1, None)
+        jumps[tuple(first)] |= jump
+        jumps[tuple(second)] |= jump
+    return cv2.dilate(jumps, np.ones((3, 3), np.uint8)) > 0
 
 
 def too_coarse(

@@ -59,6 +59,7 @@ void lift::follow_edges(const LiftPicture& picture, const LiftEdgeFilter& filter
   const std::vector<uint8_t> band = near_border(labels, width, height, radius);
   const float by_distance = 0.5f / (filter.distance * filter.distance);
   const float by_color = 0.5f / (filter.color * filter.color);
+  const float by_color_alone = 0.5f / (filter.color_alone * filter.color_alone);
   const float by_depth = 0.5f / (filter.depth * filter.depth);
   const float* depth = picture.depth;
   lift::parallel_for(threads, height, kRows, [&](int64_t begin, int64_t end, int) {
@@ -78,10 +79,12 @@ void lift::follow_edges(const LiftPicture& picture, const LiftEdgeFilter& filter
             float unlike = by_distance * ((x - column) * (x - column) + (y - row) * (y - row));
             const uint8_t* other = picture.image + 3 * there;
             const float red = other[0] - color[0], green = other[1] - color[1], blue = other[2] - color[2];
-            unlike += by_color * (red * red + green * green + blue * blue);
+            const float colors = red * red + green * green + blue * blue;
             if (scale > 0 && depth[there] > 0) {
               const float step = depth[there] * scale - 1.0f;
-              unlike += by_depth * step * step;
+              unlike += by_color * colors + by_depth * step * step;
+            } else {
+              unlike += by_color_alone * colors;
             }
             int k = 0;
             while (k < count && candidate[k] != labels[there]) ++k;

@@ -9,7 +9,7 @@
 #define LIFT_API extern "C" __attribute__((visibility("default")))
 
 // Raised with every change of this file; a library left over from older sources is then refused instead of called.
-constexpr int32_t LIFT_INTERFACE = 2;
+constexpr int32_t LIFT_INTERFACE = 3;
 LIFT_API int32_t lift_interface();
 
 struct LiftGaussians {
@@ -80,7 +80,8 @@ struct LiftPicture {
 struct LiftEdgeFilter {
   int32_t radius;         // of the window, pixels
   float distance;         // pixels
-  float color;            // of 255
+  float color;            // of 255, where the depth of both pixels is known
+  float color_alone;      // where it is not
   float depth;            // share of the depth
 };
 
