@@ -229,7 +229,7 @@ def assert_refused(capsys, status: int, message: str) -> None:
         (["--scale", "0.01"], "'image_width' must be in [32, 8192] px"),
         (["--color-focal", "-525"], "must be positive, in pixels; got -525"),
         (["--color-focal", "5250"], "give it in pixels of these images"),
-        (["--masks", "recorded:L9"], "has no recorded masks 'L9'; it has: L0, L1, L2, instances"),
+        (["--masks", "recorded:L9"], "has no recorded masks 'L9'; it has: L0, L1, L2, parts, instances"),
         (["--masks", "recorded:"], "recorded"),
         (["--masks", "recorded"], "recorded masks need the directory"),
         (["--masks", "crayon"], "'segmenter' must be one of sam_vit_b"),
