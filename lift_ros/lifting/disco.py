@@ -7,7 +7,8 @@ image. There is nothing to cluster: the slot that wins is the label.
 What differs from the paper. The logits belong to Gaussians instead of coming from a hash grid and a network, so they
 are the features h that equation (7) smooths, and its neighbourhood are the Gaussians that touch. Norms over pixels and
 the sum over Gaussians are means, so that the weights do not depend on how many there are. A step looks at one view
-instead of a batch of five. Slots are added when a view has more masks than any before.
+instead of a batch of five. Slots are added when a view has more masks than any before. The confidence of a pixel is
+blended from that of its Gaussians, not the maximum over its blended slots: where sure objects meet, it stays high.
 """
 
 from __future__ import annotations
