@@ -15,7 +15,7 @@ from lift_ros.evaluation.published import PUBLISHED
 from lift_ros.evaluation.study import Outcome
 from lift_ros.visualization import contact_sheet, write_png
 
-IDENTITY = ("dataset", "masks", "mask_share", "method", "scale", "seed", "use_depth", "settings")
+IDENTITY = ("dataset", "masks", "mask_share", "method", "scale", "seed", "use_depth", "truth", "max_depth", "settings")
 # of the table for people: figure, heading, format
 COLUMNS = (
     ("objects", "objects", "d"), ("pq", "PQ_scene", ".3f"), ("pq_online", "PQ online", ".3f"),
@@ -103,8 +103,8 @@ def _write_csv(outcomes: Sequence[Outcome], path: Path) -> None:
         writer = csv.writer(stream)
         writer.writerow([*IDENTITY, *figures, "error"])
         for outcome in outcomes:
-            identity = [getattr(outcome.run, name) for name in IDENTITY]
-            identity[-1] = " ".join(f"{name}={value}" for name, value in outcome.run.settings.items())
+            settings = " ".join(f"{name}={value}" for name, value in outcome.run.settings.items())
+            identity = [settings if name == "settings" else getattr(outcome.run, name) for name in IDENTITY]
             writer.writerow([*identity, *(outcome.figures.get(name) for name in figures), outcome.error])
 
 

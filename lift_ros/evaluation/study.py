@@ -19,7 +19,7 @@ from tqdm import tqdm
 import lift_ros
 from lift_ros.config import Config
 from lift_ros.data import Capture, open_capture
-from lift_ros.data.rosbag import BagOptions
+from lift_ros.data.bag_topics import BagOptions
 from lift_ros.errors import ConfigError, LiftError
 from lift_ros.evaluation.masks import TRUTH, check_masks, mask_settings
 from lift_ros.options import assignments, walk, with_values

@@ -160,11 +160,6 @@ class Mapper:
         """The objects as of the last ``update_objects``."""
         return list(self.snapshot.objects)
 
-    def label_image(self, camera: PosedCamera) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
-        """(H, W) persistent ids, 0 where there is none, and the share of each pixel they have. For any thread."""
-        labels, share, _ = self.snapshot.label_image(camera)
-        return labels, share
-
     def scene_cloud(self, limit: int) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint32]]:
         """At most ``limit`` points (n, 3), colours (n, 3) uint8 and ids (n,). For any thread."""
         return self.snapshot.cloud(limit)

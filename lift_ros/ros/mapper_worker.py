@@ -1,4 +1,4 @@
-"""The thread that owns the mapper. Nothing else touches it, but for its thread-safe ``label_image``."""
+"""The thread that owns the mapper. Other threads read its ``snapshot``."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from lift_ros.scene.gaussians import Seeds
 SEED_OPACITY = 0.8
 FAINT_OPACITY = 0.2  # of seeds that are guesses: training moves or removes what it cannot confirm
 NEAR_SURFACE = 0.05  # share of the depth within which a Gaussian belongs to the surface that is seen
-JUMP = 0.04  # share of the depth between neighbouring pixels that no surface has
+JUMP = 0.04  # share of the depth between neighbouring pixels that hardly any surface has
 FLATNESS = 0.2  # thickness of a seed along its normal, as a share of its radius
 MAX_SLANT = 4.0  # how much a seed may be stretched on a surface seen at a grazing angle
 
