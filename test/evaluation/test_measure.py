@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 
+from lift_ros.data.nerfstudio import NerfstudioCapture
 from lift_ros.evaluation import Contingency, measure
 from lift_ros.evaluation.study import Run, known_methods
 
@@ -27,6 +28,37 @@ def test_a_capture_without_truth_with_masks_on_half_of_its_frames(demo_room, tmp
     assert figures["psnr"] > 15 and figures["depth_l1"] < 0.5 and figures["seconds"] > 0
     names = sorted(picture.name for picture in (tmp_path / "pictures").iterdir())
     assert names == [f"{view}_{what}.png" for view in range(4) for what in ("image", "labels", "masks")]
+
+
+def test_the_growing_map_the_finished_one_and_pixels_that_nobody_labelled(demo_room, tmp_path, monkeypatch):
+    run = Run(str(demo_room.capture), "L0", 1.0, "lift", settings=SETTINGS)
+    seen: list[int] = []
+    look_back = measure.Online.look_back
+    monkeypatch.setattr(
+        measure.Online, "look_back", lambda self: (seen.append(self.mapper.stats.steps), look_back(self))
+    )
+    complete = measure.measure(run, tmp_path / "complete")
+    keyframes = complete["keyframes"]
+    assert seen == [4 * keyframes]  # before the training at the end
+    assert 0.5 < complete["pq_online"] <= 1 and complete["pq_live"] < complete["pq_online"]  # objects come late
+    assert complete["pq_with_background"] == (complete["pq"] + complete["background_iou"]) / 2
+
+    monkeypatch.setattr(NerfstudioCapture, "incomplete_names", ("instances",))
+    partly = measure.measure(run, tmp_path / "partly")
+    assert partly["background_iou"] is partly["pq_with_background"] is None
+    assert (
+        partly["spurious"] == 0 and partly["pq"] >= complete["pq"]
+    )  # what is on the background is not held against it
+
+
+def test_pixels_that_nobody_labelled_are_not_compared():
+    labels, truth = np.array([[5, 5, 6, 6]]), np.array([[0, 1, 1, 2]])
+    compared = measure.Compared.of(labels, truth, 0)
+    assert compared.all.pairs[2].sum() == compared.all_bands.pairs[2].sum() == 4
+    assert compared.known.pairs[2].sum() == compared.known_bands.pairs[2].sum() == 3
+    assert 0 not in compared.known.pairs[1]
+    whole = measure.Compared.of(labels, truth, None)
+    assert whole.known is whole.all and whole.known_bands is whole.all_bands
 
 
 def test_labels_that_found_their_object_take_its_color():

@@ -6,6 +6,7 @@ import copy
 import math
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,7 @@ from lifting.tiles import NO_NEIGHBOURS
 from numpy.typing import NDArray
 from scene import rooms
 
+from lift_ros.camera import PosedCamera
 from lift_ros.config import Config
 from lift_ros.data import open_capture
 from lift_ros.errors import FrameRejected, MapFileError
@@ -23,6 +25,7 @@ from lift_ros.lifting.methods import METHODS
 from lift_ros.mapping.keyframes import all_weights
 from lift_ros.mapping.mapper import Mapper, as_json, make_mapper_segmenter
 from lift_ros.mapping.offline import CaptureMasks, frame_labels
+from lift_ros.mapping.snapshot import MIN_SHARE
 from lift_ros.masks.base import Masks, Segmenter
 from lift_ros.masks.recorded import RecordedSegmenter
 from lift_ros.objects.description import MapObject
@@ -121,6 +124,44 @@ def test_the_map_explains_the_frames(room, frames):
     known = torch.from_numpy(frames[2].depth) > 0
     error = (rendering.depth[known] / torch.from_numpy(frames[2].depth)[known] - 1).abs()
     assert error.median() < 0.03
+
+
+def test_labels_have_the_borders_of_the_frame(room, frames, instances):
+    """Enlarged from 96 to 160 pixels, rendered labels are off by more than those that follow the frame's edges."""
+    width = room.config.mapping.image_width
+    rendered, followed = Contingency(), Contingency()
+    for frame, truth in zip(frames[:5], instances, strict=False):
+        small, share, _ = room.snapshot.label_image(
+            PosedCamera(frame.camera.at_width(width), frame.posed_camera().viewmat)
+        )
+        labels = np.where(share >= MIN_SHARE, small, 0).astype(np.int32)
+        rendered.add(cv2.resize(labels, frame.image.shape[1::-1], interpolation=cv2.INTER_NEAREST), truth)
+        found, view = room.snapshot.labels_of(frame, width)
+        assert found.dtype == np.uint32 and found.shape == frame.image.shape[:2] and view.width == width
+        followed.add(found, truth)
+    assert assigned_quality(followed).miou > assigned_quality(rendered).miou + 0.02
+
+
+def test_a_keyframe_is_looked_at_anew_where_another_planted(frames, truth):
+    mapper = mapped(frames[:1], truth, mapping__refresh_every=10**6)
+    first, before = mapper._keyframes[0], len(mapper._scene)
+    assert first.staleness(mapper._photometric_steps, 10**6) < 1
+    camera = frames[0].posed_camera()
+    points = frames[0].camera.unproject(frames[0].depth)[::4, ::4].reshape(-1, 3)
+    pose = frames[0].T_world_camera
+    hidden = (points + (0, 0, 100)) @ pose[:3, :3].T - 300 * pose[:3, 2]  # behind the camera
+    first.planted(hidden.astype(np.float32), camera)
+    assert first.staleness(mapper._photometric_steps, 10**6) < 1
+    feed(mapper, frames[1:4])
+    assert len(mapper._scene) > before and first.evidence.gaussian.max() >= before
+
+
+def test_a_keyframe_without_masks_is_never_looked_at_anew(frames):
+    mapper = mapped(frames[:4], NoMasks(), mapping__refresh_every=1)
+    steps = [keyframe.step for keyframe in mapper._keyframes]
+    mapper.update_objects()
+    assert [keyframe.step for keyframe in mapper._keyframes] == steps
+    assert all(keyframe.staleness(10**6, 1) == 0 for keyframe in mapper._keyframes)
 
 
 def test_uncertainty_is_that_of_the_method_and_total_where_there_is_nothing(room, frames):

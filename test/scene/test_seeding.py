@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -8,7 +9,7 @@ from scene import rooms
 from lift_ros.scene import GaussianScene, PhotometricTrainer, SceneConfig
 from lift_ros.scene.gaussians import rotation_matrices
 from lift_ros.scene.seeder import Seeder
-from lift_ros.scene.seeding import random_seeds, seeds_from_cloud, seeds_from_depth, too_coarse
+from lift_ros.scene.seeding import near_jumps, random_seeds, seeds_from_cloud, seeds_from_depth, too_coarse
 
 EVERYWHERE = np.ones((rooms.CAMERA.height, rooms.CAMERA.width), bool)
 
@@ -42,6 +43,25 @@ def test_spacing_is_in_pixels_whatever_the_unit(unit):
     assert 2.5 < len(many) / len(few) < 6
     assert 0.4 < len(many) / (EVERYWHERE.size / 9) < 2.5
     assert 0.5 < many.scales[:, 0].median() / (3 * rooms.WALL * unit / frame.camera.fx) < 1.0
+
+
+def test_seeds_are_small_beside_jumps_of_the_depth():
+    frame = rooms.view(0.0)
+    jumps = near_jumps(frame.depth)
+    box = frame.depth < (rooms.WALL + rooms.BOX) / 2
+    inner, outer = (cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0 for mask in (~box, box))
+    assert (jumps >= (inner & outer)).all()  # both sides of the box's outline
+    assert not jumps[cv2.dilate((inner & outer).astype(np.uint8), np.ones((3, 3), np.uint8)) == 0].any()
+    assert not near_jumps(np.where(box, 0, frame.depth).astype(np.float32)).any()  # unknown is no jump
+    slope = np.repeat(np.linspace(1, 2, 96, dtype=np.float32)[:, None], 50, axis=1)
+    assert not near_jumps(slope).any()
+
+    seeder, empty = Seeder(SceneConfig(seed_spacing=6.0)), PhotometricTrainer(GaussianScene.empty(), SceneConfig())
+    seeds = seeder.seeds(seeder.add(frame), empty.render(frame.posed_camera()), 0)
+    uv, z = frame.camera.project((seeds.means.numpy() - frame.T_world_camera[:3, 3]) @ frame.T_world_camera[:3, :3])
+    column, row = uv.astype(int).T
+    radius = seeds.scales[:, 0].numpy() / z * frame.camera.fx  # pixels
+    assert np.median(radius[jumps[row, column]]) < 0.6 * np.median(radius[~jumps[row, column]])
 
 
 def test_small_masks_get_the_gaussians_they_need_once():
