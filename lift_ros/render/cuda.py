@@ -54,8 +54,9 @@ def rasterize(
     screen: ScreenStatistics | None,
 ) -> Rendering:
     """See ``lift_ros.render.rasterize``."""
-    if len(means) == 0:  # gsplat launches no empty kernels; the sum keeps the graph
-        blank = means.new_zeros(camera.height, camera.width) + channels.sum()
+    if len(means) == 0:  # gsplat launches no empty kernels; the sums keep the graph
+        nothing = sum(tensor.sum() for tensor in (means, quats, scales, opacities, channels))
+        blank = means.new_zeros(camera.height, camera.width) + nothing
         if screen is not None:
             screen.radii = means.new_zeros(0)
             screen.means2d_gradient = means.new_zeros(0, 2)

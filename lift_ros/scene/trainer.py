@@ -106,7 +106,7 @@ class PhotometricTrainer:
         losses = self._losses(view, out, scene)
         total = sum(losses.values())
         grads = dict(zip(leaves, torch.autograd.grad(total, list(leaves.values())), strict=True))
-        if not all(torch.isfinite(grad).all() for grad in grads.values()):
+        if not torch.stack([grad.isfinite().all() for grad in grads.values()]).all():
             return {}
         if self.config.refine_poses:
             step = alignment_step(out, view.image, view.camera)

@@ -120,9 +120,9 @@ def test_the_map_explains_the_frames(room, frames):
     assert room.stats.steps == 5 * 4 and room.stats.skipped_steps == 0
     rendering = room.snapshot.render(frames[2].posed_camera())
     image = torch.from_numpy(frames[2].image).float() / 255
-    assert 10 * torch.log10(1 / (rendering.image - image).square().mean()) > 18
+    assert 10 * torch.log10(1 / (rendering.image.cpu() - image).square().mean()) > 18
     known = torch.from_numpy(frames[2].depth) > 0
-    error = (rendering.depth[known] / torch.from_numpy(frames[2].depth)[known] - 1).abs()
+    error = (rendering.depth.cpu()[known] / torch.from_numpy(frames[2].depth)[known] - 1).abs()
     assert error.median() < 0.03
 
 
@@ -338,7 +338,7 @@ def test_poses_are_corrected_where_asked():
     mapper.update_objects()
 
     def error(cameras):
-        centres = np.stack([np.linalg.inv(camera.viewmat.double().numpy())[:2, 3] for camera in cameras])
+        centres = np.stack([np.linalg.inv(camera.viewmat.double().cpu().numpy())[:2, 3] for camera in cameras])
         wrong = centres - [frame.T_world_camera[:2, 3] for frame in true]
         return np.linalg.norm(wrong - wrong.mean(axis=0), axis=1).mean()  # a shift of all is a shift of the world
 
@@ -355,7 +355,7 @@ def test_poses_are_corrected_where_asked():
 def test_given_poses_are_kept_where_not_asked(room, frames):
     for steps in (0, 3):
         camera = room.snapshot.locate(frames[1], steps)
-        assert torch.equal(camera.viewmat, frames[1].posed_camera().viewmat)
+        assert torch.equal(camera.viewmat.cpu(), frames[1].posed_camera().viewmat)
 
 
 def test_a_frame_is_aligned_with_a_loaded_map(room, frames, truth, tmp_path):
@@ -364,9 +364,9 @@ def test_a_frame_is_aligned_with_a_loaded_map(room, frames, truth, tmp_path):
     pose = frames[2].T_world_camera.copy()
     pose[:3, 3] += pose[:3, 0] * 0.08
     off = replace(frames[2], T_world_camera=pose)
-    found = np.linalg.inv(loaded.snapshot.locate(off, 8).viewmat.double().numpy())
+    found = np.linalg.inv(loaded.snapshot.locate(off, 8).viewmat.double().cpu().numpy())
     assert np.linalg.norm(found[:3, 3] - frames[2].T_world_camera[:3, 3]) < 0.04
-    assert torch.equal(loaded.snapshot.locate(off).viewmat, off.posed_camera().viewmat)
+    assert torch.equal(loaded.snapshot.locate(off).viewmat.cpu(), off.posed_camera().viewmat)
 
 
 # -- save and load -----------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from render.scenes import DEVICES
 from skimage.metrics import structural_similarity
 
 from lift_ros.scene.ssim import ssim
@@ -13,7 +14,8 @@ def images(dtype=torch.float64):
     return a, (a + 0.2 * torch.rand(30, 37, 3, generator=generator, dtype=dtype)).clamp(0, 1)
 
 
-def test_is_that_of_scikit_image():
+@pytest.mark.parametrize("device", DEVICES)
+def test_is_that_of_scikit_image(device):
     a, b = images()
     expected = structural_similarity(
         a.numpy(),
@@ -24,12 +26,13 @@ def test_is_that_of_scikit_image():
         use_sample_covariance=False,
         data_range=1,
     )
-    assert ssim(a, b).item() == pytest.approx(expected, abs=1e-10)
+    assert ssim(a.to(device), b.to(device)).item() == pytest.approx(expected, abs=1e-10)
 
 
-def test_gradient_is_the_derivative():
-    a, b = images()
-    a, b = a[:16, :15].clone().requires_grad_(), b[:16, :15]
+@pytest.mark.parametrize("device", DEVICES)
+def test_gradient_is_the_derivative(device):
+    a, b = (image[:16, :15].to(device) for image in images())
+    a.requires_grad_()
     assert torch.autograd.gradcheck(lambda x: ssim(x, b), (a,))
 
 
