@@ -13,6 +13,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 CORE = "core"
+CPP = ("render", "lifting")
 
 
 def requirements(name: str) -> list[str]:
@@ -29,16 +30,17 @@ class BuildPython(build_py):
             shutil.copy2(ROOT / "package.xml", Path(self.build_lib) / "lift_ros")
 
 
-class BuildRasterizer(build_ext):
-    """Builds the CPU rasterizer with CMake, into the package (or the source tree for an editable installation)."""
+class BuildLibraries(build_ext):
+    """Builds what is in C++ with CMake, into the package (or the source tree for an editable installation)."""
 
     def run(self) -> None:
-        source = ROOT / "lift_ros" / "render" / "csrc"
-        build = Path(self.build_temp).resolve() / "raster"
         target = ROOT if self.inplace else Path(self.build_lib).resolve()
-        subprocess.check_call(["cmake", "-S", source, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release"])
-        subprocess.check_call(["cmake", "--build", build])
-        subprocess.check_call(["cmake", "--install", build, "--prefix", target])
+        for folder in CPP:
+            source = ROOT / "lift_ros" / folder / "csrc"
+            build = Path(self.build_temp).resolve() / folder
+            subprocess.check_call(["cmake", "-S", source, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release"])
+            subprocess.check_call(["cmake", "--build", build])
+            subprocess.check_call(["cmake", "--install", build, "--prefix", target])
 
     def get_outputs(self) -> list[str]:
         return []
@@ -54,7 +56,8 @@ setup(
     extras_require={
         path.stem: requirements(path.stem) for path in (ROOT / "requirements").glob("*.txt") if path.stem != CORE
     },
-    cmdclass={"build_py": BuildPython, "build_ext": BuildRasterizer},
+    cmdclass={"build_py": BuildPython, "build_ext": BuildLibraries},
     include_package_data=False,
-    ext_modules=[Extension("lift_ros.render.csrc", sources=[])],  # marks the wheel as platform-specific
+    # marks the wheel as platform-specific
+    ext_modules=[Extension(f"lift_ros.{folder}.csrc", sources=[]) for folder in CPP],
 )

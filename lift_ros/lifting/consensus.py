@@ -14,13 +14,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
+from lift_ros.lifting import counts
 from lift_ros.lifting.evidence import MaskEvidence, strongest_columns
 from lift_ros.scene.neighbours import Neighbours
 
-MIN_VISIBLE = 4.0  # pixels of a part that a view must show to have a say about it
-FULL_SAY = 1000.0  # pixels from which a view's say no longer grows
-MIN_PIXELS = 0.3  # of a Gaussian that a view must show to say in which mask it lies
-CLEAR_PIXELS = 2.0  # from which more of it says no more
 DOUBT = 0.03  # views
 QUORUM = 0.3  # share of what the masks show of a Gaussian that must vote for a label
 
@@ -43,20 +40,8 @@ def local_parts(
         that lie in no mask.
     """
     count = len(neighbours.index)
-    masked = np.zeros(count)
-    near = neighbours.near.cpu().numpy()
-    index = neighbours.index.cpu().numpy()
-    agreed, seen = np.zeros(near.shape), np.zeros(near.shape)
-    for view in views:
-        total = np.bincount(view.gaussian, view.weight, minlength=count)
-        masked += total
-        say = np.where(total > MIN_PIXELS, np.minimum(total, CLEAR_PIXELS), 0)
-        shown = np.flatnonzero(say)
-        around = index[shown]
-        both = np.minimum(say[shown, None], say[around])
-        lies_in = view.strongest_mask(count)
-        agreed[shown] += both * (lies_in[shown, None] == lies_in[around])
-        seen[shown] += both
+    near, index = neighbours.near.cpu().numpy(), neighbours.index.cpu().numpy()
+    agreed, seen, masked = counts.neighbour_agreement(neighbours, views)
     rows, columns = np.repeat(np.arange(count), near.sum(1)), index[near]
     agreed, seen = agreed[near], seen[near]
     around, sees = (np.bincount(rows, values, minlength=count) for values in (agreed, seen))
@@ -68,36 +53,9 @@ def local_parts(
         part = connected_components(graph, directed=False)[1]
         found = (pieces < 0) & (np.bincount(part, minlength=1)[part] >= min_size)
         pieces[found] = pieces.max(initial=-1) + 1 + part[found]
-    single = (pieces < 0) & (masked > MIN_PIXELS)
+    single = (pieces < 0) & (masked > counts.MIN_PIXELS)
     pieces[single] = pieces.max(initial=-1) + 1 + np.arange(int(single.sum()))
     return pieces.astype(np.int64)
-
-
-def agreement(
-    parts: NDArray[np.integer], part_count: int, views: Sequence[MaskEvidence]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """How often two parts share a mask.
-
-    Returns:
-        agreed (K, K), the summed probability that both parts lie in one mask, over the views that show both; seen
-        (K, K), the number of these views. Each view counts by how much it shows of the part it shows less of, up to 1.
-        In one view, a part lies in each mask with a probability that grows with the square of its pixels there: the
-        few that every view sees across a border would else add up to what a wall has that each view cuts elsewhere.
-        The diagonals say how often a part shares a mask with itself.
-    """
-    agreed = np.zeros((part_count, part_count))
-    seen = np.zeros((part_count, part_count))
-    for view in views:
-        table = view.shares(parts, part_count)
-        visible = table.sum(0)
-        shown = np.flatnonzero(visible > MIN_VISIBLE)
-        share = table[:, shown] ** 2
-        share = share / share.sum(0)
-        say = np.minimum(visible[shown], FULL_SAY) / FULL_SAY
-        say = np.minimum(say[:, None], say[None, :])
-        agreed[np.ix_(shown, shown)] += say * (share.T @ share)
-        seen[np.ix_(shown, shown)] += say
-    return agreed, seen
 
 
 def merge_parts(agreed: NDArray[np.float64], seen: NDArray[np.float64], rate: float) -> NDArray[np.int64]:
@@ -155,15 +113,7 @@ def expel_strangers(
     Returns:
         (N,) parts; the strangers of part k are ``part_count + k``.
     """
-    agreed = np.zeros(len(parts))
-    total = np.zeros(len(parts))
-    for view in views:
-        table = view.shares(parts, part_count)
-        share = table / np.maximum(table.sum(0), 1e-12)
-        part = parts[view.gaussian]
-        held = np.where(part >= 0, share[view.mask, part], 0) if part_count else np.zeros(len(part))
-        agreed += np.bincount(view.gaussian, view.weight * held, minlength=len(parts))
-        total += np.bincount(view.gaussian, view.weight, minlength=len(parts))
+    agreed, total = counts.held(parts, part_count, views)
     strange = (parts >= 0) & (agreed < rate * total)
     return np.where(strange, parts + part_count, parts).astype(np.int64)
 
@@ -180,27 +130,12 @@ def cut_impure(
         (N,) parts; new ones are numbered from ``part_count`` on.
     """
     parts = parts.copy()
-    purity = np.zeros(part_count)
-    shown = np.zeros(part_count)
-    best_value = np.zeros(part_count)
-    best_view = np.full(part_count, -1)
-    for number, view in enumerate(views):
-        table = view.shares(parts, part_count)
-        visible = table.sum(0)
-        see = visible > MIN_VISIBLE
-        pure = np.zeros(part_count)
-        pure[see] = ((table[:, see] / visible[see]) ** 2).sum(0)
-        say = np.minimum(visible, FULL_SAY) / FULL_SAY * see
-        purity += say * pure
-        shown += say
-        value = visible * (1 - pure) * see
-        better = value > best_value
-        best_value[better], best_view[better] = value[better], number
-    impure = np.flatnonzero((shown > 0) & (purity < pure_rate * shown))
+    purity, say, divided_by = counts.purity(parts, part_count, views)
+    impure = np.flatnonzero((say > 0) & (purity < pure_rate * say))
     next_part = part_count
-    for number in np.unique(best_view[impure]):
+    for number in np.unique(divided_by[impure]):
         view = views[number]
-        member = np.isin(parts[view.gaussian], impure[best_view[impure] == number])
+        member = np.isin(parts[view.gaussian], impure[divided_by[impure] == number])
         entries = csr_matrix(
             (view.weight[member], (view.gaussian[member], view.mask[member])), shape=(len(parts), len(view.area))
         )
@@ -230,25 +165,7 @@ def vote(
     Returns:
         (N,) labels and (N,) the share of its votes that each Gaussian's label got, 0 where it was kept.
     """
-    if not len(views) or not label_count:
-        return labels.astype(np.int64), np.zeros(len(labels), np.float32)
-    rows, columns, weights = [], [], []
-    shown = np.zeros(len(labels))
-    for view in views:
-        shown += np.bincount(view.gaussian, view.weight, minlength=len(labels))
-        table = view.shares(labels, label_count)
-        best = table.argmax(1)
-        total = table.sum(1)
-        speaks = (total > 0) & (table[np.arange(len(table)), best] > purity * total)
-        entry = speaks[view.mask]
-        rows.append(view.gaussian[entry])
-        columns.append(best[view.mask[entry]])
-        weights.append(view.weight[entry])
-    votes = csr_matrix(
-        (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns))), shape=(len(labels), label_count)
-    )
-    winner = strongest_columns(votes)
-    most = np.asarray(votes.max(1).todense()).reshape(-1)
+    winner, most, total, shown = counts.votes(labels, label_count, views, purity)
     elected = (winner >= 0) & (most >= QUORUM * shown)
-    share = most / np.maximum(np.asarray(votes.sum(1)).reshape(-1), 1e-12)
-    return np.where(elected, winner, labels).astype(np.int64), np.where(elected, share, 0).astype(np.float32)
+    share = np.where(elected, most / np.maximum(total, 1e-12), 0)
+    return np.where(elected, winner, labels).astype(np.int64), share.astype(np.float32)

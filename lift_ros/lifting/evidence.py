@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from lift_ros.render import BlendWeights
+from lift_ros.camera import PosedCamera
+from lift_ros.render import BlendWeights, mask_weights
+from lift_ros.render.types import masks_per_pixel
 from lift_ros.scene.gaussians import heirs
 
 MIN_WEIGHT = 1e-2  # pixels; entries below decide nothing, and are half of all
@@ -41,33 +42,30 @@ class MaskEvidence:
         Args:
             weights: (H * W, N) blend weights of all pixels, row by row.
             labels: (k H, k W) mask numbers, 0 none. With k above 1 masks can share a pixel.
+
+        Raises:
+            ValueError: the labels are no multiple of the image.
         """
-        pixels, gaussians = weights.shape
-        k = round((labels.size / pixels) ** 0.5)
-        height, width = labels.shape[0] // k, labels.shape[1] // k
-        if labels.shape != (k * height, k * width) or height * width != pixels:
-            raise ValueError(f"labels {labels.shape} are no multiple of an image of {pixels} pixels")
-        pixel = (np.arange(k * height)[:, None] // k * width + np.arange(k * width) // k).reshape(-1)
-        flat = labels.reshape(-1)
-        values, number, area = np.unique(flat, return_inverse=True, return_counts=True)
-        masked = np.flatnonzero(flat > 0)
-        first = int(values[0] == 0)
-        member = csr_matrix(
-            (np.full(len(masked), 1 / k**2, np.float32), (number[masked] - first, pixel[masked])),
-            shape=(len(values) - first, pixels),
-        )
-        blend = csr_matrix(
-            (weights.val.cpu().numpy(), weights.col.cpu().numpy(), weights.crow.cpu().numpy()),
-            shape=(pixels, gaussians),
-        )
-        found = (member @ blend).tocoo()
-        strong = found.data > MIN_WEIGHT
-        return cls(
-            found.row[strong].astype(np.int32),
-            found.col[strong].astype(np.int32),
-            found.data[strong].astype(np.float32),
-            (area[first:] / k**2).astype(np.float32),
-        )
+        numbered, area = _numbered(labels)
+        k = masks_per_pixel(labels, weights.shape[0])
+        return cls(*weights.of_masks(numbered, MIN_WEIGHT), area / k**2)
+
+    @classmethod
+    def seen_by(
+        cls,
+        camera: PosedCamera,
+        means: torch.Tensor,
+        quats: torch.Tensor,
+        scales: torch.Tensor,
+        opacities: torch.Tensor,
+        labels: NDArray[np.int32],
+    ) -> MaskEvidence:
+        """The same of the Gaussians as ``camera`` (H, W) sees them, without the weights of every pixel; see
+        ``lift_ros.render.mask_weights``.
+        """
+        numbered, area = _numbered(labels)
+        k = labels.shape[0] // camera.height
+        return cls(*mask_weights(means, quats, scales, opacities, camera, numbered, MIN_WEIGHT), area / k**2)
 
     @classmethod
     def of_objects(cls, ids: NDArray[np.int64]) -> MaskEvidence:
@@ -82,28 +80,12 @@ class MaskEvidence:
         entry, heir = (t.numpy() for t in heirs(torch.from_numpy(self.gaussian).long(), origin.cpu()))
         return MaskEvidence(self.mask[entry], heir.astype(np.int32), self.weight[entry], self.area)
 
-    def shares(self, parts: NDArray[np.integer], part_count: int) -> NDArray[np.float64]:
-        """(M, K) pixels of each mask that show each of the parts; ``parts`` (N,) in [0, K), -1 for none."""
-        part = parts[self.gaussian]
-        member = part >= 0
-        cell = self.mask[member].astype(np.int64) * part_count + part[member]
-        table = np.bincount(cell, self.weight[member], minlength=len(self.area) * part_count)
-        return table.reshape(len(self.area), part_count)
 
-    def strongest_mask(self, count: int) -> NDArray[np.int64]:
-        """(N,) the mask that shows most of each of the ``count`` Gaussians, -1 where none does."""
-        strongest = np.full(count, -1, np.int64)
-        seen, mask = self._strongest
-        strongest[seen] = mask
-        return strongest
-
-    @cached_property
-    def _strongest(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The Gaussians that are seen, and the mask that shows most of each; asked for at every update."""
-        count = int(self.gaussian.max(initial=-1)) + 1
-        mask = strongest_columns(csr_matrix((self.weight, (self.gaussian, self.mask)), shape=(count, len(self.area))))
-        seen = np.flatnonzero(mask >= 0)
-        return seen, mask[seen]
+def _numbered(labels: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Labels with the masks there are numbered from 1 on, 0 for none; and pixels (M,) of each mask."""
+    values, number, area = np.unique(labels, return_inverse=True, return_counts=True)
+    none = int(values[0] == 0) if len(values) else 0
+    return (number.reshape(labels.shape) + (1 - none)).astype(np.int32), area[none:].astype(np.float32)
 
 
 def strongest_columns(matrix: csr_matrix) -> NDArray[np.int64]:

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from lift_ros.lifting.base import Decoded, LiftingView
 from lift_ros.lifting.config import LiftConfig
-from lift_ros.lifting.consensus import agreement, cut_impure, expel_strangers, local_parts, merge_parts, vote
+from lift_ros.lifting.consensus import cut_impure, expel_strangers, local_parts, merge_parts, vote
+from lift_ros.lifting.counts import part_agreement
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.scene.gaussians import follow
 from lift_ros.scene.neighbours import Neighbours
@@ -52,7 +53,7 @@ class Lift:
         parts, count = _numbered(pieces, neighbours)
         parts, count = _numbered(expel_strangers(parts, count, evidence, config.same_object_rate), neighbours)
         parts, count = _numbered(cut_impure(parts, count, evidence, config.pure_part_rate, MIN_PART), neighbours)
-        agreed, seen = agreement(parts, count, evidence)
+        agreed, seen = part_agreement(parts, count, evidence)
         known = self._known(parts, count)
         same = (known[:, None] == known[None, :]) & (known > 0)[None, :]
         other = (known[:, None] != known[None, :]) & (known > 0)[:, None] & (known > 0)[None, :]

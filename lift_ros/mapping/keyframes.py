@@ -63,7 +63,7 @@ class Keyframe:
     evidence: MaskEvidence | None = None
     step: int = 0
     _gaussians: int = 0
-    _shown: int = 0  # Gaussians that the view showed then, and those planted in it since
+    _shown: int = 0  # Gaussians that the masks showed then
     _unknown: int = 0
 
     def refresh(
@@ -73,13 +73,19 @@ class Keyframe:
 
         ``pixels``: how many of them to keep for training, 0 where none is trained.
         """
-        weights = all_weights(scene, camera)
-        small = (camera.height, camera.width)
-        self.lifting = sample_view(self.patches.resized(*small), weights, pixels, rng) if pixels else None
-        self.evidence = MaskEvidence.of(weights, self.patches.label_image())
+        labels = self.patches.label_image()
+        if pixels:
+            weights = all_weights(scene, camera)
+            self.lifting = sample_view(self.patches.resized(camera.height, camera.width), weights, pixels, rng)
+            self.evidence = MaskEvidence.of(weights, labels)
+        else:
+            self.lifting = None
+            self.evidence = MaskEvidence.seen_by(
+                camera, scene.means, scene.quats, scene.scales, scene.opacities, labels
+            )
         self.step = step
         self._gaussians, self._unknown = len(scene), 0
-        self._shown = int((torch.bincount(weights.col, minlength=1) > 0).sum())
+        self._shown = int(np.count_nonzero(np.bincount(self.evidence.gaussian, minlength=1)))
 
     def planted(self, means: NDArray[np.float32], camera: PosedCamera) -> None:
         """Take note of Gaussians that were planted at ``means`` (n, 3) where others saw them; ``camera`` as above."""

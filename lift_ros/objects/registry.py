@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from lift_ros.errors import MapFileError
+from lift_ros.lifting.counts import visibility
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.objects.config import ObjectsConfig
 from lift_ros.scene.neighbours import Neighbours
 
-MIN_VISIBLE = 4.0  # pixels that a view must show of an object to have seen it
 MIN_SHARED = 0.25  # of the smaller of a cluster and an object: sharing less is a frayed border, no identity
 KEPT = 0.6  # of the confidence that an object must have, which a published one must keep: it does not flicker
 
@@ -102,7 +102,7 @@ class ObjectRegistry:
             return []
         found = neighbours.connected_parts(labels, self.config.min_gaussians)
         count = int(found.max(initial=-1)) + 1
-        seen, confidence = _visibility(found, count, views)
+        seen, confidence = visibility(found, count, views)
         members = np.bincount(found[found >= 0], minlength=count)
         known = _is_known(found, count, self.ids)
         sure = confidence >= np.where(known, KEPT, 1.0) * self.config.min_confidence
@@ -257,25 +257,3 @@ def _wholes(found: NDArray[np.int64], count: int, wholes: NDArray[np.integer]) -
     several = (size > 1) & (values >= 0)
     number = np.where(several, several.cumsum() - 1, -1)
     return number[index]
-
-
-def _visibility(
-    clusters: NDArray[np.int64], count: int, views: Sequence[MaskEvidence]
-) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """How the views see the clusters.
-
-    Returns:
-        (V, K) whether a view shows a cluster; (K,) how well the masks agree on it: mean IoU with the best mask of a
-        view, weighted by how much of the cluster the view shows.
-    """
-    seen = np.zeros((len(views), count), bool)
-    agreed, total = np.zeros(count), np.zeros(count)
-    for number, view in enumerate(views):
-        table = view.shares(clusters, count)
-        visible = table.sum(0)
-        seen[number] = visible > MIN_VISIBLE
-        if len(view.area):
-            iou = table / np.maximum(visible[None, :] + view.area[:, None] - table, 1e-6)
-            agreed += visible * iou.max(0)
-            total += visible
-    return seen, np.minimum(agreed / np.maximum(total, 1e-6), 1.0)

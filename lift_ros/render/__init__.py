@@ -8,16 +8,19 @@ rotation, scale or opacity that is not finite are not drawn and get zero gradien
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from lift_ros.camera import PosedCamera
 from lift_ros.render import cpu
 from lift_ros.render.blend import BlendWeights
 from lift_ros.render.edges import follow_edges
-from lift_ros.render.types import Rendering, ScreenStatistics
+from lift_ros.render.types import MaskWeights, Rendering, ScreenStatistics
 
 __all__ = [
-    "BlendWeights", "Rendering", "ScreenStatistics", "blend_weights", "follow_edges", "label_image", "rasterize",
+    "BlendWeights", "MaskWeights", "Rendering", "ScreenStatistics", "blend_weights", "follow_edges", "label_image",
+    "mask_weights", "rasterize",
 ]  # fmt: skip
 
 
@@ -80,6 +83,32 @@ def blend_weights(
         raise ValueError(f"pixels must lie inside the {camera.width}x{camera.height} image")
     crow, col, val = _backend(means).blend_weights(means, quats, scales, opacities, camera, pixels)
     return BlendWeights(crow, col, val, len(means))
+
+
+def mask_weights(
+    means: torch.Tensor,
+    quats: torch.Tensor,
+    scales: torch.Tensor,
+    opacities: torch.Tensor,
+    camera: PosedCamera,
+    labels: NDArray[np.int32],
+    min_weight: float = 0.0,
+) -> MaskWeights:
+    """Blend weights of the whole image, summed over the pixels of each mask: what ``BlendWeights.of_masks`` gives.
+
+    Args:
+        means, quats, scales, opacities, camera: as for ``rasterize``.
+        labels: (k H, k W) mask + 1 of each pixel, 0 for none. With k above 1 masks can share a pixel of the camera.
+        min_weight: sums up to this are left out, pixels.
+
+    Raises:
+        ValueError: an argument has the wrong shape, type or device.
+    """
+    _check_geometry(means, quats, scales, opacities, camera)
+    k = max(labels.shape[0] // camera.height, 1)
+    if labels.shape != (k * camera.height, k * camera.width):
+        raise ValueError(f"labels {labels.shape} are no multiple of an image of {(camera.height, camera.width)}")
+    return _backend(means).mask_weights(means, quats, scales, opacities, camera, labels, min_weight)
 
 
 def label_image(

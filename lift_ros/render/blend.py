@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from lift_ros.render import cpu
+from lift_ros.render.types import MaskWeights, masks_per_pixel
 
 
 @dataclass
@@ -76,6 +80,34 @@ class BlendWeights:
         wins = weight == share[pixel]
         winner = index.new_full((pixel_count,), len(values)).scatter_reduce_(0, pixel[wins], index[wins], "amin")
         return torch.cat([values, values.new_zeros(1)])[winner], share
+
+    def of_masks(self, labels: NDArray[np.int32], min_weight: float = 0.0) -> MaskWeights:
+        """The weights of all pixels of an image, summed over those of each mask.
+
+        Args:
+            labels: (k H, k W) mask + 1 of each pixel, 0 for none. With k above 1 masks can share a pixel.
+            min_weight: sums up to this are left out.
+
+        Raises:
+            ValueError: the labels are no multiple of an image of so many pixels.
+        """
+        pixels = self.shape[0]
+        k = masks_per_pixel(labels, pixels)
+        height, width = labels.shape[0] // k, labels.shape[1] // k
+        pixel = (np.arange(k * height)[:, None] // k * width + np.arange(k * width) // k).reshape(-1)
+        flat = labels.reshape(-1)
+        masked = np.flatnonzero(flat > 0)
+        member = csr_matrix(
+            (np.full(len(masked), 1 / k**2, np.float32), (flat[masked] - 1, pixel[masked])),
+            shape=(int(flat.max(initial=0)), pixels),
+        )
+        blend = csr_matrix((self.val.cpu().numpy(), self.col.cpu().numpy(), self.crow.cpu().numpy()), self.shape)
+        found = (member @ blend).tocsr()
+        found.sort_indices()
+        mask = np.repeat(np.arange(found.shape[0], dtype=np.int32), np.diff(found.indptr))
+        strong = found.data > min_weight
+        gaussian, weight = found.indices[strong].astype(np.int32), found.data[strong].astype(np.float32)
+        return MaskWeights(mask[strong], gaussian, weight)
 
     def rows(self, index: torch.Tensor) -> BlendWeights:
         """The weights of the pixels at ``index`` (Q,) int64, in that order; a pixel may be taken more than once."""

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import ctypes
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from lift_ros.camera import Camera, PosedCamera
 from lift_ros.render import library
-from lift_ros.render.types import Rendering, ScreenStatistics
+from lift_ros.render.types import MaskWeights, Rendering, ScreenStatistics
 
 
 def _pointer(tensor: torch.Tensor | None) -> int | None:
@@ -171,6 +173,32 @@ def blend_weights(
     finally:
         functions.lift_weights_free(weights)
     return crow, col, val
+
+
+def mask_weights(
+    means: torch.Tensor,
+    quats: torch.Tensor,
+    scales: torch.Tensor,
+    opacities: torch.Tensor,
+    camera: PosedCamera,
+    labels: NDArray[np.int32],
+    min_weight: float,
+) -> MaskWeights:
+    """See ``lift_ros.render.mask_weights``."""
+    k = labels.shape[0] // camera.height
+    view = _view_without_channels(means, quats, scales, opacities, camera)
+    functions, threads = library.best(), torch.get_num_threads()
+    labels = np.ascontiguousarray(labels, np.int32)
+    count = int(labels.max(initial=0))
+    weights = _check(functions.lift_mask_weights_new(view.handle, labels.ctypes.data, k, count, min_weight, threads))
+    try:
+        nonzeros = functions.lift_mask_weights_nonzeros(weights)
+        begin, gaussian = np.empty(count + 1, np.int64), np.empty(nonzeros, np.int32)
+        weight = np.empty(nonzeros, np.float32)
+        functions.lift_mask_weights_copy(weights, *(array.ctypes.data for array in (begin, gaussian, weight)))
+    finally:
+        functions.lift_mask_weights_free(weights)
+    return MaskWeights(np.repeat(np.arange(count, dtype=np.int32), np.diff(begin)), gaussian, weight)
 
 
 def label_image(

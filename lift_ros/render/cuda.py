@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from types import ModuleType
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from lift_ros.camera import PosedCamera
 from lift_ros.render.blend import BlendWeights
-from lift_ros.render.types import Rendering, ScreenStatistics
+from lift_ros.render.types import MaskWeights, Rendering, ScreenStatistics
 
 TILE_SIZE = 16
 
@@ -99,6 +101,21 @@ def blend_weights(
     transmittance[row] = 1.0
     weights = _image_weights(means, quats, scales, opacities, camera, transmittance).rows(row)
     return weights.crow, weights.col, weights.val
+
+
+@torch.no_grad()
+def mask_weights(
+    means: torch.Tensor,
+    quats: torch.Tensor,
+    scales: torch.Tensor,
+    opacities: torch.Tensor,
+    camera: PosedCamera,
+    labels: NDArray[np.int32],
+    min_weight: float,
+) -> MaskWeights:
+    """See ``lift_ros.render.mask_weights``."""
+    transmittance = means.new_ones(camera.height * camera.width)
+    return _image_weights(means, quats, scales, opacities, camera, transmittance).of_masks(labels, min_weight)
 
 
 @torch.no_grad()

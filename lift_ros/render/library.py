@@ -76,6 +76,10 @@ _PROTOTYPES = {
     "lift_weights_nonzeros": (c_int64, [c_void_p]),
     "lift_weights_copy": (None, [c_void_p] * 4 + [c_int]),
     "lift_weights_free": (None, [c_void_p]),
+    "lift_mask_weights_new": (c_void_p, [c_void_p, c_void_p, c_int32, c_int32, c_float, c_int]),
+    "lift_mask_weights_nonzeros": (c_int64, [c_void_p]),
+    "lift_mask_weights_copy": (None, [c_void_p] * 4),
+    "lift_mask_weights_free": (None, [c_void_p]),
     "lift_label_image": (c_int64, [c_void_p] * 5 + [c_int]),
     "lift_follow_edges": (c_int64, [POINTER(Picture), POINTER(EdgeFilter), c_void_p, c_void_p, c_int]),
     "lift_csr_matmul": (None, [c_int64, c_int64] + [c_void_p] * 5 + [c_int]),
@@ -83,7 +87,7 @@ _PROTOTYPES = {
     "lift_advise_huge_pages": (None, [c_void_p, c_int64]),
     "lift_best_variant": (c_char_p, []),
 }
-_INTERFACE = 3  # LIFT_INTERFACE of csrc/lift_raster.h
+_INTERFACE = 4  # LIFT_INTERFACE of csrc/lift_raster.h
 
 
 def library_path(variant: str) -> Path:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 
 class Rendering(NamedTuple):
@@ -37,3 +39,25 @@ class ScreenStatistics:
 
     radii: torch.Tensor | None = None
     means2d_gradient: torch.Tensor | None = None
+
+
+class MaskWeights(NamedTuple):
+    """What masks of an image show of the Gaussians: triplets, by mask and then by Gaussian.
+
+    Attributes:
+        mask: (n,) int32.
+        gaussian: (n,) int32.
+        weight: (n,) float32, summed blend weight: about a pixel's worth of the Gaussian, in pixels of the camera.
+    """
+
+    mask: NDArray[np.int32]
+    gaussian: NDArray[np.int32]
+    weight: NDArray[np.float32]
+
+
+def masks_per_pixel(labels: NDArray[np.int32], pixels: int) -> int:
+    """k, where ``labels`` (k H, k W) are those of an image of ``pixels`` = H W. Raises ValueError: there is none."""
+    k = round((labels.size / max(pixels, 1)) ** 0.5)
+    if k < 1 or any(size % k for size in labels.shape) or labels.size != k * k * pixels:
+        raise ValueError(f"labels {labels.shape} are no multiple of an image of {pixels} pixels")
+    return k

@@ -8,7 +8,8 @@ import torch
 from lifting.views import evidence, grouped, line
 from scipy.sparse import csr_matrix
 
-from lift_ros.lifting.consensus import DOUBT, agreement, cut_impure, expel_strangers, local_parts, merge_parts, vote
+from lift_ros.lifting.consensus import DOUBT, cut_impure, expel_strangers, local_parts, merge_parts, vote
+from lift_ros.lifting.counts import part_agreement
 from lift_ros.lifting.evidence import strongest_columns
 from lift_ros.scene.neighbours import Neighbours
 
@@ -68,7 +69,7 @@ def test_a_glimpse_of_a_gaussian_says_nothing_of_its_mask():
 def test_agreement_is_the_chance_that_two_parts_lie_in_one_mask():
     """Parts of two Gaussians each. Mask 0 holds part 0 and a quarter of part 1, mask 1 the rest of part 1."""
     view = evidence([[600, 600, 400, 0], [0, 0, 400, 800]])
-    agreed, seen = agreement(np.array([0, 0, 1, 1]), 2, [view])
+    agreed, seen = part_agreement(np.array([0, 0, 1, 1]), 2, [view])
     assert np.allclose(agreed, [[1, 0.1], [0.1, 0.1**2 + 0.9**2]])  # 0.25^2 : 0.75^2 = 0.1 : 0.9
     assert np.allclose(seen, 1)  # both show 1000 pixels or more
 
@@ -77,16 +78,16 @@ def test_views_count_by_what_they_show():
     parts = np.array([0, 1, 2])
     near = evidence([[1200, 500, 0], [0, 0, 1600]])  # part 1 shows 500 pixels: half a say
     far = evidence([[200, 200, 0], [0, 0, 3.0]])  # a fifth of a say, and part 2 is too small to have one
-    agreed, seen = agreement(parts, 3, [near, far])
+    agreed, seen = part_agreement(parts, 3, [near, far])
     assert np.allclose(seen, [[1.2, 0.7, 1.0], [0.7, 0.7, 0.5], [1.0, 0.5, 1.0]])
     assert np.allclose(agreed, [[1.2, 0.7, 0.0], [0.7, 0.7, 0.0], [0.0, 0.0, 1.0]])
 
 
 def test_gaussians_of_no_part_have_no_say():
     view = evidence([[1000, 240]])
-    agreed, seen = agreement(np.array([0, -1]), 1, [view])
+    agreed, seen = part_agreement(np.array([0, -1]), 1, [view])
     assert agreed.tolist() == seen.tolist() == [[1.0]]
-    agreed, seen = agreement(np.array([-1, -1]), 0, [view])
+    agreed, seen = part_agreement(np.array([-1, -1]), 0, [view])
     assert agreed.shape == seen.shape == (0, 0)
 
 

@@ -70,8 +70,9 @@ def test_finer_masks_share_a_pixel(weights, labels):
 
 
 def test_masks_of_another_shape_are_refused(weights, labels):
-    with pytest.raises(ValueError, match="no multiple"):
-        MaskEvidence.of(weights, labels[:-1])
+    for shape in (labels[:-1], labels[:, :-1], labels.reshape(1, -1)):
+        with pytest.raises(ValueError, match="no multiple"):
+            MaskEvidence.of(weights, shape[:-1])
 
 
 def test_a_view_that_is_masked_everywhere(weights, labels):
@@ -86,15 +87,6 @@ def test_a_view_that_is_masked_everywhere(weights, labels):
 def test_a_view_without_masks_is_no_evidence(weights, labels):
     evidence = MaskEvidence.of(weights, np.zeros_like(labels))
     assert len(evidence.area) == len(evidence.weight) == 0
-    assert evidence.shares(np.zeros(weights.shape[1], int), 1).shape == (0, 1)
-
-
-def test_shares_add_up_the_evidence_of_each_part(evidence, world):
-    n = len(world.scene)
-    parts = np.random.default_rng(1).integers(-1, 5, n)
-    table = dense(evidence, n)
-    expected = np.stack([table[:, parts == k].sum(1) for k in range(5)], axis=1)
-    assert np.allclose(evidence.shares(parts, 5), expected, rtol=1e-5)
 
 
 def test_evidence_follows_appends_prunes_and_splits(evidence, world):

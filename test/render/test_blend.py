@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from render import reference, scenes
 
-from lift_ros.render import BlendWeights, blend_weights, cpu, label_image, rasterize
+from lift_ros.render import BlendWeights, blend_weights, cpu, label_image, mask_weights, rasterize
 
 on_devices = pytest.mark.parametrize("device", scenes.DEVICES)
 TOLERANCE = {"cpu": 5e-6, "cuda": 1e-3}
@@ -177,3 +178,55 @@ def test_winning_label_without_weights() -> None:
     empty = {name: tensor[:0] for name, tensor in scenes.gaussians(1).items()}
     winner, share = weights_of(empty, some_pixels()).winning_label(torch.zeros(0, dtype=torch.int64))
     assert torch.equal(winner, torch.zeros(220, dtype=torch.int64)) and not share.any()
+
+
+# -- masks -------------------------------------------------------------------------------------------------------------
+
+
+@on_devices
+@pytest.mark.parametrize("finer", [1, 2, 3])
+def test_masks_hold_the_weights_of_their_pixels(device: str, finer: int) -> None:
+    """Masks in squares, so that pixels are shared where they are finer; one is nowhere."""
+    scene, pixels = scenes.gaussians(300), all_pixels()
+    rows, columns = np.mgrid[: finer * scenes.HEIGHT, : finer * scenes.WIDTH]
+    labels = (rows // 7 + columns // 7) % 6 * (rows // 7 % 2)
+    labels[labels == 4] = 0
+    geometry = {name: tensor.to(device) for name, tensor in scenes.geometry(scene).items()}
+    camera = scenes.camera_to(scenes.camera(), device)
+    found = mask_weights(**geometry, camera=camera, labels=labels.astype(np.int32))
+    inside = np.stack([labels == m for m in range(1, 6)]).reshape(5, scenes.HEIGHT, finer, scenes.WIDTH, finer)
+    share = torch.from_numpy(inside.mean((2, 4))).reshape(5, -1)
+    expected = share @ exact_weights(scene)
+    dense = torch.zeros(5, 300)
+    dense[found.mask, found.gaussian] = torch.from_numpy(found.weight)
+    torch.testing.assert_close(dense.double(), expected, rtol=0, atol=20 * TOLERANCE[device])
+    order = found.mask.astype(np.int64) * 300 + found.gaussian
+    assert (np.diff(order) > 0).all() and not (found.mask == 3).any()
+    strong = mask_weights(**geometry, camera=camera, labels=labels.astype(np.int32), min_weight=1.0)
+    assert np.array_equal(strong.weight, found.weight[found.weight > 1.0]) and len(strong.weight) < len(found.weight)
+    same = weights_of(scene, pixels, device).of_masks(labels.astype(np.int32))
+    assert np.array_equal(same.mask, found.mask) and np.array_equal(same.gaussian, found.gaussian)
+    np.testing.assert_allclose(same.weight, found.weight, rtol=1e-4, atol=1e-5)
+
+
+def test_sums_over_masks_do_not_depend_on_threads() -> None:
+    scene = scenes.geometry(scenes.gaussians(5000))
+    labels = (torch.arange(scenes.HEIGHT * scenes.WIDTH) % 5).reshape(scenes.HEIGHT, scenes.WIDTH).int().numpy()
+    threads = torch.get_num_threads()
+    try:
+        results = []
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            results.append(mask_weights(**scene, camera=scenes.camera(), labels=labels))
+    finally:
+        torch.set_num_threads(threads)
+    for one, other in zip(*results, strict=True):
+        assert np.array_equal(one, other)
+
+
+@on_devices
+@pytest.mark.parametrize("shape", [(scenes.HEIGHT, scenes.WIDTH - 1), (scenes.WIDTH, scenes.HEIGHT), (1, 1)])
+def test_masks_of_another_size_are_refused(device: str, shape: tuple[int, int]) -> None:
+    geometry = {name: tensor.to(device) for name, tensor in scenes.geometry(scenes.gaussians(5)).items()}
+    with pytest.raises(ValueError, match="no multiple"):
+        mask_weights(**geometry, camera=scenes.camera_to(scenes.camera(), device), labels=np.ones(shape, np.int32))

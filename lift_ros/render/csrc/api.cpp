@@ -1,9 +1,11 @@
 // The C interface: no exception leaves it.
 #include "lift_raster.h"
 
+#include <algorithm>
 #include <new>
 
 #include "edges.h"
+#include "masks.h"
 #include "memory.h"
 #include "render.h"
 #include "sparse.h"
@@ -67,6 +69,21 @@ void lift_weights_copy(const LiftWeights* weights, int64_t* crow, int64_t* col, 
 }
 
 void lift_weights_free(LiftWeights* weights) { delete weights; }
+
+LiftMaskWeights* lift_mask_weights_new(const LiftView* view, const int32_t* labels, int32_t scale, int32_t mask_count,
+                                       float min_weight, int threads) {
+  return or_null([&] { return new LiftMaskWeights(*view, labels, scale, mask_count, min_weight, threads); });
+}
+
+int64_t lift_mask_weights_nonzeros(const LiftMaskWeights* weights) { return weights->begin.back(); }
+
+void lift_mask_weights_copy(const LiftMaskWeights* weights, int64_t* begin, int32_t* gaussian, float* weight) {
+  std::copy(weights->begin.begin(), weights->begin.end(), begin);
+  std::copy(weights->gaussian.begin(), weights->gaussian.end(), gaussian);
+  std::copy(weights->weight.begin(), weights->weight.end(), weight);
+}
+
+void lift_mask_weights_free(LiftMaskWeights* weights) { delete weights; }
 
 int64_t lift_label_image(const LiftView* view, const int32_t* labels, int32_t* label_image, float* share,
                          float* alpha, int threads) {

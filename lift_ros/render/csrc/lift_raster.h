@@ -9,7 +9,7 @@
 #define LIFT_API extern "C" __attribute__((visibility("default")))
 
 // Raised with every change of this file; a library left over from older sources is then refused instead of called.
-constexpr int32_t LIFT_INTERFACE = 3;
+constexpr int32_t LIFT_INTERFACE = 4;
 LIFT_API int32_t lift_interface();
 
 struct LiftGaussians {
@@ -41,6 +41,7 @@ struct LiftGradients {
 
 struct LiftView;     // Gaussians projected into one camera, sorted by depth and listed by tile
 struct LiftWeights;  // blend weights of some pixels, before they are handed over
+struct LiftMaskWeights;  // the same, summed over the pixels of masks
 
 // Project, sort and bin. radii (N,), may be NULL: pixels, 0 for Gaussians that are not drawn.
 LIFT_API LiftView* lift_view_new(const LiftGaussians*, const LiftCamera*, float* radii, int threads);
@@ -64,6 +65,15 @@ LIFT_API int64_t lift_weights_nonzeros(const LiftWeights*);
 // Copy as CSR: crow (P + 1,), col and val (nonzeros,). Within a row front to back.
 LIFT_API void lift_weights_copy(const LiftWeights*, int64_t* crow, int64_t* col, float* val, int threads);
 LIFT_API void lift_weights_free(LiftWeights*);
+
+// Blend weights summed over the pixels of each mask. labels (scale H, scale W): 1 .. mask_count, 0 for none; a pixel
+// counts for each mask with the share of it that lies there. Sums up to min_weight are left out.
+LIFT_API LiftMaskWeights* lift_mask_weights_new(const LiftView*, const int32_t* labels, int32_t scale,
+                                                int32_t mask_count, float min_weight, int threads);
+LIFT_API int64_t lift_mask_weights_nonzeros(const LiftMaskWeights*);
+// Copy as CSR: begin (mask_count + 1,), gaussian and weight (nonzeros,). Within a row by Gaussian.
+LIFT_API void lift_mask_weights_copy(const LiftMaskWeights*, int64_t* begin, int32_t* gaussian, float* weight);
+LIFT_API void lift_mask_weights_free(LiftMaskWeights*);
 
 // Per pixel, the label with the greatest summed blend weight, that sum, and alpha. labels (N,); outputs (H, W).
 // 0 or -1, when memory runs out.

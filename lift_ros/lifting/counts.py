@@ -1,0 +1,223 @@
+"""What the masks of all views say together, counted in C++ (csrc/): some million entries, gone through several times.
+
+Each function counts over all views, in their order, whatever the number of threads. A view says something of a part
+only if it shows more than ``MIN_VISIBLE`` pixels of it, and the more, up to ``FULL_SAY``, the more of it that is.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from ctypes import POINTER, Structure, c_double, c_float, c_int64, c_void_p
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lift_ros.lifting.evidence import MaskEvidence
+from lift_ros.scene.neighbours import Neighbours
+
+MIN_VISIBLE = 4.0  # pixels of a part that a view must show to have a say about it
+FULL_SAY = 1000.0  # pixels from which a view's say no longer grows
+MIN_PIXELS = 0.3  # of a Gaussian that a view must show to say in which mask it lies
+CLEAR_PIXELS = 2.0  # from which more of it says no more
+
+_BUILD_HINT = (
+    "build it from the root of the sources with: cmake -S lift_ros/lifting/csrc -B build/evidence "
+    "-DCMAKE_BUILD_TYPE=Release && cmake --build build/evidence && cmake --install build/evidence --prefix ."
+)
+_INTERFACE = 1  # LIFT_EVIDENCE_INTERFACE of csrc/lift_evidence.h
+
+
+class _Masks(Structure):
+    """``LiftMasks`` of csrc/lift_evidence.h."""
+
+    _fields_ = [
+        ("count", c_int64),
+        ("mask", c_void_p),
+        ("gaussian", c_void_p),
+        ("weight", c_void_p),
+        ("mask_count", c_int64),
+        ("area", c_void_p),
+    ]
+
+
+class _Views(Structure):
+    """``LiftViews`` of csrc/lift_evidence.h."""
+
+    _fields_ = [("count", c_int64), ("views", POINTER(_Masks)), ("gaussian_count", c_int64)]
+
+
+class _Parts(Structure):
+    """``LiftParts`` of csrc/lift_evidence.h."""
+
+    _fields_ = [("count", c_int64), ("number", c_void_p)]
+
+
+_PROTOTYPES = {
+    "lift_neighbour_agreement": [POINTER(_Views), c_int64, c_void_p, c_float, c_float] + [c_void_p] * 3,
+    "lift_part_agreement": [POINTER(_Views), POINTER(_Parts), c_double, c_double] + [c_void_p] * 2,
+    "lift_held": [POINTER(_Views), POINTER(_Parts)] + [c_void_p] * 2,
+    "lift_purity": [POINTER(_Views), POINTER(_Parts), c_double, c_double] + [c_void_p] * 4,
+    "lift_votes": [POINTER(_Views), POINTER(_Parts), c_double] + [c_void_p] * 4,
+    "lift_visibility": [POINTER(_Views), POINTER(_Parts), c_double] + [c_void_p] * 3,
+}
+
+
+def neighbour_agreement(
+    neighbours: Neighbours, views: Sequence[MaskEvidence]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """How often a Gaussian and each of its neighbours lie in one mask.
+
+    Returns:
+        agreed (N, k), of neighbours that are near: the views in which the mask that shows most of the one is that of
+        the other, too, each counting by the pixels it shows of both; seen (N, k), the same of all views that show both;
+        masked (N,) pixels of each Gaussian in masks.
+    """
+    near, index = neighbours.near.cpu().numpy(), neighbours.index.cpu().numpy()
+    neighbour = np.where(near, index, -1).astype(np.int32)
+    found = np.zeros(near.shape, np.float32), np.zeros(near.shape, np.float32), np.zeros(len(near), np.float32)
+    _call("lift_neighbour_agreement", views, *near.shape, neighbour, MIN_PIXELS, CLEAR_PIXELS, *found)
+    return found
+
+
+def part_agreement(
+    parts: NDArray[np.integer], part_count: int, views: Sequence[MaskEvidence]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How often two parts share a mask.
+
+    Args:
+        parts: (N,) in [0, K), below 0 for none; K is ``part_count``.
+
+    Returns:
+        agreed (K, K), the summed probability that both parts lie in one mask, over the views that show both; seen
+        (K, K), the number of these views. Each view counts by how much it shows of the part it shows less of, up to 1.
+        In one view, a part lies in each mask with a probability that grows with the square of its pixels there: the
+        few that every view sees across a border would else add up to what a wall has that each view cuts elsewhere.
+        The diagonals say how often a part shares a mask with itself.
+    """
+    agreed, seen = np.zeros((part_count, part_count)), np.zeros((part_count, part_count))
+    _call("lift_part_agreement", views, len(parts), _Numbers(parts, part_count), MIN_VISIBLE, FULL_SAY, agreed, seen)
+    return agreed, seen
+
+
+def held(
+    parts: NDArray[np.integer], part_count: int, views: Sequence[MaskEvidence]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(N,) pixels of each Gaussian in masks, each times the share of the Gaussian's part that the mask holds; and (N,)
+    the pixels themselves. ``parts`` as above.
+    """
+    shared, total = np.zeros(len(parts)), np.zeros(len(parts))
+    _call("lift_held", views, len(parts), _Numbers(parts, part_count), shared, total)
+    return shared, total
+
+
+def purity(
+    parts: NDArray[np.integer], part_count: int, views: Sequence[MaskEvidence]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """How much masks divide the parts (``parts`` as above).
+
+    Returns:
+        pure (K,), the summed probability that two pixels of a part lie in one mask, over the views; say (K,), the
+        number of these views, each counting by how much it shows; divided_by (K,), the view that shows and divides most
+        of the part, -1 where none does.
+    """
+    pure, say, most = (np.zeros(part_count) for _ in range(3))
+    divided_by = np.full(part_count, -1)
+    _call(
+        "lift_purity",
+        views,
+        len(parts),
+        _Numbers(parts, part_count),
+        MIN_VISIBLE,
+        FULL_SAY,
+        pure,
+        say,
+        most,
+        divided_by,
+    )
+    return pure, say, divided_by
+
+
+def votes(
+    labels: NDArray[np.integer], label_count: int, views: Sequence[MaskEvidence], share: float
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Every mask of which more than ``share`` shows one label votes for it with each Gaussian that it holds.
+
+    Args:
+        labels: (N,) in [0, L), below 0 for none; L is ``label_count``.
+
+    Returns:
+        winner (N,) label with most votes, the smallest of equals, -1 where there are none; its votes (N,), all votes
+        (N,) and what masks show of each Gaussian (N,), in pixels.
+    """
+    winner = np.full(len(labels), -1)
+    most, total, shown = (np.zeros(len(labels), np.float32) for _ in range(3))
+    _call("lift_votes", views, len(labels), _Numbers(labels, label_count), share, winner, most, total, shown)
+    return winner, most, total, shown
+
+
+def visibility(
+    parts: NDArray[np.integer], part_count: int, views: Sequence[MaskEvidence]
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """How the views see the parts (``parts`` as above).
+
+    Returns:
+        seen (V, K), whether a view shows a part; agreed (K,), how well the masks agree on it: mean IoU with the best
+        mask of a view, weighted by how much of the part the view shows.
+    """
+    seen = np.zeros((len(views), part_count), bool)
+    agreed, visible = np.zeros(part_count), np.zeros(part_count)
+    _call("lift_visibility", views, len(parts), _Numbers(parts, part_count), MIN_VISIBLE, seen, agreed, visible)
+    return seen, np.minimum(agreed / np.maximum(visible, 1e-6), 1.0)
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    """Raises ImportError: the library is missing, stale or cannot be loaded; the message says how to build it."""
+    path = Path(__file__).with_name("liblift_evidence.so")
+    if not path.exists():
+        raise ImportError(f"{path} is not built; {_BUILD_HINT}")
+    try:
+        library = ctypes.CDLL(str(path))
+        if library.lift_evidence_interface() != _INTERFACE:
+            raise ImportError(f"{path} was built from other sources; {_BUILD_HINT}")
+        for name, arguments in _PROTOTYPES.items():
+            function = getattr(library, name)
+            function.restype, function.argtypes = c_int64, arguments
+    except (OSError, AttributeError) as error:
+        raise ImportError(f"{path} cannot be loaded ({error}); {_BUILD_HINT}") from error
+    return library
+
+
+class _Numbers:
+    """Numbers of parts, one for each Gaussian, as C wants them."""
+
+    def __init__(self, number: NDArray[np.integer], count: int) -> None:
+        """Raises ValueError: a number is not below ``count``."""
+        self._number = np.ascontiguousarray(number, np.int64)  # the struct borrows its memory
+        if self._number.max(initial=-1) >= count:
+            raise ValueError(f"there are {count} parts, and none of number {self._number.max()}")
+        self.struct = _Parts(count, self._number.ctypes.data)
+
+
+def _call(name: str, views: Sequence[MaskEvidence], gaussian_count: int, *arguments: object) -> None:
+    """Raises ValueError: the views know other Gaussians. MemoryError."""
+    structs, borrowed = (_Masks * len(views))(), []
+    for struct, view in zip(structs, views, strict=True):
+        if view.gaussian.max(initial=-1) >= gaussian_count:
+            raise ValueError(f"a view shows Gaussian {view.gaussian.max()} of a scene of {gaussian_count}")
+        mask, gaussian = (np.ascontiguousarray(array, np.int32) for array in (view.mask, view.gaussian))
+        weight, area = (np.ascontiguousarray(array, np.float32) for array in (view.weight, view.area))
+        borrowed += [mask, gaussian, weight, area]
+        struct.count, struct.mask_count = len(mask), len(area)
+        struct.mask, struct.gaussian, struct.weight, struct.area = (array.ctypes.data for array in borrowed[-4:])
+    plain = [
+        argument.struct if isinstance(argument, _Numbers)
+        else argument.ctypes.data if isinstance(argument, np.ndarray)
+        else argument
+        for argument in arguments
+    ]  # fmt: skip
+    if getattr(_library(), name)(_Views(len(views), structs, gaussian_count), *plain):
+        raise MemoryError("out of memory while counting what masks say")

@@ -1,0 +1,60 @@
+// The C interface to what the masks of many views say together, called from Python (lift_ros/lifting/counts.py, which
+// says what the numbers mean) through ctypes.
+//
+// All arrays are dense, row-major and owned by the caller; outputs of sums must be zero at first. Every function returns
+// 0, or -1 when memory runs out. Nothing depends on the number of threads: there is one, and sums run in the order of the
+// views.
+#pragma once
+
+#include <cstdint>
+
+#define LIFT_API extern "C" __attribute__((visibility("default")))
+
+// Raised with every change of this file; a library left over from older sources is then refused instead of called.
+constexpr int32_t LIFT_EVIDENCE_INTERFACE = 1;
+LIFT_API int32_t lift_evidence_interface();
+
+// The masks of one view: triplets, sorted by mask.
+struct LiftMasks {
+  int64_t count;            // n
+  const int32_t* mask;      // (n,) ascending
+  const int32_t* gaussian;  // (n,)
+  const float* weight;      // (n,) pixels
+  int64_t mask_count;       // M
+  const float* area;        // (M,) pixels
+};
+
+struct LiftViews {
+  int64_t count;            // V
+  const LiftMasks* views;   // (V,)
+  int64_t gaussian_count;   // N
+};
+
+// What the Gaussians are divided into: numbers below `count`, or below 0 for none.
+struct LiftParts {
+  int64_t count;          // K
+  const int64_t* number;  // (N,)
+};
+
+// neighbour (N, k), -1 where there is none; agreed, seen (N, k); masked (N,).
+LIFT_API int64_t lift_neighbour_agreement(const LiftViews*, int64_t k, const int32_t* neighbour, float min_pixels,
+                                          float clear_pixels, float* agreed, float* seen, float* masked);
+
+// agreed, seen (K, K).
+LIFT_API int64_t lift_part_agreement(const LiftViews*, const LiftParts*, double min_visible, double full_say,
+                                     double* agreed, double* seen);
+
+// held, total (N,).
+LIFT_API int64_t lift_held(const LiftViews*, const LiftParts*, double* held, double* total);
+
+// purity, say, most_divided (K,); divided_by (K,), -1 at first.
+LIFT_API int64_t lift_purity(const LiftViews*, const LiftParts*, double min_visible, double full_say, double* purity,
+                             double* say, double* most_divided, int64_t* divided_by);
+
+// winner (N,), -1 for none; most, votes, shown (N,).
+LIFT_API int64_t lift_votes(const LiftViews*, const LiftParts*, double purity, int64_t* winner, float* most,
+                            float* votes, float* shown);
+
+// seen (V, K); agreed, visible (K,).
+LIFT_API int64_t lift_visibility(const LiftViews*, const LiftParts*, double min_visible, uint8_t* seen, double* agreed,
+                                 double* visible);
