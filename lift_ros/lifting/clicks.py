@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import normalize
 
+from lift_ros.lifting.parts import connected_parts
 from lift_ros.render import BlendWeights
 from lift_ros.scene.neighbours import Neighbours
 
@@ -41,5 +42,5 @@ def grow_region(selected: torch.Tensor, seeds: torch.Tensor, neighbours: Neighbo
 
     Look-alikes elsewhere fall away. Seeds that are not selected grow nothing.
     """
-    part = torch.from_numpy(neighbours.connected_parts(selected.cpu().numpy())).to(selected.device)
+    part = torch.from_numpy(connected_parts(neighbours, selected.cpu().numpy())).to(selected.device)
     return selected & torch.isin(part, part[seeds[selected[seeds]]])

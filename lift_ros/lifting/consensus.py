@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import connected_components
 
 from lift_ros.lifting import counts
 from lift_ros.lifting.evidence import MaskEvidence, strongest_columns
@@ -39,18 +38,14 @@ def local_parts(
         (N,) pieces; Gaussians that lie in masks, but in no piece, each have a number of their own. -1 for Gaussians
         that lie in no mask.
     """
-    count = len(neighbours.index)
-    near, index = neighbours.near.cpu().numpy(), neighbours.index.cpu().numpy()
+    touching = neighbours.touching
     agreed, seen, masked = counts.neighbour_agreement(neighbours, views)
-    rows, columns = np.repeat(np.arange(count), near.sum(1)), index[near]
-    agreed, seen = agreed[near], seen[near]
-    around, sees = (np.bincount(rows, values, minlength=count) for values in (agreed, seen))
-    pieces = np.full(count, -1)
+    around, sees = agreed.sum(1), seen.sum(1)
+    pieces = np.full(len(touching), -1)
     for rate in rates:
         inner = (sees > 0) & (around >= rate * sees) & (pieces < 0)
-        same = (seen > 0) & (agreed >= rate * seen) & inner[rows] & inner[columns]
-        graph = csr_matrix((np.ones(int(same.sum()), np.int8), (rows[same], columns[same])), shape=(count, count))
-        part = connected_components(graph, directed=False)[1]
+        same = (seen > 0) & (agreed >= rate * seen) & inner[:, None] & inner[touching]
+        part = counts.components(touching, same)
         found = (pieces < 0) & (np.bincount(part, minlength=1)[part] >= min_size)
         pieces[found] = pieces.max(initial=-1) + 1 + part[found]
     single = (pieces < 0) & (masked > counts.MIN_PIXELS)

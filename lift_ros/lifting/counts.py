@@ -27,7 +27,7 @@ _BUILD_HINT = (
     "build it from the root of the sources with: cmake -S lift_ros/lifting/csrc -B build/evidence "
     "-DCMAKE_BUILD_TYPE=Release && cmake --build build/evidence && cmake --install build/evidence --prefix ."
 )
-_INTERFACE = 1  # LIFT_EVIDENCE_INTERFACE of csrc/lift_evidence.h
+_INTERFACE = 2  # LIFT_EVIDENCE_INTERFACE of csrc/lift_evidence.h
 
 
 class _Masks(Structure):
@@ -61,6 +61,7 @@ _PROTOTYPES = {
     "lift_held": [POINTER(_Views), POINTER(_Parts)] + [c_void_p] * 2,
     "lift_purity": [POINTER(_Views), POINTER(_Parts), c_double, c_double] + [c_void_p] * 4,
     "lift_votes": [POINTER(_Views), POINTER(_Parts), c_double] + [c_void_p] * 4,
+    "lift_components": [c_int64, c_int64] + [c_void_p] * 3,
     "lift_visibility": [POINTER(_Views), POINTER(_Parts), c_double] + [c_void_p] * 3,
 }
 
@@ -75,10 +76,9 @@ def neighbour_agreement(
         the other, too, each counting by the pixels it shows of both; seen (N, k), the same of all views that show both;
         masked (N,) pixels of each Gaussian in masks.
     """
-    near, index = neighbours.near.cpu().numpy(), neighbours.index.cpu().numpy()
-    neighbour = np.where(near, index, -1).astype(np.int32)
-    found = np.zeros(near.shape, np.float32), np.zeros(near.shape, np.float32), np.zeros(len(near), np.float32)
-    _call("lift_neighbour_agreement", views, *near.shape, neighbour, MIN_PIXELS, CLEAR_PIXELS, *found)
+    touching = neighbours.touching
+    found = *(np.zeros(touching.shape, np.float32) for _ in range(2)), np.zeros(len(touching), np.float32)
+    _call("lift_neighbour_agreement", views, *touching.shape, touching, MIN_PIXELS, CLEAR_PIXELS, *found)
     return found
 
 
@@ -171,6 +171,17 @@ def visibility(
     agreed, visible = np.zeros(part_count), np.zeros(part_count)
     _call("lift_visibility", views, len(parts), _Numbers(parts, part_count), MIN_VISIBLE, seen, agreed, visible)
     return seen, np.minimum(agreed / np.maximum(visible, 1e-6), 1.0)
+
+
+def components(touching: NDArray[np.int32], edge: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(N,) connected components, numbered from 0 in the order of their first member, of the graph of those pairs of
+    neighbours, (N, k) as in ``Neighbours.touching``, that are an ``edge`` (N, k).
+    """
+    part = np.empty(len(touching), np.int64)
+    pairs, edge = np.ascontiguousarray(touching), np.ascontiguousarray(edge)
+    if _library().lift_components(*touching.shape, pairs.ctypes.data, edge.ctypes.data, part.ctypes.data):
+        raise MemoryError("out of memory while looking for connected parts")
+    return part
 
 
 @cache

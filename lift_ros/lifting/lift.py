@@ -22,6 +22,7 @@ from lift_ros.lifting.config import LiftConfig
 from lift_ros.lifting.consensus import cut_impure, expel_strangers, local_parts, merge_parts, vote
 from lift_ros.lifting.counts import part_agreement
 from lift_ros.lifting.evidence import MaskEvidence
+from lift_ros.lifting.parts import connected_parts
 from lift_ros.scene.gaussians import follow
 from lift_ros.scene.neighbours import Neighbours
 
@@ -81,5 +82,5 @@ class Lift:
 
 def _numbered(labels: NDArray[np.int64], neighbours: Neighbours) -> tuple[NDArray[np.int64], int]:
     """Connected parts of the labels, from 0 on, -1 for none, and their number."""
-    parts = neighbours.connected_parts(labels, MIN_PART)
+    parts = connected_parts(neighbours, labels, MIN_PART)
     return parts, int(parts.max(initial=-1)) + 1

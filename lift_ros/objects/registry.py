@@ -18,6 +18,7 @@ from scipy.optimize import linear_sum_assignment
 from lift_ros.errors import MapFileError
 from lift_ros.lifting.counts import visibility
 from lift_ros.lifting.evidence import MaskEvidence
+from lift_ros.lifting.parts import connected_parts
 from lift_ros.objects.config import ObjectsConfig
 from lift_ros.scene.neighbours import Neighbours
 
@@ -100,7 +101,7 @@ class ObjectRegistry:
         """
         if not len(views) or not len(labels):
             return []
-        found = neighbours.connected_parts(labels, self.config.min_gaussians)
+        found = connected_parts(neighbours, labels, self.config.min_gaussians)
         count = int(found.max(initial=-1)) + 1
         seen, confidence = visibility(found, count, views)
         members = np.bincount(found[found >= 0], minlength=count)
@@ -116,7 +117,7 @@ class ObjectRegistry:
         parents = np.zeros(len(kept), np.int64)
         if wholes is not None and len(kept):
             # far-apart things may share a code, as with labels
-            together = neighbours.connected_parts(np.where(found >= 0, wholes, -1))
+            together = connected_parts(neighbours, np.where(found >= 0, wholes, -1))
             whole_of = _wholes(found, len(kept), together)
             member = np.append(whole_of, -1)[found]
             before = self._parents(previous)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 
@@ -44,41 +43,7 @@ class Neighbours:
         index = np.where(near, index, np.arange(n)[:, None])
         return cls(torch.from_numpy(index).to(means.device), torch.from_numpy(near).to(means.device))
 
-    def connected_parts(self, labels: NDArray[np.integer], min_size: int = 1) -> NDArray[np.int64]:
-        """Gaussians of one label that touch, directly or through others.
-
-        Args:
-            labels: (N,), below 0 for none.
-            min_size: smaller parts join what surrounds them.
-
-        Returns:
-            (N,) part numbers from 0, -1 without a label and for small parts that touch nothing larger.
-        """
-        n = len(labels)
-        near = self.near.cpu().numpy()
-        rows = np.repeat(np.arange(n), near.sum(1))
-        columns = self.index.cpu().numpy()[near]
-        same = labels[rows] == labels[columns]
-        graph = coo_matrix((np.ones(int(same.sum()), np.int8), (rows[same], columns[same])), shape=(n, n))
-        parts = connected_components(graph, directed=False)[1].astype(np.int64)
-        fragment = (labels >= 0) & (np.bincount(parts, minlength=1)[parts] < min_size)
-        parts[fragment | (labels < 0)] = -1
-        self._grow(parts, fragment)
-        known = parts >= 0
-        if known.any():
-            parts[known] = np.unique(parts[known], return_inverse=True)[1]
-        return parts
-
-    def _grow(self, parts: NDArray[np.int64], fragment: NDArray[np.bool_]) -> None:
-        """Give each Gaussian of a fragment the part that most of its neighbours have, as long as that reaches any."""
-        index = self.index.cpu().numpy()
-        while True:
-            open_ = np.flatnonzero(fragment & (parts < 0))
-            around = parts[index[open_]]
-            votes = ((around[:, :, None] == around[:, None, :]) & (around >= 0)[:, None, :]).sum(2) * (around >= 0)
-            if not votes.size or not votes.any():
-                break
-            best = votes.argmax(1)
-            rows = np.arange(len(open_))
-            won = votes[rows, best] > 0
-            parts[open_[won]] = around[rows, best][won]
+    @cached_property
+    def touching(self) -> NDArray[np.int32]:
+        """(N, k) ``index`` on the CPU, -1 where ``near`` is False."""
+        return torch.where(self.near, self.index, -1).to(torch.int32).cpu().numpy()

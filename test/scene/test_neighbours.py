@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.spatial.distance import cdist
 
+from lift_ros.lifting.parts import connected_parts
 from lift_ros.scene.neighbours import Neighbours
 
 
@@ -45,7 +46,7 @@ def test_sparse_and_dense_regions_each_hold_together_and_stay_apart():
     fine = grid(6, 6, 0.1)
     coarse = grid(6, 6, 1.0) + (1.5, 0, 0)
     neighbours = of(np.concatenate([fine, coarse]))
-    parts = neighbours.connected_parts(np.zeros(72, int))
+    parts = connected_parts(neighbours, np.zeros(72, int))
     assert len(np.unique(parts[:36])) == len(np.unique(parts[36:])) == 1
     assert parts[0] != parts[-1]
 
@@ -53,7 +54,7 @@ def test_sparse_and_dense_regions_each_hold_together_and_stay_apart():
 def test_parts_are_gaussians_of_one_label_that_touch():
     points = np.concatenate([grid(5, 5), grid(5, 5) + (50, 0, 0)])
     labels = np.where(points[:, 0] % 50 < 2, 7, 3)  # each grid: a strip of 7 beside one of 3
-    parts = of(points).connected_parts(labels)
+    parts = connected_parts(of(points), labels)
     assert len(np.unique(parts)) == 4
     for far in (False, True):
         for label in (3, 7):
@@ -66,42 +67,10 @@ def test_parts_are_gaussians_of_one_label_that_touch():
 def test_few_gaussians(count):
     neighbours = of(grid(count, 1))
     assert neighbours.index.shape == neighbours.near.shape == (count, max(count - 1, 0))
-    parts = neighbours.connected_parts(np.zeros(count, int))
+    parts = connected_parts(neighbours, np.zeros(count, int))
     assert parts.shape == (count,) and len(np.unique(parts)) == min(count, 1)
 
 
 def test_gaussians_in_one_place_touch():
-    parts = of(np.ones((20, 3))).connected_parts(np.zeros(20, int))
+    parts = connected_parts(of(np.ones((20, 3))), np.zeros(20, int))
     assert len(np.unique(parts)) <= 2  # nine are as near as the nearest; the rest is a matter of ties
-
-
-def line(count: int) -> Neighbours:
-    """Gaussians in a row, each touching the next."""
-    return Neighbours.of(torch.arange(count)[:, None] * torch.tensor([[1.0, 0, 0]]), k=2)
-
-
-def test_fragments_join_what_surrounds_them():
-    labels = np.array([4, 4, 4, 4, 9, 8, 6, 6, 6, 6, 8])
-    assert line(11).connected_parts(labels, 3).tolist() == [0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1]
-
-
-def test_a_wide_fragment_is_absorbed_from_its_edges():
-    labels = np.array([0] * 6 + [1, 2, 3, 4] + [5] * 6)
-    assert line(16).connected_parts(labels, 5).tolist() == [0] * 8 + [1] * 8
-
-
-def test_an_island_of_fragments_belongs_to_nothing():
-    means = torch.tensor([[float(i), 0, 0] for i in range(8)] + [[100.0 + i, 0, 0] for i in range(5)])
-    labels = np.array([0] * 8 + [1, 2, 3, -1, -1])
-    assert Neighbours.of(means, k=2).connected_parts(labels, 4).tolist() == [0] * 8 + [-1] * 5
-
-
-def test_gaussians_without_a_label_belong_to_nothing():
-    assert line(6).connected_parts(np.array([3, 3, -1, -1, 3, 3]), 2).tolist() == [0, 0, -1, -1, 1, 1]
-    assert line(6).connected_parts(np.array([3, 3, -1, 5, 3, 3]), 2).tolist() == [0, 0, -1, 1, 1, 1]
-
-
-def test_nothing_but_fragments():
-    assert line(5).connected_parts(np.arange(5), 2).tolist() == [-1] * 5
-    nobody = Neighbours.of(torch.zeros(1, 3))
-    assert nobody.connected_parts(np.zeros(1, int), 2).tolist() == [-1]

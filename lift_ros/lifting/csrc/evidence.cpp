@@ -298,3 +298,27 @@ int64_t lift_visibility(const LiftViews* all, const LiftParts* parts, double min
     }
   });
 }
+
+int64_t lift_components(int64_t gaussian_count, int64_t k, const int32_t* neighbour, const uint8_t* edge,
+                        int64_t* part) {
+  return guarded([&] {
+    std::vector<int32_t> parent(gaussian_count);  // a root is the first member of its component
+    for (int64_t i = 0; i < gaussian_count; ++i) parent[i] = static_cast<int32_t>(i);
+    const auto root = [&](int32_t i) {
+      while (parent[i] != i) i = parent[i] = parent[parent[i]];
+      return i;
+    };
+    for (int64_t i = 0; i < gaussian_count; ++i) {
+      for (int64_t n = i * k; n < (i + 1) * k; ++n) {
+        if (!edge[n] || neighbour[n] < 0) continue;
+        const int32_t a = root(static_cast<int32_t>(i)), b = root(neighbour[n]);
+        parent[std::max(a, b)] = std::min(a, b);
+      }
+    }
+    int64_t count = 0;
+    for (int64_t i = 0; i < gaussian_count; ++i) {
+      const int32_t first = root(static_cast<int32_t>(i));
+      part[i] = first == i ? count++ : part[first];
+    }
+  });
+}

@@ -11,7 +11,7 @@
 #define LIFT_API extern "C" __attribute__((visibility("default")))
 
 // Raised with every change of this file; a library left over from older sources is then refused instead of called.
-constexpr int32_t LIFT_EVIDENCE_INTERFACE = 1;
+constexpr int32_t LIFT_EVIDENCE_INTERFACE = 2;
 LIFT_API int32_t lift_evidence_interface();
 
 // The masks of one view: triplets, sorted by mask.
@@ -58,3 +58,8 @@ LIFT_API int64_t lift_votes(const LiftViews*, const LiftParts*, double purity, i
 // seen (V, K); agreed, visible (K,).
 LIFT_API int64_t lift_visibility(const LiftViews*, const LiftParts*, double min_visible, uint8_t* seen, double* agreed,
                                  double* visible);
+
+// part (N,): connected components, numbered from 0 in the order of their first member, of the graph of the pairs
+// (i, neighbour[i, n]) with edge[i, n]. neighbour (N, k), -1 where there is none; edge (N, k).
+LIFT_API int64_t lift_components(int64_t gaussian_count, int64_t k, const int32_t* neighbour, const uint8_t* edge,
+                                 int64_t* part);

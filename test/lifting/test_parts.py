@@ -1,0 +1,53 @@
+"""Parts of one label that hang together, and what becomes of fragments."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from lifting.views import line
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from lift_ros.lifting import counts
+from lift_ros.lifting.parts import connected_parts
+from lift_ros.scene.neighbours import Neighbours
+
+
+def test_components_are_those_of_scipy():
+    """Few edges, so that there are many components, and neighbours that are so in one direction only."""
+    rng = np.random.default_rng(0)
+    touching = rng.integers(-1, 200, (200, 3)).astype(np.int32)
+    edge = rng.random((200, 3)) < 0.25
+    chosen = edge & (touching >= 0)
+    rows, columns = np.nonzero(chosen)[0], touching[chosen]
+    graph = coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(200, 200))
+    count, expected = connected_components(graph, directed=False)
+    assert 5 < count < 150
+    assert np.array_equal(counts.components(touching, edge), expected)
+
+
+def test_fragments_join_what_surrounds_them():
+    labels = np.array([4, 4, 4, 4, 9, 8, 6, 6, 6, 6, 8])
+    assert connected_parts(line(11), labels, 3).tolist() == [0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1]
+
+
+def test_a_wide_fragment_is_absorbed_from_its_edges():
+    labels = np.array([0] * 6 + [1, 2, 3, 4] + [5] * 6)
+    assert connected_parts(line(16), labels, 5).tolist() == [0] * 8 + [1] * 8
+
+
+def test_an_island_of_fragments_belongs_to_nothing():
+    means = torch.tensor([[float(i), 0, 0] for i in range(8)] + [[100.0 + i, 0, 0] for i in range(5)])
+    labels = np.array([0] * 8 + [1, 2, 3, -1, -1])
+    assert connected_parts(Neighbours.of(means, k=2), labels, 4).tolist() == [0] * 8 + [-1] * 5
+
+
+def test_gaussians_without_a_label_belong_to_nothing():
+    assert connected_parts(line(6), np.array([3, 3, -1, -1, 3, 3]), 2).tolist() == [0, 0, -1, -1, 1, 1]
+    assert connected_parts(line(6), np.array([3, 3, -1, 5, 3, 3]), 2).tolist() == [0, 0, -1, 1, 1, 1]
+
+
+def test_nothing_but_fragments():
+    assert connected_parts(line(5), np.arange(5), 2).tolist() == [-1] * 5
+    nobody = Neighbours.of(torch.zeros(1, 3))
+    assert connected_parts(nobody, np.zeros(1, int), 2).tolist() == [-1]
