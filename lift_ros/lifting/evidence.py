@@ -70,7 +70,7 @@ class MaskEvidence:
     @classmethod
     def of_objects(cls, ids: NDArray[np.int64]) -> MaskEvidence:
         """The evidence of a finished map: every object is a mask that holds its Gaussians, (N,) ids, 0 none, whole."""
-        gaussian = np.flatnonzero(ids)
+        gaussian = np.argsort(ids, kind="stable")[np.count_nonzero(ids == 0) :]
         _, mask, count = np.unique(ids[gaussian], return_inverse=True, return_counts=True)
         ones = np.ones(len(gaussian), np.float32)
         return cls(mask.astype(np.int32), gaussian.astype(np.int32), ones, count.astype(np.float32))

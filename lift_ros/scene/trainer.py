@@ -18,6 +18,10 @@ from lift_ros.scene.optimizer import SceneOptimizer
 from lift_ros.scene.ssim import ssim
 
 EXPOSURE_STEP = 2  # an exposure is two numbers a channel: every second pixel will do
+MANY = 100_000  # Gaussians, from which it pays to look for those in view
+FEW = 0.5  # share of them in view, up to which it pays to train these alone
+BLUR = 2.0  # pixels that the rasterizer adds to the size of the smallest
+REACH = 3.5  # standard deviations: farther out no opacity is above 1/255
 
 
 class TrainingView(NamedTuple):
@@ -25,7 +29,7 @@ class TrainingView(NamedTuple):
 
     Attributes:
         camera: with its pose.
-        image: (H, W, 3) RGB in [0, 1].
+        image: (H, W, 3) RGB uint8: a map keeps many.
         depth: (H, W) z-depth, 0 where unknown, or None.
         index: number of the frame; each has its own exposure.
         measured: whether a sensor measured ``depth``; else it was estimated and weighs less.
@@ -45,7 +49,7 @@ class TrainingView(NamedTuple):
         depth = frame.depth if frame.depth is not None else estimated_depth
         return cls(
             frame.posed_camera(device),
-            torch.as_tensor(frame.image, device=device).float() / 255,
+            torch.as_tensor(frame.image, device=device),
             None if depth is None else torch.as_tensor(depth, dtype=torch.float32, device=device),
             index,
             frame.depth is not None,
@@ -95,8 +99,9 @@ class PhotometricTrainer:
         if not len(self.scene):
             return {}
         given = view.camera
-        view = view._replace(camera=self.poses.apply(view.index, given))
-        leaves = {name: tensor.detach().requires_grad_() for name, tensor in self.scene.tensors().items()}
+        view = view._replace(camera=self.poses.apply(view.index, given), image=view.image.float() / 255)
+        active = self._active(view.camera)
+        leaves = {name: tensor[active].detach().requires_grad_() for name, tensor in self.scene.tensors().items()}
         scene = GaussianScene(**leaves)
         screen = ScreenStatistics()
         out = rasterize(
@@ -112,8 +117,8 @@ class PhotometricTrainer:
             step = alignment_step(out, view.image, view.camera)
             if step is not None:
                 self.poses.update(view.index, given, moved(view.camera, step))
-        self._measure(view, out, screen)
-        self._optimizer.step(self.scene, grads, self._depth_scale, rate)
+        self._measure(view, out, screen, active)
+        self._optimizer.step(self.scene, grads, self._depth_scale, rate, active)
         return {name: float(loss.detach()) for name, loss in losses.items()}
 
     def _losses(self, view: TrainingView, out: Rendering, scene: GaussianScene) -> dict[str, torch.Tensor]:
@@ -137,7 +142,19 @@ class PhotometricTrainer:
             losses["scale"] = config.scale_weight * (spread - 1.5).clamp_min(0).mean()
         return losses
 
-    def _measure(self, view: TrainingView, out: Rendering, screen: ScreenStatistics) -> None:
+    def _active(self, camera: PosedCamera) -> torch.Tensor | slice:
+        """Which Gaussians a step has to do with: those in view where they are few of many, so that a step costs what
+        the view shows and not what the map holds; else all.
+        """
+        scene = self.scene
+        if len(scene) < MANY:
+            return slice(None)
+        chosen = in_view(camera, scene.means, REACH * scene.log_scales.amax(1).exp()).nonzero().squeeze(1)
+        return chosen if len(chosen) < FEW * len(scene) else slice(None)
+
+    def _measure(
+        self, view: TrainingView, out: Rendering, screen: ScreenStatistics, active: torch.Tensor | slice
+    ) -> None:
         """Statistics of this step: the scale of the scene, and where the screen gradient asks for more Gaussians."""
         depth = out.depth.detach()[::8, ::8]
         depth = depth[depth > 0]
@@ -145,8 +162,8 @@ class PhotometricTrainer:
             median = float(depth.median())
             self._depth_scale = median if not self._depth_scale else 0.95 * self._depth_scale + 0.05 * median
         half_size = torch.tensor([view.camera.width / 2, view.camera.height / 2], device=depth.device)
-        self._gradient += (screen.means2d_gradient * half_size).norm(dim=1)
-        self._seen += screen.radii > 0
+        self._gradient[active] += (screen.means2d_gradient * half_size).norm(dim=1)
+        self._seen[active] += screen.radii > 0
 
     def densify(self) -> torch.Tensor:
         """Remove faint Gaussians, split where the screen gradient since the last call was high; return ``origin``."""
@@ -176,3 +193,20 @@ def camera_center(camera: PosedCamera) -> torch.Tensor:
     """(3,) position of the camera in the world frame."""
     rotation, translation = camera.viewmat[:3, :3], camera.viewmat[:3, 3]
     return -rotation.T @ translation
+
+
+def in_view(camera: PosedCamera, means: torch.Tensor, reach: torch.Tensor) -> torch.Tensor:
+    """(N,) bool, False for balls of radius ``reach`` (N,) around ``means`` (N, 3), world, that ``camera`` does not see.
+
+    Some that it does not see, just outside the corners, are True as well.
+    """
+    lens = camera.intrinsics
+    x, y, z = (means @ camera.viewmat[:3, :3].T + camera.viewmat[:3, 3]).unbind(1)
+    seen = z > -reach
+    for along, focal, centre, size in ((x, lens.fx, lens.cx, lens.width), (y, lens.fy, lens.cy, lens.height)):
+        for pixels in (centre, size - centre):  # from the axis to the two planes that bound the view
+            slope = (pixels + BLUR) / focal
+            distance = (along + slope * z) / (1 + slope**2) ** 0.5  # inwards from the plane
+            seen &= distance > -reach
+            along = -along
+    return seen

@@ -110,4 +110,5 @@ def test_a_finished_map_counts_each_gaussian_once():
     evidence = MaskEvidence.of_objects(np.array([0, 7, 7, 0, 3, 7]))
     assert np.array_equal(dense(evidence, 6), [[0, 0, 0, 0, 1, 0], [0, 1, 1, 0, 0, 1]])
     assert evidence.area.tolist() == [1, 3]
+    assert evidence.mask.tolist() == [0, 1, 1, 1]  # sorted, as counting needs it
     assert len(MaskEvidence.of_objects(np.zeros(4, np.int64)).area) == 0

@@ -6,9 +6,11 @@ import torch
 from scene import rooms
 
 from lift_ros.evaluation.images import psnr
-from lift_ros.render import rasterize
+from lift_ros.render import ScreenStatistics, rasterize
 from lift_ros.scene import GaussianScene, PhotometricTrainer, SceneConfig, Seeds, TrainingView
+from lift_ros.scene import trainer as training
 from lift_ros.scene.seeder import Seeder
+from lift_ros.scene.trainer import in_view
 
 
 def seeded(frames, config) -> tuple[PhotometricTrainer, list[TrainingView]]:
@@ -154,7 +156,7 @@ def test_black_images_and_missing_depth_leave_the_scene_finite():
 def test_a_step_that_would_poison_the_scene_changes_nothing():
     trainer, views = seeded(rooms.views(3), SceneConfig(max_gaussians=3000))
     before = trainer.scene.clone()
-    assert trainer.step(views[0]._replace(image=torch.full_like(views[0].image, torch.nan))) == {}
+    assert trainer.step(views[0]._replace(depth=torch.full_like(views[0].depth, torch.nan), measured=True)) == {}
     assert torch.equal(trainer.scene.means, before.means)
 
 
@@ -181,3 +183,46 @@ def test_densification_follows_the_screen_gradient():
         trainer.scene.colors(torch.zeros(3)), views[0].camera,
     )  # fmt: skip
     assert torch.isfinite(rendering.image).all()
+
+
+def test_what_is_out_of_view_has_no_part_in_the_picture():
+    """Gaussians all around a camera, small and large."""
+    generator = torch.Generator().manual_seed(0)
+    means = 6 * torch.rand(4000, 3, generator=generator) - 3
+    scales = 0.002 + 0.3 * torch.rand(4000, 1, generator=generator) ** 4 * torch.ones(1, 3)
+    camera = rooms.view(0.05, yaw=0.4).posed_camera()
+    quats, opaque = torch.tensor([[1.0, 0, 0, 0]]).expand(4000, 4), torch.full((4000,), 0.99)
+    screen = ScreenStatistics()
+    rasterize(means, quats.contiguous(), scales, opaque, means, camera, screen)
+    seen = in_view(camera, means, training.REACH * scales[:, 0])
+    assert not (screen.radii[~seen] > 0).any()
+    assert 0.05 < seen.float().mean() < 0.4  # and most are out of view
+    assert (screen.radii[seen] > 0).float().mean() > 0.7
+
+
+def test_a_step_trains_what_is_in_view_and_leaves_the_rest(monkeypatch):
+    """The same step, told to look for what is in view or not: a large map behind the camera."""
+    config = SceneConfig(scale_weight=0.0, max_gaussians=10**6)
+    frame = rooms.view(0.0)
+    results = []
+    for many in (10**9, 0):
+        monkeypatch.setattr(training, "MANY", many)
+        trainer, views = seeded([frame], config)
+        n = len(trainer.scene)
+        behind = trainer.scene.means - 100 * torch.as_tensor(frame.T_world_camera[:3, 2], dtype=torch.float32)
+        colors = torch.full((n, 3), 0.5)
+        copies = Seeds(behind, trainer.scene.quats, trainer.scene.scales, trainer.scene.opacities, colors)
+        for _ in range(2):
+            trainer.edit(trainer.scene.append(copies))
+        before = trainer.scene.clone()
+        losses = [trainer.step(views[0]) for _ in range(3)]
+        for name, tensor in trainer.scene.tensors().items():
+            assert torch.equal(tensor[n:], getattr(before, name)[n:]), name
+        assert not torch.equal(trainer.scene.means[:n], before.means[:n])
+        results.append((losses, trainer.scene.means[:n].clone(), trainer.densify()))
+        split = results[-1][2][torch.bincount(results[-1][2])[results[-1][2]] == 2]
+        assert len(split) and split.max() < n
+    (losses, means, origin), (same_losses, same_means, same_origin) = results
+    assert losses == pytest.approx(same_losses)
+    torch.testing.assert_close(means, same_means)
+    assert torch.equal(origin, same_origin)
