@@ -17,6 +17,7 @@ from lift_ros.mapping.mapper import Mapper
 from lift_ros.objects.registry import ObjectEvent
 from lift_ros.ros.frame_builder import LiveFrame
 from lift_ros.ros.queues import DropCounter, KeepNewest
+from lift_ros.ros.threads import start_thread
 
 IDLE_WAIT = 0.1  # s, for a frame when there is nothing to train
 UPDATE_SHARE = 0.2  # of the time, at most, goes into finding the objects
@@ -66,8 +67,7 @@ class MapperWorker:
     def start(self) -> None:
         """Start to map."""
         self._running.set()
-        self._thread = threading.Thread(target=self._run, name="mapper", daemon=True)
-        self._thread.start()
+        self._thread = start_thread("mapper", self._run)
 
     def stop(self) -> None:
         """Stop after the step at hand; the map is kept."""

@@ -210,6 +210,7 @@ class Pipeline:
             segmenter=self._segmenter.name,
             frame_queue=self._builder.waiting,
             keyframe_queue=self.worker.waiting,
+            image_latency_p50=self._image_latency.percentile(50),
             image_latency_p99=self._image_latency.percentile(99),
             label_latency=self.labeller.latency.percentile(50),
             label_rate=self.labeller.latency.rate(10.0),
