@@ -15,8 +15,10 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 from lift_ros.errors import FrameRejected, LiftError
 from lift_ros.mapping.mapper import Mapper
 from lift_ros.objects.registry import ObjectEvent
+from lift_ros.ros.budgets import Duty
 from lift_ros.ros.frame_builder import LiveFrame
 from lift_ros.ros.queues import DropCounter, KeepNewest
+from lift_ros.ros.status import KEEPING_UP
 from lift_ros.ros.threads import start_thread
 
 IDLE_WAIT = 0.1  # s, for a frame when there is nothing to train
@@ -40,16 +42,21 @@ class MapperWorker:
         mapper: Mapper,
         capacity: int,
         period: float,
+        training_duty: float,
         drops: DropCounter,
         on_update: Callable[[Mapper, list[ObjectEvent]], None],
         logger: RcutilsLogger,
     ) -> None:
-        """Report to ``on_update`` at most every ``period`` seconds, from this worker's thread."""
+        """Report to ``on_update`` at most every ``period`` seconds, from this worker's thread.
+
+        ``training_duty``: share of the time that training may take, in [0, 1].
+        """
         self.mapper = mapper
         self.paused = threading.Event()
         self.error = ""
         self._frames: KeepNewest[LiveFrame] = KeepNewest(capacity)
         self._period = period
+        self._training, self._updates = Duty(training_duty), Duty(UPDATE_SHARE)
         self._drops = drops
         self._on_update = on_update
         self._log = logger
@@ -122,25 +129,29 @@ class MapperWorker:
         live = self._frames.get(timeout=0.0)
         if live is not None:
             self._process(live)
-        report = self.mapper.step()
-        self._changed |= report is not None
-        if live is None and report is None:
-            live = self._frames.get(timeout=IDLE_WAIT)
+        rest = self._training.rest
+        trained = False
+        if not rest:
+            with self._training.work():
+                trained = self.mapper.step() is not None
+        self._changed |= trained
+        if live is None and not trained:
+            live = self._frames.get(timeout=min(rest, IDLE_WAIT) if rest else IDLE_WAIT)
             if live is not None:
                 self._process(live)
-        if self._changed and time.monotonic() >= self._next_update:
+        if self._changed and time.monotonic() >= self._next_update and not self._updates.rest:
             self._changed = False
-            begin = time.monotonic()
-            self._on_update(self.mapper, self.mapper.update_objects())
-            end = time.monotonic()
-            self._next_update = max(begin + self._period, end + (end - begin) * (1 / UPDATE_SHARE - 1))
+            self._next_update = time.monotonic() + self._period
+            with self._updates.work():
+                self._on_update(self.mapper, self.mapper.update_objects())
 
     def _process(self, live: LiveFrame) -> None:
         try:
             self._changed |= self.mapper.process(live.frame)
         except FrameRejected as error:
             self._drops.add(error.reason)
-            self._log.warning(f"frame not mapped ({error.reason}): {error}", throttle_duration_sec=5.0)
+            if error.reason not in KEEPING_UP:
+                self._log.warning(f"frame not mapped ({error.reason}): {error}", throttle_duration_sec=5.0)
 
     def _answer_calls(self) -> None:
         while True:
