@@ -41,6 +41,7 @@ from std_srvs.srv import SetBool
 from tf2_msgs.msg import TFMessage
 
 from lift_ros.data import open_capture
+from lift_ros.errors import LiftError
 from lift_ros.frame import Frame
 from lift_ros.msg import Status
 from lift_ros.ros.conversions import camera_info_message, nanoseconds
@@ -154,8 +155,10 @@ class Listener:
         self._thread = threading.Thread(target=self._executor.spin)
         self._thread.start()
 
-    def close(self) -> None:
-        """Stop listening."""
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._executor.shutdown()
         self._thread.join()
         self.node.destroy_node()
@@ -198,8 +201,8 @@ def measure(phase: str, listener: Listener, pid: int, sent: Any) -> str:
     time.sleep(PHASE)
     ages, seconds = 1e3 * np.array(listener.ages), time.monotonic() - begin
     used = processor_time(pid) - used
-    sent_since, clouds = sent.value - sent_before, listener.clouds - clouds
-    status = listener.next_status()
+    clouds = listener.clouds - clouds
+    status, sent_since = listener.next_status(), sent.value - sent_before
     drops = Counter(dict(zip(status.drop_reasons, status.drop_counts, strict=True)))
     drops -= Counter(dict(zip(before.drop_reasons, before.drop_counts, strict=True)))
     cells = (
@@ -234,16 +237,19 @@ def main() -> None:
     arguments = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
     context = multiprocessing.get_context("spawn")
     go, stop, sent = context.Event(), context.Event(), context.Value("l", 0)
-    robot = context.Process(target=camera, args=(args.capture, args.masks, tuple(args.size), go, stop, sent))
+    robot = context.Process(
+        target=camera, args=(args.capture, args.masks, tuple(args.size), go, stop, sent), daemon=True
+    )
     robot.start()
     rclpy.init()
     print(HEADER + "\n" + "|---" * HEADER.count(" | ") + "|---|", flush=True)
-    with tempfile.TemporaryDirectory() as logs, Processes(Path(logs)) as processes:
-        listener = Listener()
+    with tempfile.TemporaryDirectory() as logs, Processes(Path(logs)) as processes, Listener() as listener:
         processes.start("mapping_node", "--ros-args", *arguments)
         deadline = time.monotonic() + START_TIMEOUT
-        while listener.status is None and time.monotonic() < deadline:
+        while listener.status is None:
             processes.require("mapping_node")
+            if time.monotonic() > deadline:
+                raise LiftError(f"the node published no status within {START_TIMEOUT:.0f} s")
             time.sleep(0.1)
         go.set()
         time.sleep(WARM_UP)
@@ -255,7 +261,6 @@ def main() -> None:
         print(measure("paused", listener, pid, sent), flush=True)
         stop.set()
         robot.join()
-        listener.close()
     rclpy.try_shutdown()
 
 

@@ -23,6 +23,7 @@ from lift_ros.ros.threads import start_thread
 
 IDLE_WAIT = 0.1  # s, for a frame when there is nothing to train
 UPDATE_SHARE = 0.2  # of the time, at most, goes into finding the objects
+NICENESS = 5  # of the mapper: callbacks and labels come first where cores are few
 AFTER_ERROR = 1.0  # s, before the next attempt after an unexpected error
 
 Result = TypeVar("Result")
@@ -74,7 +75,7 @@ class MapperWorker:
     def start(self) -> None:
         """Start to map."""
         self._running.set()
-        self._thread = start_thread("mapper", self._run)
+        self._thread = start_thread("mapper", self._run, NICENESS)
 
     def stop(self) -> None:
         """Stop after the step at hand; the map is kept."""
