@@ -21,10 +21,10 @@ class Duty:
     """
 
     def __init__(self, share: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """``share`` in [0, 1]: 1 never rests, 0 never works. ``clock``: seconds."""
+        """``share`` in (0, 1]: 1 never rests. ``clock``: seconds."""
         self._share = share
         self._clock = clock
-        self._next = -math.inf if share else math.inf
+        self._next = -math.inf
 
     @property
     def rest(self) -> float:

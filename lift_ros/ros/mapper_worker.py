@@ -43,21 +43,22 @@ class MapperWorker:
         mapper: Mapper,
         capacity: int,
         period: float,
-        training_duty: float,
+        duty: float,
         drops: DropCounter,
         on_update: Callable[[Mapper, list[ObjectEvent]], None],
         logger: RcutilsLogger,
     ) -> None:
         """Report to ``on_update`` at most every ``period`` seconds, from this worker's thread.
 
-        ``training_duty``: share of the time that training may take, in [0, 1].
+        ``duty``: share of the time that this thread may work, in (0, 1].
         """
         self.mapper = mapper
         self.paused = threading.Event()
         self.error = ""
         self._frames: KeepNewest[LiveFrame] = KeepNewest(capacity)
         self._period = period
-        self._training, self._updates = Duty(training_duty), Duty(UPDATE_SHARE)
+        self._duty, self._updates = Duty(duty), Duty(UPDATE_SHARE)
+        self._idle = False
         self._drops = drops
         self._on_update = on_update
         self._log = logger
@@ -127,24 +128,21 @@ class MapperWorker:
         if self.paused.is_set():
             time.sleep(IDLE_WAIT)
             return
-        live = self._frames.get(timeout=0.0)
-        if live is not None:
-            self._process(live)
-        rest = self._training.rest
-        trained = False
-        if not rest:
-            with self._training.work():
-                trained = self.mapper.step() is not None
-        self._changed |= trained
-        if live is None and not trained:
-            live = self._frames.get(timeout=min(rest, IDLE_WAIT) if rest else IDLE_WAIT)
+        if rest := self._duty.rest:
+            time.sleep(min(rest, IDLE_WAIT))
+            return
+        live = self._frames.get(timeout=IDLE_WAIT if self._idle else 0.0)
+        with self._duty.work():
             if live is not None:
                 self._process(live)
-        if self._changed and time.monotonic() >= self._next_update and not self._updates.rest:
-            self._changed = False
-            self._next_update = time.monotonic() + self._period
-            with self._updates.work():
-                self._on_update(self.mapper, self.mapper.update_objects())
+            trained = self.mapper.step() is not None
+            self._changed |= trained
+            self._idle = live is None and not trained
+            if self._changed and time.monotonic() >= self._next_update and not self._updates.rest:
+                self._changed = False
+                self._next_update = time.monotonic() + self._period
+                with self._updates.work():
+                    self._on_update(self.mapper, self.mapper.update_objects())
 
     def _process(self, live: LiveFrame) -> None:
         try:

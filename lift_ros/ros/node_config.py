@@ -60,9 +60,9 @@ class NodeConfig:
     )
     training_duty: float = option(
         1.0,
-        "Share of the time that training may take; the rest is left to labels and other programs. Training that "
-        "mapping.max_backlog then has no room for is skipped.",
-        min=0.0,
+        "Share of the time that the mapper may work: look for keyframes, train, find objects. The rest is left to "
+        "labels and other programs; training that mapping.max_backlog then has no room for is skipped.",
+        min=0.01,
         max=1.0,
     )
     segmenter_duty: float = option(
