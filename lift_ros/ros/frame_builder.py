@@ -23,6 +23,7 @@ from lift_ros.ros.conversions import nanoseconds
 from lift_ros.ros.node_config import NodeConfig
 from lift_ros.ros.pose_source import PoseSource
 from lift_ros.ros.queues import DropCounter, KeepNewest
+from lift_ros.ros.threads import start_thread
 
 Result = TypeVar("Result")
 
@@ -83,8 +84,7 @@ class FrameBuilder:
     def start(self) -> None:
         """Start to make frames."""
         self._running.set()
-        self._thread = threading.Thread(target=self._run, name="frames", daemon=True)
-        self._thread.start()
+        self._thread = start_thread("frames", self._run)
 
     def stop(self) -> None:
         """Stop, and forget what waits."""

@@ -19,6 +19,7 @@ from lift_ros.ros.frame_builder import LiveFrame
 from lift_ros.ros.node_config import NodeConfig
 from lift_ros.ros.outputs import Outputs
 from lift_ros.ros.queues import DropCounter, KeepNewest, Window
+from lift_ros.ros.threads import start_thread
 
 
 class LabelledView(NamedTuple):
@@ -70,8 +71,7 @@ class Labeller:
     def start(self) -> None:
         """Start to label."""
         self._running.set()
-        self._thread = threading.Thread(target=self._run, name="labels", daemon=True)
-        self._thread.start()
+        self._thread = start_thread("labels", self._run)
 
     def stop(self) -> None:
         """Stop after the image at hand."""

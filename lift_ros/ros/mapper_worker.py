@@ -15,11 +15,15 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 from lift_ros.errors import FrameRejected, LiftError
 from lift_ros.mapping.mapper import Mapper
 from lift_ros.objects.registry import ObjectEvent
+from lift_ros.ros.budgets import Duty
 from lift_ros.ros.frame_builder import LiveFrame
 from lift_ros.ros.queues import DropCounter, KeepNewest
+from lift_ros.ros.status import KEEPING_UP
+from lift_ros.ros.threads import start_thread
 
 IDLE_WAIT = 0.1  # s, for a frame when there is nothing to train
 UPDATE_SHARE = 0.2  # of the time, at most, goes into finding the objects
+NICENESS = 5  # of the mapper: callbacks and labels come first where cores are few
 AFTER_ERROR = 1.0  # s, before the next attempt after an unexpected error
 
 Result = TypeVar("Result")
@@ -39,16 +43,22 @@ class MapperWorker:
         mapper: Mapper,
         capacity: int,
         period: float,
+        duty: float,
         drops: DropCounter,
         on_update: Callable[[Mapper, list[ObjectEvent]], None],
         logger: RcutilsLogger,
     ) -> None:
-        """Report to ``on_update`` at most every ``period`` seconds, from this worker's thread."""
+        """Report to ``on_update`` at most every ``period`` seconds, from this worker's thread.
+
+        ``duty``: share of the time that this thread may work, in (0, 1].
+        """
         self.mapper = mapper
         self.paused = threading.Event()
         self.error = ""
         self._frames: KeepNewest[LiveFrame] = KeepNewest(capacity)
         self._period = period
+        self._duty, self._updates = Duty(duty), Duty(UPDATE_SHARE)
+        self._idle = False
         self._drops = drops
         self._on_update = on_update
         self._log = logger
@@ -66,8 +76,7 @@ class MapperWorker:
     def start(self) -> None:
         """Start to map."""
         self._running.set()
-        self._thread = threading.Thread(target=self._run, name="mapper", daemon=True)
-        self._thread.start()
+        self._thread = start_thread("mapper", self._run, NICENESS)
 
     def stop(self) -> None:
         """Stop after the step at hand; the map is kept."""
@@ -119,28 +128,29 @@ class MapperWorker:
         if self.paused.is_set():
             time.sleep(IDLE_WAIT)
             return
-        live = self._frames.get(timeout=0.0)
-        if live is not None:
-            self._process(live)
-        report = self.mapper.step()
-        self._changed |= report is not None
-        if live is None and report is None:
-            live = self._frames.get(timeout=IDLE_WAIT)
+        if rest := self._duty.rest:
+            time.sleep(min(rest, IDLE_WAIT))
+            return
+        live = self._frames.get(timeout=IDLE_WAIT if self._idle else 0.0)
+        with self._duty.work():
             if live is not None:
                 self._process(live)
-        if self._changed and time.monotonic() >= self._next_update:
-            self._changed = False
-            begin = time.monotonic()
-            self._on_update(self.mapper, self.mapper.update_objects())
-            end = time.monotonic()
-            self._next_update = max(begin + self._period, end + (end - begin) * (1 / UPDATE_SHARE - 1))
+            trained = self.mapper.step() is not None
+            self._changed |= trained
+            self._idle = live is None and not trained
+            if self._changed and time.monotonic() >= self._next_update and not self._updates.rest:
+                self._changed = False
+                self._next_update = time.monotonic() + self._period
+                with self._updates.work():
+                    self._on_update(self.mapper, self.mapper.update_objects())
 
     def _process(self, live: LiveFrame) -> None:
         try:
             self._changed |= self.mapper.process(live.frame)
         except FrameRejected as error:
             self._drops.add(error.reason)
-            self._log.warning(f"frame not mapped ({error.reason}): {error}", throttle_duration_sec=5.0)
+            if error.reason not in KEEPING_UP:
+                self._log.warning(f"frame not mapped ({error.reason}): {error}", throttle_duration_sec=5.0)
 
     def _answer_calls(self) -> None:
         while True:

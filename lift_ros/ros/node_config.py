@@ -58,6 +58,22 @@ class NodeConfig:
     mapper_queue: int = option(
         2, "Frames that may wait for the mapper; beyond, the oldest is dropped.", unit="frames", min=1, max=100
     )
+    training_duty: float = option(
+        1.0,
+        "Share of the time that the mapper may work: look for keyframes, train, find objects. The rest is left to "
+        "labels and other programs; training that mapping.max_backlog then has no room for is skipped.",
+        min=0.01,
+        max=1.0,
+    )
+    segmenter_duty: float = option(
+        1.0,
+        "Share of the time that the segmenter may take; until it is due again, frames become no keyframes.",
+        min=0.01,
+        max=1.0,
+    )
+    max_memory: int = option(
+        0, "Memory of the process beyond which no more keyframes are taken; 0: no limit.", unit="MiB", min=0
+    )
     label_rate: float = option(
         15.0, "Label images published a second, at most; 0: as many as images arrive.", unit="Hz", min=0.0, max=1000.0
     )

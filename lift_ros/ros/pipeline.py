@@ -25,6 +25,7 @@ from lift_ros.masks.topic import TopicSegmenter
 from lift_ros.msg import Status
 from lift_ros.objects.description import MapObject
 from lift_ros.objects.registry import ObjectEvent
+from lift_ros.ros.budgets import BudgetedSegmenter, Duty, process_memory
 from lift_ros.ros.compat import Buffer, TransformListener
 from lift_ros.ros.conversions import nanoseconds
 from lift_ros.ros.frame_builder import FrameBuilder, LiveFrame
@@ -58,18 +59,27 @@ class Pipeline:
         """
         self.node, self.config = node, config
         self._mapping, self._segmenter = mapping, segmenter
+        self._masks = BudgetedSegmenter(segmenter, Duty(config.segmenter_duty), config.max_memory)
         self._drops = DropCounter()
         self._image_latency = Window(1000)
         self._frames = 0
         self.objects: list[MapObject] = []
         self.stamp = 0.0
 
-        mapper = Mapper(mapping, segmenter, config.world_frame)
+        mapper = Mapper(mapping, self._masks, config.world_frame)
         if config.load_map:
             mapper = self.loaded_mapper(resolve_map_name(Path(config.map_directory).expanduser(), config.load_map))
         log = node.get_logger()
         self.outputs = Outputs(node, config.world_frame, config.scene_cloud_points)
-        self.worker = MapperWorker(mapper, config.mapper_queue, config.map_period, self._drops, self._publish_map, log)
+        self.worker = MapperWorker(
+            mapper,
+            config.mapper_queue,
+            config.map_period,
+            config.training_duty,
+            self._drops,
+            self._publish_map,
+            log,
+        )
         self.labeller = Labeller(
             mapping.mapping.image_width,
             config,
@@ -85,7 +95,7 @@ class Pipeline:
         self._builder = FrameBuilder(
             config, poses, partial(lookup_tf, self.tf_buffer), self._drops, self._take_frame, self._on_time_jump, log
         )
-        self._health = Health(node.get_name())
+        self._health = Health(node.get_name(), config.max_memory)
         self._services = Services(self)
 
         self._listener = TransformListener(self.tf_buffer, node)
@@ -127,7 +137,7 @@ class Pipeline:
 
     def loaded_mapper(self, path: Path) -> Mapper:
         """A mapper that goes on with the map saved in ``path``. Raises MapFileError."""
-        return Mapper.load(path, self._mapping, self._segmenter, self.config.world_frame)
+        return Mapper.load(path, self._mapping, self._masks, self.config.world_frame)
 
     def replace_map(self, mapper: Mapper) -> None:
         """Go on with another map. To be run by the worker."""
@@ -136,7 +146,7 @@ class Pipeline:
 
     def reset(self) -> None:
         """Start over with an empty map and counters at zero. To be run by the worker. Raises LiftError."""
-        self.replace_map(Mapper(self._mapping, self._segmenter, self.config.world_frame))
+        self.replace_map(Mapper(self._mapping, self._masks, self.config.world_frame))
         self._drops.clear()
         self._frames = 0
 
@@ -204,12 +214,14 @@ class Pipeline:
             objects=len(self.objects),
             steps=stats.steps,
             skipped_steps=stats.skipped_steps,
+            memory=process_memory(),
             photometric_loss=stats.photometric_loss,
             lifting_loss=stats.lifting_loss,
             prompts=stats.prompts,
             segmenter=self._segmenter.name,
             frame_queue=self._builder.waiting,
             keyframe_queue=self.worker.waiting,
+            image_latency_p50=self._image_latency.percentile(50),
             image_latency_p99=self._image_latency.percentile(99),
             label_latency=self.labeller.latency.percentile(50),
             label_rate=self.labeller.latency.rate(10.0),

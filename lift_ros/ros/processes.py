@@ -55,6 +55,10 @@ class Processes:
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             )  # fmt: skip
 
+    def pid(self, name: str) -> int:
+        """Of the process of the executable ``name``."""
+        return self._running[name].pid
+
     def is_running(self, name: str) -> bool:
         """False once it has ended well. Raises LiftError if it has not."""
         status = self._running[name].poll()

@@ -9,15 +9,18 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from lift_ros.msg import Status
 
+KEEPING_UP = ("mapper_busy", "not_labelled", "segmenter_budget")  # drops by which a small computer keeps up
 SILENCE = 5.0  # s without a usable frame before that is worth a warning
 
 
 class Health:
     """Turns successive statuses into diagnostics."""
 
-    def __init__(self, name: str) -> None:
-        """``name`` of the node, which the diagnostics carry."""
+    def __init__(self, name: str, max_memory: int = 0) -> None:
+        """``name`` of the node, which the diagnostics carry; ``max_memory`` beyond which they warn, MiB, 0 for none."""
         self._name = name
+        self._max_memory = max_memory
+        self._skipped_steps = 0
         self._drops: dict[str, int] = {}
         self._frames = 0
         self._last_frame = time.monotonic()
@@ -28,6 +31,8 @@ class Health:
         new = {reason: count - self._drops.get(reason, 0) for reason, count in drops.items()}
         new = {reason: count for reason, count in new.items() if count > 0}
         self._drops = drops
+        skipped = status.skipped_steps - self._skipped_steps
+        self._skipped_steps = status.skipped_steps
         if status.frames != self._frames:
             self._frames, self._last_frame = status.frames, time.monotonic()
         silence = time.monotonic() - self._last_frame
@@ -39,8 +44,15 @@ class Health:
             level, message = DiagnosticStatus.ERROR, error
         elif silence > SILENCE:
             level, message = DiagnosticStatus.WARN, f"no usable frame for {silence:.0f} s"
-        elif set(new) - {"not_labelled", "mapper_busy"}:  # those two are how a small computer keeps up
+        elif 0 < self._max_memory < status.memory:
+            level = DiagnosticStatus.WARN
+            message = f"{status.memory} MiB exceed max_memory of {self._max_memory} MiB: no more keyframes are taken"
+        elif set(new) - set(KEEPING_UP):
             level, message = DiagnosticStatus.WARN, "dropped " + ", ".join(f"{n} {reason}" for reason, n in new.items())
+        if skipped > 0:
+            message += f"; {skipped} steps of training skipped to keep up"
+        if "segmenter_budget" in new:
+            message += "; segmenter_duty is spent, keyframes wait"
         if status.segmenter == "graph":
             message += "; masks without a learned model (segmenter graph)"
 
@@ -49,6 +61,8 @@ class Health:
             "keyframes": status.keyframes,
             "gaussians": status.gaussians,
             "objects": status.objects,
+            "skipped steps": status.skipped_steps,
+            "memory [MiB]": status.memory,
             "segmenter": status.segmenter,
             "frame queue": status.frame_queue,
             "keyframe queue": status.keyframe_queue,

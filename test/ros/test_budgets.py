@@ -1,0 +1,149 @@
+"""Budgets of time and memory, alone and through the node."""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from ros import wall
+from ros.rig import PERIOD, Rig
+
+from lift_ros.errors import FrameRejected
+from lift_ros.frame import Frame
+from lift_ros.masks.topic import TopicSegmenter
+from lift_ros.ros.budgets import BudgetedSegmenter, Duty, process_memory
+
+
+class Clock:
+    """Seconds that pass only when told."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
+def test_work_keeps_to_its_share_of_the_time(share):
+    clock = Clock()
+    duty = Duty(share, clock)
+    worked = 0.0
+    for seconds in (0.5, 0.1, 2.0, 0.3):
+        clock.now += duty.rest
+        assert duty.rest == 0
+        with duty.work():
+            clock.now += seconds
+        worked += seconds
+    assert worked / (clock.now + duty.rest) == pytest.approx(share)
+
+
+def test_rests_are_not_saved_up():
+    clock = Clock()
+    duty = Duty(0.5, clock)
+    with duty.work():
+        clock.now += 1.0
+    clock.now += 1000.0
+    with duty.work():
+        clock.now += 1.0
+    assert duty.rest == pytest.approx(1.0)
+
+
+def test_work_that_fails_is_followed_by_a_rest_too():
+    clock = Clock()
+    duty = Duty(0.25, clock)
+    with pytest.raises(RuntimeError), duty.work():
+        clock.now += 1.0
+        raise RuntimeError
+    assert duty.rest == pytest.approx(3.0)
+
+
+def asked(segmenter: BudgetedSegmenter, topic: TopicSegmenter, index: int) -> str:
+    """Ask for the masks of a view of the wall: the reason for which there are none, "" if there are."""
+    topic.offer(index * 10**9, wall.labels(index))
+    frame = Frame(wall.image(index), wall.CAMERA, np.eye(4), float(index), None, str(index))
+    try:
+        assert len(segmenter.segment(frame)) > 0
+    except FrameRejected as error:
+        return error.reason
+    return ""
+
+
+def test_a_segmenter_rests_between_two_frames():
+    topic = TopicSegmenter()
+    ticks = itertools.count()  # so that masks take one second by this clock
+    segmenter = BudgetedSegmenter(topic, Duty(0.2, lambda: float(next(ticks))), max_memory=0)
+    assert [asked(segmenter, topic, index) for index in range(5)] == ["", *["segmenter_budget"] * 3, ""]
+
+
+@pytest.mark.parametrize(("spare", "reason"), [(-1, "memory_budget"), (10_000, "")])
+def test_no_masks_beyond_the_memory(spare, reason):
+    topic = TopicSegmenter()
+    assert asked(BudgetedSegmenter(topic, Duty(1.0), process_memory() + spare), topic, 0) == reason
+
+
+@pytest.fixture
+def make_rig():
+    rigs = []
+
+    def make(**parameters):
+        rigs.append(Rig(**parameters))
+        rigs[-1].diagnostics = []
+        rigs[-1].node.create_subscription(DiagnosticArray, "/diagnostics", rigs[-1].diagnostics.append, 10)
+        return rigs[-1]
+
+    yield make
+    for rig in rigs:
+        rig.close()
+
+
+def said(rig: Rig, words: str, level: bytes) -> bool:
+    """Whether some diagnostics of the node have had these words and level."""
+    return any(words in e.message and e.level == level for message in rig.diagnostics for e in message.status)
+
+
+def test_a_mapper_at_rest_leaves_frames_out_and_labels_go_on(make_rig):
+    rig = make_rig(training_duty=0.01, mapper_queue=1)
+    indices = itertools.count()
+
+    def left_out() -> bool:
+        rig.send(next(indices))
+        return rig.drops.get("mapper_busy", 0) > 3
+
+    rig.wait_until(left_out, "frames that found the mapper at rest")
+    assert 1 <= rig.status.keyframes <= 2
+    rig.send(last := next(indices))
+    rig.wait_until(lambda: rig.received["labels"][-1].header == rig.header(last), "labels while it rests")
+
+
+def test_training_that_was_skipped_is_told(make_rig):
+    rig = make_rig(**{"mapping.max_backlog": 1, "mapping.photometric_steps": 50})
+    for index in range(12):
+        rig.send(index)
+        time.sleep(PERIOD / 2)
+    rig.wait_until(lambda: rig.status.skipped_steps > 0, "skipped steps")
+    rig.wait_until(lambda: said(rig, "steps of training skipped", DiagnosticStatus.OK), "a word about that")
+
+
+def test_a_node_without_time_for_masks_takes_later_keyframes(make_rig):
+    rig = make_rig(segmenter_duty=0.01)
+    indices = itertools.count()
+
+    def refused_and_taken() -> bool:
+        rig.send(next(indices))
+        return rig.drops.get("segmenter_budget", 0) > 0 and rig.status.keyframes > 1
+
+    rig.wait_until(refused_and_taken, "keyframes before and after others were refused")
+    rig.wait_until(lambda: said(rig, "segmenter_duty is spent", DiagnosticStatus.OK), "a word about that")
+
+
+def test_a_node_that_has_outgrown_its_memory_takes_no_keyframes_and_warns(make_rig):
+    rig = make_rig(max_memory=1)
+    rig.send(0)
+    rig.wait_for_drop("memory_budget")
+    rig.wait_until(lambda: rig.received["labels"], "labels all the same")
+    rig.wait_until(lambda: said(rig, "max_memory", DiagnosticStatus.WARN), "a warning")
+    assert rig.status.keyframes == 0 and rig.status.memory > 1
