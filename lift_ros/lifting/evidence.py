@@ -83,9 +83,10 @@ class MaskEvidence:
 
 def _numbered(labels: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Labels with the masks there are numbered from 1 on, 0 for none; and pixels (M,) of each mask."""
-    values, number, area = np.unique(labels, return_inverse=True, return_counts=True)
-    none = int(values[0] == 0) if len(values) else 0
-    return (number.reshape(labels.shape) + (1 - none)).astype(np.int32), area[none:].astype(np.float32)
+    count = np.bincount(labels.reshape(-1))
+    count[:1] = 0
+    number = (count > 0).cumsum(dtype=np.int32) * (count > 0)
+    return number[labels].astype(np.int32), count[count > 0].astype(np.float32)
 
 
 def strongest_columns(matrix: csr_matrix) -> NDArray[np.int64]:

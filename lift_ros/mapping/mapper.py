@@ -54,7 +54,6 @@ ANNEAL_TO = 0.1  # of their values, learning rates fall in the training at the e
 STILL = 0.5  # share of that training, its last, in which nothing is split or pruned
 FINER = 2  # pixels of a mask for each of the view it was made of, along each axis
 MASK_GAUSSIANS = 24  # that a mask should show, to be an object of its own
-REFRESHED_AT_ONCE = 6  # keyframes of an update of the objects, some 0.1 s each
 RESEED_AFTER = 3  # keyframes later, a keyframe without depth has neighbours on both sides, and better seeds
 
 
@@ -206,6 +205,9 @@ class Mapper:
             return None
         count = min(STEPS_AT_ONCE, self._owed[kind])
         self._owed[kind] -= count
+        if kind == "lifting":
+            self._look_at_new()
+        self._refresh_stalest()
         losses = self._train_scene(count) if kind == "photometric" else self._train_lifting(count)
         total = sum(losses.values()) if losses else math.nan
         name = "photometric_loss" if kind == "photometric" else "lifting_loss"
@@ -237,10 +239,7 @@ class Mapper:
 
     def update_objects(self) -> list[ObjectEvent]:
         """Decode the labels of the moment into persistent objects, and renew ``snapshot``."""
-        for keyframe in self._keyframes:
-            if keyframe.evidence is None:
-                self._refresh(keyframe)
-        self._refresh_stalest(REFRESHED_AT_ONCE)
+        self._look_at_new()
         views = [(keyframe.stamp, keyframe.evidence) for keyframe in self._keyframes]
         views = self._prior + [view for view in views if len(view[1].area)]
         stamps, evidence = [stamp for stamp, _ in views], [each for _, each in views]
@@ -407,8 +406,6 @@ class Mapper:
         return losses
 
     def _train_lifting(self, count: int) -> dict[str, float]:
-        """Steps on the keyframes, after the one whose blend weights are most out of date got new ones."""
-        self._refresh_stalest(1)
         ready = [k.lifting for k in self._keyframes if k.lifting is not None and k.lifting.mask_count]
         losses: dict[str, float] = {}
         for _ in range(count if ready else 0):
@@ -419,13 +416,22 @@ class Mapper:
         pixels = self.config.lifting.pixels if self._method.trained else 0
         keyframe.refresh(self._scene, self._camera(keyframe), pixels, self._photometric_steps, self._rng)
 
-    def _refresh_stalest(self, count: int) -> None:
-        """Compute anew what up to ``count`` keyframes say, those for which the scene has changed most."""
+    def _look_at_new(self) -> None:
+        """Compute what the keyframes say that have not been asked yet."""
+        for keyframe in self._keyframes:
+            if keyframe.evidence is None:
+                self._refresh(keyframe)
+
+    def _refresh_stalest(self) -> None:
+        """Compute anew what the keyframe says for which the scene has changed most, if it is time.
+
+        One at each piece of training: objects are updated sooner if nothing is left to do then.
+        """
         every = self.config.mapping.refresh_every
-        age = [keyframe.staleness(self._photometric_steps, every) for keyframe in self._keyframes]
-        for index in sorted(range(len(age)), key=lambda i: -age[i])[:count]:
-            if age[index] >= 1:
-                self._refresh(self._keyframes[index])
+        known = [keyframe for keyframe in self._keyframes if keyframe.evidence is not None]
+        age = [keyframe.staleness(self._photometric_steps, every) for keyframe in known]
+        if max(age, default=0.0) >= 1:
+            self._refresh(known[int(np.argmax(age))])
 
     def _camera(self, keyframe: Keyframe) -> PosedCamera:
         """Where a keyframe was taken, as far as is known by now."""
