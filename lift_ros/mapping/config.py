@@ -19,6 +19,12 @@ class MappingConfig:
     )
     keyframe_rotation: float = option(8.0, "... or one that has turned by this much.", unit="deg", min=0.0, max=180.0)
     keyframe_new_area: float = option(0.1, "... or one of which the map does not explain this share.", min=0.0, max=1.0)
+    max_keyframes: int = option(
+        400,
+        "Keyframes that are kept, some 2 MB each without the weights of lifting.pixels; beyond, the one that another "
+        "is closest to gives way. The map keeps what it showed.",
+        min=10,
+    )
     photometric_steps: int = option(
         12, "Steps of scene training that each keyframe brings; labels gain up to here, pictures beyond.", min=0
     )

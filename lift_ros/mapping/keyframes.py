@@ -17,7 +17,7 @@ from lift_ros.lifting.sampling import sample_view
 from lift_ros.mapping.config import MappingConfig
 from lift_ros.masks.base import Patches
 from lift_ros.render import Rendering, blend_weights
-from lift_ros.scene.gaussians import GaussianScene, only_appends
+from lift_ros.scene.gaussians import GaussianScene
 from lift_ros.scene.trainer import TrainingView
 
 MAX_UNKNOWN = 0.05  # Gaussians planted in a view since it was computed, as a share of those it showed
@@ -41,6 +41,28 @@ def is_keyframe(frame: Frame, keyframes: list[Keyframe], rendering: Rendering, c
     return bool(((angle > config.keyframe_rotation) | (parallax > config.keyframe_parallax)).all())
 
 
+def viewing_distance(frame: Frame, rendering: Rendering) -> float:
+    """Median depth of what a frame shows, measured or as the map has it; infinite where neither is known."""
+    if frame.depth is not None and (frame.depth > 0).any():
+        return float(np.median(frame.depth[frame.depth > 0]))
+    known = rendering.alpha >= 0.5
+    return float(rendering.depth[known].median()) if bool(known.any()) else math.inf
+
+
+def most_redundant(keyframes: list[Keyframe], config: MappingConfig) -> int:
+    """Which of the ``keyframes`` another one shows best: from almost the same direction and place, relative to the
+    depth, in units of what makes a frame a keyframe.
+    """
+    poses = np.stack([keyframe.T_world_camera for keyframe in keyframes])
+    distance = np.array([keyframe.distance for keyframe in keyframes])
+    angle = np.degrees(np.arccos(np.clip(poses[:, :3, 2] @ poses[:, :3, 2].T, -1, 1)))
+    baseline = np.linalg.norm(poses[:, None, :3, 3] - poses[None, :, :3, 3], axis=2)
+    parallax = np.degrees(np.arctan(baseline / np.maximum(distance, 1e-9)[:, None]))
+    apart = angle / max(config.keyframe_rotation, 1e-3) + parallax / max(config.keyframe_parallax, 1e-3)
+    np.fill_diagonal(apart, np.inf)
+    return int(apart.min(1).argmin())
+
+
 @dataclass
 class Keyframe:
     """What the mapper keeps of a frame.
@@ -50,6 +72,7 @@ class Keyframe:
         T_world_camera: (4, 4), as given.
         view: what the scene is trained with, its camera at the pose that was given.
         patches: its masks, finer than the view by a whole number: borders matter most where they are least of a pixel.
+        distance: see ``viewing_distance``.
         lifting: pixels that train embeddings; None until computed, or where none are trained.
         evidence: what its masks say about the Gaussians; None until computed.
         step: scene training step at which the two were computed.
@@ -59,10 +82,10 @@ class Keyframe:
     T_world_camera: NDArray[np.float64]
     view: TrainingView
     patches: Patches
+    distance: float = math.inf
     lifting: LiftingView | None = None
     evidence: MaskEvidence | None = None
     step: int = 0
-    _gaussians: int = 0
     _shown: int = 0  # Gaussians that the masks showed then
     _unknown: int = 0
 
@@ -84,7 +107,7 @@ class Keyframe:
                 camera, scene.means, scene.quats, scene.scales, scene.opacities, labels
             )
         self.step = step
-        self._gaussians, self._unknown = len(scene), 0
+        self._unknown = 0
         self._shown = int(np.count_nonzero(np.bincount(self.evidence.gaussian, minlength=1)))
 
     def planted(self, means: NDArray[np.float32], camera: PosedCamera) -> None:
@@ -104,13 +127,15 @@ class Keyframe:
             return 0.0
         return (step - self.step) / refresh_every + self._unknown / max(MAX_UNKNOWN * self._shown, 1)
 
-    def edit(self, origin: torch.Tensor) -> None:
-        """Follow an edit of the scene (see ``GaussianScene``), approximately until the next refresh."""
-        if self.evidence is not None and not only_appends(origin, self._gaussians):
+    def edit(self, origin: torch.Tensor, appends: bool) -> None:
+        """Follow an edit of the scene (see ``GaussianScene``), approximately until the next refresh.
+
+        ``appends``: whether it only added Gaussians.
+        """
+        if self.evidence is not None and not appends:
             self.evidence = self.evidence.follow(origin)
         if self.lifting is not None:
             self.lifting = self.lifting.follow(origin)
-        self._gaussians = len(origin)
 
 
 def all_weights(scene: GaussianScene, camera: PosedCamera):

@@ -26,7 +26,7 @@ from lift_ros.frame import Frame
 from lift_ros.lifting.base import HasUnitFeatures
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.methods import METHODS, make_method
-from lift_ros.mapping.keyframes import Keyframe, is_keyframe
+from lift_ros.mapping.keyframes import Keyframe, is_keyframe, most_redundant, viewing_distance
 from lift_ros.mapping.map_files import MapContents, load_map, save_map
 from lift_ros.mapping.selection import Clicks, Selection, select
 from lift_ros.mapping.snapshot import MapSnapshot
@@ -76,6 +76,7 @@ class MapperStats:
         prompts_per_keyframe: the same for every keyframe so far.
         stamp: of the latest frame, seconds.
         skipped_steps: training that was not done because a computer could not keep up.
+        thinned_keyframes: keyframes that gave way to others; see ``max_keyframes``.
     """
 
     frames: int = 0
@@ -88,6 +89,7 @@ class MapperStats:
     prompts_per_keyframe: tuple[int, ...] = ()
     stamp: float = 0.0
     skipped_steps: int = 0
+    thinned_keyframes: int = 0
 
 
 def make_mapper_segmenter(config: Config) -> Segmenter:
@@ -145,6 +147,7 @@ class Mapper:
         self._method = make_method(config.lifting, config.mapping.seed, device)
         self._registry = ObjectRegistry(config.objects)
         self._keyframes: list[Keyframe] = []
+        self._next_index = 0  # of a keyframe; those that gave way had one, too
         self._prior: list[tuple[float, MaskEvidence]] = []  # what a loaded map says, as if keyframes did
         self._neighbours: Neighbours | None = None
         self._owed = {"photometric": 0, "lifting": 0}
@@ -176,7 +179,7 @@ class Mapper:
         """
         small = frame.at_width(self.config.mapping.image_width)
         self.stats = replace(self.stats, frames=self.stats.frames + 1, stamp=frame.stamp)
-        index = len(self._keyframes)
+        index = self._next_index
         given = small.posed_camera(self._scene.device)
         camera = self._trainer.poses.apply(index, given)
         rendering = self._trainer.render(camera)
@@ -189,11 +192,14 @@ class Mapper:
             rendering = self._trainer.render(self._trainer.poses.apply(index, given))
         self._seeder.add(replace(small, T_world_camera=self._trainer.poses.pose(index, small.T_world_camera)))
         self._plant(index, rendering, patches)
-        if small.depth is None and index >= RESEED_AFTER:
-            self._reseed(index - RESEED_AFTER)
+        self._next_index += 1
+        if small.depth is None and len(self._keyframes) >= RESEED_AFTER:
+            self._reseed(self._keyframes[-RESEED_AFTER])
         stereo = self._seeder.depth(index)
         view = TrainingView.from_frame(small, index, stereo.trusted_depth if stereo else None, str(self._scene.device))
-        self._keyframes.append(Keyframe(frame.stamp, small.T_world_camera, view, patches))
+        distance = viewing_distance(small, rendering)
+        self._keyframes.append(Keyframe(frame.stamp, small.T_world_camera, view, patches, distance))
+        self._thin()
         self._owe(self.config.mapping.photometric_steps, self._lifting_steps(self.config.mapping.lifting_steps))
         self._count()
         return True
@@ -218,13 +224,13 @@ class Mapper:
         self, photometric_steps: int, lifting_steps: int, progress: Callable[[int, int], None] | None = None
     ) -> None:
         """Train on all keyframes once no more frames will come; ``progress`` is told (steps done, steps in all)."""
-        guessed = [index for index, keyframe in enumerate(self._keyframes) if not keyframe.view.measured]
+        guessed = [keyframe for keyframe in self._keyframes if not keyframe.view.measured]
         settled = self._prior or self.config.scene.refine_poses  # a loaded scene, or poses that moved since
         if photometric_steps and not settled and len(guessed) == len(self._keyframes) > 0:
             self._replant()
         else:
-            for index in guessed:
-                self._reseed(index)
+            for keyframe in guessed:
+                self._reseed(keyframe)
         lifting_steps = self._lifting_steps(lifting_steps)
         for kind, steps in (("photometric", photometric_steps), ("lifting", lifting_steps)):
             if kind == "lifting":
@@ -361,9 +367,9 @@ class Mapper:
         for keyframe in self._keyframes:
             keyframe.planted(seeds.means.numpy(), self._camera(keyframe))
 
-    def _reseed(self, index: int) -> None:
+    def _reseed(self, keyframe: Keyframe) -> None:
         """Seeds of a keyframe without depth, from the neighbours it has by now."""
-        keyframe = self._keyframes[index]
+        index = keyframe.view.index
         rendering = self._trainer.render(self._camera(keyframe))
         self._plant(index, rendering, keyframe.patches)
         stereo = self._seeder.depth(index)
@@ -382,14 +388,21 @@ class Mapper:
         for keyframe in self._keyframes:
             keyframe.evidence = keyframe.lifting = None  # of another scene
         self._edit(self._scene.append(self._cloud))
-        for index in range(len(self._keyframes)):
-            self._reseed(index)
+        for keyframe in self._keyframes:
+            self._reseed(keyframe)
         if len(old) and len(self._scene):
             nearest = torch.from_numpy(cKDTree(old).query(self._scene.means.cpu().numpy())[1]).to(self._scene.device)
             self._registry.ids = ids[nearest.cpu().numpy()]
             rows = {name: value[nearest] for name, value in learned.items() if name.startswith("gaussian.")}
             self._method.load_state(learned | rows)
         self._count()
+
+    def _thin(self) -> None:
+        """Let keyframes go that others show best, beyond those that may be kept; the latest stay."""
+        while len(self._keyframes) > self.config.mapping.max_keyframes:
+            gone = self._keyframes.pop(most_redundant(self._keyframes[:-RECENT], self.config.mapping))
+            self._seeder.forget(gone.view.index)
+            self.stats = replace(self.stats, thinned_keyframes=self.stats.thinned_keyframes + 1)
 
     def _train_scene(self, count: int) -> dict[str, float]:
         losses: dict[str, float] = {}
@@ -445,12 +458,13 @@ class Mapper:
         if not trainer_knows:
             self._trainer.edit(origin)
         self._method.edit(origin, self._scene.means)
-        if not only_appends(origin, len(self._registry.ids)):
+        appends = only_appends(origin, len(self._registry.ids))
+        if not appends:
             self._prior = [(stamp, evidence.follow(origin)) for stamp, evidence in self._prior]
         self._registry.edit(origin.cpu().numpy())
         self._uncertainty = follow(self._uncertainty, origin, fill=1.0)
         for keyframe in self._keyframes:
-            keyframe.edit(origin)
+            keyframe.edit(origin, appends)
         self._neighbours = None
 
     def _near(self) -> Neighbours:

@@ -105,10 +105,13 @@ class ObjectRegistry:
         count = int(found.max(initial=-1)) + 1
         seen, confidence = visibility(found, count, views)
         members = np.bincount(found[found >= 0], minlength=count)
-        known = _is_known(found, count, self.ids)
-        sure = confidence >= np.where(known, KEPT, 1.0) * self.config.min_confidence
+        known = _known_as(found, count, self.ids)
+        sure = confidence >= np.where(known > 0, KEPT, 1.0) * self.config.min_confidence
         enough = members >= self.config.min_gaussians
-        kept = np.flatnonzero(enough & sure & (seen.sum(0) >= min(self.config.min_views, len(views))))
+        min_views = min(self.config.min_views, len(views))
+        # what enough keyframes showed is known, even where some of them were let go of since
+        shown = [max(n, self.tracks[i].views) if i else n for n, i in zip(seen.sum(0), known.tolist(), strict=True)]
+        kept = np.flatnonzero(enough & sure & seen.any(0) & (np.array(shown, int) >= min_views))
         number = np.full(count + 1, -1)
         number[kept] = np.arange(len(kept))
         found = number[found]
@@ -157,8 +160,11 @@ class ObjectRegistry:
             times = [before.first_seen, before.last_seen, *when]
             return Track(i, float(min(times)), float(max(times)), before.views + len(when), confidence, parent)
         when = when if len(when) else stamps[seen]
-        first = min(float(when.min()), self.tracks[i].first_seen) if i in self.tracks else float(when.min())
-        return Track(i, first, float(when.max()), len(when), confidence, parent)
+        times, views = when, len(when)
+        if i in self.tracks:
+            before = self.tracks[i]
+            times, views = [before.first_seen, before.last_seen, *when], max(before.views, views)
+        return Track(i, float(min(times)), float(max(times)), views, confidence, parent)
 
     def _match(
         self, found: NDArray[np.int64], count: int, known: NDArray[np.int64], lost: NDArray[np.int64]
@@ -242,12 +248,12 @@ def _overlap(
     return np.bincount(cell, minlength=count * len(values)).reshape(count, len(values)), values
 
 
-def _is_known(clusters: NDArray[np.int64], count: int, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(K,) whether a cluster is a known object: it has most of its Gaussians, and they are most of the cluster's."""
+def _known_as(clusters: NDArray[np.int64], count: int, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(K,) the object that a cluster is, 0 for none: it has most of its Gaussians, and they are most of the cluster."""
     table, values = _overlap(clusters, count, ids)
     size = np.unique(ids, return_counts=True)[1]
-    most = (table > 0.5 * table.sum(1, keepdims=True)) & (table > 0.5 * size)
-    return (most & (values > 0)).any(1)
+    most = (table > 0.5 * table.sum(1, keepdims=True)) & (table > 0.5 * size) & (values > 0)
+    return np.where(most.any(1), values[most.argmax(1)], 0)
 
 
 def _wholes(found: NDArray[np.int64], count: int, wholes: NDArray[np.integer]) -> NDArray[np.int64]:

@@ -214,6 +214,7 @@ class Pipeline:
             objects=len(self.objects),
             steps=stats.steps,
             skipped_steps=stats.skipped_steps,
+            thinned_keyframes=stats.thinned_keyframes,
             memory=process_memory(),
             photometric_loss=stats.photometric_loss,
             lifting_loss=stats.lifting_loss,

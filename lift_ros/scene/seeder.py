@@ -40,7 +40,8 @@ class Seeder:
     def __init__(self, config: SceneConfig, seed: int = 0) -> None:
         self._config = config
         self._rng = np.random.default_rng(seed)
-        self._frames: list[Frame] = []
+        self._frames: dict[int, Frame] = {}
+        self._count = 0
         self._features: dict[int, Features] = {}
         self._triangulated: dict[int, NDArray] = {}  # (m, 5): points, and their pixels in the frame
         self._stereo: dict[int, tuple[tuple[int, ...], StereoDepth]] = {}
@@ -48,8 +49,8 @@ class Seeder:
 
     def add(self, frame: Frame) -> int:
         """Remember ``frame`` and triangulate its features with earlier ones; returns its index."""
-        index = len(self._frames)
-        self._frames.append(frame)
+        index, self._count = self._count, self._count + 1
+        self._frames[index] = frame
         if frame.depth is None:
             self._features[index] = detect(frame.image)
             found = [np.zeros((0, 5))]
@@ -62,8 +63,13 @@ class Seeder:
         return index
 
     def frame(self, index: int) -> Frame:
-        """A frame that was added."""
+        """A frame that was added and not forgotten."""
         return self._frames[index]
+
+    def forget(self, index: int) -> None:
+        """Let go of a frame; what was learned from it of the depth of others stays."""
+        for kept in (self._frames, self._features, self._triangulated, self._stereo):
+            kept.pop(index, None)
 
     def add_cloud(self, points: NDArray, colors: NDArray) -> Seeds:
         """Seeds at the points of a sparse reconstruction (n, 3), ``colors`` (n, 3) uint8; they also bound depths."""
@@ -128,7 +134,7 @@ class Seeder:
     def _neighbours(self, index: int) -> list[int]:
         """The frames that look at the same things from usefully different places, best first."""
         pose = self._frames[index].T_world_camera
-        others = np.array([i for i in range(len(self._frames)) if i != index], int)
+        others = np.array([i for i in self._frames if i != index], int)
         if not len(others):
             return []
         poses = np.stack([self._frames[i].T_world_camera for i in others])
@@ -160,7 +166,7 @@ class Seeder:
 
     def _guessed_range(self) -> tuple[float, float] | None:
         """A range relative to how far the cameras are apart, once frames enough came without a single point."""
-        centres = np.stack([frame.T_world_camera[:3, 3] for frame in self._frames])
+        centres = np.stack([frame.T_world_camera[:3, 3] for frame in self._frames.values()])
         spread = float(np.linalg.norm(np.ptp(centres, axis=0)))
         if len(self._frames) < PATIENCE or spread == 0:
             return None

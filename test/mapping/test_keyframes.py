@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from lift_ros.camera import Camera
 from lift_ros.frame import Frame
 from lift_ros.mapping.config import MappingConfig
-from lift_ros.mapping.keyframes import is_keyframe
+from lift_ros.mapping.keyframes import is_keyframe, most_redundant, viewing_distance
 from lift_ros.render import Rendering
 
 CONFIG = MappingConfig(keyframe_parallax=3.0, keyframe_rotation=10.0, keyframe_new_area=0.2)
@@ -95,3 +95,24 @@ def test_a_map_that_shows_nothing_decides_by_rotation():
     nothing = rendering(unknown=1.0)
     assert not is_keyframe(frame(pose(x=5.0)), known, nothing, config)
     assert is_keyframe(frame(pose(yaw=50.0, x=5.0)), known, nothing, config)
+
+
+def test_the_most_redundant_is_the_one_that_another_is_closest_to():
+    def chosen(poses: list[np.ndarray], distances: list[float]) -> int:
+        keyframes = [SimpleNamespace(T_world_camera=T, distance=d) for T, d in zip(poses, distances, strict=True)]
+        return most_redundant(keyframes, CONFIG)
+
+    assert chosen([pose(), pose(yaw=40), pose(yaw=52), pose(yaw=90)], [2.0] * 4) in (1, 2)
+    assert chosen([pose(), pose(1.0), pose(2.0), pose(2.4), pose(3.5)], [2.0] * 5) in (2, 3)
+    # a step of the same length shows another side of what is near, and the same of what is far
+    assert chosen([pose(), pose(0.5), pose(yaw=90), pose(0.5, yaw=90)], [1.0, 1.0, 9.0, 9.0]) in (2, 3)
+    # what nothing is known of is told by direction alone
+    assert chosen([pose(), pose(yaw=30), pose(5.0, yaw=80), pose(yaw=80)], [2.0, 2.0, np.inf, np.inf]) in (2, 3)
+
+
+def test_the_viewing_distance_is_measured_where_it_can_be():
+    seen = frame(pose())
+    assert viewing_distance(seen, rendering(3.0, unknown=0.4)) == 3.0
+    assert viewing_distance(seen, rendering(3.0, unknown=1.0)) == np.inf
+    measured = Frame(seen.image, CAMERA, seen.T_world_camera, 0.0, np.full((10, 20), 5.0, np.float32))
+    assert viewing_distance(measured, rendering(3.0)) == 5.0

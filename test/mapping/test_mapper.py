@@ -488,6 +488,30 @@ def test_what_cannot_be_kept_up_with_is_skipped_and_counted(frames, truth):
     assert mapper.stats.steps == 2 * (4 + 12) and done < 2 * (4 + 12)
 
 
+@pytest.mark.parametrize("depth", [True, False])
+def test_keyframes_beyond_those_that_may_be_kept_give_way(frames, truth, depth):
+    """What they showed stays: their Gaussians, and the objects with their views and times."""
+    some = [frame if depth else replace(frame, depth=None) for frame in frames]
+    mapper = mapped(some[:6], truth)
+    before, gaussians = {track.id: track for track in mapper.snapshot.tracks}, mapper.stats.gaussians
+    mapper.config = replace(mapper.config, mapping=replace(mapper.config.mapping, max_keyframes=5))
+    assert feed(mapper, some[6:8]) == 2
+    assert mapper.stats.keyframes == 5 == len(mapper._keyframes) and mapper.stats.thinned_keyframes == 3
+    latest = [frame.stamp for frame in frames[4:8]]
+    assert [keyframe.stamp for keyframe in mapper._keyframes][1:] == latest
+    assert mapper.stats.gaussians >= gaussians
+    after = {track.id: track for track in mapper.snapshot.tracks}
+    assert len(before.keys() & after.keys()) >= 3
+    for i in before.keys() & after.keys():
+        assert after[i].views >= before[i].views and after[i].first_seen == before[i].first_seen
+        assert after[i].last_seen >= before[i].last_seen
+    mapper.finish(4, 0)
+    assert_finite(mapper)
+    lost = [frames[k] for k in range(4) if frames[k].stamp not in [k.stamp for k in mapper._keyframes]]
+    for frame in lost:
+        assert (frame_labels(mapper, frame) > 0).mean() > 0.5
+
+
 def test_steps_before_the_first_frame_do_nothing(truth):
     mapper = Mapper(configured(), truth)
     assert mapper.step() is None

@@ -368,3 +368,22 @@ def test_look_alikes_that_do_not_touch_are_two_wholes():
     objects.update(labels, Neighbours.of(means, k=2), views, np.arange(3), wholes=np.zeros(4 * SIZE, int))
     a, b, c, d = parents_of(objects)
     assert a == b != c == d and 0 not in (a, c)
+
+
+def test_an_object_that_enough_views_showed_outlasts_them():
+    """Views may be let go of; one that never had enough is not known for being there already."""
+    objects = registry(3 * SIZE, min_views=3)
+    whole, third_hidden = grouped(APART, SIZE), grouped([[0], [1]], SIZE)
+    update(objects, [whole, whole])
+    assert len(objects.tracks) == 3  # two views are all there is
+    update(objects, [whole, whole, third_hidden, third_hidden])
+    assert len(objects.tracks) == 2
+    update(objects, [whole, whole, whole, third_hidden])
+    ids = groups_of(objects)
+    assert len(objects.tracks) == 3
+    update(objects, [whole, third_hidden, third_hidden], stamp=50.0)
+    assert groups_of(objects) == ids
+    third = objects.tracks[ids[2]]
+    assert (third.views, third.first_seen, third.last_seen) == (3, 0.0, 50.0)
+    update(objects, [third_hidden] * 3)
+    assert len(objects.tracks) == 2  # none is left that shows it

@@ -1,0 +1,133 @@
+"""A long drive through a loop of rooms: does the cost of a frame, the memory and what is known stay what they were?
+
+    python benchmarks/drive.py CAPTURE [--masks L1] [--rooms 6] [--minutes 60] [--set mapping.max_keyframes=200 ...]
+
+Every room is the capture, moved; the camera goes through all of them again and again, at two frames a second. Every
+keyframe is trained and the objects are updated as `lift map` does. What is timed is processor time, since other
+programs slow the clock. The quality is that of the first room, labelled by the map of the moment.
+"""
+
+from __future__ import annotations
+
+import lift_ros  # noqa: F401  isort: skip  sets how OpenMP waits, before torch loads
+
+import argparse
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lift_ros.config import Config
+from lift_ros.data import open_capture
+from lift_ros.evaluation.metrics import Contingency, panoptic_quality
+from lift_ros.frame import Frame
+from lift_ros.mapping.mapper import Mapper
+from lift_ros.mapping.offline import UPDATE_EVERY
+from lift_ros.masks.base import Masks, Prompts
+from lift_ros.options import assignments, with_values
+
+RATE = 2.0  # frames a second
+APART = 20.0  # from room to room, in the unit of the poses
+BLOCK = 600.0  # s of the drive that make a row
+HEADS = (
+    "minute",
+    "keyframes: kept, new, let go",
+    "Gaussians",
+    "objects",
+    "frame [ms]",
+    "keyframe, training included [ms]",
+    "update of the objects [ms]",
+    "memory [MiB]",
+    "PQ of the first room",
+)
+EVERY = 6  # frame of the first room that is compared with the truth
+
+
+class Drive:
+    """Frames of the drive, and a segmenter that knows their masks."""
+
+    name = "recorded"
+    promptable = False
+
+    def __init__(self, path: Path, masks: str) -> None:
+        with open_capture(path) as capture:
+            self.world_frame = capture.world_frame
+            self.room = list(capture.frames)
+            self._masks = [capture.recorded_labels(masks, frame) for frame in self.room]
+            self.truth = [capture.recorded_labels("instances", frame) for frame in self.room]
+        self._number = 0
+
+    def frames(self, rooms: int, seconds: float) -> Iterator[tuple[int, Frame]]:
+        """(room, frame), as the camera goes."""
+        for count in range(round(RATE * seconds)):
+            visit, self._number = divmod(count, len(self.room))
+            yield visit % rooms, self.moved(self._number, visit % rooms, count / RATE)
+
+    def moved(self, number: int, room: int, stamp: float) -> Frame:
+        """Frame ``number`` as it is in a room."""
+        pose = self.room[number].T_world_camera.copy()
+        pose[0, 3] += APART * room
+        return replace(self.room[number], T_world_camera=pose, stamp=stamp)
+
+    def segment(self, frame: Frame, prompts: Prompts | None = None) -> Masks:
+        """See ``Segmenter``."""
+        return Masks.from_label_image(self._masks[self._number])
+
+    def quality(self, mapper: Mapper) -> float:
+        """PQ_scene (things) of the first room."""
+        table = Contingency()
+        for number in range(0, len(self.room), EVERY):
+            labels: NDArray[np.uint32] = mapper.snapshot.labels_of(self.moved(number, 0, 0.0), 320)[0]
+            table.add(labels, self.truth[number])
+        return panoptic_quality(table).pq
+
+
+def resident_mib() -> int:
+    """Memory of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 >> 20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("capture", type=Path)
+    parser.add_argument("--masks", default="L1")
+    parser.add_argument("--rooms", type=int, default=6)
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE")
+    args = parser.parse_args()
+    torch.set_num_threads(2)
+    drive = Drive(args.capture, args.masks)
+    config = with_values(Config(), {"mapping.device": "cpu"} | assignments("--set", args.set))
+    mapper = Mapper(config, drive, drive.world_frame)
+    print("| " + " | ".join(HEADS) + " |\n" + "|---" * len(HEADS) + "|", flush=True)
+    spent: dict[str, list[float]] = {"frame": [], "keyframe": [], "update": []}
+    known, end = 0, BLOCK
+    for _, frame in drive.frames(args.rooms, 60 * args.minutes):
+        begin = time.process_time()
+        new = mapper.process(frame)
+        while new and mapper.step():
+            pass
+        spent["keyframe" if new else "frame"].append(time.process_time() - begin)
+        if new and (mapper.stats.keyframes + mapper.stats.thinned_keyframes) % UPDATE_EVERY == 0:
+            begin = time.process_time()
+            mapper.update_objects()
+            spent["update"].append(time.process_time() - begin)
+        if frame.stamp + 1 / RATE >= end:
+            mapper.update_objects()
+            stats = mapper.stats
+            made = stats.keyframes + stats.thinned_keyframes
+            means = [f"{1e3 * np.mean(values):.0f}" if values else "-" for values in spent.values()]
+            cells = (f"{end / 60:.0f}", f"{stats.keyframes}, {made - known}, {stats.thinned_keyframes}",
+                     f"{stats.gaussians:,}", f"{len(mapper.snapshot.tracks)}", *means, f"{resident_mib()}",
+                     f"{drive.quality(mapper):.3f}")  # fmt: skip
+            print("| " + " | ".join(cells) + " |", flush=True)
+            known, end = made, end + BLOCK
+            spent = {name: [] for name in spent}
+
+
+if __name__ == "__main__":
+    main()
