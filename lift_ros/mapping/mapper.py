@@ -2,7 +2,7 @@
 
 The same mapper runs live and offline. Live, ``process`` and ``step`` are called from one thread, and readers in other
 threads use ``snapshot`` and what rests on it. Nothing depends on time: the same frames, configuration and seed give the
-same map.
+same map, on CUDA up to the rounding of sums.
 """
 
 from __future__ import annotations
