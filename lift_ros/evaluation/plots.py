@@ -18,7 +18,7 @@ from lift_ros.evaluation.study import Outcome
 
 MARKERS = "osD^vP*X<>hp"
 PANEL = (5.0, 3.6)  # inches
-LEGEND_WIDTH = 36  # characters
+LEGEND_WIDTH, LEGEND_INCHES = 36, 3.2  # characters of what is published, and the room that they take
 
 
 def write_plots(outcomes: Sequence[Outcome], out: Path) -> list[Path]:
@@ -101,6 +101,8 @@ def _draw(
                 published |= _draw_published(axes, claim)
         axes.set(title=title, xlabel=label, ylabel="PQ_scene", ylim=(0, 1))
         axes.grid(alpha=0.3)
+    if published:
+        figure.set_size_inches(figure.get_figwidth() + LEGEND_INCHES, PANEL[1])
     entries = lines | published
     figure.legend(list(entries.values()), list(entries), loc="outside right upper")
     try:

@@ -22,7 +22,7 @@ class Published(NamedTuple):
 
 
 class ShareClaim(NamedTuple):
-    """That masks of a ``share`` of the frames, (0, 1], are enough for a method, as far as it is known here."""
+    """A claim that masks of a ``share`` of the frames, (0, 1], are enough; ``text`` says whose, and what is known of it."""
 
     method: str
     share: float
@@ -74,10 +74,10 @@ PUBLISHED = (
     Published("hdbscan", MESSY, {"pq_with_background": 0.690}, CONTRASTIVE.format(2)),
 )  # fmt: skip
 
-# the texts that the figures above are from say nothing of it: there is a share to mark, and no quality at it
+# hearsay: the texts that the figures above are from do not mention it, so there is a share to mark and no quality
 SHARE_CLAIMS = (
     ShareClaim(
         "unic_lift", 0.05,
-        "UniC-Lift (arXiv 2512.24763): 5 % of the masks are enough; its PQ_scene and data are not known here",
+        "as ascribed to UniC-Lift (arXiv 2512.24763): 5 % of the masks are enough; PQ_scene and data not known here",
     ),
 )  # fmt: skip

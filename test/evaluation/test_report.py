@@ -182,7 +182,7 @@ def test_plots_over_noise_objects_and_share(plots, outcomes, tmp_path, monkeypat
     ]  # fmt: skip
     legend = [text.get_text().replace("\n", " ") for text in drawn["share.png"][0].figure.legends[0].get_texts()]
     assert legend[:2] == ["unic_lift", "pcf_lift"] and len(legend) == 4
-    assert legend[2].startswith("published claim, UniC-Lift") and legend[3].endswith(UNIC)
+    assert legend[2].startswith("published claim, as ascribed to UniC-Lift") and legend[3].endswith(UNIC)
     assert all(len(axes.lines) == 2 for axes in drawn["noise.png"] + drawn["objects.png"])
     plots.write_plots([outcome for outcome in outcomes if outcome.run.method != "unic_lift"], tmp_path)
     assert all(len(axes.lines) == 1 for axes in drawn["share.png"])  # nothing is claimed of the other method
