@@ -22,7 +22,7 @@ class Published(NamedTuple):
 
 
 class ShareClaim(NamedTuple):
-    """A claim that masks of a ``share`` of the frames, (0, 1], are enough; ``text`` says whose, and what is known of it."""
+    """A claim that masks of a ``share`` of the frames, (0, 1], are enough; ``text`` says whose it is."""
 
     method: str
     share: float
