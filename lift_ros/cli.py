@@ -9,6 +9,7 @@ import re
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import yaml
@@ -19,6 +20,10 @@ from lift_ros import __version__
 from lift_ros.data.bag_topics import BagOptions
 from lift_ros.errors import ConfigError, LiftError
 from lift_ros.options import assignments, flatten, walk, with_values
+
+if TYPE_CHECKING:
+    from lift_ros.data import Capture
+    from lift_ros.frame import Frame
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -54,19 +59,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, help="seed of all random choices")
     command.add_argument("--no-depth", action="store_true", help="do not use the depth of the capture")
     command.add_argument("--max-depth", type=float, default=float("inf"), help="depth beyond this is not used")
-    command.add_argument(
-        "--color-focal", type=float, metavar="PIXELS",
-        help="focal length of the colour images, where the capture lists that of the depth camera for both",
-    )  # fmt: skip
+    _add_capture_options(command)
     command.add_argument("--config", type=Path, help="YAML file with parameters, nested as in lift_ros/config.py")
     command.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="one parameter, e.g. masks.points_per_side=16"
     )
-
-    command.add_argument(
-        "--bag", action="append", default=[], metavar="NAME=VALUE",
-        help="how to read a bag: " + ", ".join(option.name for option in walk(BagOptions())),
-    )  # fmt: skip
 
     command = commands.add_parser("evaluate", help="lifting methods side by side on captures with true instances")
     command.set_defaults(run=_evaluate)
@@ -107,8 +104,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("render", help="colour, depth and labels of a map from any pose")
     command.set_defaults(run=_render)
-    # argparse takes -1e-3 for an option, unlike -0.001
-    command._negative_number_matcher = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
+    _take_negative_numbers(command)
     command.add_argument("map", type=Path)
     command.add_argument(
         "--pose", nargs="+", required=True, metavar="VALUE",
@@ -118,6 +114,36 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--size", type=int, nargs=2, default=(640, 480), metavar=("WIDTH", "HEIGHT"))
     command.add_argument("--fov", type=float, default=60.0, help="horizontal field of view in degrees")
     command.add_argument("--out", type=Path, default=Path("."), help="directory for rgb.png, depth.png and labels.png")
+
+    command = commands.add_parser(
+        "select", help="what of a map is similar to clicks (omniseg3d, unified_lift, hdbscan)"
+    )
+    command.set_defaults(run=_select)
+    _take_negative_numbers(command)
+    command.add_argument("map", type=Path)
+    command.add_argument(
+        "--point", type=float, nargs=3, action="append", default=[], metavar=("X", "Y", "Z"),
+        help="click in space, frame and unit of the map: the Gaussian nearest to it; any number of times",
+    )  # fmt: skip
+    command.add_argument(
+        "--pixel", type=int, nargs=2, action="append", default=[], metavar=("COLUMN", "ROW"),
+        help="click on the view of --frame, as in labels/NAME.png; any number of times",
+    )  # fmt: skip
+    command.add_argument(
+        "--frame",
+        nargs=2,
+        metavar=("CAPTURE", "NAME"),
+        help="view to click on and to write mask.png of: NAME as in labels/",
+    )
+    command.add_argument(
+        "--threshold", type=float, required=True,
+        help="cosine similarity to one of the clicks, [-1, 1]: high for a part, low for the whole",
+    )  # fmt: skip
+    command.add_argument(
+        "--connected", action="store_true", help="only what hangs together with a click, no look-alikes"
+    )
+    _add_capture_options(command)
+    command.add_argument("--out", type=Path, default=Path("."), help="directory for selected.ply and mask.png")
 
     command = commands.add_parser("export-sam", help="MobileSAM's weights as the ONNX pair of mobile_sam_onnx")
     command.set_defaults(run=_export_sam)
@@ -132,11 +158,25 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_capture_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--color-focal", type=float, metavar="PIXELS",
+        help="focal length of the colour images, where the capture lists that of the depth camera for both",
+    )  # fmt: skip
+    command.add_argument(
+        "--bag", action="append", default=[], metavar="NAME=VALUE",
+        help="how to read a bag: " + ", ".join(option.name for option in walk(BagOptions())),
+    )  # fmt: skip
+
+
+def _take_negative_numbers(command: argparse.ArgumentParser) -> None:
+    # argparse takes -1e-3 for an option, unlike -0.001
+    command._negative_number_matcher = re.compile(r"^-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
+
+
 def _map(args: argparse.Namespace) -> int:
     from lift_ros.config import Config
-    from lift_ros.data import open_capture
     from lift_ros.data.changed import without_depth
-    from lift_ros.data.color_focal import ColorFocalCapture
     from lift_ros.mapping.map_files import check_replaceable
     from lift_ros.mapping.mapper import Mapper, make_mapper_segmenter
     from lift_ros.mapping.offline import CaptureMasks, map_capture, write_results
@@ -156,10 +196,7 @@ def _map(args: argparse.Namespace) -> int:
         values["masks.checkpoint"] = args.checkpoint
 
     started = time.monotonic()
-    bag = with_values(BagOptions(), assignments("--bag", args.bag))
-    with open_capture(args.capture, max_depth=args.max_depth, bag=bag) as capture:
-        if args.color_focal is not None:
-            capture = ColorFocalCapture(capture, args.color_focal)
+    with _open_capture(args, args.capture, args.max_depth) as capture:
         if args.no_depth:
             capture = without_depth(capture)
         for problem in capture.problems:
@@ -275,6 +312,57 @@ def _render(args: argparse.Namespace) -> int:
     return 0
 
 
+def _select(args: argparse.Namespace) -> int:
+    from lift_ros.config import Config
+    from lift_ros.data.ply import write_points
+    from lift_ros.mapping.map_files import load_map
+    from lift_ros.mapping.mapper import Mapper
+    from lift_ros.mapping.offline import ALIGN_STEPS
+    from lift_ros.mapping.selection import Clicks
+    from lift_ros.masks.graph import GraphSegmenter
+    from lift_ros.visualization import write_png
+
+    if args.pixel and not args.frame:
+        raise ConfigError("--pixel needs --frame CAPTURE NAME, the view that it is in")
+    meta = load_map(args.map).meta
+    # the map may have been made on a device that is not here; nothing is segmented
+    config = with_values(Config(), {**meta["parameters"], "mapping.device": "auto"})
+    mapper = Mapper.load(args.map, config, GraphSegmenter(), meta["world_frame"])
+    camera = None
+    if args.frame:
+        path, name = args.frame
+        with _open_capture(args, Path(path)) as capture:
+            camera = mapper.snapshot.locate(_frame(capture, name), ALIGN_STEPS)
+    points, pixels = [np.array(point) for point in args.point], [(column, row) for column, row in args.pixel]
+    clicks = Clicks(points, pixels, camera, args.threshold, args.connected)
+    found = mapper.select(clicks)
+    if not found.gaussians.any():
+        raise LiftError(f"nothing is more similar than {args.threshold:g} to what was clicked on; lower --threshold")
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+        write_points(args.out / "selected.ply", found.points, found.colors, found.ids)
+        if found.mask is not None:
+            write_png(args.out / "mask.png", 255 * found.mask.astype(np.uint8))
+    except OSError as error:
+        raise LiftError(f"cannot write to {args.out}: {error}") from None
+
+    means = mapper.snapshot.scene.means.cpu().numpy()
+    for point in args.point:
+        distance = np.linalg.norm(means - point, axis=1).min()
+        print("point", *(f"{value:g}" for value in point), f"is {distance:.3g} from the Gaussian taken for it")
+    print(f"{int(found.gaussians.sum())} of {len(means)} Gaussians, {len(found.points)} of them surface")
+    sizes = {item.id: len(item.points) for item in mapper.objects}
+    ids, counts = np.unique(found.ids, return_counts=True)
+    for index in np.argsort(-counts, kind="stable"):
+        of = f"object {ids[index]}, which has {sizes[ids[index]]}" if ids[index] else "no object"
+        print(f"{counts[index]} points of {of}")
+    if found.mask is None:
+        print(f"{args.out}: selected.ply")
+    else:
+        print(f"{args.out}: selected.ply, mask.png ({100 * found.mask.mean():.1f} % of the view)")
+    return 0
+
+
 def _export_sam(args: argparse.Namespace) -> int:
     from lift_ros.masks.onnx import export_mobile_sam_onnx
 
@@ -292,6 +380,23 @@ def _demo(args: argparse.Namespace) -> int:
             "repository sets everything up"
         ) from None
     return demo.run(args.out, args.frames, args.seed)
+
+
+def _open_capture(args: argparse.Namespace, path: Path, max_depth: float = float("inf")) -> Capture:
+    """The capture as the options of ``_add_capture_options`` have it."""
+    from lift_ros.data import open_capture
+    from lift_ros.data.color_focal import ColorFocalCapture
+
+    bag = with_values(BagOptions(), assignments("--bag", args.bag))
+    capture = open_capture(path, max_depth=max_depth, bag=bag)
+    return capture if args.color_focal is None else ColorFocalCapture(capture, args.color_focal)
+
+
+def _frame(capture: Capture, name: str) -> Frame:
+    for frame in capture.frames:
+        if frame.name == name:
+            return frame
+    raise ConfigError(f"{capture.name} has no frame '{name}' that could be used; labels/ of its map has their names")
 
 
 def _read_yaml(path: Path) -> dict:

@@ -18,6 +18,7 @@ from lift_ros import __version__
 from lift_ros.cli import main
 from lift_ros.data import open_capture
 from lift_ros.data.bag_writer import BagWriter
+from lift_ros.data.ply import read_points
 from lift_ros.mapping.map_files import load_map
 
 MASKS = "/segmentation/masks"
@@ -204,6 +205,81 @@ def test_small_negative_numbers_are_numbers(mapped, tmp_path):
     assert lift("render", mapped, "--pose", 0, 0, "-1e-05", 0, "-.5", 0, 1, "--size", 8, 8, "--out", tmp_path) == 0
 
 
+# -- select ------------------------------------------------------------------------------------------------------------
+
+SHOWN = "0002"  # the frame that is clicked on
+
+
+@pytest.fixture(scope="module")
+def embedded(demo_room, tmp_path_factory) -> Path:
+    """The map of the generated capture by a method with embeddings; read only."""
+    out = tmp_path_factory.mktemp("cli") / "map"
+    method = ("--method", "omniseg3d", "--masks", "recorded:L0")
+    assert lift("map", demo_room.capture, "--out", out, *method, *QUICK) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def clicked(embedded) -> tuple[dict, np.ndarray, list[int]]:
+    """The object with most points but for the room around it, its pixels in a frame, and a pixel amid them."""
+    item = sorted(load_map(embedded).objects, key=lambda item: item["points"])[-2]
+    shown = read(embedded / "labels" / f"{SHOWN}.png") == item["id"]
+    row, column = np.unravel_index(cv2.distanceTransform(shown.astype(np.uint8), cv2.DIST_L2, 5).argmax(), shown.shape)
+    return item, shown, [int(column), int(row)]
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    return (a & b).sum() / (a | b).sum()
+
+
+def test_a_click_on_a_pixel_selects_what_it_shows(embedded, clicked, demo_room, tmp_path, capsys):
+    item, shown, pixel = clicked
+    view = ("--frame", demo_room.capture, SHOWN, "--pixel", *pixel)
+    masks, clouds = {}, {}
+    for name, options in (("all", ()), ("connected", ("--connected",))):
+        assert lift("select", embedded, *view, "--threshold", 0.6, *options, "--out", tmp_path / name) == 0
+        masks[name], clouds[name] = read(tmp_path / name / "mask.png"), read_points(tmp_path / name / "selected.ply")
+        assert masks[name].shape == shown.shape and set(np.unique(masks[name])) == {0, 255}
+        assert iou(masks[name] > 0, shown) > 0.6
+        printed = capsys.readouterr().out
+        (hit,) = (line for line in printed.splitlines() if f"object {item['id']}, which has {item['points']}" in line)
+        assert int(hit.split()[0]) > 0.5 * item["points"]
+        counts = [int(line.split()[0]) for line in printed.splitlines() if " points of " in line]
+        assert sum(counts) == len(clouds[name].points) and counts == sorted(counts, reverse=True)
+    here, everywhere = ({tuple(point) for point in clouds[name].points.tolist()} for name in ("connected", "all"))
+    assert here < everywhere
+    assert (masks["connected"] > 0).sum() < (masks["all"] > 0).sum()
+
+
+def test_clicks_on_points_need_no_capture_and_add_up(embedded, clicked, tmp_path, capsys):
+    item, _, _ = clicked
+    other = max(load_map(embedded).objects, key=lambda item: item["points"])  # the room
+    sizes = {}
+    for name, clicks, threshold in (
+        ("strict", [item], 0.9),
+        ("loose", [item], 0.5),
+        ("other", [other], 0.9),
+        ("both", [item, other], 0.9),
+    ):
+        points = [argument for click in clicks for argument in ("--point", *click["centroid"])]
+        assert lift("select", embedded, *points, "--threshold", threshold, "--out", tmp_path / name) == 0
+        assert [path.name for path in (tmp_path / name).iterdir()] == ["selected.ply"]
+        sizes[name] = len(read_points(tmp_path / name / "selected.ply").points)
+        assert capsys.readouterr().out.count(" from the Gaussian taken for it") == len(clicks)
+    assert 0 < sizes["strict"] < sizes["loose"]
+    assert max(sizes["strict"], sizes["other"]) < sizes["both"] <= sizes["strict"] + sizes["other"]
+
+
+def test_the_mask_is_of_the_camera_that_is_asked_for(embedded, clicked, demo_room, view, tmp_path):
+    frame, _ = view
+    point = ("--point", *clicked[0]["centroid"], "--threshold", 0.6, "--frame", demo_room.capture, SHOWN)
+    areas = []
+    for name, options in (("listed", ()), ("longer", ("--color-focal", 1.5 * frame.camera.fx))):
+        assert lift("select", embedded, *point, *options, "--out", tmp_path / name) == 0
+        areas.append((read(tmp_path / name / "mask.png") > 0).sum())
+    assert areas[1] > 1.5 * areas[0]
+
+
 # -- errors ------------------------------------------------------------------------------------------------------------
 
 
@@ -313,7 +389,46 @@ def test_render_refuses_what_it_cannot_do(mapped, tmp_path, capsys, arguments, m
     assert_refused(capsys, lift("render", mapped, *arguments), message)
 
 
-@pytest.mark.parametrize("command", [["objects"], ["render", "--pose", *"0000001"]])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "nothing was clicked on"),
+        (["--pixel", "1", "2"], "--pixel needs --frame CAPTURE NAME"),
+        (["--pixel", "1", "200", "--frame", "{capture}", SHOWN], "pixel (1, 200) is outside the 160x120 image"),
+        (["--pixel", "1", "2", "--frame", "{capture}", "missing"], "has no frame 'missing'"),
+        (["--pixel", "1", "2", "--frame", "/nowhere", SHOWN], "/nowhere does not exist"),
+        (["--point", "0", "nan", "0"], "must be finite"),
+        (["--point", "0", "0", "-1e-3", "--threshold", "1"], "nothing is more similar than 1"),
+        (["--point", "0", "0", "0", "--out", "{capture}/transforms.json"], "cannot write to"),
+    ],
+)
+def test_select_refuses_what_it_cannot_do(embedded, demo_room, tmp_path, capsys, arguments, message):
+    arguments = [argument.replace("{capture}", str(demo_room.capture)) for argument in arguments]
+    arguments = ["--threshold", "0.5", "--out", str(tmp_path / "out"), *arguments]
+    assert_refused(capsys, lift("select", embedded, *arguments), message)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_pixel_that_shows_nothing_of_the_map(embedded, demo_room, tmp_path, capsys):
+    """The capture looks elsewhere, from outside of the room."""
+    capture = tmp_path / "capture"
+    shutil.copytree(demo_room.capture, capture)
+    listing = json.loads((capture / "transforms.json").read_text())
+    for frame in listing["frames"]:
+        frame["transform_matrix"][2][3] += 100
+    (capture / "transforms.json").write_text(json.dumps(listing))
+    view = ("--frame", capture, SHOWN, "--pixel", 0, 0)
+    assert_refused(capsys, lift("select", embedded, *view, "--threshold", 0.5), "shows nothing at pixel (0, 0)")
+
+
+def test_maps_without_embeddings_cannot_be_clicked_on(mapped, tmp_path, capsys):
+    status = lift("select", mapped, "--point", 0, 0, 0, "--threshold", 0.5, "--out", tmp_path)
+    assert_refused(capsys, status, "has no embeddings that clicks could be compared with")
+
+
+@pytest.mark.parametrize(
+    "command", [["objects"], ["render", "--pose", *"0000001"], ["select", "--threshold", "0.5", "--point", *"000"]]
+)
 def test_damaged_maps_are_refused(mapped, tmp_path, capsys, command):
     name, *options = command
     assert_refused(capsys, lift(name, tmp_path / "none", *options), "there is no map directory")

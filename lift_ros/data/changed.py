@@ -32,6 +32,10 @@ class ChangedCapture(Capture):
     def _load_labels(self, name: str, frame: Frame) -> NDArray | None:
         return self._capture._load_labels(name, frame)
 
+    def close(self) -> None:
+        """Release the files of the capture that was changed."""
+        self._capture.close()
+
 
 def without_depth(capture: Capture) -> Capture:
     """``capture`` as if it had been taken with a camera that measures no depth."""

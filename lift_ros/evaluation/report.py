@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lift_ros.errors import LiftError
-from lift_ros.evaluation.published import PUBLISHED
+from lift_ros.evaluation.published import PUBLISHED, Published
 from lift_ros.evaluation.study import Outcome
 from lift_ros.visualization import contact_sheet, write_png
 
@@ -19,12 +19,13 @@ IDENTITY = ("dataset", "masks", "mask_share", "method", "scale", "seed", "use_de
 # of the table for people: figure, heading, format
 COLUMNS = (
     ("objects", "objects", "d"), ("pq", "PQ_scene", ".3f"), ("pq_online", "PQ online", ".3f"),
-    ("sq", "SQ", ".3f"), ("rq", "RQ", ".3f"),
+    ("pq_with_background", "PQ with background", ".3f"), ("sq", "SQ", ".3f"), ("rq", "RQ", ".3f"),
     ("matched", "found", "d"), ("spurious", "spurious", "d"), ("missed", "missed", "d"), ("miou", "mIoU", ".3f"),
     ("f_score", "F", ".3f"), ("boundary_iou", "boundary IoU", ".3f"), ("named_miou", "mIoU named", ".3f"),
     ("named_mbiou", "mBIoU named", ".3f"), ("weighted_iou", "IoU by area", ".3f"), ("best_dice", "BD", ".3f"),
     ("symmetric_best_dice", "SBD", ".3f"), ("id_switches_per_object_minute", "id switches / object / min", ".2f"),
     ("consistency", "consistency", ".3f"), ("part_iou", "part IoU", ".3f"), ("whole_iou", "whole IoU", ".3f"),
+    ("hierarchical_iou", "mean of part and whole", ".3f"),
     ("psnr", "PSNR [dB]", ".1f"), ("ssim", "SSIM", ".3f"),
     ("depth_l1", "depth L1", ".3f"), ("keyframes", "keyframes", "d"), ("mask_views", "with masks", "d"),
     ("gaussians", "Gaussians", "d"), ("seconds", "seconds", ".0f"), ("memory_mib", "memory [MiB]", ".0f"),
@@ -57,27 +58,58 @@ def dataset_names(outcomes: Sequence[Outcome]) -> dict[str, str]:
 
 
 def markdown_report(outcomes: Sequence[Outcome]) -> str:
-    """The figures of all runs, the runs that failed, and the published figures."""
+    """The figures of all runs with those that the papers publish of the same methods, and the runs that failed."""
     names = dataset_names(outcomes)
     measured = [outcome for outcome in outcomes if outcome.error is None]
     columns = [column for column in COLUMNS if any(outcome.figures.get(column[0]) is not None for outcome in measured)]
-    header = ("data set", "masks", "share", "method", *(heading for _, heading, _ in columns))
+    shown = {name for name, _, _ in columns}
+    header = ("", "data set", "masks", "share", "method", *(heading for _, heading, _ in columns), "published in")
     rows = []
-    for outcome in measured:
-        cells = (_cell(outcome.figures.get(name), form) for name, _, form in columns)
-        rows.append((*_identity(outcome, names), *cells))
-    parts = ["# Evaluation", "## Measured", markdown_table(header, rows) if rows else "No run succeeded."]
+    for entry in beside_published(measured):
+        if isinstance(entry, Published):
+            if shown & entry.figures.keys():
+                cells = (f"*{_cell(entry.figures[n], f)}*" if n in entry.figures else "" for n, _, f in columns)
+                rows.append(("published", entry.data, "", "", entry.method, *cells, entry.source))
+        else:
+            cells = (_cell(entry.figures.get(name), form) for name, _, form in columns)
+            rows.append(("measured", *_identity(entry, names), *cells, ""))
+    parts = ["# Evaluation", "## Measured, beside the published", markdown_table(header, rows)]
+    if not measured:
+        parts[-1] = "No run succeeded."
+    elif any(row[0] == "published" for row in rows):
+        parts.append(
+            "Rows *published* are what the papers report of the method above, on the data they name, with other masks "
+            "and on other machines; nothing in them was measured here. Only figures on the same data can be compared, "
+            "and some of the papers' protocols ask for more (docs/evaluation.md)."
+        )
     failed = [(*_identity(outcome, names), outcome.error) for outcome in outcomes if outcome.error is not None]
     if failed:
         parts += ["## Failed", markdown_table(("data set", "masks", "share", "method", "error"), failed)]
-    published = [(p.method, p.data, p.metric, f"{p.value:.1f}", p.source) for p in PUBLISHED]
-    parts += [
-        "## Published",
-        "Not measured here: figures of the papers, in per cent, on the data they name, with other masks, scenes and "
-        "machines. Only figures of the same metric on the same data can be compared.",
-        markdown_table(("method", "data", "metric", "published [%]", "in"), published),
+    headings = {name: heading for name, heading, _ in COLUMNS}
+    methods = {method_name(outcome) for outcome in measured}
+    rest = [
+        (entry.data, entry.method, headings.get(name, name), f"*{value:.3f}*", entry.source)
+        for entry in PUBLISHED
+        for name, value in entry.figures.items()
+        if entry.method not in methods or name not in shown
     ]
+    header = ("data set", "method", "metric", "published", "published in")
+    parts += ["## Published, with nothing measured beside it", markdown_table(header, rest)]
     return "\n\n".join(parts) + "\n"
+
+
+def beside_published(outcomes: Sequence[Outcome]) -> list[Outcome | Published]:
+    """The outcomes by method, in the order in which methods first come; below each what its paper reports."""
+    entries: list[Outcome | Published] = []
+    for method in dict.fromkeys(method_name(outcome) for outcome in outcomes):
+        entries += [outcome for outcome in outcomes if method_name(outcome) == method]
+        entries += [published for published in PUBLISHED if published.method == method]
+    return entries
+
+
+def method_name(outcome: Outcome) -> str:
+    """The lifting method of a run, without parameters of its own."""
+    return outcome.run.method.partition(":")[0]
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -98,14 +130,19 @@ def _cell(value: float | int | None, form: str) -> str:
 
 
 def _write_csv(outcomes: Sequence[Outcome], path: Path) -> None:
-    figures = list(dict.fromkeys(name for outcome in outcomes for name in outcome.figures))
+    entries = beside_published(outcomes)
+    figures = list(dict.fromkeys(name for entry in entries for name in entry.figures))
     with path.open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow([*IDENTITY, *figures, "error"])
-        for outcome in outcomes:
-            settings = " ".join(f"{name}={value}" for name, value in outcome.run.settings.items())
-            identity = [settings if name == "settings" else getattr(outcome.run, name) for name in IDENTITY]
-            writer.writerow([*identity, *(outcome.figures.get(name) for name in figures), outcome.error])
+        writer = csv.DictWriter(stream, ["kind", *IDENTITY, *figures, "error", "published_in"])
+        writer.writeheader()
+        for entry in entries:
+            if isinstance(entry, Published):
+                row = {"kind": "published", "dataset": entry.data, "method": entry.method, "published_in": entry.source}
+            else:
+                row = {"kind": "measured", **{name: getattr(entry.run, name) for name in IDENTITY}}
+                row["settings"] = " ".join(f"{name}={value}" for name, value in entry.run.settings.items())
+                row["error"] = entry.error
+            writer.writerow(row | entry.figures)
 
 
 def _write_pictures(outcomes: Sequence[Outcome], directory: Path) -> list[Path]:

@@ -17,3 +17,13 @@ def test_a_capture_without_its_depth(demo_room):
             assert seen.depth is None and listed.depth is not None
             assert seen.name == listed.name and np.array_equal(seen.image, listed.image)
         assert np.array_equal(blind.recorded_labels("L0", seen), capture.recorded_labels("L0", listed))
+
+
+def test_closing_it_closes_the_capture(demo_room, monkeypatch):
+    with open_capture(demo_room.bag) as capture:
+        closed = []
+        monkeypatch.setattr(capture, "close", lambda: closed.append(capture))
+        with without_depth(capture):
+            assert not closed
+        assert closed == [capture]
+        monkeypatch.undo()

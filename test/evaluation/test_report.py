@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 
 from lift_ros.errors import LiftError
-from lift_ros.evaluation.published import PUBLISHED
-from lift_ros.evaluation.report import markdown_report, markdown_table, write_report
+from lift_ros.evaluation.published import MESSY, PROMPTED, PUBLISHED, SHARE_CLAIMS, UNIC
+from lift_ros.evaluation.report import COLUMNS, markdown_report, markdown_table, write_report
 from lift_ros.evaluation.study import Outcome, Run, known_methods
 from lift_ros.visualization import write_png
 
@@ -38,43 +39,71 @@ def table_rows(text: str, heading: str) -> list[list[str]]:
 
 def test_tables_hold_every_run(outcomes):
     text = markdown_report(outcomes)
-    header, _, *rows = table_rows(text, "Measured")
+    header, _, *rows = table_rows(text, "Measured, beside the published")
     assert header == [
-        "data set",
-        "masks",
-        "share",
-        "method",
-        "objects",
-        "PQ_scene",
-        "with masks",
-        "seconds",
-    ]  # and no empty ones
+        "", "data set", "masks", "share", "method", "objects", "PQ_scene", "with masks", "seconds", "published in",
+    ]  # and no empty ones  # fmt: skip
+    rows = [row for row in rows if row[0] == "measured"]
     assert len(rows) == 16
-    assert rows[0] == ["a/room", "L1", "1", "unic_lift", "12", "0.900", "60", "12"]
-    assert rows[-1] == ["b/room", "recorded:L2", "0.1", "pcf_lift", "50", "0.635", "6", "12"]
+    assert rows[0] == ["measured", "a/room", "L1", "1", "unic_lift", "12", "0.900", "60", "12", ""]
+    assert rows[-1] == ["measured", "b/room", "recorded:L2", "0.1", "pcf_lift", "50", "0.635", "6", "12", ""]
     assert table_rows(text, "Failed")[2:] == [["a/room", "L1", "1", "disco", "no \\| memory"]]
 
 
-def test_published_figures_stand_apart(outcomes):
+def test_published_figures_stand_below_those_of_their_method(outcomes):
+    """And are marked as published in their row and in each cell."""
+    _, _, *rows = table_rows(markdown_report(outcomes), "Measured, beside the published")
+    kinds = [(row[0], row[4]) for row in rows]
+    published = [("published", "unic_lift")] * 2 + [("published", "pcf_lift")]
+    assert kinds == [
+        *[("measured", "unic_lift")] * 8, *published[:2], *[("measured", "pcf_lift")] * 8, published[2],
+    ]  # fmt: skip
+    assert rows[8] == ["published", "ScanNet", "", "", "unic_lift", "", "*0.630*", "", "", UNIC]
+    assert rows[-1][:7] == ["published", "ScanNet", "", "", "pcf_lift", "", "*0.635*"]
+
+
+def test_a_method_with_parameters_of_its_own_stands_with_the_others(outcomes):
+    first = outcomes[0]
+    variant = Outcome(replace(first.run, method="unic_lift:dim=8"), first.figures, None, first.pictures)
+    _, _, *rows = table_rows(markdown_report([*outcomes, variant]), "Measured, beside the published")
+    assert [row[4] for row in rows[7:11]] == ["unic_lift", "unic_lift:dim=8", "unic_lift", "unic_lift"]
+    assert [row[0] for row in rows[7:11]] == ["measured", "measured", "published", "published"]
+
+
+def test_no_published_figure_is_lost(outcomes):
+    """What nothing was measured beside is in a table of its own."""
     text = markdown_report(outcomes)
-    measured, published = text.split("## Published")
-    assert "Not measured here" in published and "CVPR" not in measured
-    rows = table_rows(text, "Published")[2:]
-    assert len(rows) == len(PUBLISHED) and ["pcf_lift", "ScanNet", "PQ_scene", "63.5"] in [row[:4] for row in rows]
-    assert all(row[4] for row in rows)  # where it was published
+    beside = [row for row in table_rows(text, "Measured, beside the published") if row[0] == "published"]
+    rest = table_rows(text, "Published, with nothing measured beside it")[2:]
+    assert len(rest) + len(beside) == sum(len(entry.figures) for entry in PUBLISHED)  # one of each row beside
+    assert [MESSY, "unic_lift", "PQ with background", "*0.715*", UNIC] in rest
+    assert [row[:4] for row in rest if row[0] == "NVOS"] == [["NVOS", "omniseg3d", PROMPTED, "*0.917*"]]
+    assert all(row[4] for row in rest)  # where it was published
 
 
-def test_published_figures_are_of_methods_that_there_are():
-    assert {p.method for p in PUBLISHED} <= set(known_methods())
-    assert all(20 < p.value < 100 for p in PUBLISHED)
+def test_published_figures_are_of_methods_and_metrics_that_there_are():
+    assert {entry.method for entry in (*PUBLISHED, *SHARE_CLAIMS)} <= set(known_methods())
+    columns = {name for name, _, _ in COLUMNS}
+    assert {name for entry in PUBLISHED for name in entry.figures} - columns == {PROMPTED}
+    assert all(0.2 < value < 1 for entry in PUBLISHED for value in entry.figures.values())
 
 
 def test_csv_has_full_precision_and_what_failed(outcomes, tmp_path):
     write_report(outcomes, tmp_path)
     with (tmp_path / "table.csv").open() as stream:
         rows = list(csv.DictReader(stream))
-    assert len(rows) == len(outcomes)
-    for row, outcome in zip(rows, outcomes, strict=True):
+    methods = ["unic_lift", "pcf_lift", "disco"]
+    published = [row for row in rows if row["kind"] == "published"]
+    entries = [entry for method in methods for entry in PUBLISHED if entry.method == method]
+    for row, entry in zip(published, entries, strict=True):
+        assert (row["dataset"], row["method"], row["published_in"]) == (entry.data, entry.method, entry.source)
+        assert {name: float(row[name]) for name in entry.figures} == entry.figures
+        assert row["masks"] == row["seconds"] == row["error"] == ""
+    measured = [row for row in rows if row["kind"] == "measured"]
+    assert len(measured) + len(published) == len(rows)
+    by_method = sorted(outcomes, key=lambda outcome: methods.index(outcome.run.method))
+    for row, outcome in zip(measured, by_method, strict=True):
+        assert row["published_in"] == ""
         assert (row["dataset"], row["method"]) == (outcome.run.dataset, outcome.run.method)
         assert row["error"] == (outcome.error or "") and row["depth_l1"] == ""
         if outcome.error is None:
@@ -141,8 +170,22 @@ def test_plots_over_noise_objects_and_share(plots, outcomes, tmp_path, monkeypat
         [12, 0.8],
         [50, 0.8],
     ]
-    over_share = drawn["share.png"][0].lines[0].get_xydata()
+    measured, _, *published = drawn["share.png"][0].lines
+    over_share = measured.get_xydata()
     assert over_share[:, 0].tolist() == [10, 100] and over_share[0, 1] < over_share[1, 1] == 0.9
+    # the published claim of UniC-Lift, and its published PQ_scene on two data sets
+    assert [set(line.get_xdata()) for line in published[:1]] == [{5.0}]
+    assert [set(line.get_ydata()) for line in published[1:]] == [{0.630}, {0.887}]
+    assert all(line.get_marker() == "None" for line in published)
+    assert [text.get_text() for text in drawn["share.png"][0].texts] == [
+        "published, ScanNet: 0.630", "published, Replica: 0.887",
+    ]  # fmt: skip
+    legend = [text.get_text().replace("\n", " ") for text in drawn["share.png"][0].figure.legends[0].get_texts()]
+    assert legend[:2] == ["unic_lift", "pcf_lift"] and len(legend) == 4
+    assert legend[2].startswith("published claim, as ascribed to UniC-Lift") and legend[3].endswith(UNIC)
+    assert all(len(axes.lines) == 2 for axes in drawn["noise.png"] + drawn["objects.png"])
+    plots.write_plots([outcome for outcome in outcomes if outcome.run.method != "unic_lift"], tmp_path)
+    assert all(len(axes.lines) == 1 for axes in drawn["share.png"])  # nothing is claimed of the other method
 
 
 def test_no_plot_over_what_does_not_differ(plots, outcomes, tmp_path):
