@@ -154,7 +154,7 @@ class LiftingConfig:
     )
     pixels: int = option(
         8192,
-        "Pixels of a keyframe whose blend weights are kept, about 0.15 KiB each; trained on all at once.",
+        "Pixels of a keyframe whose blend weights are kept, about 0.8 KiB each; trained on all at once.",
         min=256,
     )
     lift: LiftConfig = field(default_factory=LiftConfig)
