@@ -35,6 +35,11 @@ class MaskEvidence:
     weight: NDArray[np.float32]
     area: NDArray[np.float32]
 
+    def __post_init__(self) -> None:
+        """Raises ValueError: the triplets are not sorted by mask, which those who count them rely on."""
+        if len(self.mask) and (self.mask[0] < 0 or self.mask[-1] >= len(self.area) or (np.diff(self.mask) < 0).any()):
+            raise ValueError(f"evidence must be sorted by mask, from 0 to {len(self.area) - 1}")
+
     @classmethod
     def of(cls, weights: BlendWeights, labels: NDArray[np.int32]) -> MaskEvidence:
         """What one view's masks say.

@@ -112,3 +112,10 @@ def test_a_finished_map_counts_each_gaussian_once():
     assert evidence.area.tolist() == [1, 3]
     assert evidence.mask.tolist() == [0, 1, 1, 1]  # sorted, as counting needs it
     assert len(MaskEvidence.of_objects(np.zeros(4, np.int64)).area) == 0
+
+
+@pytest.mark.parametrize("mask", [[1, 0], [0, 2], [-1, 0]])
+def test_evidence_that_is_not_in_order_is_refused(mask):
+    two = np.array([0, 1], np.int32), np.ones(2, np.float32), np.ones(2, np.float32)
+    with pytest.raises(ValueError, match="sorted by mask, from 0 to 1"):
+        MaskEvidence(np.array(mask, np.int32), *two)
