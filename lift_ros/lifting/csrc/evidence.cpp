@@ -50,6 +50,25 @@ class Table {
   std::vector<int32_t> shown;   // parts of which that is more than 0
 };
 
+// A few of many numbers, gone through in ascending order.
+class Chosen {
+ public:
+  explicit Chosen(int64_t size) : words_((size + 63) / 64, 0) {}
+
+  void add(int64_t i) { words_[i / 64] |= uint64_t{1} << (i % 64); }
+  void clear() { std::fill(words_.begin(), words_.end(), 0); }
+
+  template <class Visit>
+  void for_each(const Visit& visit) const {
+    for (size_t word = 0; word < words_.size(); ++word)
+      for (uint64_t left = words_[word]; left; left &= left - 1)
+        visit(static_cast<int64_t>(word) * 64 + __builtin_ctzll(left));
+  }
+
+ private:
+  std::vector<uint64_t> words_;
+};
+
 template <class Function>
 int64_t guarded(Function run) {
   try {
@@ -72,12 +91,13 @@ int64_t lift_neighbour_agreement(const LiftViews* all, int64_t k, const int32_t*
       float most;
       int32_t strongest;  // mask that shows most, the first of equals
     };
-    std::vector<Shown> shown(all->gaussian_count);
+    std::vector<Shown> shown(all->gaussian_count, Shown{0, 0, -1});
+    Chosen chosen(all->gaussian_count);
     for (int64_t v = 0; v < all->count; ++v) {
       const LiftMasks& view = all->views[v];
-      std::fill(shown.begin(), shown.end(), Shown{0, 0, -1});
       for (int64_t e = 0; e < view.count; ++e) {
         Shown& each = shown[view.gaussian[e]];
+        chosen.add(view.gaussian[e]);
         each.pixels += view.weight[e];
         if (view.weight[e] > each.most) {
           each.most = view.weight[e];
@@ -85,10 +105,10 @@ int64_t lift_neighbour_agreement(const LiftViews* all, int64_t k, const int32_t*
         }
       }
       // In the order of the Gaussians: neighbours were mostly planted together, and lie together in memory.
-      for (int64_t i = 0; i < all->gaussian_count; ++i) {
+      chosen.for_each([&](int64_t i) {
         const Shown own = shown[i];
         masked[i] += own.pixels;
-        if (!(own.pixels > min_pixels)) continue;
+        if (!(own.pixels > min_pixels)) return;
         const float say = std::min(own.pixels, clear_pixels);
         for (int64_t n = i * k; n < (i + 1) * k; ++n) {
           if (neighbour[n] < 0) continue;
@@ -98,7 +118,9 @@ int64_t lift_neighbour_agreement(const LiftViews* all, int64_t k, const int32_t*
           seen[n] += both;
           agreed[n] += own.strongest == other.strongest ? both : 0.0f;
         }
-      }
+      });
+      chosen.for_each([&](int64_t i) { shown[i] = {0, 0, -1}; });
+      chosen.clear();
     }
   });
 }
