@@ -22,7 +22,7 @@ class MappingConfig:
     max_keyframes: int = option(
         400,
         "Keyframes that are kept, some 2 MB each without the weights of lifting.pixels; beyond, the one that another "
-        "is closest to gives way. The map keeps what it showed.",
+        "is closest to gives way to what is farther off. The map keeps what it showed.",
         min=10,
     )
     photometric_steps: int = option(

@@ -27,6 +27,8 @@ def is_keyframe(frame: Frame, keyframes: list[Keyframe], rendering: Rendering, c
     """Whether ``frame`` shows something new: seen from another direction than any keyframe's, or unknown to the map.
 
     ``rendering`` is the map as seen by the frame. Distances count relative to the depth, so the unit does not matter.
+    Where there are as many keyframes as may be kept, one has to give way, and the new one must be farther from the
+    others than that; else they would take turns for ever.
     """
     if not keyframes:
         return True
@@ -34,11 +36,28 @@ def is_keyframe(frame: Frame, keyframes: list[Keyframe], rendering: Rendering, c
     if float((alpha < 0.5).float().mean()) > config.keyframe_new_area:
         return True
     depth = float(rendering.depth[alpha >= 0.5].median())
-    poses = np.stack([keyframe.T_world_camera for keyframe in keyframes])
-    angle = np.degrees(np.arccos(np.clip(poses[:, :3, 2] @ frame.T_world_camera[:3, 2], -1, 1)))
-    baseline = np.linalg.norm(poses[:, :3, 3] - frame.T_world_camera[:3, 3], axis=1)
-    parallax = np.degrees(np.arctan2(baseline, depth))
-    return bool(((angle > config.keyframe_rotation) | (parallax > config.keyframe_parallax)).all())
+    angle, parallax = _apart(frame.T_world_camera[None], np.array([depth]), keyframes)
+    if not ((angle > config.keyframe_rotation) | (parallax > config.keyframe_parallax)).all():
+        return False
+    full = len(keyframes) >= config.max_keyframes
+    return not full or _steps(angle, parallax, config).min() > most_redundant(keyframes, config)[1]
+
+
+def _apart(
+    poses: NDArray[np.float64], depths: NDArray[np.float64], keyframes: list[Keyframe]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of cameras at ``poses`` (n, 4, 4) and the keyframes, both (n, K) in degrees: between their optical axes, and under
+    which the way from one to the other is seen from ``depths`` (n,) away.
+    """
+    others = np.stack([keyframe.T_world_camera for keyframe in keyframes])
+    angle = np.degrees(np.arccos(np.clip(poses[:, :3, 2] @ others[:, :3, 2].T, -1, 1)))
+    baseline = np.linalg.norm(poses[:, None, :3, 3] - others[None, :, :3, 3], axis=2)
+    return angle, np.degrees(np.arctan2(baseline, depths[:, None]))
+
+
+def _steps(angle: NDArray[np.float64], parallax: NDArray[np.float64], config: MappingConfig) -> NDArray[np.float64]:
+    """How far that is, in units of what makes a frame a keyframe."""
+    return angle / max(config.keyframe_rotation, 1e-3) + parallax / max(config.keyframe_parallax, 1e-3)
 
 
 def viewing_distance(frame: Frame, rendering: Rendering) -> float:
@@ -49,18 +68,16 @@ def viewing_distance(frame: Frame, rendering: Rendering) -> float:
     return float(rendering.depth[known].median()) if bool(known.any()) else math.inf
 
 
-def most_redundant(keyframes: list[Keyframe], config: MappingConfig) -> int:
-    """Which of the ``keyframes`` another one shows best: from almost the same direction and place, relative to the
-    depth, in units of what makes a frame a keyframe.
+def most_redundant(keyframes: list[Keyframe], config: MappingConfig) -> tuple[int, float]:
+    """Which of the ``keyframes`` another one shows best, from almost the same direction and place relative to the
+    depth; and how far it is from that, in units of what makes a frame a keyframe.
     """
     poses = np.stack([keyframe.T_world_camera for keyframe in keyframes])
-    distance = np.array([keyframe.distance for keyframe in keyframes])
-    angle = np.degrees(np.arccos(np.clip(poses[:, :3, 2] @ poses[:, :3, 2].T, -1, 1)))
-    baseline = np.linalg.norm(poses[:, None, :3, 3] - poses[None, :, :3, 3], axis=2)
-    parallax = np.degrees(np.arctan(baseline / np.maximum(distance, 1e-9)[:, None]))
-    apart = angle / max(config.keyframe_rotation, 1e-3) + parallax / max(config.keyframe_parallax, 1e-3)
-    np.fill_diagonal(apart, np.inf)
-    return int(apart.min(1).argmin())
+    depths = np.array([keyframe.distance for keyframe in keyframes])
+    steps = _steps(*_apart(poses, depths, keyframes), config)
+    np.fill_diagonal(steps, np.inf)
+    nearest = steps.min(1)
+    return int(nearest.argmin()), float(nearest.min())
 
 
 @dataclass

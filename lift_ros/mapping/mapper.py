@@ -400,7 +400,7 @@ class Mapper:
     def _thin(self) -> None:
         """Let keyframes go that others show best, beyond those that may be kept; the latest stay."""
         while len(self._keyframes) > self.config.mapping.max_keyframes:
-            gone = self._keyframes.pop(most_redundant(self._keyframes[:-RECENT], self.config.mapping))
+            gone = self._keyframes.pop(most_redundant(self._keyframes[:-RECENT], self.config.mapping)[0])
             self._seeder.forget(gone.view.index)
             self.stats = replace(self.stats, thinned_keyframes=self.stats.thinned_keyframes + 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -100,7 +101,7 @@ def test_a_map_that_shows_nothing_decides_by_rotation():
 def test_the_most_redundant_is_the_one_that_another_is_closest_to():
     def chosen(poses: list[np.ndarray], distances: list[float]) -> int:
         keyframes = [SimpleNamespace(T_world_camera=T, distance=d) for T, d in zip(poses, distances, strict=True)]
-        return most_redundant(keyframes, CONFIG)
+        return most_redundant(keyframes, CONFIG)[0]
 
     assert chosen([pose(), pose(yaw=40), pose(yaw=52), pose(yaw=90)], [2.0] * 4) in (1, 2)
     assert chosen([pose(), pose(1.0), pose(2.0), pose(2.4), pose(3.5)], [2.0] * 5) in (2, 3)
@@ -108,6 +109,16 @@ def test_the_most_redundant_is_the_one_that_another_is_closest_to():
     assert chosen([pose(), pose(0.5), pose(yaw=90), pose(0.5, yaw=90)], [1.0, 1.0, 9.0, 9.0]) in (2, 3)
     # what nothing is known of is told by direction alone
     assert chosen([pose(), pose(yaw=30), pose(5.0, yaw=80), pose(yaw=80)], [2.0, 2.0, np.inf, np.inf]) in (2, 3)
+
+
+def test_where_there_are_enough_a_new_one_must_be_farther_off_than_the_one_that_gives_way():
+    known = [SimpleNamespace(T_world_camera=pose(yaw=yaw), distance=2.0) for yaw in (0, 15, 30, 60)]
+    assert most_redundant(known, CONFIG)[1] == pytest.approx(1.5)
+    assert is_keyframe(frame(pose(yaw=46)), known, rendering(), CONFIG)
+    full = replace(CONFIG, max_keyframes=4)
+    assert not is_keyframe(frame(pose(yaw=46)), known, rendering(), full)  # 1.4 from the nearest
+    assert is_keyframe(frame(pose(yaw=80)), known, rendering(), full)
+    assert is_keyframe(frame(pose(yaw=46)), known, rendering(unknown=0.5), full)  # what is not known yet comes first
 
 
 def test_the_viewing_distance_is_measured_where_it_can_be():
