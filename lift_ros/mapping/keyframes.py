@@ -46,7 +46,7 @@ def is_keyframe(frame: Frame, keyframes: list[Keyframe], rendering: Rendering, c
 def _apart(
     poses: NDArray[np.float64], depths: NDArray[np.float64], keyframes: list[Keyframe]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of cameras at ``poses`` (n, 4, 4) and the keyframes, both (n, K) in degrees: the angle between their optical axes,
+    """Of cameras at ``poses`` (n, 4, 4) and the keyframes, both (n, K) in degrees: the angle between the optical axes,
     and that under which the way from one to the other is seen from ``depths`` (n,) away.
     """
     others = np.stack([keyframe.T_world_camera for keyframe in keyframes])
