@@ -34,7 +34,10 @@ OVERRIDES = {
 def start(context: LaunchContext) -> list:
     """The node, with the parameters of files first and of arguments last."""
     preset = LaunchConfiguration("preset").perform(context)
-    parameters = [LaunchConfiguration("config").perform(context)]
+    config = Path(LaunchConfiguration("config").perform(context)).expanduser()
+    if not config.is_file():  # launch_ros would warn and start the node without it
+        raise FileNotFoundError(f"there is no parameter file {config}")
+    parameters = [str(config)]
     if preset:
         parameters.append(str(SHARE / "config" / "presets" / f"{preset}.yaml"))
     overrides = {parameter: LaunchConfiguration(name).perform(context) for name, (parameter, _) in OVERRIDES.items()}

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import rclpy
 from numpy.typing import NDArray
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from std_msgs.msg import Header
@@ -104,6 +105,8 @@ class Labeller:
                 self._outputs.publish_labels(live, view.labels, view.uncertainty)
                 self.latency.add(time.monotonic() - live.arrival)
             except Exception:  # one image without labels; the next may do
+                if not rclpy.ok():  # a signal ended the middleware before this thread
+                    return
                 self._drops.add("internal_error")
                 self._log.error(f"labels: {traceback.format_exc()}", throttle_duration_sec=10.0)
             time.sleep(max(0.0, period - (time.monotonic() - begin)))

@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
+import rclpy
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from lift_ros.errors import FrameRejected, LiftError
@@ -118,6 +119,8 @@ class MapperWorker:
                 self._turn()
                 self.error = ""
             except Exception as error:  # the map is kept and the node goes on; diagnostics show the error
+                if not rclpy.ok():  # a signal ended the middleware before this thread
+                    return
                 self.error = f"{type(error).__name__}: {error}"
                 self._drops.add("internal_error")
                 self._log.error(f"mapper: {traceback.format_exc()}", throttle_duration_sec=10.0)

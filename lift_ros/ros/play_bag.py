@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
 import time
 from pathlib import Path
@@ -70,7 +71,7 @@ class Player(Node):
                     break
                 time.sleep(min(ahead, CLOCK_PERIOD))
             if not rclpy.ok():
-                break
+                return count
             self._topics[topic].publish(data)
             count += 1
         # who leaves at once takes along what is still on its way
@@ -102,14 +103,21 @@ def main() -> int:
         if not player.wait_for_subscribers(arguments.wait):
             player.get_logger().warning(f"nobody listens after {arguments.wait:.0f} s; playing all the same")
         while True:
-            player.get_logger().info(f"played {player.play(arguments.rate)} messages of {arguments.bag}")
-            if not arguments.loop or not rclpy.ok():
+            count = player.play(arguments.rate)
+            if not rclpy.ok():
+                return 0
+            player.get_logger().info(f"played {count} messages of {arguments.bag}")
+            if not arguments.loop:
                 break
         for problem in bag.problems:
             player.get_logger().warning(problem)
     except KeyboardInterrupt:
         pass
+    except Exception:
+        if rclpy.ok():  # else a signal ended the middleware under a publisher
+            raise
     finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a launch file passes on the Ctrl-C that came from the terminal
         bag.close()
         player.destroy_node()
         rclpy.try_shutdown()

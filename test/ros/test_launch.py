@@ -46,6 +46,11 @@ def test_mapping(preset):
     assert rviz.node_executable == "rviz2"
 
 
+def test_a_parameter_file_that_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match="none.yaml"):
+        actions_of("mapping.launch.py", config=str(tmp_path / "none.yaml"))
+
+
 def test_replay(tmp_path):
     image = np.zeros((48, 64, 3), np.uint8)
     frames = [Frame(image, Camera(64, 48, 60.0, 60.0, 32.0, 24.0), np.eye(4), 10.0 + i, None, "") for i in range(2)]

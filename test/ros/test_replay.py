@@ -97,6 +97,24 @@ def test_every_message_is_played_in_order_with_the_clock(bag):
     assert times[0] >= 1000.0 and times[-1] == pytest.approx(1000.9, abs=0.05)
 
 
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_player_in_the_middle_of_a_bag(bag, how):
+    player = subprocess.Popen(
+        [sys.executable, "-m", "lift_ros.ros.play_bag", str(bag), "--rate", "0.01", "--wait", "0"],
+        cwd=tempfile.gettempdir(), stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        for line in player.stderr:
+            if "nobody listens" in line:
+                break
+        time.sleep(0.5)
+        player.send_signal(how)
+        rest = player.communicate(timeout=30)[1]
+        assert player.returncode == 0 and "Traceback" not in rest
+    finally:
+        player.kill()
+
+
 def test_a_topic_of_an_unknown_type_is_left_out():
     class Bag:
         types = {"/odd": "no_such_msgs/msg/Thing", "/picture": "sensor_msgs/msg/Image"}
