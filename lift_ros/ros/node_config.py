@@ -67,7 +67,8 @@ class NodeConfig:
     )
     segmenter_duty: float = option(
         1.0,
-        "Share of the time that the segmenter may take; until it is due again, frames become no keyframes.",
+        "Share of the time that the segmenter may take; until it is due again, frames become no keyframes. Masks of "
+        "another node (segmenter topic) take none.",
         min=0.01,
         max=1.0,
     )

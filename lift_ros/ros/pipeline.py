@@ -59,7 +59,9 @@ class Pipeline:
         """
         self.node, self.config = node, config
         self._mapping, self._segmenter = mapping, segmenter
-        self._masks = BudgetedSegmenter(segmenter, Duty(config.segmenter_duty), config.max_memory)
+        # the wait for the masks of another node is no work of this one
+        share = 1.0 if isinstance(segmenter, TopicSegmenter) else config.segmenter_duty
+        self._masks = BudgetedSegmenter(segmenter, Duty(share), config.max_memory)
         self._drops = DropCounter()
         self._image_latency = Window(1000)
         self._frames = 0

@@ -129,7 +129,7 @@ def test_training_that_was_skipped_is_told(make_rig):
 
 
 def test_a_node_without_time_for_masks_takes_later_keyframes(make_rig):
-    rig = make_rig(segmenter_duty=0.01)
+    rig = make_rig(segmenter_duty=0.05, **{"masks.segmenter": "graph"})
     indices = itertools.count()
 
     def refused_and_taken() -> bool:
