@@ -147,7 +147,6 @@ class Mapper:
         self._method = make_method(config.lifting, config.mapping.seed, device)
         self._registry = ObjectRegistry(config.objects)
         self._keyframes: list[Keyframe] = []
-        self._next_index = 0  # of a keyframe; those that gave way had one, too
         self._prior: list[tuple[float, MaskEvidence]] = []  # what a loaded map says, as if keyframes did
         self._neighbours: Neighbours | None = None
         self._owed = {"photometric": 0, "lifting": 0}
@@ -179,7 +178,7 @@ class Mapper:
         """
         small = frame.at_width(self.config.mapping.image_width)
         self.stats = replace(self.stats, frames=self.stats.frames + 1, stamp=frame.stamp)
-        index = self._next_index
+        index = self._seeder.count
         given = small.posed_camera(self._scene.device)
         camera = self._trainer.poses.apply(index, given)
         rendering = self._trainer.render(camera)
@@ -192,7 +191,6 @@ class Mapper:
             rendering = self._trainer.render(self._trainer.poses.apply(index, given))
         self._seeder.add(replace(small, T_world_camera=self._trainer.poses.pose(index, small.T_world_camera)))
         self._plant(index, rendering, patches)
-        self._next_index += 1
         if small.depth is None and len(self._keyframes) >= RESEED_AFTER:
             self._reseed(self._keyframes[-RESEED_AFTER])
         stereo = self._seeder.depth(index)

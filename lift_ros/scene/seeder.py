@@ -33,6 +33,9 @@ SEEDED_SHARE = 0.8  # of the budget; the rest is left to densification
 class Seeder:
     """Remembers the frames of a scene and plants Gaussians where the scene does not explain them.
 
+    Attributes:
+        count: frames ever added, the index of the next.
+
     ``add`` every frame, online as they come or offline all before the first ``seeds``: frames without depth get theirs
     from all frames known by then.
     """
@@ -41,7 +44,7 @@ class Seeder:
         self._config = config
         self._rng = np.random.default_rng(seed)
         self._frames: dict[int, Frame] = {}
-        self._count = 0
+        self.count = 0
         self._features: dict[int, Features] = {}
         self._triangulated: dict[int, NDArray] = {}  # (m, 5): points, and their pixels in the frame
         self._stereo: dict[int, tuple[tuple[int, ...], StereoDepth]] = {}
@@ -49,7 +52,7 @@ class Seeder:
 
     def add(self, frame: Frame) -> int:
         """Remember ``frame`` and triangulate its features with earlier ones; returns its index."""
-        index, self._count = self._count, self._count + 1
+        index, self.count = self.count, self.count + 1
         self._frames[index] = frame
         if frame.depth is None:
             self._features[index] = detect(frame.image)

@@ -499,6 +499,7 @@ def test_keyframes_beyond_those_that_may_be_kept_give_way(frames, truth, depth):
     mapper.config = replace(mapper.config, mapping=replace(mapper.config.mapping, max_keyframes=5))
     taken = feed(mapper, some[6:8])
     assert mapper.stats.keyframes == 5 == len(mapper._keyframes) and mapper.stats.thinned_keyframes == 1 + taken > 1
+    assert list(mapper._seeder._frames) == [keyframe.view.index for keyframe in mapper._keyframes]
     stamps = [keyframe.stamp for keyframe in mapper._keyframes]
     assert stamps == sorted(stamps) and stamps[-1] >= frames[6].stamp and stamps[-2] >= frames[4].stamp
     assert mapper.stats.gaussians >= gaussians

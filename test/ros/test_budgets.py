@@ -140,6 +140,18 @@ def test_a_node_without_time_for_masks_takes_later_keyframes(make_rig):
     rig.wait_until(lambda: said(rig, "segmenter_duty is spent", DiagnosticStatus.OK), "a word about that")
 
 
+def test_the_wait_for_the_masks_of_another_node_is_no_work_of_this_one(make_rig):
+    rig = make_rig(segmenter_duty=0.01)
+    indices = itertools.count()
+
+    def taken() -> bool:
+        rig.send(next(indices))
+        return rig.status.keyframes > 3
+
+    rig.wait_until(taken, "keyframes one after the other")
+    assert "segmenter_budget" not in rig.drops
+
+
 def test_a_node_that_has_outgrown_its_memory_takes_no_keyframes_and_warns(make_rig):
     rig = make_rig(max_memory=1)
     rig.send(0)
