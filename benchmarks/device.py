@@ -4,7 +4,8 @@
 
 A synthetic room, seen by a camera that turns. The masks are cells of space, so that embeddings have something to learn.
 Embeddings are trained on the blend weights that a keyframe keeps, and, the reference, rendered at each step, as the
-published systems do. Medians, on CUDA with the device synchronized around each measurement.
+published systems do. On CUDA also what its parts bring: the losses of a scene step launched kernel by kernel instead of
+as a graph, and gsplat's packed mode. Medians, on CUDA with the device synchronized around each measurement.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from unittest import mock
 
 import numpy as np
 import torch
@@ -34,6 +36,7 @@ from lift_ros.masks.base import Patches
 from lift_ros.options import with_values
 from lift_ros.scene.config import SceneConfig
 from lift_ros.scene.gaussians import GaussianScene, Seeds
+from lift_ros.scene.losses import ViewLosses
 from lift_ros.scene.neighbours import Neighbours
 from lift_ros.scene.trainer import PhotometricTrainer, TrainingView
 
@@ -95,6 +98,28 @@ class Bench:
         number = iter(range(10**9))
         return median_ms(lambda: trainer.step(views[next(number) % VIEWS]), self.device)
 
+    def photometric_by_kernels(self) -> float:
+        """The same with the losses launched kernel by kernel, not captured as a CUDA graph."""
+        with mock.patch.object(ViewLosses, "__call__", ViewLosses.launched):
+            return self.photometric()
+
+    def rasterization(self, packed: bool) -> float:
+        """Milliseconds of gsplat's forward and backward pass of colours and depth."""
+        import gsplat
+
+        scene, view = self.scene, self.cameras[0]
+        K = torch.as_tensor(view.intrinsics.K, dtype=torch.float32, device=self.device)[None]
+        tensors = (scene.means, scene.quats, scene.scales, scene.opacities, torch.rand_like(scene.means))
+        leaves = [tensor.detach().requires_grad_() for tensor in tensors]
+
+        def run() -> None:
+            image, alpha, _ = gsplat.rasterization(
+                *leaves, view.viewmat[None], K, view.width, view.height, packed=packed, render_mode="RGB+ED"
+            )
+            torch.autograd.grad(image.sum() + alpha.sum(), leaves)
+
+        return median_ms(run, self.device, 1.0)
+
     def views(self) -> tuple[list[LiftingView], list[LiftingView]]:
         """What embeddings train on, cached and rendered."""
         cached, rendered = [], []
@@ -125,6 +150,12 @@ class Bench:
             ("label image, of the map", median_ms(lambda: self.snapshot.label_image(view), self.device)),
             ("label image, with borders", median_ms(lambda: self.snapshot.labels_of(frame, self.width), self.device)),
         ]
+        if self.device.type == "cuda":
+            found += [
+                ("scene step, losses kernel by kernel", self.photometric_by_kernels()),
+                ("gsplat, forward and backward", self.rasterization(packed=False)),
+                ("gsplat, packed", self.rasterization(packed=True)),
+            ]
         near = Neighbours.of(self.scene.means)
         cached, rendered = self.views()
         for name in TRAINED:

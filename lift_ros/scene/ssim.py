@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import cv2
 import numpy as np
 import torch
@@ -56,8 +58,14 @@ def _blur(x: torch.Tensor) -> torch.Tensor:
     if x.device.type == "cpu":  # OpenCV takes a fifth of the time
         blurred = cv2.sepFilter2D(x.detach().numpy(), -1, _TAPS, _TAPS, borderType=cv2.BORDER_CONSTANT)
         return torch.from_numpy(blurred[_RADIUS:-_RADIUS, _RADIUS:-_RADIUS])
-    taps = torch.tensor(_TAPS, dtype=x.dtype, device=x.device)
+    taps = _taps(x.dtype, x.device)
     planes = x.permute(2, 0, 1)[:, None]
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # ten bits are too few for a difference of squares
         planes = F.conv2d(F.conv2d(planes, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1))
     return planes[:, 0].permute(1, 2, 0)
+
+
+@functools.cache
+def _taps(dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """The window on ``device``: made once, since nothing may be copied there while a CUDA graph is captured."""
+    return torch.tensor(_TAPS, dtype=dtype, device=device)

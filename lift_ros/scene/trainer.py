@@ -14,8 +14,8 @@ from lift_ros.scene.alignment import PoseCorrections, alignment_step, moved
 from lift_ros.scene.config import SceneConfig
 from lift_ros.scene.exposure import Exposures
 from lift_ros.scene.gaussians import GaussianScene, follow
+from lift_ros.scene.losses import ViewLosses
 from lift_ros.scene.optimizer import SceneOptimizer
-from lift_ros.scene.ssim import ssim
 
 EXPOSURE_STEP = 2  # an exposure is two numbers a channel: every second pixel will do
 MANY = 100_000  # Gaussians, from which it pays to look for those in view
@@ -68,6 +68,7 @@ class PhotometricTrainer:
         self.config = config
         self.exposures = Exposures(config.exposure_ridge)
         self.poses = PoseCorrections()
+        self._view_losses = ViewLosses(config)
         self._optimizer = SceneOptimizer(scene, config)
         self._depth_scale = 0.0  # median rendered depth: the length that learning rates are relative to
         self._gradient = torch.zeros(len(scene), device=scene.device)
@@ -108,9 +109,14 @@ class PhotometricTrainer:
             scene.means, scene.quats, scene.scales, scene.opacities, scene.colors(camera_center(view.camera)),
             view.camera, screen,
         )  # fmt: skip
-        losses = self._losses(view, out, scene)
-        total = sum(losses.values())
-        grads = dict(zip(leaves, torch.autograd.grad(total, list(leaves.values())), strict=True))
+        losses, upstream = self._losses(view, out)
+        outputs = [out.image, out.alpha, out.depth]
+        if self.config.scale_weight:
+            spread = scene.log_scales.amax(dim=1) - scene.log_scales.mean(dim=1)
+            losses["scale"] = self.config.scale_weight * (spread - 1.5).clamp_min(0).mean()
+            outputs.append(losses["scale"])
+            upstream = [*upstream, torch.ones_like(losses["scale"])]
+        grads = dict(zip(leaves, torch.autograd.grad(outputs, list(leaves.values()), upstream), strict=True))
         if not torch.stack([grad.isfinite().all() for grad in grads.values()]).all():
             return {}
         if self.config.refine_poses:
@@ -121,26 +127,16 @@ class PhotometricTrainer:
         self._optimizer.step(self.scene, grads, self._depth_scale, rate, active)
         return {name: float(loss.detach()) for name, loss in losses.items()}
 
-    def _losses(self, view: TrainingView, out: Rendering, scene: GaussianScene) -> dict[str, torch.Tensor]:
-        config = self.config
-        alpha = out.alpha.detach()
+    def _losses(self, view: TrainingView, out: Rendering) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
+        """What the rendering differs from the view by, and the gradients by its image, alpha and depth."""
+        image, alpha = out.image.detach(), out.alpha.detach()
         few = (slice(None, None, EXPOSURE_STEP),) * 2
-        self.exposures.update(view.index, out.image.detach()[few], view.image[few], alpha[few] > 0.9)
-        gain, bias = (t.to(scene.device) for t in self.exposures[view.index])
-        image = out.image * gain + bias * out.alpha[..., None]
-        losses = {
-            "l1": (1 - config.ssim_weight) * (image - view.image).abs().mean(),
-            "ssim": config.ssim_weight * (1 - ssim(image, view.image)),
-        }
-        if view.depth is not None:
-            known = (view.depth > 0) & (alpha > 0.5)
-            weight = config.depth_weight if view.measured else config.stereo_depth_weight
-            error = (out.depth - view.depth).abs() / view.depth.clamp_min(1e-6)
-            losses["depth"] = weight * torch.where(known, error, 0.0).clamp_max(0.5).mean()
-        if config.scale_weight:
-            spread = scene.log_scales.amax(dim=1) - scene.log_scales.mean(dim=1)
-            losses["scale"] = config.scale_weight * (spread - 1.5).clamp_min(0).mean()
-        return losses
+        self.exposures.update(view.index, image[few], view.image[few], alpha[few] > 0.9)
+        gain, bias = (t.to(image.device) for t in self.exposures[view.index])
+        losses, gradients = self._view_losses(
+            image, alpha, out.depth.detach(), gain, bias, view.image, view.depth, measured=view.measured
+        )
+        return dict(losses), list(gradients)
 
     def _active(self, camera: PosedCamera) -> torch.Tensor | slice:
         """Which Gaussians a step has to do with: those in view where they are few of many, so that a step costs what

@@ -1,0 +1,117 @@
+"""How far a rendering is from the view it should show, with the gradient by the rendering."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from lift_ros.scene.config import SceneConfig
+from lift_ros.scene.ssim import ssim
+
+WARM_UP = 3  # runs before a capture, in which libraries make their plans
+
+Gradients = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def view_losses(
+    image: torch.Tensor,
+    alpha: torch.Tensor,
+    depth: torch.Tensor,
+    gain: torch.Tensor,
+    bias: torch.Tensor,
+    true_image: torch.Tensor,
+    true_depth: torch.Tensor | None,
+    ssim_weight: float,
+    depth_weight: float,
+) -> tuple[dict[str, torch.Tensor], Gradients]:
+    """L1 and D-SSIM (3DGS) of the exposed image, and the relative error of the depth where it is known.
+
+    Args:
+        image, alpha, depth: (H, W, 3), (H, W), (H, W) what was rendered.
+        gain, bias: (3,) exposure of the view.
+        true_image: (H, W, 3) in [0, 1].
+        true_depth: (H, W), 0 where unknown, or None.
+
+    Returns:
+        The weighted losses by name, and the gradients of their sum by ``image``, ``alpha`` and ``depth``.
+    """
+    rendered = [tensor.detach().requires_grad_() for tensor in (image, alpha, depth)]
+    with torch.enable_grad():
+        image, alpha, depth = rendered
+        exposed = image * gain + bias * alpha[..., None]
+        losses = {
+            "l1": (1 - ssim_weight) * (exposed - true_image).abs().mean(),
+            "ssim": ssim_weight * (1 - ssim(exposed, true_image)),
+        }
+        if true_depth is not None:
+            known = (true_depth > 0) & (alpha.detach() > 0.5)
+            error = (depth - true_depth).abs() / true_depth.clamp_min(1e-6)
+            losses["depth"] = depth_weight * torch.where(known, error, 0.0).clamp_max(0.5).mean()
+        gradients = torch.autograd.grad(sum(losses.values()), rendered, materialize_grads=True)
+    return {name: loss.detach() for name, loss in losses.items()}, gradients
+
+
+class ViewLosses:
+    """``view_losses`` with the weights of a configuration.
+
+    On CUDA its hundred small kernels are captured once for each size of view and then launched as one (a CUDA graph):
+    launching them one by one takes several times as long as they run.
+    """
+
+    def __init__(self, config: SceneConfig) -> None:
+        self._config = config
+        self._captured: dict[tuple, _Captured] = {}
+
+    def __call__(
+        self,
+        image: torch.Tensor,
+        alpha: torch.Tensor,
+        depth: torch.Tensor,
+        gain: torch.Tensor,
+        bias: torch.Tensor,
+        true_image: torch.Tensor,
+        true_depth: torch.Tensor | None,
+        *,
+        measured: bool,
+    ) -> tuple[dict[str, torch.Tensor], Gradients]:
+        """See ``view_losses``; ``measured`` tells whether a sensor measured ``true_depth``.
+
+        What is returned holds until the next call.
+        """
+        given = (image, alpha, depth, gain, bias, true_image, true_depth)
+        if image.device.type != "cuda":
+            return self.launched(*given, measured=measured)
+        key = (image.shape, true_depth is None, measured)
+        if key not in self._captured:
+            self._captured[key] = _Captured(lambda *tensors: self.launched(*tensors, measured=measured), given)
+        return self._captured[key](given)
+
+    def launched(self, *given: torch.Tensor | None, measured: bool) -> tuple[dict[str, torch.Tensor], Gradients]:
+        """The same without a graph."""
+        weight = self._config.depth_weight if measured else self._config.stereo_depth_weight
+        return view_losses(*given, self._config.ssim_weight, weight)
+
+
+class _Captured:
+    """A function of tensors as a CUDA graph: it reads from its own inputs, and writes to its own outputs."""
+
+    def __init__(self, function: Callable, example: Sequence[torch.Tensor | None]) -> None:
+        self._inputs = [None if tensor is None else tensor.detach().clone() for tensor in example]
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UP):
+                function(*self._inputs)
+        torch.cuda.current_stream().wait_stream(stream)
+        self._graph = torch.cuda.CUDAGraph()
+        # Other threads go on with their work on the device meanwhile.
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+            self._outputs = function(*self._inputs)
+
+    def __call__(self, given: Sequence[torch.Tensor | None]) -> tuple[dict[str, torch.Tensor], Gradients]:
+        for own, tensor in zip(self._inputs, given, strict=True):
+            if own is not None:
+                own.copy_(tensor)
+        self._graph.replay()
+        return self._outputs
