@@ -49,6 +49,7 @@ log = logging.getLogger(__name__)
 
 STEPS_AT_ONCE = 5  # training steps of one ``step``, short enough that a frame does not wait for long
 RECENT = 4  # the latest keyframes, which half of the scene training goes to
+SETTLED = 0.3  # of the learning rates where the other half goes: what has been trained should come to rest
 ALIGN_STEPS = 5  # of a new keyframe with the scene, where poses are refined
 ANNEAL_TO = 0.1  # of their values, learning rates fall in the training at the end
 STILL = 0.5  # share of that training, its last, in which nothing is split or pruned
@@ -130,7 +131,7 @@ class Mapper:
 
     Attributes:
         segmenter: makes the masks.
-        snapshot: the map as of the last ``update_objects``, safe to read from any thread.
+        snapshot: the map as of the last keyframe or ``update_objects``, safe to read from any thread.
         stats: figures, replaced as a whole.
     """
 
@@ -158,7 +159,7 @@ class Mapper:
 
     @property
     def objects(self) -> list[MapObject]:
-        """The objects as of the last ``update_objects``."""
+        """The objects as of ``snapshot``."""
         return list(self.snapshot.objects)
 
     def scene_cloud(self, limit: int) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint32]]:
@@ -197,6 +198,7 @@ class Mapper:
         view = TrainingView.from_frame(small, index, stereo.trusted_depth if stereo else None, str(self._scene.device))
         distance = viewing_distance(small, rendering)
         self._keyframes.append(Keyframe(frame.stamp, small.T_world_camera, view, patches, distance))
+        self._adopt(self._keyframes[-1])
         self._thin()
         self._owe(self.config.mapping.photometric_steps, self._lifting_steps(self.config.mapping.lifting_steps))
         self._count()
@@ -365,6 +367,15 @@ class Mapper:
         for keyframe in self._keyframes:
             keyframe.planted(seeds.means.numpy(), self._camera(keyframe))
 
+    def _adopt(self, keyframe: Keyframe) -> None:
+        """Publish what a keyframe adds to the scene, with the objects that its masks tell at once."""
+        if self._registry.tracks:
+            scene, camera, labels = self._scene, self._camera(keyframe), keyframe.patches.label_image()
+            self._registry.adopt(
+                MaskEvidence.seen_by(camera, scene.means, scene.quats, scene.scales, scene.opacities, labels)
+            )
+        self._publish()
+
     def _reseed(self, keyframe: Keyframe) -> None:
         """Seeds of a keyframe without depth, from the neighbours it has by now."""
         index = keyframe.view.index
@@ -406,10 +417,13 @@ class Mapper:
         losses: dict[str, float] = {}
         left = self._owed["photometric"] / self._final_steps if self._final_steps else 1.0
         for _ in range(count):
-            views = self._keyframes
-            if not self._final_steps and self._rng.random() < 0.5:
-                views = views[-RECENT:]
-            losses = self._trainer.step(views[self._rng.integers(len(views))].view, ANNEAL_TO ** (1 - left))
+            views, rate = self._keyframes, ANNEAL_TO ** (1 - left)
+            if not self._final_steps:
+                if self._rng.random() < 0.5:
+                    views = views[-RECENT:]
+                elif len(views) > RECENT:
+                    rate = SETTLED
+            losses = self._trainer.step(views[self._rng.integers(len(views))].view, rate)
             self._photometric_steps += 1
             if self._photometric_steps % self.config.mapping.densify_every == 0 and left > STILL:
                 self._edit(self._trainer.densify(), trainer_knows=True)

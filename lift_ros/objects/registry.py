@@ -2,6 +2,7 @@
 
 parts     Gaussians of one label that touch; fragments join what surrounds them
 tracking  the parts are matched to the objects known so far by shared Gaussians: birth, merge, split, retire
+adoption  in between, new Gaussians join the object that the rest of their mask belongs to
 wholes    objects that a hierarchical method puts into one whole get it as their parent, an object that persists as well
 """
 
@@ -23,6 +24,8 @@ from lift_ros.objects.config import ObjectsConfig
 from lift_ros.scene.neighbours import Neighbours
 
 MIN_SHARED = 0.25  # of the smaller of a cluster and an object: sharing less is a frayed border, no identity
+ADOPT_KNOWN = 0.2  # of what a mask shows must be known to tell what the rest of it is
+ADOPT_PURITY = 0.8  # of what is known in it must be one object
 KEPT = 0.6  # of the confidence that an object must have, which a published one must keep: it does not flicker
 
 
@@ -138,6 +141,26 @@ class ObjectRegistry:
             mean = float(np.average(confidence[own], weights=members[own]))
             self.tracks[i] = self._track(i, times, seen[:, own].any(1), mean, loaded)
         return sorted(events, key=lambda event: (event.id, event.type))
+
+    def adopt(self, view: MaskEvidence) -> None:
+        """Give Gaussians that belong to no object that of their mask, where most of what the mask shows is one.
+
+        So new ground has its labels at once, from one view; the next ``update`` asks all of them.
+        """
+        if not self.tracks or not len(view.gaussian):
+            return
+        values, column = np.unique(self.ids[view.gaussian], return_inverse=True)
+        cell = view.mask.astype(np.int64) * len(values) + column
+        shown = np.bincount(cell, view.weight, len(view.area) * len(values)).reshape(-1, len(values))
+        known = np.where(values > 0, shown, 0)
+        most = known.max(1)
+        sure = (most >= ADOPT_PURITY * known.sum(1)) & (known.sum(1) >= ADOPT_KNOWN * shown.sum(1))
+        object_of = np.where(sure & (most > 0), values[known.argmax(1)], 0)
+        strays = values[column] == 0
+        gaussian, mask, weight = view.gaussian[strays], view.mask[strays], view.weight[strays]
+        order = np.lexsort((weight, gaussian))
+        strongest = order[np.diff(gaussian[order], append=-1) != 0]  # the last of each Gaussian
+        self.ids[gaussian[strongest]] = object_of[mask[strongest]]
 
     def _parents(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """(N,) the whole that each Gaussian's object belongs to, 0 for none."""

@@ -165,6 +165,16 @@ def test_a_keyframe_without_masks_is_never_looked_at_anew(frames):
     assert all(keyframe.staleness(10**6, 1) == 0 for keyframe in mapper._keyframes)
 
 
+def test_new_ground_has_its_objects_before_they_are_updated(frames, truth):
+    mapper = mapped(frames[:4], truth)
+    objects, before = set(mapper.snapshot.ids.tolist()), len(mapper._scene)
+    assert mapper.process(frames[4])
+    ids = mapper.snapshot.ids
+    assert len(ids) == len(mapper._scene) > before
+    assert (ids[before:] > 0).float().mean() > 0.5
+    assert set(ids.tolist()) <= objects
+
+
 def test_uncertainty_is_that_of_the_method_and_total_where_there_is_nothing(room, frames):
     snapshot, camera = room.snapshot, frames[2].posed_camera()
     assert snapshot.uncertainty.shape == (len(snapshot.scene),)

@@ -52,6 +52,55 @@ def groups_of(registry: ObjectRegistry) -> list[int]:
     return rows[:, 0].tolist()
 
 
+def grown(objects: ObjectRegistry, more: int) -> None:
+    """``more`` Gaussians that belong to nothing yet."""
+    count = len(objects.ids)
+    objects.edit(np.append(np.arange(count), np.full(more, -1)))
+
+
+def seen(mask: list[int], gaussian: list[int], weight: list[float]) -> MaskEvidence:
+    arrays = np.array(mask, np.int32), np.array(gaussian, np.int32), np.array(weight, np.float32)
+    return MaskEvidence(*arrays, np.ones(max(mask) + 1, np.float32))
+
+
+def test_new_gaussians_join_the_object_of_their_mask_at_once():
+    objects = registry(2 * SIZE)
+    views = [grouped([[0], [1]], SIZE)] * 2
+    update(objects, views, [[0], [1]])
+    grown(objects, 3)
+    a, b, first, second, third = 0, SIZE, 2 * SIZE, 2 * SIZE + 1, 2 * SIZE + 2
+    objects.adopt(seen([0, 0, 1, 1, 1, 2], [a, first, b, first, second, third], [3.0, 2.0, 3.0, 1.0, 2.0, 1.0]))
+    assert objects.ids[[first, second]].tolist() == objects.ids[[a, b]].tolist()  # the first shows more in a's mask
+    assert objects.ids[third] == 0  # its mask shows nothing that is known
+    assert objects.ids[[a, b]].tolist() == [1, 2]
+    assert sorted(objects.tracks) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [[3.0, 1.0, 1.0], [0.4, 0.0, 2.0]],
+    ids=["two objects in one mask", "too little of it known"],
+)
+def test_a_mask_that_tells_little_gives_no_object(weights: list[float]):
+    objects = registry(2 * SIZE)
+    update(objects, [grouped([[0], [1]], SIZE)] * 2, [[0], [1]])
+    grown(objects, 1)
+    objects.adopt(seen([0, 0, 0], [0, SIZE, 2 * SIZE], weights))
+    assert objects.ids[-1] == 0
+
+
+def test_what_was_adopted_is_asked_again_at_the_next_update():
+    objects = registry(2 * SIZE)
+    update(objects, [grouped([[0], [1]], SIZE)] * 2, [[0], [1]])
+    grown(objects, SIZE)
+    new = np.arange(2 * SIZE, 3 * SIZE)
+    merged = seen([0] * (SIZE + 1), [0, *new], [10.0] + [1.0] * SIZE)
+    objects.adopt(merged)
+    assert (objects.ids[new] == objects.ids[0]).all()
+    update(objects, [grouped(APART, SIZE)] * 3, APART)
+    assert groups_of(objects) == [1, 2, 3]
+
+
 def test_objects_are_born_with_what_is_known_of_them():
     objects = registry(3 * SIZE)
     hides_the_third = grouped([[0], [1]], SIZE)
