@@ -43,7 +43,7 @@ LiftView* lift_view_new(const LiftGaussians* gaussians, const LiftCamera* camera
 
 void lift_view_free(LiftView* view) { delete view; }
 
-int64_t lift_render(const LiftView* view, float* image, float* alpha, float* depth, float* transmittance,
+int64_t lift_render(LiftView* view, float* image, float* alpha, float* depth, float* transmittance,
                     int threads) {
   return status([&] { lift::render(*view, image, alpha, depth, transmittance, threads); });
 }

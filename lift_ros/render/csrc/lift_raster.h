@@ -9,7 +9,7 @@
 #define LIFT_API extern "C" __attribute__((visibility("default")))
 
 // Raised with every change of this file; a library left over from older sources is then refused instead of called.
-constexpr int32_t LIFT_INTERFACE = 4;
+constexpr int32_t LIFT_INTERFACE = 5;
 LIFT_API int32_t lift_interface();
 
 struct LiftGaussians {
@@ -49,7 +49,7 @@ LIFT_API void lift_view_free(LiftView*);
 
 // image (H, W, C); alpha (H, W); depth (H, W) expected z, 0 where nothing was drawn; transmittance (H, W) = 1 - alpha,
 // to more digits. 0 or -1, when memory runs out.
-LIFT_API int64_t lift_render(const LiftView*, float* image, float* alpha, float* depth, float* transmittance,
+LIFT_API int64_t lift_render(LiftView*, float* image, float* alpha, float* depth, float* transmittance,
                              int threads);
 
 // Gradients of a loss from its gradients with respect to image, alpha and depth; each of the three may be NULL for

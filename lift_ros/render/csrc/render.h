@@ -5,7 +5,7 @@
 
 namespace lift {
 
-void render(const LiftView& view, float* image, float* alpha, float* depth, float* transmittance, int threads);
+void render(LiftView& view, float* image, float* alpha, float* depth, float* transmittance, int threads);
 
 void render_backward(const LiftView& view, const LiftGaussians& gaussians, const float* image,
                      const float* depth, const float* transmittance, const float* image_gradient,
