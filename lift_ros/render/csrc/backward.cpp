@@ -105,14 +105,17 @@ void backward_tile(const LiftView& view, int tile_index, const Upstream& up, Lan
     const float* features = view.features_of(index);
     Lanes value[kBlocks];  // f . g
     for (int i = 0; i < hits.count; ++i) value[i] = broadcast(0.0f);
-    for (int c = 0; c < padded; c += 4) {
-      const Lanes f0 = broadcast(features[c]), f1 = broadcast(features[c + 1]);
-      const Lanes f2 = broadcast(features[c + 2]), f3 = broadcast(features[c + 3]);
+    for_each_channels(padded, [&](auto n, int first) {
       for (int i = 0; i < hits.count; ++i) {
-        const Lanes* gradient = g.features + hits.block[i] * padded + c;
-        value[i] += (f0 * gradient[0] + f1 * gradient[1]) + (f2 * gradient[2] + f3 * gradient[3]);
+        const Lanes* gradient = g.features + hits.block[i] * padded + first;
+        Lanes even = value[i], odd = broadcast(0.0f);
+        for (int c = 0; c < n; c += 2) {
+          even += features[first + c] * gradient[c];
+          odd += features[first + c + 1] * gradient[c + 1];
+        }
+        value[i] = even + odd;
       }
-    }
+    });
 
     Lanes moments[kMoments];
     for (Lanes& moment : moments) moment = broadcast(0.0f);
@@ -138,19 +141,15 @@ void backward_tile(const LiftView& view, int tile_index, const Upstream& up, Lan
     used[view.slot_place[slot]] = 1;
     sum_lanes(moments, out);
     sum_lanes(moments + 4, out + 4);
-    for (int c = 0; c < padded; c += 4) {
-      Lanes g0 = broadcast(0.0f), g1 = g0, g2 = g0, g3 = g0;
+    for_each_channels(padded, [&](auto n, int first) {
+      Lanes total[n];
+      for (Lanes& sum : total) sum = broadcast(0.0f);
       for (int i = 0; i < hits.count; ++i) {
-        const Lanes* gradient = g.features + hits.block[i] * padded + c;
-        const Lanes weight = hits.weight[i];
-        g0 += weight * gradient[0];
-        g1 += weight * gradient[1];
-        g2 += weight * gradient[2];
-        g3 += weight * gradient[3];
+        const Lanes* gradient = g.features + hits.block[i] * padded + first;
+        for (int c = 0; c < n; ++c) total[c] += hits.weight[i] * gradient[c];
       }
-      const Lanes sums[4] = {g0, g1, g2, g3};
-      sum_lanes(sums, out + kMoments + c);
-    }
+      for (int c = 0; c < n; c += 4) sum_lanes(total + c, out + kMoments + first + c);
+    });
   }
 }
 

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
 #include "simd.h"
 #include "view.h"
@@ -37,6 +38,15 @@ struct PixelCentres {
   }
 };
 inline const PixelCentres kCentres;
+
+// Call body(n, c) for c, c + n, ... up to `padded` channels, a multiple of 4, with n a constant: 8, or 4 for the last. So
+// many sums stay in registers.
+template <class Body>
+inline void for_each_channels(int padded, const Body& body) {
+  int c = 0;
+  for (; c + 8 <= padded; c += 8) body(std::integral_constant<int, 8>(), c);
+  if (c < padded) body(std::integral_constant<int, 4>(), c);
+}
 
 // Splats that touch one block, front to back, and their blend weights.
 struct Run {

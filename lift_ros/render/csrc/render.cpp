@@ -8,22 +8,6 @@
 
 namespace lift {
 
-namespace {
-
-// sums[c] += sum_i weight_i f_i[c] for kChannels channels, which stay in registers meanwhile.
-template <int kChannels>
-void add_channels(const float* const* features, const Run& run, int first, Lanes* sums) {
-  Lanes total[kChannels];
-  for (int c = 0; c < kChannels; ++c) total[c] = sums[first + c];
-  for (int i = 0; i < run.count; ++i) {
-    const Lanes weight = run.weight[i];
-    for (int c = 0; c < kChannels; ++c) total[c] += features[i][first + c] * weight;
-  }
-  for (int c = 0; c < kChannels; ++c) sums[first + c] = total[c];
-}
-
-}  // namespace
-
 void render(LiftView& view, float* image, float* alpha, float* depth, float* transmittance, int threads) {
   const int channels = view.channel_count, padded = view.padded_channels;
   const int64_t slots = view.tile_splats.size();
@@ -44,9 +28,13 @@ void render(LiftView& view, float* image, float* alpha, float* depth, float* tra
         features[i] = view.features_of(view.tile_splats[slot]);
         view.slot_blocks[slot] |= uint64_t{1} << block;
       }
-      int c = 0;
-      for (; c + 8 <= padded; c += 8) add_channels<8>(features, run, c, sums + block * padded);
-      for (; c < padded; c += 4) add_channels<4>(features, run, c, sums + block * padded);
+      for_each_channels(padded, [&](auto n, int first) {
+        Lanes total[n];
+        for (int c = 0; c < n; ++c) total[c] = sums[block * padded + first + c];
+        for (int i = 0; i < run.count; ++i)
+          for (int c = 0; c < n; ++c) total[c] += features[i][first + c] * run.weight[i];
+        for (int c = 0; c < n; ++c) sums[block * padded + first + c] = total[c];
+      });
     });
 
     tile.for_each_pixel([&](int row, int column, int block, int lane) {
