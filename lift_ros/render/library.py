@@ -72,6 +72,7 @@ _PROTOTYPES = {
     "lift_view_free": (None, [c_void_p]),
     "lift_render": (c_int64, [c_void_p] * 5 + [c_int]),
     "lift_render_backward": (c_int64, [c_void_p, POINTER(Gaussians), *[c_void_p] * 6, POINTER(Gradients), c_int]),
+    "lift_count_pairs": (c_int64, [c_void_p, POINTER(c_int64), c_int]),
     "lift_weights_new": (c_void_p, [c_void_p, c_void_p, c_int64, c_int]),
     "lift_weights_nonzeros": (c_int64, [c_void_p]),
     "lift_weights_copy": (None, [c_void_p] * 4 + [c_int]),

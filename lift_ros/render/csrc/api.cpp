@@ -58,6 +58,10 @@ int64_t lift_render_backward(const LiftView* view, const LiftGaussians* gaussian
   });
 }
 
+int64_t lift_count_pairs(const LiftView* view, int64_t pairs[2], int threads) {
+  return status([&] { lift::count_pairs(*view, pairs, threads); });
+}
+
 LiftWeights* lift_weights_new(const LiftView* view, const int64_t* pixels, int64_t pixel_count, int threads) {
   return or_null([&] { return new LiftWeights(*view, pixels, pixel_count, threads); });
 }

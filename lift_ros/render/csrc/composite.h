@@ -167,11 +167,12 @@ inline void composite_run(Tile& tile, int block, Run& run) {
 
 // Composite the splats of a tile over the pixels left open in it, calling visit(block, run) for the splats near a block,
 // a few at a time. No branch depends on an alpha, not even on whether a splat touches a block at all: such branches are
-// often mispredicted, and the processor finds out late.
+// often mispredicted, and the processor finds out late. Returns how many times a splat was evaluated over a block.
 template <class Visit>
-inline void composite(const LiftView& view, int tile_index, Tile& tile, const Visit& visit) {
+inline int64_t composite(const LiftView& view, int tile_index, Tile& tile, const Visit& visit) {
   static_assert(kBlocksAcross == 4, "blocks_in_reach repeats rows of four bits");
   constexpr int kAhead = 4;  // splats
+  int64_t evaluated = 0;
   Run runs[kBlocks];
   const auto end_run = [&](int block) {
     composite_run(tile, block, runs[block]);
@@ -185,7 +186,9 @@ inline void composite(const LiftView& view, int tile_index, Tile& tile, const Vi
     if (position + kAhead < count) prefetch(view, splats[position + kAhead]);
     const Splat& s = view.splats[splats[position]];
     const Footprint footprint(s, tile);
-    for (uint64_t candidates = blocks_in_reach(s, tile) & tile.open; candidates; candidates &= candidates - 1) {
+    uint64_t candidates = blocks_in_reach(s, tile) & tile.open;
+    evaluated += __builtin_popcountll(candidates);
+    for (; candidates; candidates &= candidates - 1) {
       const int block = __builtin_ctzll(candidates);
       Run& run = runs[block];
       bool touched;
@@ -197,6 +200,7 @@ inline void composite(const LiftView& view, int tile_index, Tile& tile, const Vi
     }
   }
   for (int block = 0; block < kBlocks; ++block) end_run(block);
+  return evaluated;
 }
 
 }  // namespace lift

@@ -59,6 +59,10 @@ LIFT_API int64_t lift_render_backward(const LiftView*, const LiftGaussians*, con
                                       const float* alpha_gradient, const float* depth_gradient, const LiftGradients*,
                                       int threads);
 
+// How many (splat, pixel) pairs lift_render and then lift_render_backward evaluate: whole blocks of pixels, more than
+// those that contribute. 0 or -1, when memory runs out.
+LIFT_API int64_t lift_count_pairs(const LiftView*, int64_t pairs[2], int threads);
+
 // Blend weights of pixels (P, 2) int64 (column, row), all inside the image.
 LIFT_API LiftWeights* lift_weights_new(const LiftView*, const int64_t* pixels, int64_t pixel_count, int threads);
 LIFT_API int64_t lift_weights_nonzeros(const LiftWeights*);

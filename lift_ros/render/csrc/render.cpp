@@ -1,6 +1,7 @@
 // Forward pass: channels, alpha and expected depth.
 #include "render.h"
 
+#include <atomic>
 #include <cstring>
 
 #include "composite.h"
@@ -46,6 +47,19 @@ void render(LiftView& view, float* image, float* alpha, float* depth, float* tra
       depth[pixel] = alpha[pixel] > 0.0f ? sum[channels][lane] / alpha[pixel] : 0.0f;
     });
   });
+}
+
+void count_pairs(const LiftView& view, int64_t pairs[2], int threads) {
+  std::atomic<int64_t> forward{0}, backward{0};
+  parallel_for(threads, view.tile_count(), 1, [&](int64_t position, int64_t, int) {
+    const int tile_index = view.tile_order[position];
+    Tile tile(view, tile_index);
+    int64_t touched = 0;
+    forward += composite(view, tile_index, tile, [&](int, const Run& run) { touched += run.count; });
+    backward += touched;
+  });
+  pairs[0] = kLanes * forward;
+  pairs[1] = kLanes * backward;
 }
 
 }  // namespace lift

@@ -12,6 +12,8 @@ void render_backward(const LiftView& view, const LiftGaussians& gaussians, const
                      const float* alpha_gradient, const float* depth_gradient, const LiftGradients& gradients,
                      int threads);
 
+void count_pairs(const LiftView& view, int64_t pairs[2], int threads);
+
 void label_image(const LiftView& view, const int32_t* labels, int32_t* label_image, float* share, float* alpha,
                  int threads);
 

@@ -7,7 +7,12 @@
 #include <cstring>
 
 #if defined(__x86_64__)
+// GCC 12 warns of its own undefined placeholders in the AVX-512 header (bug 105593).
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <immintrin.h>
+#pragma GCC diagnostic pop
 #elif defined(__aarch64__)
 #include <arm_neon.h>
 #endif
