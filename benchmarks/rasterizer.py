@@ -3,8 +3,9 @@
     python benchmarks/rasterizer.py [--plot FILE]
     python benchmarks/rasterizer.py --reference benchmarks/rasterizers/NAME.py
 
-Alone it also prints what the passes do: (Gaussian, pixel) pairs, pairs a second, and the share of the arithmetic that
-this computer's sgemm reaches; and how the time grows with Gaussians, pixels and channels.
+Alone it also prints the (Gaussian, pixel) pairs that contribute, those that each pass evaluates, contributing pairs a
+second, and the share of the FLOP/s of sgemm that their arithmetic reaches; then how the time grows with Gaussians,
+pixels and channels.
 
 The other module must define rasterize(means, quats, scales, opacities, channels, viewmat, K, width, height) ->
 (image, alpha, depth), None for what it does not make. The two take turns within each round, so that a busy machine
@@ -127,15 +128,12 @@ def medians(n: int, width: int, height: int, channel_count: int, rounds: int) ->
     return statistics.median(t[0] for t in times), statistics.median(t[1] for t in times)
 
 
-def sgemm_peak(rounds: int = 20, size: int = 2048) -> float:
-    """The most FLOP/s that a product of two float32 matrices reached, with torch's threads."""
+def sgemm(size: int = 2048) -> float:
+    """FLOP/s of one product of two float32 matrices, with torch's threads: what this computer can do."""
     a, b = torch.rand(size, size), torch.rand(size, size)
-    best = math.inf
-    for _ in range(rounds):
-        start = time.perf_counter()
-        torch.mm(a, b)
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
+    start = time.perf_counter()
+    torch.mm(a, b)
+    return 2 * size**3 / (time.perf_counter() - start)
 
 
 def flop_per_pair(channel_count: int) -> tuple[int, int]:
@@ -153,27 +151,28 @@ def print_row(cells: Sequence[str]) -> None:
 
 
 def print_alone(rounds: int) -> None:
-    peak = sgemm_peak()
-    print(f"sgemm {peak / 1e9:.0f} GFLOP/s. M pairs: contributing; evaluated forward; backward", file=sys.stderr)
-    print_row(
-        ["Gaussians", "size", "C", "forward", "+ backward", "M pairs", "evaluated", "backward"]
-        + ["G/s", "backward", "of peak", "backward"]
-    )
+    """Times, pairs and shares of the peak. Passes and sgemm take turns, so that a busy machine slows both."""
+    header = ["Gaussians", "size", "C", "forward", "+ backward", "M pairs", "evaluated", "backward"]
+    print_row([*header, "M/s", "backward", "of peak", "backward", "GFLOP/s"])
     for n, width, height in SIZES:
         for channel_count in CHANNELS:
-            forward, both = medians(n, width, height, channel_count, rounds)
-            geometry, view = room(n, channel_count), camera(width, height)
-            del geometry["channels"]
+            scene, view = room(n, channel_count), camera(width, height)
+            times = [(*measure(rasterize, scene, view), sgemm()) for _ in range(rounds + 1)][1:]
+            del scene["channels"]
             pixels = torch.cartesian_prod(torch.arange(width), torch.arange(height))
-            contributing = len(blend_weights(**geometry, camera=view, pixels=pixels).val)
-            pairs = [contributing, *cpu.evaluated_pairs(**geometry, camera=view)]
-            rates = [contributing / (1e-3 * ms) for ms in (forward, both - forward)]
-            shares = [rate * flop / peak for rate, flop in zip(rates, flop_per_pair(channel_count), strict=True)]
+            pairs = len(blend_weights(**scene, camera=view, pixels=pixels).val)
+            evaluated = cpu.evaluated_pairs(**scene, camera=view)
+            forward_flop, backward_flop = (pairs * flop for flop in flop_per_pair(channel_count))
+            forward = statistics.median(t[0] for t in times)
+            backward = statistics.median(t[1] - t[0] for t in times)
             print_row(
-                [f"{n}", f"{width}x{height}", f"{channel_count}", f"{forward:.1f}", f"{both:.1f}"]
-                + [f"{count / 1e6:.2f}" for count in pairs]
-                + [f"{rate / 1e9:.2f}" for rate in rates]
-                + [f"{100 * share:.1f}%" for share in shares]
+                [f"{n}", f"{width}x{height}", f"{channel_count}"]
+                + [f"{forward:.1f}", f"{statistics.median(t[1] for t in times):.1f}"]
+                + [f"{count / 1e6:.2f}" for count in (pairs, *evaluated)]
+                + [f"{pairs / 1e3 / ms:.0f}" for ms in (forward, backward)]
+                + [f"{statistics.median(forward_flop / (1e-3 * t[0]) / t[2] for t in times):.1%}"]
+                + [f"{statistics.median(backward_flop / (1e-3 * (t[1] - t[0])) / t[2] for t in times):.1%}"]
+                + [f"{statistics.median(t[2] for t in times) / 1e9:.0f}"]
             )
 
 
@@ -197,6 +196,7 @@ def print_scaling(rounds: int, plot: Path | None) -> None:
     if plot is None:
         return
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     figure = Figure(figsize=(7.5, 2.6), layout="constrained")
     for axes, (name, rows) in zip(figure.subplots(1, 3, sharey=True), results.items(), strict=True):
@@ -204,6 +204,9 @@ def print_scaling(rounds: int, plot: Path | None) -> None:
         axes.loglog(x, both, "o-", markersize=3, label="forward and backward")
         axes.loglog(x, forward, "o-", markersize=3, label="forward")
         axes.set_xlabel(name)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.grid(True, which="major", alpha=0.3)
     figure.axes[0].set_ylabel("ms")
     figure.axes[0].legend(fontsize=7, loc="upper left")
