@@ -91,8 +91,7 @@ void backward_tile(const LiftView& view, int tile_index, const Upstream& up, Lan
     for (uint64_t blocks = view.slot_blocks[slot]; blocks; blocks &= blocks - 1) {
       const int block = __builtin_ctzll(blocks);
       const Lanes before = tile.transmittance[block];
-      bool touched;
-      const Lanes alpha = footprint.alpha(footprint.dx(block), footprint.dy(block), touched);
+      const Lanes alpha = alpha_of(footprint.log2_alpha(block));
       const Lanes after = before * (1.0f - alpha);
       const LaneMask goes_on = after > kMinTransmittance;
       tile.transmittance[block] = goes_on ? after : broadcast(-1.0f);

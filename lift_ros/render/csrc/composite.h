@@ -134,17 +134,19 @@ class Footprint {
   Lanes dx(int block) const { return kCentres.x[block] - x_; }
   Lanes dy(int block) const { return kCentres.y[block] - y_; }
 
-  // 0 in lanes that the splat does not reach; `touched` tells whether there are others.
-  Lanes alpha(Lanes dx, Lanes dy, bool& touched) const {
-    const Lanes u = dx + shear_ * dy;
-    const Lanes log2_alpha = (peak_ - d_ * dy * dy) - a_ * u * u;
-    touched = any_at_least(log2_alpha, broadcast(kLog2MinAlpha));
-    return zero_unless(log2_alpha >= kLog2MinAlpha, min(exp2(log2_alpha), broadcast(kMaxAlpha)));
+  Lanes log2_alpha(int block) const {
+    const Lanes x = dx(block), y = dy(block), u = x + shear_ * y;
+    return (peak_ - d_ * y * y) - a_ * u * u;
   }
 
  private:
   Lanes x_, y_, peak_, a_, shear_, d_;
 };
+
+// 0 where the splat does not reach.
+inline Lanes alpha_of(Lanes log2_alpha) {
+  return zero_unless(log2_alpha >= kLog2MinAlpha, min(exp2(log2_alpha), broadcast(kMaxAlpha)));
+}
 
 // Replace the alphas of a run by its weights and take it off the transmittance of its block.
 inline void composite_run(Tile& tile, int block, Run& run) {
@@ -191,11 +193,11 @@ inline int64_t composite(const LiftView& view, int tile_index, Tile& tile, const
     for (; candidates; candidates &= candidates - 1) {
       const int block = __builtin_ctzll(candidates);
       Run& run = runs[block];
-      bool touched;
-      run.weight[run.count] = footprint.alpha(footprint.dx(block), footprint.dy(block), touched);
+      const Lanes log2_alpha = footprint.log2_alpha(block);
+      run.weight[run.count] = alpha_of(log2_alpha);
       run.position[run.count] = position;
       // No branch on whether the block is touched: it would often be mispredicted.
-      run.count += touched;
+      run.count += any_at_least(log2_alpha, broadcast(kLog2MinAlpha));
       if (run.count == Run::kCapacity) end_run(block);
     }
   }
