@@ -152,6 +152,20 @@ def _view_without_channels(
     return _View(_gaussians(*geometry), camera.viewmat, camera.intrinsics)
 
 
+def evaluated_pairs(
+    means: torch.Tensor, quats: torch.Tensor, scales: torch.Tensor, opacities: torch.Tensor, camera: PosedCamera
+) -> tuple[int, int]:
+    """How many (Gaussian, pixel) pairs the forward and the backward pass of ``rasterize`` evaluate, for benchmarks.
+
+    Pixels are evaluated in blocks, up to where all of a block have ended, so these are more than the pairs that
+    contribute, of which ``blend_weights`` of all pixels has the number.
+    """
+    view = _view_without_channels(means, quats, scales, opacities, camera)
+    pairs = (ctypes.c_int64 * 2)()
+    _check(library.best().lift_count_pairs(view.handle, pairs, torch.get_num_threads()))
+    return pairs[0], pairs[1]
+
+
 def blend_weights(
     means: torch.Tensor,
     quats: torch.Tensor,

@@ -72,6 +72,7 @@ _PROTOTYPES = {
     "lift_view_free": (None, [c_void_p]),
     "lift_render": (c_int64, [c_void_p] * 5 + [c_int]),
     "lift_render_backward": (c_int64, [c_void_p, POINTER(Gaussians), *[c_void_p] * 6, POINTER(Gradients), c_int]),
+    "lift_count_pairs": (c_int64, [c_void_p, POINTER(c_int64), c_int]),
     "lift_weights_new": (c_void_p, [c_void_p, c_void_p, c_int64, c_int]),
     "lift_weights_nonzeros": (c_int64, [c_void_p]),
     "lift_weights_copy": (None, [c_void_p] * 4 + [c_int]),
@@ -87,7 +88,7 @@ _PROTOTYPES = {
     "lift_advise_huge_pages": (None, [c_void_p, c_int64]),
     "lift_best_variant": (c_char_p, []),
 }
-_INTERFACE = 4  # LIFT_INTERFACE of csrc/lift_raster.h
+_INTERFACE = 5  # LIFT_INTERFACE of csrc/lift_raster.h
 
 
 def library_path(variant: str) -> Path:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from render import scenes
 
-from lift_ros.render import ScreenStatistics, blend_weights, label_image, library, rasterize
+from lift_ros.render import ScreenStatistics, blend_weights, cpu, label_image, library, rasterize
 
 
 @pytest.fixture
@@ -67,6 +67,14 @@ def test_variants_agree(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "best", lambda: chosen)
     for output, target in zip(rasterize(**scene, camera=view), expected, strict=True):
         torch.testing.assert_close(output, target, rtol=1e-5, atol=1e-5)
+
+
+def test_evaluated_pairs_cover_those_that_contribute() -> None:
+    geometry, view = scenes.geometry(scenes.gaussians(300)), scenes.camera()
+    pixels = torch.cartesian_prod(torch.arange(view.width), torch.arange(view.height))
+    contributing = len(blend_weights(**geometry, camera=view, pixels=pixels).val)
+    forward, backward = cpu.evaluated_pairs(**geometry, camera=view)
+    assert 0 < contributing <= backward <= forward <= 300 * 2 * len(pixels)  # blocks reach past the image
 
 
 def test_render_after_fork() -> None:

@@ -43,7 +43,7 @@ LiftView* lift_view_new(const LiftGaussians* gaussians, const LiftCamera* camera
 
 void lift_view_free(LiftView* view) { delete view; }
 
-int64_t lift_render(const LiftView* view, float* image, float* alpha, float* depth, float* transmittance,
+int64_t lift_render(LiftView* view, float* image, float* alpha, float* depth, float* transmittance,
                     int threads) {
   return status([&] { lift::render(*view, image, alpha, depth, transmittance, threads); });
 }
@@ -56,6 +56,10 @@ int64_t lift_render_backward(const LiftView* view, const LiftGaussians* gaussian
     lift::render_backward(*view, *gaussians, image, depth, transmittance, image_gradient, alpha_gradient,
                           depth_gradient, *gradients, threads);
   });
+}
+
+int64_t lift_count_pairs(const LiftView* view, int64_t pairs[2], int threads) {
+  return status([&] { lift::count_pairs(*view, pairs, threads); });
 }
 
 LiftWeights* lift_weights_new(const LiftView* view, const int64_t* pixels, int64_t pixel_count, int threads) {

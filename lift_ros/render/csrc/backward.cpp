@@ -32,64 +32,101 @@ struct TileGradient {
 void load(const LiftView& view, const Tile& tile, const Upstream& up, TileGradient& g) {
   const int channels = view.channel_count, padded = view.padded_channels;
   std::memset(static_cast<void*>(g.features), 0, sizeof(Lanes) * kBlocks * padded);
-  std::memset(static_cast<void*>(g.remaining), 0, sizeof g.remaining);
-  tile.for_each_pixel([&](int row, int column, int block, int lane) {
-    const int64_t pixel = int64_t{row} * view.camera.width + column;
+  for (int block = 0; block < kBlocks; ++block) {
     Lanes* features = g.features + block * padded;
-    float remaining = 0.0f;
+    // Pixels outside the image read one inside; nothing of theirs is used.
+    LaneMask offset;
+    for (int l = 0; l < kLanes; ++l)
+      offset[l] = std::min(row_of(block, l), tile.rows - 1) * view.camera.width +
+                  std::min(column_of(block, l), tile.columns - 1);
+    const int64_t first = int64_t{tile.top} * view.camera.width + tile.left;
+
+    Lanes remaining = broadcast(0.0f);
     if (up.image_gradient)
       for (int c = 0; c < channels; ++c) {
-        const float gradient = up.image_gradient[pixel * channels + c];
-        features[c][lane] = gradient;
-        remaining += gradient * up.image[pixel * channels + c];
+        features[c] = gather(up.image_gradient + first * channels + c, offset * channels);
+        remaining += features[c] * gather(up.image + first * channels + c, offset * channels);
       }
-    float alpha_gradient = up.alpha_gradient ? up.alpha_gradient[pixel] : 0.0f;
-    const float transmittance = up.transmittance[pixel];
-    if (up.depth_gradient && transmittance < 1.0f) {
+    Lanes alpha_gradient = up.alpha_gradient ? gather(up.alpha_gradient + first, offset) : broadcast(0.0f);
+    const Lanes transmittance = gather(up.transmittance + first, offset), alpha = 1.0f - transmittance;
+    if (up.depth_gradient) {
       // depth = (sum_i w_i z_i) / alpha.
-      const float per_z = up.depth_gradient[pixel] / (1.0f - transmittance);
-      features[channels][lane] = per_z;
-      remaining += per_z * up.depth[pixel] * (1.0f - transmittance);
-      alpha_gradient -= per_z * up.depth[pixel];
+      const Lanes gradient = gather(up.depth_gradient + first, offset), depth = gather(up.depth + first, offset);
+      const Lanes per_z = zero_unless(alpha > 0.0f, gradient / alpha);
+      features[channels] = per_z;
+      remaining += per_z * depth * alpha;
+      alpha_gradient -= per_z * depth;
     }
     // d(alpha)/d(alpha_i) = T_end / (1 - alpha_i) for every splat: a constant in R, of which nothing is ever passed.
-    g.remaining[block][lane] = remaining - alpha_gradient * transmittance;
-  });
+    g.remaining[block] = remaining - alpha_gradient * transmittance;
+  }
 }
 
-void backward_tile(const LiftView& view, int tile_index, const Upstream& up, Lanes* scratch, float* slots,
-                   uint8_t* slot_used) {
+// The blocks of a tile that one splat contributes to.
+struct Hits {
+  int count = 0;
+  int block[kBlocks];
+  Lanes alpha[kBlocks];          // 0 in lanes that the splat does not reach
+  Lanes transmittance[kBlocks];  // in front of the splat
+  Lanes weight[kBlocks];         // alpha * transmittance, 0 in lanes that have ended
+};
+
+void backward_tile(const LiftView& view, int tile_index, const Upstream& up, Lanes* scratch, float* sums,
+                   uint8_t* used) {
   const int padded = view.padded_channels, stride = kMoments + padded;
   Tile tile(view, tile_index);
   TileGradient g;
   g.features = scratch;
   load(view, tile, up, g);
 
-  composite(view, tile_index, tile, [&](int64_t slot, int32_t index, const Splat& s, const Hits& hits) {
+  constexpr int kAhead = 4;  // splats
+  Hits hits;
+  const int64_t end = view.tile_begin[tile_index + 1];
+  for (int64_t slot = view.tile_begin[tile_index]; slot < end; ++slot) {
+    if (slot + kAhead < end) prefetch(view, view.tile_splats[slot + kAhead]);
+    if (view.slot_blocks[slot] == 0) continue;
+    const int32_t index = view.tile_splats[slot];
+    const Footprint footprint(view.splats[index], tile);
+    hits.count = 0;
+    for (uint64_t blocks = view.slot_blocks[slot]; blocks; blocks &= blocks - 1) {
+      const int block = __builtin_ctzll(blocks);
+      const Lanes before = tile.transmittance[block];
+      const Lanes alpha = alpha_of(footprint.log2_alpha(block));
+      const Lanes after = before * (1.0f - alpha);
+      const LaneMask goes_on = after > kMinTransmittance;
+      tile.transmittance[block] = goes_on ? after : broadcast(-1.0f);
+      hits.block[hits.count] = block;
+      hits.alpha[hits.count] = alpha;
+      hits.transmittance[hits.count] = before;
+      hits.weight[hits.count++] = zero_unless(goes_on, alpha * before);
+    }
+
     const float* features = view.features_of(index);
     Lanes value[kBlocks];  // f . g
     for (int i = 0; i < hits.count; ++i) value[i] = broadcast(0.0f);
-    for (int c = 0; c < padded; c += 4) {
-      const Lanes f0 = broadcast(features[c]), f1 = broadcast(features[c + 1]);
-      const Lanes f2 = broadcast(features[c + 2]), f3 = broadcast(features[c + 3]);
+    for_each_channels(padded, [&](auto n, int first) {
       for (int i = 0; i < hits.count; ++i) {
-        const Lanes* gradient = g.features + hits.block[i] * padded + c;
-        value[i] += (f0 * gradient[0] + f1 * gradient[1]) + (f2 * gradient[2] + f3 * gradient[3]);
+        const Lanes* gradient = g.features + hits.block[i] * padded + first;
+        Lanes even = value[i], odd = broadcast(0.0f);
+        for (int c = 0; c < n; c += 2) {
+          even += features[first + c] * gradient[c];
+          odd += features[first + c + 1] * gradient[c + 1];
+        }
+        value[i] = even + odd;
       }
-    }
+    });
 
     Lanes moments[kMoments];
     for (Lanes& moment : moments) moment = broadcast(0.0f);
-    const Lanes x = broadcast(s.x - tile.left), y = broadcast(s.y - tile.top);
     for (int i = 0; i < hits.count; ++i) {
       const int block = hits.block[i];
       const Lanes alpha = hits.alpha[i], weight = hits.weight[i];
       const Lanes behind = g.remaining[block] - weight * value[i];
       g.remaining[block] = behind;
-      const Lanes alpha_gradient = hits.transmittance[i] * value[i] - behind / (1.0f - alpha);
+      const Lanes alpha_gradient = hits.transmittance[i] * value[i] - behind * reciprocal(1.0f - alpha);
       const LaneMask varies = (weight > 0.0f) & (alpha < kMaxAlpha);
       const Lanes v = zero_unless(varies, -alpha * alpha_gradient);
-      const Lanes dx = kCentres.x[block] - x, dy = kCentres.y[block] - y;
+      const Lanes dx = footprint.dx(block), dy = footprint.dy(block);
       const Lanes vx = v * dx, vy = v * dy;
       moments[kV] += v;
       moments[kVx] += vx;
@@ -99,24 +136,20 @@ void backward_tile(const LiftView& view, int tile_index, const Upstream& up, Lan
       moments[kVyy] += vy * dy;
     }
 
-    float* out = slots + slot * stride;
-    slot_used[slot] = 1;
+    float* out = sums + view.slot_place[slot] * stride;
+    used[view.slot_place[slot]] = 1;
     sum_lanes(moments, out);
     sum_lanes(moments + 4, out + 4);
-    for (int c = 0; c < padded; c += 4) {
-      Lanes g0 = broadcast(0.0f), g1 = g0, g2 = g0, g3 = g0;
+    for_each_channels(padded, [&](auto n, int first) {
+      Lanes total[n];
+      for (Lanes& sum : total) sum = broadcast(0.0f);
       for (int i = 0; i < hits.count; ++i) {
-        const Lanes* gradient = g.features + hits.block[i] * padded + c;
-        const Lanes weight = hits.weight[i];
-        g0 += weight * gradient[0];
-        g1 += weight * gradient[1];
-        g2 += weight * gradient[2];
-        g3 += weight * gradient[3];
+        const Lanes* gradient = g.features + hits.block[i] * padded + first;
+        for (int c = 0; c < n; ++c) total[c] += hits.weight[i] * gradient[c];
       }
-      const Lanes sums[4] = {g0, g1, g2, g3};
-      sum_lanes(sums, out + kMoments + c);
-    }
-  });
+      for (int c = 0; c < n; c += 4) sum_lanes(total + c, out + kMoments + first + c);
+    });
+  }
 }
 
 }  // namespace
@@ -127,13 +160,13 @@ void render_backward(const LiftView& view, const LiftGaussians& gaussians, const
   const int channels = view.channel_count, padded = view.padded_channels, stride = kMoments + padded;
   const Upstream up = {image, depth, transmittance, image_gradient, alpha_gradient, depth_gradient};
   const int64_t slot_count = view.tile_splats.size();
-  Buffer<float> slots(slot_count * stride);
-  Buffer<uint8_t> slot_used(slot_count);
-  std::memset(slot_used.data(), 0, slot_count);
+  Buffer<float> sums(slot_count * stride);  // by splat, so that adding them up reads memory in order
+  Buffer<uint8_t> used(slot_count);
+  std::memset(used.data(), 0, slot_count);
   Buffer<Lanes> scratch(int64_t{threads} * kBlocks * padded);
   parallel_for(threads, view.tile_count(), 1, [&](int64_t position, int64_t, int worker) {
     backward_tile(view, view.tile_order[position], up, scratch.data() + int64_t{worker} * kBlocks * padded,
-                  slots.data(), slot_used.data());
+                  sums.data(), used.data());
   });
 
   const int64_t n = gaussians.count;
@@ -146,22 +179,20 @@ void render_backward(const LiftView& view, const LiftGaussians& gaussians, const
 
   const int64_t splat_count = view.splats.size();
   std::vector<double> viewmat((splat_count + kGrain - 1) / kGrain * 16, 0.0);  // one per chunk, for a fixed order
-  Buffer<float> sums(int64_t{threads} * stride);
+  Buffer<float> totals(int64_t{threads} * stride);
   parallel_for(threads, splat_count, kGrain, [&](int64_t begin, int64_t end, int worker) {
-    float* sum = sums.data() + int64_t{worker} * stride;
+    float* sum = totals.data() + int64_t{worker} * stride;
     for (int64_t k = begin; k < end; ++k) {
       std::memset(sum, 0, sizeof(float) * stride);
-      for (int64_t j = view.splat_begin[k]; j < view.splat_begin[k + 1]; ++j) {
-        if (!slot_used[view.splat_slots[j]]) continue;
-        const float* slot = slots.data() + view.splat_slots[j] * stride;
-        for (int c = 0; c < stride; ++c) sum[c] += slot[c];
-      }
+      for (int64_t place = view.splat_begin[k]; place < view.splat_begin[k + 1]; ++place)
+        if (used[place])
+          for (int c = 0; c < stride; ++c) sum[c] += sums[place * stride + c];
       const Splat& s = view.splats[k];
       const int64_t i = view.gaussian[k];
-      const SplatGradient g = {-(s.a * sum[kVx] + s.b * sum[kVy]), -(s.b * sum[kVx] + s.c * sum[kVy]),
+      const SplatGradient g = {-(s.a * sum[kVx] + s.b() * sum[kVy]), -(s.b() * sum[kVx] + s.c() * sum[kVy]),
                                0.5f * sum[kVxx],                   sum[kVxy],
                                0.5f * sum[kVyy],                   sum[kMoments + channels]};
-      out.opacities[i] = -sum[kV] / s.opacity;
+      out.opacities[i] = -sum[kV] / gaussians.opacities[i];
       std::memcpy(out.channels + i * channels, sum + kMoments, sizeof(float) * channels);
       if (out.means2d) {
         out.means2d[2 * i] = g.x;

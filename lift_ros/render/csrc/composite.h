@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
 #include "simd.h"
 #include "view.h"
@@ -38,13 +39,21 @@ struct PixelCentres {
 };
 inline const PixelCentres kCentres;
 
-// The blocks of a tile that one splat touches.
-struct Hits {
+// Call body(n, c) for c, c + n, ... up to `padded` channels, a multiple of 4, with n a constant: 8, or 4 for the last. So
+// many sums stay in registers.
+template <class Body>
+inline void for_each_channels(int padded, const Body& body) {
+  int c = 0;
+  for (; c + 8 <= padded; c += 8) body(std::integral_constant<int, 8>(), c);
+  if (c < padded) body(std::integral_constant<int, 4>(), c);
+}
+
+// Splats that touch one block, front to back, and their blend weights.
+struct Run {
+  static constexpr int kCapacity = 16;
   int count = 0;
-  int block[kBlocks];
-  Lanes alpha[kBlocks];          // 0 in lanes that the splat does not reach
-  Lanes transmittance[kBlocks];  // in front of the splat
-  Lanes weight[kBlocks];         // alpha * transmittance, 0 in lanes that have ended
+  int32_t position[kCapacity];  // in the list of the tile
+  Lanes weight[kCapacity];      // alpha while the run grows; 0 in lanes that have ended or are not reached
 };
 
 struct Tile {
@@ -110,53 +119,90 @@ inline void prefetch(const LiftView& view, int32_t splat) {
   for (int c = 0; c < view.padded_channels; c += 16) __builtin_prefetch(features + c);
 }
 
-// Composite the splats of a tile over the pixels left open in it, calling visit(slot, splat index, splat, hits) for
-// each splat that touches one.
+// A splat as the blocks of one tile see it.
+class Footprint {
+ public:
+  Footprint(const Splat& s, const Tile& tile)
+      : x_(broadcast(s.x - tile.left)),
+        y_(broadcast(s.y - tile.top)),
+        // log2(alpha) = log2(opacity) - sigma log2(e)
+        peak_(broadcast(s.log2_opacity)),
+        a_(broadcast(0.5f * kLog2e * s.a)),
+        shear_(broadcast(s.shear)),
+        d_(broadcast(0.5f * kLog2e * s.d)) {}
+
+  Lanes dx(int block) const { return kCentres.x[block] - x_; }
+  Lanes dy(int block) const { return kCentres.y[block] - y_; }
+
+  Lanes log2_alpha(int block) const {
+    const Lanes x = dx(block), y = dy(block), u = x + shear_ * y;
+    return (peak_ - d_ * y * y) - a_ * u * u;
+  }
+
+ private:
+  Lanes x_, y_, peak_, a_, shear_, d_;
+};
+
+// 0 where the splat does not reach.
+inline Lanes alpha_of(Lanes log2_alpha) {
+  return zero_unless(log2_alpha >= kLog2MinAlpha, min(exp2(log2_alpha), broadcast(kMaxAlpha)));
+}
+
+// Replace the alphas of a run by its weights and take it off the transmittance of its block.
+inline void composite_run(Tile& tile, int block, Run& run) {
+  Lanes before = tile.transmittance[block], reached = before;
+  for (int i = 0; i < run.count; ++i) {
+    const Lanes alpha = run.weight[i];
+    const Lanes after = before * (1.0f - alpha);
+    // A pixel ends in front of the splat that would take it below the limit, and as the product only falls it stays so.
+    const LaneMask goes_on = after > kMinTransmittance;
+    run.weight[i] = zero_unless(goes_on, alpha * before);
+    reached = goes_on ? after : reached;
+    before = after;
+  }
+  const LaneMask goes_on = before > kMinTransmittance;
+  tile.transmittance[block] = goes_on ? reached : (Lanes)((LaneMask)reached | (LaneMask)broadcast(-0.0f));
+  if (any(goes_on)) return;
+  tile.open &= ~(uint64_t{1} << block);
+  while (run.count > 0 && !any(run.weight[run.count - 1] > 0.0f)) --run.count;
+}
+
+// Composite the splats of a tile over the pixels left open in it, calling visit(block, run) for the splats near a block,
+// a few at a time. No branch depends on an alpha, not even on whether a splat touches a block at all: such branches are
+// often mispredicted, and the processor finds out late. Returns how many times a splat was evaluated over a block.
 template <class Visit>
-inline void composite(const LiftView& view, int tile_index, Tile& tile, const Visit& visit) {
+inline int64_t composite(const LiftView& view, int tile_index, Tile& tile, const Visit& visit) {
   static_assert(kBlocksAcross == 4, "blocks_in_reach repeats rows of four bits");
   constexpr int kAhead = 4;  // splats
-  Hits hits;
-  const int64_t end = view.tile_begin[tile_index + 1];
-  for (int64_t slot = view.tile_begin[tile_index]; slot < end && tile.open; ++slot) {
-    if (slot + kAhead < end) prefetch(view, view.tile_splats[slot + kAhead]);
-    const int32_t index = view.tile_splats[slot];
-    const Splat& s = view.splats[index];
-    const Lanes x = broadcast(s.x - tile.left), y = broadcast(s.y - tile.top);
-    // log2(alpha) = log2(opacity) - sigma log2(e)
-    const Lanes peak = broadcast(s.log2_opacity);
-    const Lanes a = broadcast(0.5f * kLog2e * s.a), b = broadcast(kLog2e * s.b), c = broadcast(0.5f * kLog2e * s.c);
+  int64_t evaluated = 0;
+  Run runs[kBlocks];
+  const auto end_run = [&](int block) {
+    composite_run(tile, block, runs[block]);
+    visit(block, runs[block]);
+    runs[block].count = 0;
+  };
 
-    // No branch on whether a block is touched: it would often be mispredicted.
-    hits.count = 0;
-    for (uint64_t candidates = blocks_in_reach(s, tile) & tile.open; candidates; candidates &= candidates - 1) {
+  const int32_t* splats = &view.tile_splats[view.tile_begin[tile_index]];
+  const int32_t count = static_cast<int32_t>(view.tile_begin[tile_index + 1] - view.tile_begin[tile_index]);
+  for (int32_t position = 0; position < count && tile.open; ++position) {
+    if (position + kAhead < count) prefetch(view, splats[position + kAhead]);
+    const Splat& s = view.splats[splats[position]];
+    const Footprint footprint(s, tile);
+    uint64_t candidates = blocks_in_reach(s, tile) & tile.open;
+    evaluated += __builtin_popcountll(candidates);
+    for (; candidates; candidates &= candidates - 1) {
       const int block = __builtin_ctzll(candidates);
-      const Lanes dx = kCentres.x[block] - x, dy = kCentres.y[block] - y;
-      const Lanes log2_alpha = (peak - c * dy * dy) - dx * (a * dx + b * dy);
-      const Lanes alpha = min(exp2(log2_alpha), broadcast(kMaxAlpha));
-      // Above the peak sigma is negative: the rounding of a degenerate splat.
-      const LaneMask touched =
-          (log2_alpha >= kLog2MinAlpha) & (log2_alpha <= peak) & (tile.transmittance[block] > 0.0f);
-      hits.block[hits.count] = block;
-      hits.alpha[hits.count] = zero_unless(touched, alpha);
-      hits.count += any(touched);
+      Run& run = runs[block];
+      const Lanes log2_alpha = footprint.log2_alpha(block);
+      run.weight[run.count] = alpha_of(log2_alpha);
+      run.position[run.count] = position;
+      // No branch on whether the block is touched: it would often be mispredicted.
+      run.count += any_at_least(log2_alpha, broadcast(kLog2MinAlpha));
+      if (run.count == Run::kCapacity) end_run(block);
     }
-    if (hits.count == 0) continue;
-
-    for (int i = 0; i < hits.count; ++i) {
-      const int block = hits.block[i];
-      const Lanes before = tile.transmittance[block];
-      const Lanes after = before * (1.0f - hits.alpha[i]);
-      const LaneMask goes_on = after > kMinTransmittance;
-      hits.transmittance[i] = before;
-      hits.weight[i] = zero_unless(goes_on, hits.alpha[i] * before);
-      // A pixel ends in front of the splat that would take it below the limit: negative, that splat left out.
-      const Lanes ended = (Lanes)((LaneMask)before | (LaneMask)broadcast(-0.0f));
-      tile.transmittance[block] = goes_on ? after : ended;
-      if (!any(goes_on)) tile.open &= ~(uint64_t{1} << block);
-    }
-    visit(slot, index, s, hits);
   }
+  for (int block = 0; block < kBlocks; ++block) end_run(block);
+  return evaluated;
 }
 
 }  // namespace lift

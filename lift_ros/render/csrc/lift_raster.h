@@ -9,7 +9,7 @@
 #define LIFT_API extern "C" __attribute__((visibility("default")))
 
 // Raised with every change of this file; a library left over from older sources is then refused instead of called.
-constexpr int32_t LIFT_INTERFACE = 4;
+constexpr int32_t LIFT_INTERFACE = 5;
 LIFT_API int32_t lift_interface();
 
 struct LiftGaussians {
@@ -49,7 +49,7 @@ LIFT_API void lift_view_free(LiftView*);
 
 // image (H, W, C); alpha (H, W); depth (H, W) expected z, 0 where nothing was drawn; transmittance (H, W) = 1 - alpha,
 // to more digits. 0 or -1, when memory runs out.
-LIFT_API int64_t lift_render(const LiftView*, float* image, float* alpha, float* depth, float* transmittance,
+LIFT_API int64_t lift_render(LiftView*, float* image, float* alpha, float* depth, float* transmittance,
                              int threads);
 
 // Gradients of a loss from its gradients with respect to image, alpha and depth; each of the three may be NULL for
@@ -58,6 +58,10 @@ LIFT_API int64_t lift_render_backward(const LiftView*, const LiftGaussians*, con
                                       const float* transmittance, const float* image_gradient,
                                       const float* alpha_gradient, const float* depth_gradient, const LiftGradients*,
                                       int threads);
+
+// How many (splat, pixel) pairs lift_render and then lift_render_backward evaluate: whole blocks of pixels, more than
+// those that contribute. 0 or -1, when memory runs out.
+LIFT_API int64_t lift_count_pairs(const LiftView*, int64_t pairs[2], int threads);
 
 // Blend weights of pixels (P, 2) int64 (column, row), all inside the image.
 LIFT_API LiftWeights* lift_weights_new(const LiftView*, const int64_t* pixels, int64_t pixel_count, int threads);

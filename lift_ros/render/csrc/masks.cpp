@@ -6,11 +6,10 @@
 #include "composite.h"
 #include "parallel.h"
 
-using lift::Hits;
 using lift::kBlocks;
 using lift::kLanes;
 using lift::Lanes;
-using lift::Splat;
+using lift::Run;
 using lift::Tile;
 
 namespace {
@@ -62,20 +61,21 @@ LiftMaskWeights::LiftMaskWeights(const LiftView& view, const int32_t* labels, in
     const int tile_index = view.tile_order[position];
     Tile tile(view, tile_index);
     const TileMasks present(view, tile, labels, scale);
-    std::vector<float> sums(present.masks.size(), 0.0f);
-    lift::composite(view, tile_index, tile, [&](int64_t, int32_t index, const Splat&, const Hits& hits) {
-      for (int i = 0; i < hits.count; ++i)
-        for (const TileMasks::Share& each : present.blocks[hits.block[i]]) {
-          const Lanes product = hits.weight[i] * each.share;
+    const int32_t* splats = &view.tile_splats[view.tile_begin[tile_index]];
+    const size_t masks = present.masks.size();
+    std::vector<float> sums((view.tile_begin[tile_index + 1] - view.tile_begin[tile_index]) * masks, 0.0f);
+    lift::composite(view, tile_index, tile, [&](int block, const Run& run) {
+      for (int i = 0; i < run.count; ++i)
+        for (const TileMasks::Share& each : present.blocks[block]) {
+          const Lanes product = run.weight[i] * each.share;
           float sum = 0;
           for (int lane = 0; lane < kLanes; ++lane) sum += product[lane];
-          sums[each.slot] += sum;
+          sums[run.position[i] * masks + each.slot] += sum;
         }
-      for (size_t slot = 0; slot < sums.size(); ++slot) {
-        if (sums[slot] > 0) tiles[tile_index].push_back({present.masks[slot], view.gaussian[index], sums[slot]});
-        sums[slot] = 0;
-      }
     });
+    for (size_t k = 0; k < sums.size(); ++k)
+      if (sums[k] > 0)
+        tiles[tile_index].push_back({present.masks[k % masks], view.gaussian[splats[k / masks]], sums[k]});
   });
 
   // What several tiles show of a Gaussian is added in the order of the tiles, whatever thread had them.

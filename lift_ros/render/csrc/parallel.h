@@ -3,44 +3,59 @@
 
 #include <algorithm>
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <system_error>
 #include <thread>
-#include <vector>
 
 namespace lift {
 
 // Call body(begin, end, worker) on the chunks [0, grain), [grain, 2 grain), ... of [0, n), each chunk once, on up to
 // `threads` threads; worker < threads tells them apart. The first exception ends the work and is thrown from here.
+//
+// It returns when all chunks are done, not when all threads have ended: on a busy machine some get to run only after
+// the others have taken every chunk, and waiting for them would cost time slices. They find nothing left and touch
+// nothing but the state that they share.
 template <class Body>
 void parallel_for(int threads, int64_t n, int64_t grain, const Body& body) {
+  struct State {
+    std::atomic<int64_t> next{0}, done{0};
+    std::atomic<bool> failed{false};
+    std::mutex mutex;  // of what follows
+    std::condition_variable all_done;
+    std::exception_ptr failure;
+  };
   const int64_t chunks = (n + grain - 1) / grain;
-  std::atomic<int64_t> next{0};
-  std::exception_ptr failure;
-  std::mutex failure_mutex;
-  const auto work = [&](int worker) {
-    try {
-      for (int64_t chunk; (chunk = next.fetch_add(1, std::memory_order_relaxed)) < chunks;)
-        body(chunk * grain, std::min(n, (chunk + 1) * grain), worker);
-    } catch (...) {
-      next = chunks;
-      const std::lock_guard<std::mutex> lock(failure_mutex);
-      if (!failure) failure = std::current_exception();
+  if (chunks == 0) return;
+  const auto state = std::make_shared<State>();
+  const auto work = [state, chunks, n, grain, body = &body](int worker) {
+    for (int64_t chunk; (chunk = state->next.fetch_add(1, std::memory_order_relaxed)) < chunks;) {
+      try {
+        if (!state->failed) (*body)(chunk * grain, std::min(n, (chunk + 1) * grain), worker);
+      } catch (...) {
+        const std::lock_guard<std::mutex> lock(state->mutex);
+        if (!state->failed.exchange(true)) state->failure = std::current_exception();
+      }
+      if (state->done.fetch_add(1) + 1 == chunks) {
+        const std::lock_guard<std::mutex> lock(state->mutex);
+        state->all_done.notify_one();
+      }
     }
   };
-  std::vector<std::thread> team;
   for (int worker = 1; worker < std::min<int64_t>(threads, chunks); ++worker) {
     try {
-      team.emplace_back(work, worker);
+      std::thread(work, worker).detach();
     } catch (const std::system_error&) {
       break;  // no thread to be had: those there are take all chunks
     }
   }
   work(0);
-  for (std::thread& thread : team) thread.join();
-  if (failure) std::rethrow_exception(failure);
+  std::unique_lock<std::mutex> lock(state->mutex);
+  state->all_done.wait(lock, [&] { return state->done == chunks; });
+  if (state->failure) std::rethrow_exception(state->failure);
 }
 
 }  // namespace lift

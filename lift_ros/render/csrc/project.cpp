@@ -103,13 +103,11 @@ bool Projector::project(const float mean[3], const float quat[4], const float sc
   const float bottom = std::min(camera_.height - 1.0f, std::floor(y + reach_y - 0.5f));
   if (!(left <= right && top <= bottom)) return false;
 
-  const float scale_conic = 1.0f / determinant;
   splat.x = x;
   splat.y = y;
-  splat.a = l.yy * scale_conic;
-  splat.b = -l.xy * scale_conic;
-  splat.c = l.xx * scale_conic;
-  splat.opacity = opacity;
+  splat.a = l.yy / determinant;
+  splat.d = 1.0f / l.yy;
+  splat.shear = -l.xy * splat.d;
   splat.log2_opacity = log2_opacity;
   splat.z = z;
   splat.left = static_cast<int32_t>(left);
@@ -127,10 +125,10 @@ void Projector::backward(const float mean[3], const float quat[4], const float s
   const float iz = l.inverse_z, fx = camera_.fx, fy = camera_.fy;
 
   // Conic to covariance: d(cov) = -conic G conic with the symmetric G = [[g.a, g.b / 2], [g.b / 2, g.c]].
-  const float off = 0.5f * g.b;
-  const float h00 = g.a * s.a + off * s.b, h01 = g.a * s.b + off * s.c;
-  const float h10 = off * s.a + g.c * s.b, h11 = off * s.b + g.c * s.c;
-  const float gxx = -(s.a * h00 + s.b * h10), gxy = -(s.a * h01 + s.b * h11), gyy = -(s.b * h01 + s.c * h11);
+  const float a = s.a, b = s.b(), c = s.c(), off = 0.5f * g.b;
+  const float h00 = g.a * a + off * b, h01 = g.a * b + off * c;
+  const float h10 = off * a + g.c * b, h11 = off * b + g.c * c;
+  const float gxx = -(a * h00 + b * h10), gxy = -(a * h01 + b * h11), gyy = -(b * h01 + c * h11);
 
   // cov = A A^T + blur, A = J W M (rows ax, ay).
   const Vec3 gax = 2.0f * (gxx * l.ax + gxy * l.ay), gay = 2.0f * (gxy * l.ax + gyy * l.ay);

@@ -16,16 +16,21 @@ constexpr float kMaxAlpha = 0.999f;
 constexpr float kMinTransmittance = 1e-4f;
 constexpr float kLog2e = 1.44269504f;
 
-// A Gaussian on the image plane. sigma(d) = (a dx^2 + c dy^2) / 2 + b dx dy, alpha = opacity e^-sigma.
+// A Gaussian on the image plane: alpha = opacity e^-sigma, sigma = (a (dx + shear dy)^2 + d dy^2) / 2. Written like this
+// sigma cannot turn negative by rounding, as (a dx^2 + 2 b dx dy + c dy^2) / 2 can for needles.
 struct Splat {
-  float x, y;                  // centre, pixels
-  float a, b, c;               // inverse 2D covariance
-  float opacity, log2_opacity;
-  float z;                     // depth of the centre
+  float x, y;         // centre, pixels
+  float a, shear, d;  // a and d are positive
+  float log2_opacity;
+  float z;            // depth of the centre
   int32_t left, right, top, bottom;  // the pixels it can reach, inclusive, inside the image
+
+  // The inverse 2D covariance is [[a, b], [b, c]].
+  float b() const { return a * shear; }
+  float c() const { return d + a * shear * shear; }
 };
 
-// Gradient with respect to a Splat. a, b and c as independent variables of sigma.
+// Gradient with respect to a splat, with the a, b and c of its inverse covariance as independent variables.
 struct SplatGradient {
   float x, y, a, b, c, z;
 };

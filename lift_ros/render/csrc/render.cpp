@@ -1,6 +1,7 @@
 // Forward pass: channels, alpha and expected depth.
 #include "render.h"
 
+#include <atomic>
 #include <cstring>
 
 #include "composite.h"
@@ -8,90 +9,57 @@
 
 namespace lift {
 
-namespace {
-
-// Blends features into the pixels of one tile. The contributions to a block are collected and added a few at a time:
-// its sums then stay in registers meanwhile, instead of being loaded and stored for every splat.
-class FeatureSums {
- public:
-  FeatureSums(const LiftView& view, Lanes* sums) : view_(view), padded_(view.padded_channels), sums_(sums) {
-    std::memset(static_cast<void*>(sums), 0, sizeof(Lanes) * kBlocks * padded_);
-  }
-
-  static size_t size(const LiftView& view) { return static_cast<size_t>(kBlocks) * view.padded_channels; }
-
-  void add(int block, int32_t splat, Lanes weight) {
-    Pending& p = pending_[block];
-    p.features[p.count] = view_.features_of(splat);
-    p.weight[p.count] = weight;
-    if (++p.count == kCapacity) flush(block);
-  }
-
-  void flush() {
-    for (int block = 0; block < kBlocks; ++block) flush(block);
-  }
-
-  // The sums of a block, by channel.
-  const Lanes* operator[](int block) const { return sums_ + block * padded_; }
-
- private:
-  static constexpr int kCapacity = 16;
-  struct Pending {
-    int count = 0;
-    const float* features[kCapacity];
-    Lanes weight[kCapacity];
-  };
-
-  void flush(int block) {
-    Pending& p = pending_[block];
-    int c = 0;
-    for (; c + 8 <= padded_; c += 8) add_channels<8>(p, c, sums_ + block * padded_ + c);
-    for (; c < padded_; c += 4) add_channels<4>(p, c, sums_ + block * padded_ + c);
-    p.count = 0;
-  }
-
-  template <int kChannels>
-  static void add_channels(const Pending& p, int first, Lanes* sums) {
-    Lanes total[kChannels];
-    for (int c = 0; c < kChannels; ++c) total[c] = sums[c];
-    for (int i = 0; i < p.count; ++i) {
-      const Lanes weight = p.weight[i];
-      const float* features = p.features[i] + first;
-      for (int c = 0; c < kChannels; ++c) total[c] += features[c] * weight;
-    }
-    for (int c = 0; c < kChannels; ++c) sums[c] = total[c];
-  }
-
-  const LiftView& view_;
-  const int padded_;
-  Lanes* sums_;  // (kBlocks, padded_)
-  Pending pending_[kBlocks];
-};
-
-}  // namespace
-
-void render(const LiftView& view, float* image, float* alpha, float* depth, float* transmittance, int threads) {
-  const int channels = view.channel_count;
-  Buffer<Lanes> scratch(threads * FeatureSums::size(view));
+void render(LiftView& view, float* image, float* alpha, float* depth, float* transmittance, int threads) {
+  const int channels = view.channel_count, padded = view.padded_channels;
+  const int64_t slots = view.tile_splats.size();
+  view.slot_blocks = Buffer<uint64_t>(slots);
+  std::memset(view.slot_blocks.data(), 0, sizeof(uint64_t) * slots);
+  Buffer<Lanes> scratch(int64_t{threads} * kBlocks * padded);
 
   parallel_for(threads, view.tile_count(), 1, [&](int64_t position, int64_t, int worker) {
     const int tile_index = view.tile_order[position];
     Tile tile(view, tile_index);
-    FeatureSums sums(view, scratch.data() + worker * FeatureSums::size(view));
-    composite(view, tile_index, tile, [&](int64_t, int32_t splat, const Splat&, const Hits& hits) {
-      for (int i = 0; i < hits.count; ++i) sums.add(hits.block[i], splat, hits.weight[i]);
+    Lanes* sums = scratch.data() + int64_t{worker} * kBlocks * padded;  // (kBlocks, padded)
+    std::memset(static_cast<void*>(sums), 0, sizeof(Lanes) * kBlocks * padded);
+    const int64_t first_slot = view.tile_begin[tile_index];
+    composite(view, tile_index, tile, [&](int block, const Run& run) {
+      const float* features[Run::kCapacity];
+      for (int i = 0; i < run.count; ++i) {
+        const int64_t slot = first_slot + run.position[i];
+        features[i] = view.features_of(view.tile_splats[slot]);
+        view.slot_blocks[slot] |= uint64_t{1} << block;
+      }
+      for_each_channels(padded, [&](auto n, int first) {
+        Lanes total[n];
+        for (int c = 0; c < n; ++c) total[c] = sums[block * padded + first + c];
+        for (int i = 0; i < run.count; ++i)
+          for (int c = 0; c < n; ++c) total[c] += features[i][first + c] * run.weight[i];
+        for (int c = 0; c < n; ++c) sums[block * padded + first + c] = total[c];
+      });
     });
-    sums.flush();
 
     tile.for_each_pixel([&](int row, int column, int block, int lane) {
       const int64_t pixel = int64_t{row} * view.camera.width + column;
-      const Lanes* sum = sums[block];
+      const Lanes* sum = sums + block * padded;
       for (int c = 0; c < channels; ++c) image[pixel * channels + c] = sum[c][lane];
       transmittance[pixel] = tile.remaining(block, lane);
       alpha[pixel] = 1.0f - transmittance[pixel];
       depth[pixel] = alpha[pixel] > 0.0f ? sum[channels][lane] / alpha[pixel] : 0.0f;
     });
   });
+}
+
+void count_pairs(const LiftView& view, int64_t pairs[2], int threads) {
+  std::atomic<int64_t> forward{0}, backward{0};
+  parallel_for(threads, view.tile_count(), 1, [&](int64_t position, int64_t, int) {
+    const int tile_index = view.tile_order[position];
+    Tile tile(view, tile_index);
+    int64_t touched = 0;
+    forward += composite(view, tile_index, tile, [&](int, const Run& run) { touched += run.count; });
+    backward += touched;
+  });
+  pairs[0] = kLanes * forward;
+  pairs[1] = kLanes * backward;
 }
 
 }  // namespace lift

@@ -145,13 +145,13 @@ void LiftView::bin(int threads) {
   tile_begin[tiles] = total;
 
   tile_splats = Buffer<int32_t>(total);
-  splat_slots = Buffer<int64_t>(total);
+  slot_place = Buffer<int64_t>(total);
   lift::parallel_for(threads, parts, 1, [&](int64_t part, int64_t, int) {
     int64_t* slot = &next[part * tiles];
     for (int64_t i = part_begin(part); i < part_begin(part + 1); ++i) {
-      int64_t* slots = &splat_slots[splat_begin[order[i]]];
+      int64_t place = splat_begin[order[i]];
       rectangles[order[i]].for_each(tile_columns, [&](int tile) {
-        *slots++ = slot[tile];
+        slot_place[slot[tile]] = place++;
         tile_splats[slot[tile]++] = order[i];
       });
     }

@@ -36,9 +36,13 @@ struct LiftView {
   // is called a slot.
   lift::Buffer<int64_t> tile_begin;
   lift::Buffer<int32_t> tile_splats;
-  // The slots of splat s are splat_slots[splat_begin[s] .. splat_begin[s + 1]).
+  // The slots by splat: those of splat s are places splat_begin[s] .. splat_begin[s + 1], slot_place the way there.
   lift::Buffer<int64_t> splat_begin;
-  lift::Buffer<int64_t> splat_slots;
+  lift::Buffer<int64_t> slot_place;
+
+  // The blocks of its tile (composite.h) that each slot may contribute to, one bit each: what the backward pass replays.
+  // Filled by render().
+  lift::Buffer<uint64_t> slot_blocks;
 
   // Tiles in the order of decreasing work, so that threads end together.
   lift::Buffer<int32_t> tile_order;

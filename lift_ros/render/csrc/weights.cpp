@@ -7,11 +7,10 @@
 #include "parallel.h"
 #include "render.h"
 
-using lift::Hits;
 using lift::kBlocks;
 using lift::kLanes;
 using lift::Lanes;
-using lift::Splat;
+using lift::Run;
 using lift::Tile;
 
 LiftWeights::LiftWeights(const LiftView& view, const int64_t* pixels, int64_t pixel_count, int threads)
@@ -50,20 +49,19 @@ void LiftWeights::composite_tile(const LiftView& view, const int64_t* pixels, in
   };
   std::vector<Contribution> contributions;
   int32_t first[kBlocks][kLanes], last[kBlocks][kLanes], count[kBlocks][kLanes] = {};
-  lift::composite(view, tile_index, tile, [&](int64_t, int32_t index, const Splat&, const Hits& hits) {
-    for (int i = 0; i < hits.count; ++i) {
-      const int b = hits.block[i];
-      for (uint32_t lanes = lift::lane_bits(hits.weight[i] > 0.0f); lanes; lanes &= lanes - 1) {
+  const int32_t* splats = &view.tile_splats[view.tile_begin[tile_index]];
+  lift::composite(view, tile_index, tile, [&](int b, const Run& run) {
+    for (int i = 0; i < run.count; ++i)
+      for (uint32_t lanes = lift::lane_bits(run.weight[i] > 0.0f); lanes; lanes &= lanes - 1) {
         const int l = __builtin_ctz(lanes);
         const int32_t position = static_cast<int32_t>(contributions.size());
-        contributions.push_back({view.gaussian[index], hits.weight[i][l], -1});
+        contributions.push_back({view.gaussian[splats[run.position[i]]], run.weight[i][l], -1});
         if (count[b][l]++ == 0)
           first[b][l] = position;
         else
           contributions[last[b][l]].next = position;
         last[b][l] = position;
       }
-    }
   });
 
   std::vector<Entry>& list = lists[worker];
@@ -124,9 +122,10 @@ void label_image(const LiftView& view, const int32_t* labels, int32_t* label_ima
     LabelSums* blocks = &scratch[static_cast<size_t>(worker) * kBlocks];
     for (int b = 0; b < kBlocks; ++b) blocks[b].labels.clear();
     Tile tile(view, tile_index);
-    composite(view, tile_index, tile, [&](int64_t, int32_t index, const Splat&, const Hits& hits) {
-      const int32_t label = labels[view.gaussian[index]];
-      for (int i = 0; i < hits.count; ++i) blocks[hits.block[i]][label] += hits.weight[i];
+    const int32_t* splats = &view.tile_splats[view.tile_begin[tile_index]];
+    composite(view, tile_index, tile, [&](int block, const Run& run) {
+      for (int i = 0; i < run.count; ++i)
+        blocks[block][labels[view.gaussian[splats[run.position[i]]]]] += run.weight[i];
     });
     tile.for_each_pixel([&](int row, int column, int block, int lane) {
       const LabelSums& sums = blocks[block];
