@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
 from lift_ros.camera import PosedCamera
 from lift_ros.render import BlendWeights, mask_weights
@@ -92,19 +91,3 @@ def _numbered(labels: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.
     count[:1] = 0
     number = (count > 0).cumsum(dtype=np.int32) * (count > 0)
     return number[labels].astype(np.int32), count[count > 0].astype(np.float32)
-
-
-def strongest_columns(matrix: csr_matrix) -> NDArray[np.int64]:
-    """Column of the greatest entry of every row, the first of equals, -1 for an empty row.
-
-    What scipy's ``argmax`` does with a loop in Python.
-    """
-    matrix = matrix.tocsr()
-    matrix.sum_duplicates()
-    count = np.diff(matrix.indptr)
-    row = np.repeat(np.arange(matrix.shape[0]), count)
-    order = np.lexsort((-matrix.indices, matrix.data, row))
-    strongest = np.full(matrix.shape[0], -1, np.int64)
-    filled = count > 0
-    strongest[filled] = matrix.indices[order[matrix.indptr[1:][filled] - 1]]
-    return strongest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 
 import torch
 
@@ -177,15 +178,22 @@ def heirs(index: torch.Tensor, origin: torch.Tensor) -> tuple[torch.Tensor, torc
         in ascending order; one to a Gaussian that was removed is missing, one to a Gaussian that was split is there
         twice.
     """
-    known = (origin >= 0).nonzero().squeeze(1)
-    last = max(int(origin.max()) if len(origin) else -1, int(index.max()) if len(index) else -1)
-    count = torch.bincount(origin[known], minlength=last + 1)
-    start = count.cumsum(0) - count
-    by_origin = known[torch.argsort(origin[known], stable=True)]
+    count, start, by_origin = _heirs_table(origin)
+    index = index.clamp(max=len(count) - 1)
     repeats = count[index]
     entry = torch.repeat_interleave(torch.arange(len(index), device=index.device), repeats)
     within = torch.arange(len(entry), device=index.device) - (repeats.cumsum(0) - repeats)[entry]
     return entry, by_origin[start[index[entry]] + within]
+
+
+@lru_cache(maxsize=1)  # all keyframes follow one edit, one after the other
+def _heirs_table(origin: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """For each Gaussian before the edit, how many heirs it has and where they begin in the third, the list of all. The
+    last row, of none, is for Gaussians beyond those that ``origin`` names.
+    """
+    known = (origin >= 0).nonzero().squeeze(1)
+    count = torch.bincount(origin[known], minlength=(int(origin.max()) if len(origin) else -1) + 2)
+    return count, count.cumsum(0) - count, known[torch.argsort(origin[known], stable=True)]
 
 
 def only_appends(origin: torch.Tensor, count: int) -> bool:
