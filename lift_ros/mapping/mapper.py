@@ -43,6 +43,7 @@ from lift_ros.scene.gaussians import GaussianScene, Seeds, follow, only_appends
 from lift_ros.scene.neighbours import Neighbours
 from lift_ros.scene.seeder import Seeder
 from lift_ros.scene.seeding import too_coarse
+from lift_ros.scene.thinning import thinned
 from lift_ros.scene.trainer import PhotometricTrainer, TrainingView
 
 log = logging.getLogger(__name__)
@@ -357,13 +358,25 @@ class Mapper:
 
     def _plant(self, index: int, rendering: Rendering, patches: Patches) -> None:
         """Seeds where a keyframe shows what the scene, ``rendering``, does not explain or cannot tell apart."""
-        frame, means = self._seeder.frame(index), self._scene.means.cpu().numpy()
+        frame = self._seeder.frame(index)
+        self._make_room(frame)
+        means = self._scene.means.cpu().numpy()
         labels = patches.resized(frame.camera.height, frame.camera.width).label_image()
         finer = too_coarse(frame, rendering, means, labels, MASK_GAUSSIANS)
         seeds = self._seeder.seeds(index, rendering, len(self._scene), finer)
         self._edit(self._scene.append(seeds))
         for keyframe in self._keyframes:
             keyframe.planted(seeds.means.numpy(), self._camera(keyframe))
+
+    def _make_room(self, frame: Frame) -> None:
+        """Thin what looks smallest from ``frame``, if the scene is too full for new ground."""
+        excess = self._seeder.excess(len(self._scene))
+        if excess:
+            ids = torch.from_numpy(self._registry.ids).to(self._scene.device)
+            camera, spare = frame.posed_camera(self._scene.device), self.config.objects.min_gaussians
+            gone, cover = thinned(self._scene, camera, excess, ids, spare)
+            if bool(gone.any()):
+                self._edit(self._scene.thin(gone, cover))
 
     def _reseed(self, keyframe: Keyframe) -> None:
         """Seeds of a keyframe without depth, from the neighbours it has by now."""

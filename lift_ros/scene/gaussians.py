@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
@@ -132,6 +133,11 @@ class GaussianScene:
         origin = keep.nonzero().squeeze(1)
         self._take(origin)
         return origin
+
+    def thin(self, gone: torch.Tensor, cover: torch.Tensor) -> torch.Tensor:
+        """Remove the Gaussians where ``gone`` (N,) bool is True; those where ``cover`` is True get twice the area."""
+        self.log_scales = self.log_scales + 0.5 * math.log(2.0) * cover[:, None]
+        return self.prune(~gone)
 
     def split(self, mask: torch.Tensor) -> torch.Tensor:
         """Replace each Gaussian where ``mask`` (N,) bool is True by two, side by side along its longest axis.
