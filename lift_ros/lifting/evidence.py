@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -78,6 +78,10 @@ class MaskEvidence:
         _, mask, count = np.unique(ids[gaussian], return_inverse=True, return_counts=True)
         ones = np.ones(len(gaussian), np.float32)
         return cls(mask.astype(np.int32), gaussian.astype(np.int32), ones, count.astype(np.float32))
+
+    def covered(self, cover: NDArray[np.bool_]) -> MaskEvidence:
+        """The evidence once the Gaussians where ``cover`` (N,) is True have twice the area, and twice the pixels."""
+        return replace(self, weight=np.where(cover[self.gaussian], 2, 1).astype(np.float32) * self.weight)
 
     def follow(self, origin: torch.Tensor) -> MaskEvidence:
         """The evidence after an edit of the scene (see ``GaussianScene``); both halves of a split inherit all of it."""

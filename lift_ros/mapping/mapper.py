@@ -56,6 +56,7 @@ STILL = 0.5  # share of that training, its last, in which nothing is split or pr
 FINER = 2  # pixels of a mask for each of the view it was made of, along each axis
 MASK_GAUSSIANS = 24  # that a mask should show, to be an object of its own
 RESEED_AFTER = 3  # keyframes later, a keyframe without depth has neighbours on both sides, and better seeds
+SPARED = 3  # times the Gaussians of the smallest object, below which none is thinned
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class MapperStats:
         stamp: of the latest frame, seconds.
         skipped_steps: training that was not done because a computer could not keep up.
         thinned_keyframes: keyframes that gave way to others; see ``max_keyframes``.
+        full: whether the scene has no room for new ground, with nothing left that could be thinned.
     """
 
     frames: int = 0
@@ -91,6 +93,7 @@ class MapperStats:
     stamp: float = 0.0
     skipped_steps: int = 0
     thinned_keyframes: int = 0
+    full: bool = False
 
 
 def make_mapper_segmenter(config: Config) -> Segmenter:
@@ -373,10 +376,13 @@ class Mapper:
         excess = self._seeder.excess(len(self._scene))
         if excess:
             ids = torch.from_numpy(self._registry.ids).to(self._scene.device)
-            camera, spare = frame.posed_camera(self._scene.device), self.config.objects.min_gaussians
+            camera, spare = frame.posed_camera(self._scene.device), SPARED * self.config.objects.min_gaussians
             gone, cover = thinned(self._scene, camera, excess, ids, spare)
-            if bool(gone.any()):
-                self._edit(self._scene.thin(gone, cover))
+            for keyframe in self._keyframes:
+                keyframe.thinned(cover.cpu().numpy())
+            self._prior = [(stamp, evidence.covered(cover.cpu().numpy())) for stamp, evidence in self._prior]
+            self._edit(self._scene.thin(gone, cover))
+        self.stats = replace(self.stats, full=self._seeder.excess(len(self._scene)) > 0)
 
     def _reseed(self, keyframe: Keyframe) -> None:
         """Seeds of a keyframe without depth, from the neighbours it has by now."""
