@@ -146,16 +146,16 @@ class ObjectRegistry:
         """The new ``ids`` (N,), and what the keyframes that are left say nothing about as it was: the Gaussians they do
         not show of the objects ``found``, and objects most of which they do not show.
         """
-        open_ = (ids == 0) & (self.ids > 0)
-        if not open_.any():
-            return ids
-        unseen = np.ones(len(ids), bool)
+        lost = (ids == 0) & (self.ids > 0)
+        unseen = lost.copy()
         for view in views:
+            if not unseen.any():
+                return ids
             unseen[view.gaussian] = False
         values, index = np.unique(self.ids, return_inverse=True)
         hidden = np.bincount(index, unseen) > 0.5 * np.bincount(index)
         again = np.isin(values, found)
-        return np.where(open_ & np.where(again[index], unseen, hidden[index]), self.ids, ids)
+        return np.where(lost & np.where(again[index], unseen, hidden[index]), self.ids, ids)
 
     def _parents(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """(N,) the whole that each Gaussian's object belongs to, 0 for none."""
