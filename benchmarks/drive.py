@@ -1,10 +1,12 @@
-"""A long drive through a loop of rooms: does the cost of a frame, the memory and what is known stay what they were?
+"""A long drive through rooms: does the cost of a frame, the memory and what is known stay what they were?
 
     python benchmarks/drive.py CAPTURE [--masks L1] [--rooms 6] [--minutes 60] [--set mapping.max_keyframes=200 ...]
+    python benchmarks/drive.py CAPTURE --rooms 0 [--every 2] [--rate 0.5] ...
 
-Every room is the capture, moved; the camera goes through all of them again and again, at two frames a second. Every
-keyframe is trained and the objects are updated as `lift map` does. What is timed is processor time, since other
-programs slow the clock. The quality is that of the first room, labelled by the map of the moment.
+Every room is the capture, moved; the camera goes through all of them again and again, or with `--rooms 0` always on to
+new ones. Every keyframe is trained and the objects are updated as `lift map` does. What is timed is processor time,
+since other programs slow the clock. The quality is that of the first room and of the one before the last, labelled by
+the map of the moment.
 """
 
 from __future__ import annotations
@@ -30,7 +32,6 @@ from lift_ros.mapping.offline import UPDATE_EVERY
 from lift_ros.masks.base import Masks, Prompts
 from lift_ros.options import assignments, with_values
 
-RATE = 2.0  # frames a second
 APART = 20.0  # from room to room, in the unit of the poses
 BLOCK = 600.0  # s of the drive that make a row
 HEADS = (
@@ -43,8 +44,9 @@ HEADS = (
     "update of the objects [ms]",
     "memory [MiB]",
     "PQ of the first room",
+    "of the latest",
 )
-EVERY = 6  # frame of the first room that is compared with the truth
+EVERY = 6  # frame of a room that is compared with the truth
 
 
 class Drive:
@@ -53,19 +55,20 @@ class Drive:
     name = "recorded"
     promptable = False
 
-    def __init__(self, path: Path, masks: str) -> None:
+    def __init__(self, path: Path, masks: str, every: int) -> None:
         with open_capture(path) as capture:
             self.world_frame = capture.world_frame
-            self.room = list(capture.frames)
+            self.room = list(capture.frames)[::every]
             self._masks = [capture.recorded_labels(masks, frame) for frame in self.room]
             self.truth = [capture.recorded_labels("instances", frame) for frame in self.room]
         self._number = 0
 
-    def frames(self, rooms: int, seconds: float) -> Iterator[tuple[int, Frame]]:
-        """(room, frame), as the camera goes."""
-        for count in range(round(RATE * seconds)):
-            visit, self._number = divmod(count, len(self.room))
-            yield visit % rooms, self.moved(self._number, visit % rooms, count / RATE)
+    def frames(self, rooms: int, count: int, rate: float) -> Iterator[tuple[int, Frame]]:
+        """(room, frame), as the camera goes: ``count`` frames, ``rate`` a second; 0 ``rooms`` never end."""
+        for number in range(count):
+            room, self._number = divmod(number, len(self.room))
+            room = room % rooms if rooms else room
+            yield room, self.moved(self._number, room, number / rate)
 
     def moved(self, number: int, room: int, stamp: float) -> Frame:
         """Frame ``number`` as it is in a room."""
@@ -77,11 +80,11 @@ class Drive:
         """See ``Segmenter``."""
         return Masks.from_label_image(self._masks[self._number])
 
-    def quality(self, mapper: Mapper) -> float:
-        """PQ_scene (things) of the first room."""
+    def quality(self, mapper: Mapper, room: int) -> float:
+        """PQ_scene (things) of a room."""
         table = Contingency()
         for number in range(0, len(self.room), EVERY):
-            labels: NDArray[np.uint32] = mapper.snapshot.labels_of(self.moved(number, 0, 0.0), 320)[0]
+            labels: NDArray[np.uint32] = mapper.snapshot.labels_of(self.moved(number, room, 0.0), 320)[0]
             table.add(labels, self.truth[number])
         return panoptic_quality(table).pq
 
@@ -97,16 +100,18 @@ def main() -> None:
     parser.add_argument("--masks", default="L1")
     parser.add_argument("--rooms", type=int, default=6)
     parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--rate", type=float, default=2.0, help="frames a second")
+    parser.add_argument("--every", type=int, default=1, help="frame of the capture that is used")
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE")
     args = parser.parse_args()
     torch.set_num_threads(2)
-    drive = Drive(args.capture, args.masks)
+    drive = Drive(args.capture, args.masks, args.every)
     config = with_values(Config(), {"mapping.device": "cpu"} | assignments("--set", args.set))
     mapper = Mapper(config, drive, drive.world_frame)
     print("| " + " | ".join(HEADS) + " |\n" + "|---" * len(HEADS) + "|", flush=True)
     spent: dict[str, list[float]] = {"frame": [], "keyframe": [], "update": []}
     known, end = 0, BLOCK
-    for _, frame in drive.frames(args.rooms, 60 * args.minutes):
+    for room, frame in drive.frames(args.rooms, round(60 * args.minutes * args.rate), args.rate):
         begin = time.process_time()
         new = mapper.process(frame)
         while new and mapper.step():
@@ -116,14 +121,15 @@ def main() -> None:
             begin = time.process_time()
             mapper.update_objects()
             spent["update"].append(time.process_time() - begin)
-        if frame.stamp + 1 / RATE >= end:
+        if frame.stamp + 1 / args.rate >= end:
             mapper.update_objects()
             stats = mapper.stats
             made = stats.keyframes + stats.thinned_keyframes
             means = [f"{1e3 * np.mean(values):.0f}" if values else "-" for values in spent.values()]
             cells = (f"{end / 60:.0f}", f"{stats.keyframes}, {made - known}, {stats.thinned_keyframes}",
                      f"{stats.gaussians:,}", f"{len(mapper.snapshot.tracks)}", *means, f"{resident_mib()}",
-                     f"{drive.quality(mapper):.3f}")  # fmt: skip
+                     f"{drive.quality(mapper, 0):.3f}",
+                     f"{drive.quality(mapper, max(room - 1, 0)):.3f}")  # fmt: skip
             print("| " + " | ".join(cells) + " |", flush=True)
             known, end = made, end + BLOCK
             spent = {name: [] for name in spent}

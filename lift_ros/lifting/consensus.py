@@ -11,10 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
 from lift_ros.lifting import counts
-from lift_ros.lifting.evidence import MaskEvidence, strongest_columns
+from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.scene.neighbours import Neighbours
 
 DOUBT = 0.03  # views
@@ -62,39 +61,7 @@ def merge_parts(agreed: NDArray[np.float64], seen: NDArray[np.float64], rate: fl
     Returns:
         (K,) cluster of each part: the number of one of its parts.
     """
-    agreed, seen = agreed.copy(), seen.copy()
-    np.fill_diagonal(agreed, 0)
-    np.fill_diagonal(seen, 0)
-    count = len(agreed)
-    cluster = np.arange(count)
-    if count < 2:
-        return cluster
-
-    def rates(row: slice | int) -> NDArray[np.float64]:
-        return np.where(seen[row] > 0, agreed[row] / (seen[row] + DOUBT), -1.0)
-
-    table = rates(slice(None))
-    partner = table.argmax(1)
-    best = table[np.arange(count), partner]
-    while True:
-        a, b = int(best.argmax()), int(partner[best.argmax()])
-        if best[a] < rate or best[a] < 0:
-            return cluster
-        for matrix in (agreed, seen):
-            matrix[a] += matrix[b]
-            matrix[:, a] += matrix[:, b]
-            matrix[b] = matrix[:, b] = 0
-            matrix[a, a] = 0
-        table[b] = table[:, b] = -1
-        table[a] = table[:, a] = rates(a)
-        cluster[cluster == b] = a
-        # only rows that lost their partner have to be searched again
-        closer = (table[a] > best) | ((table[a] == best) & (a < partner))
-        partner[closer] = a
-        lost = np.flatnonzero(((partner == a) & ~closer) | (partner == b))
-        lost = np.union1d(lost, [a, b])
-        partner[lost] = table[lost].argmax(1)
-        best = table[np.arange(count), partner]
+    return counts.merge_parts(agreed, seen, DOUBT, rate)
 
 
 def expel_strangers(
@@ -124,28 +91,21 @@ def cut_impure(
     Returns:
         (N,) parts; new ones are numbered from ``part_count`` on.
     """
-    parts = parts.copy()
     purity, say, divided_by = counts.purity(parts, part_count, views)
-    impure = np.flatnonzero((say > 0) & (purity < pure_rate * say))
-    next_part = part_count
-    for number in np.unique(divided_by[impure]):
-        view = views[number]
-        member = np.isin(parts[view.gaussian], impure[divided_by[impure] == number])
-        entries = csr_matrix(
-            (view.weight[member], (view.gaussian[member], view.mask[member])), shape=(len(parts), len(view.area))
-        )
-        some = np.unique(view.gaussian[member])
-        mask = strongest_columns(entries)[some]
-        pieces, piece, size = np.unique(
-            np.stack([parts[some], mask], axis=1), axis=0, return_inverse=True, return_counts=True
-        )
-        piece = piece.reshape(-1)
-        for part in np.unique(pieces[:, 0]):
-            own = np.flatnonzero((pieces[:, 0] == part) & (size >= min_size))
-            # the largest piece keeps the part's number, together with what this view does not show
-            for k in own[np.argsort(-size[own])][1:]:
-                parts[some[piece == k]] = next_part
-                next_part += 1
+    impure = (say > 0) & (purity < pure_rate * say)
+    mask = counts.strongest_masks(parts, part_count, views, np.where(impure, divided_by, -1))
+    some = np.flatnonzero(mask >= 0)
+    masks = int(mask.max(initial=0)) + 1
+    pieces, piece, size = np.unique(parts[some] * masks + mask[some], return_inverse=True, return_counts=True)
+    of_part = pieces // masks
+    order = np.lexsort((-size, of_part))
+    # the largest piece keeps the part's number, together with what this view does not show
+    largest = np.append(True, np.diff(of_part[order]) > 0)[: len(order)]
+    new = order[(size[order] >= min_size) & ~largest]
+    number = of_part.copy()
+    number[new] = part_count + np.arange(len(new))
+    parts = parts.copy()
+    parts[some] = number[piece]
     return parts
 
 

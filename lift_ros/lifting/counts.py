@@ -1,18 +1,19 @@
 """What the masks of all views say together, counted in C++ (csrc/): some million entries, gone through several times.
 
-Each function counts over all views, in their order, whatever the number of threads. A view says something of a part
-only if it shows more than ``MIN_VISIBLE`` pixels of it, and the more, up to ``FULL_SAY``, the more of it that is.
+Each function counts over all views, to the same result with any number of threads. A view says something of a part only
+if it shows more than ``MIN_VISIBLE`` pixels of it, and the more, up to ``FULL_SAY``, the more of it that is.
 """
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from ctypes import POINTER, Structure, c_double, c_float, c_int64, c_void_p
+from ctypes import POINTER, Structure, c_double, c_float, c_int, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from lift_ros.lifting.evidence import MaskEvidence
@@ -27,7 +28,7 @@ _BUILD_HINT = (
     "build it from the root of the sources with: cmake -S lift_ros/lifting/csrc -B build/evidence "
     "-DCMAKE_BUILD_TYPE=Release && cmake --build build/evidence && cmake --install build/evidence --prefix ."
 )
-_INTERFACE = 2  # LIFT_EVIDENCE_INTERFACE of csrc/lift_evidence.h
+_INTERFACE = 3  # LIFT_EVIDENCE_INTERFACE of csrc/lift_evidence.h
 
 
 class _Masks(Structure):
@@ -56,13 +57,15 @@ class _Parts(Structure):
 
 
 _PROTOTYPES = {
-    "lift_neighbour_agreement": [POINTER(_Views), c_int64, c_void_p, c_float, c_float] + [c_void_p] * 3,
-    "lift_part_agreement": [POINTER(_Views), POINTER(_Parts), c_double, c_double] + [c_void_p] * 2,
-    "lift_held": [POINTER(_Views), POINTER(_Parts)] + [c_void_p] * 2,
+    "lift_neighbour_agreement": [POINTER(_Views), c_int64, c_void_p, c_float, c_float] + [c_void_p] * 3 + [c_int],
+    "lift_part_agreement": [POINTER(_Views), POINTER(_Parts), c_double, c_double] + [c_void_p] * 2 + [c_int],
+    "lift_held": [POINTER(_Views), POINTER(_Parts)] + [c_void_p] * 2 + [c_int],
     "lift_purity": [POINTER(_Views), POINTER(_Parts), c_double, c_double] + [c_void_p] * 4,
-    "lift_votes": [POINTER(_Views), POINTER(_Parts), c_double] + [c_void_p] * 4,
+    "lift_strongest_masks": [POINTER(_Views), POINTER(_Parts)] + [c_void_p] * 2,
+    "lift_votes": [POINTER(_Views), POINTER(_Parts), c_double] + [c_void_p] * 4 + [c_int],
     "lift_components": [c_int64, c_int64] + [c_void_p] * 3,
     "lift_visibility": [POINTER(_Views), POINTER(_Parts), c_double] + [c_void_p] * 3,
+    "lift_merge_parts": [c_int64, c_void_p, c_void_p, c_double, c_double, c_void_p],
 }
 
 
@@ -78,7 +81,7 @@ def neighbour_agreement(
     """
     touching = neighbours.touching
     found = *(np.zeros(touching.shape, np.float32) for _ in range(2)), np.zeros(len(touching), np.float32)
-    _call("lift_neighbour_agreement", views, *touching.shape, touching, MIN_PIXELS, CLEAR_PIXELS, *found)
+    _call("lift_neighbour_agreement", views, *touching.shape, touching, MIN_PIXELS, CLEAR_PIXELS, *found, _threads())
     return found
 
 
@@ -98,7 +101,8 @@ def part_agreement(
         The diagonals say how often a part shares a mask with itself.
     """
     agreed, seen = np.zeros((part_count, part_count)), np.zeros((part_count, part_count))
-    _call("lift_part_agreement", views, len(parts), _Numbers(parts, part_count), MIN_VISIBLE, FULL_SAY, agreed, seen)
+    numbers = _Numbers(parts, part_count)
+    _call("lift_part_agreement", views, len(parts), numbers, MIN_VISIBLE, FULL_SAY, agreed, seen, _threads())
     return agreed, seen
 
 
@@ -109,7 +113,7 @@ def held(
     the pixels themselves. ``parts`` as above.
     """
     shared, total = np.zeros(len(parts)), np.zeros(len(parts))
-    _call("lift_held", views, len(parts), _Numbers(parts, part_count), shared, total)
+    _call("lift_held", views, len(parts), _Numbers(parts, part_count), shared, total, _threads())
     return shared, total
 
 
@@ -140,6 +144,18 @@ def purity(
     return pure, say, divided_by
 
 
+def strongest_masks(
+    parts: NDArray[np.integer], part_count: int, views: Sequence[MaskEvidence], view_of: NDArray[np.int64]
+) -> NDArray[np.int32]:
+    """(N,) the mask that shows most of each Gaussian, the first of equals, in the view that ``view_of`` (K,) names for
+    its part; -1 where there is none, and where ``view_of`` is below 0. ``parts`` as above.
+    """
+    strongest = np.full(len(parts), -1, np.int32)
+    view_of = np.ascontiguousarray(view_of, np.int64)
+    _call("lift_strongest_masks", views, len(parts), _Numbers(parts, part_count), view_of, strongest)
+    return strongest
+
+
 def votes(
     labels: NDArray[np.integer], label_count: int, views: Sequence[MaskEvidence], share: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
@@ -154,7 +170,8 @@ def votes(
     """
     winner = np.full(len(labels), -1)
     most, total, shown = (np.zeros(len(labels), np.float32) for _ in range(3))
-    _call("lift_votes", views, len(labels), _Numbers(labels, label_count), share, winner, most, total, shown)
+    numbers = _Numbers(labels, label_count)
+    _call("lift_votes", views, len(labels), numbers, share, winner, most, total, shown, _threads())
     return winner, most, total, shown
 
 
@@ -184,6 +201,27 @@ def components(touching: NDArray[np.int32], edge: NDArray[np.bool_]) -> NDArray[
     return part
 
 
+def merge_parts(agreed: NDArray[np.float64], seen: NDArray[np.float64], doubt: float, rate: float) -> NDArray[np.int64]:
+    """Average-linkage clustering: the two that agree most often are joined, until none reach ``rate``.
+
+    Args:
+        agreed: (K, K), symmetric: how often two have agreed, of ``seen`` (K, K) times.
+        doubt: times that each pair counts as having disagreed.
+
+    Returns:
+        (K,) cluster of each: the number of one in it.
+    """
+    cluster = np.empty(len(agreed), np.int64)
+    agreed, seen = (np.ascontiguousarray(matrix, np.float64) for matrix in (agreed, seen))
+    if _library().lift_merge_parts(len(agreed), agreed.ctypes.data, seen.ctypes.data, doubt, rate, cluster.ctypes.data):
+        raise MemoryError("out of memory while joining parts")
+    return cluster
+
+
+def _threads() -> int:
+    return torch.get_num_threads()
+
+
 @cache
 def _library() -> ctypes.CDLL:
     """Raises ImportError: the library is missing, stale or cannot be loaded; the message says how to build it."""
@@ -207,7 +245,7 @@ class _Numbers:
 
     def __init__(self, number: NDArray[np.integer], count: int) -> None:
         """Raises ValueError: a number is not below ``count``."""
-        self._number = np.ascontiguousarray(number, np.int64)  # the struct borrows its memory
+        self._number = np.ascontiguousarray(number, np.int32)  # the struct borrows its memory
         if self._number.max(initial=-1) >= count:
             raise ValueError(f"there are {count} parts, and none of number {self._number.max()}")
         self.struct = _Parts(count, self._number.ctypes.data)

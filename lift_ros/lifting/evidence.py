@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
 from lift_ros.camera import PosedCamera
 from lift_ros.render import BlendWeights, mask_weights
@@ -80,6 +79,10 @@ class MaskEvidence:
         ones = np.ones(len(gaussian), np.float32)
         return cls(mask.astype(np.int32), gaussian.astype(np.int32), ones, count.astype(np.float32))
 
+    def covered(self, cover: NDArray[np.bool_]) -> MaskEvidence:
+        """The evidence once the Gaussians where ``cover`` (N,) is True have twice the area, and twice the pixels."""
+        return replace(self, weight=np.where(cover[self.gaussian], 2, 1).astype(np.float32) * self.weight)
+
     def follow(self, origin: torch.Tensor) -> MaskEvidence:
         """The evidence after an edit of the scene (see ``GaussianScene``); both halves of a split inherit all of it."""
         entry, heir = (t.numpy() for t in heirs(torch.from_numpy(self.gaussian).long(), origin.cpu()))
@@ -92,19 +95,3 @@ def _numbered(labels: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.
     count[:1] = 0
     number = (count > 0).cumsum(dtype=np.int32) * (count > 0)
     return number[labels].astype(np.int32), count[count > 0].astype(np.float32)
-
-
-def strongest_columns(matrix: csr_matrix) -> NDArray[np.int64]:
-    """Column of the greatest entry of every row, the first of equals, -1 for an empty row.
-
-    What scipy's ``argmax`` does with a loop in Python.
-    """
-    matrix = matrix.tocsr()
-    matrix.sum_duplicates()
-    count = np.diff(matrix.indptr)
-    row = np.repeat(np.arange(matrix.shape[0]), count)
-    order = np.lexsort((-matrix.indices, matrix.data, row))
-    strongest = np.full(matrix.shape[0], -1, np.int64)
-    filled = count > 0
-    strongest[filled] = matrix.indices[order[matrix.indptr[1:][filled] - 1]]
-    return strongest

@@ -144,6 +144,11 @@ class Keyframe:
             return 0.0
         return (step - self.step) / refresh_every + self._unknown / max(MAX_UNKNOWN * self._shown, 1)
 
+    def thinned(self, cover: NDArray[np.bool_]) -> None:
+        """Take note that the scene is thinned and its Gaussians ``cover`` (N,) fill the gaps; see ``MaskEvidence``."""
+        if self.evidence is not None:
+            self.evidence = self.evidence.covered(cover)
+
     def edit(self, origin: torch.Tensor, appends: bool) -> None:
         """Follow an edit of the scene (see ``GaussianScene``), approximately until the next refresh.
 

@@ -43,6 +43,7 @@ from lift_ros.scene.gaussians import GaussianScene, Seeds, follow, only_appends
 from lift_ros.scene.neighbours import Neighbours
 from lift_ros.scene.seeder import Seeder
 from lift_ros.scene.seeding import too_coarse
+from lift_ros.scene.thinning import thinned
 from lift_ros.scene.trainer import PhotometricTrainer, TrainingView
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ STILL = 0.5  # share of that training, its last, in which nothing is split or pr
 FINER = 2  # pixels of a mask for each of the view it was made of, along each axis
 MASK_GAUSSIANS = 24  # that a mask should show, to be an object of its own
 RESEED_AFTER = 3  # keyframes later, a keyframe without depth has neighbours on both sides, and better seeds
+SPARED = 3  # times the Gaussians of the smallest object, below which none is thinned
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class MapperStats:
         stamp: of the latest frame, seconds.
         skipped_steps: training that was not done because a computer could not keep up.
         thinned_keyframes: keyframes that gave way to others; see ``max_keyframes``.
+        full: whether the scene has no room for new ground, with nothing left that could be thinned.
     """
 
     frames: int = 0
@@ -91,6 +94,7 @@ class MapperStats:
     stamp: float = 0.0
     skipped_steps: int = 0
     thinned_keyframes: int = 0
+    full: bool = False
 
 
 def make_mapper_segmenter(config: Config) -> Segmenter:
@@ -359,7 +363,9 @@ class Mapper:
 
     def _plant(self, index: int, rendering: Rendering, patches: Patches) -> None:
         """Seeds where a keyframe shows what the scene, ``rendering``, does not explain or cannot tell apart."""
-        frame, means = self._seeder.frame(index), self._scene.means.cpu().numpy()
+        frame = self._seeder.frame(index)
+        self._make_room(frame)
+        means = self._scene.means.cpu().numpy()
         labels = patches.resized(frame.camera.height, frame.camera.width).label_image()
         finer = too_coarse(frame, rendering, means, labels, MASK_GAUSSIANS)
         seeds = self._seeder.seeds(index, rendering, len(self._scene), finer)
@@ -375,6 +381,19 @@ class Mapper:
                 MaskEvidence.seen_by(camera, scene.means, scene.quats, scene.scales, scene.opacities, labels)
             )
         self._publish()
+
+    def _make_room(self, frame: Frame) -> None:
+        """Thin what looks smallest from ``frame``, if the scene is too full for new ground."""
+        excess = self._seeder.excess(len(self._scene))
+        if excess:
+            ids = torch.from_numpy(self._registry.ids).to(self._scene.device)
+            camera, spare = frame.posed_camera(self._scene.device), SPARED * self.config.objects.min_gaussians
+            gone, cover = thinned(self._scene, camera, excess, ids, spare)
+            for keyframe in self._keyframes:
+                keyframe.thinned(cover.cpu().numpy())
+            self._prior = [(stamp, evidence.covered(cover.cpu().numpy())) for stamp, evidence in self._prior]
+            self._edit(self._scene.thin(gone, cover))
+        self.stats = replace(self.stats, full=self._seeder.excess(len(self._scene)) > 0)
 
     def _reseed(self, keyframe: Keyframe) -> None:
         """Seeds of a keyframe without depth, from the neighbours it has by now."""

@@ -66,6 +66,7 @@ class ObjectRegistry:
         ids: (N,) int64 object of each Gaussian, 0 for none.
         tracks: the published objects by id.
 
+    What no keyframe shows any more stays what it was.
     An object that comes back after it was lost, or that a merger had swallowed, gets the id back that it had. A whole
     that falls apart does not: it is retired for good.
     """
@@ -130,7 +131,7 @@ class ObjectRegistry:
             new, whole_ids = self._match(member, int(whole_of.max(initial=-1)) + 1, before, np.zeros_like(before))
             events += new
             parents = np.append(whole_ids, 0)[whole_of]
-        self.ids = np.append(ids_of, 0)[found]
+        self.ids = self._with_unseen(np.append(ids_of, 0)[found], ids_of, views)
         self._former[np.isin(self._former, ids_of)] = 0  # these are back
         events += self._retire(previous, parents)
         times, seen, confidence, members = np.asarray(stamps), seen[:, kept], confidence[kept], members[kept]
@@ -161,6 +162,23 @@ class ObjectRegistry:
         order = np.lexsort((weight, gaussian))
         strongest = order[np.diff(gaussian[order], append=-1) != 0]  # the last of each Gaussian
         self.ids[gaussian[strongest]] = object_of[mask[strongest]]
+
+    def _with_unseen(
+        self, ids: NDArray[np.int64], found: NDArray[np.int64], views: Sequence[MaskEvidence]
+    ) -> NDArray[np.int64]:
+        """The new ``ids`` (N,), and what the keyframes that are left say nothing about as it was: the Gaussians they do
+        not show of the objects ``found``, and objects most of which they do not show.
+        """
+        lost = (ids == 0) & (self.ids > 0)
+        unseen = lost.copy()
+        for view in views:
+            if not unseen.any():
+                return ids
+            unseen[view.gaussian] = False
+        values, index = np.unique(self.ids, return_inverse=True)
+        hidden = np.bincount(index, unseen) > 0.5 * np.bincount(index)
+        again = np.isin(values, found)
+        return np.where(lost & np.where(again[index], unseen, hidden[index]), self.ids, ids)
 
     def _parents(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """(N,) the whole that each Gaussian's object belongs to, 0 for none."""

@@ -252,3 +252,21 @@ def csr_transpose(
     transposed = torch.empty(columns + 1, dtype=torch.int64), torch.empty_like(col), torch.empty_like(val)
     library.best().lift_csr_transpose(len(crow) - 1, columns, *map(_pointer, (crow, col, val, *transposed)))
     return transposed
+
+
+def nearest(points: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of each of the ``points`` (N, 3), the ``k`` < N nearest others: distances (N, k), ascending, and indices (N, k).
+
+    Raises:
+        ValueError: a point is not finite.
+    """
+    points = points.detach().contiguous()
+    if not bool(points.isfinite().all()):
+        raise ValueError("points must be finite to have neighbours")
+    index, distance = library.empty(len(points), k, dtype=torch.int64), library.empty(len(points), k)
+    _check(
+        library.best().lift_nearest(
+            len(points), _pointer(points), k, _pointer(index), _pointer(distance), torch.get_num_threads()
+        )
+    )
+    return distance, index

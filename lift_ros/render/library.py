@@ -85,10 +85,11 @@ _PROTOTYPES = {
     "lift_follow_edges": (c_int64, [POINTER(Picture), POINTER(EdgeFilter), c_void_p, c_void_p, c_int]),
     "lift_csr_matmul": (None, [c_int64, c_int64] + [c_void_p] * 5 + [c_int]),
     "lift_csr_transpose": (None, [c_int64, c_int64] + [c_void_p] * 6),
+    "lift_nearest": (c_int64, [c_int64, c_void_p, c_int32, c_void_p, c_void_p, c_int]),
     "lift_advise_huge_pages": (None, [c_void_p, c_int64]),
     "lift_best_variant": (c_char_p, []),
 }
-_INTERFACE = 5  # LIFT_INTERFACE of csrc/lift_raster.h
+_INTERFACE = 6  # LIFT_INTERFACE of csrc/lift_raster.h
 
 
 def library_path(variant: str) -> Path:

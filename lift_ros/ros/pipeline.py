@@ -233,7 +233,7 @@ class Pipeline:
         )
         status.header = self.outputs.header(0.0)
         status.header.stamp = self.node.get_clock().now().to_msg()
-        self.outputs.publish_status(status, self._health.diagnostics(status, self.worker.error))
+        self.outputs.publish_status(status, self._health.diagnostics(status, self.worker.error, stats.full))
 
 
 def _image_type(topic: str) -> type:

@@ -25,8 +25,8 @@ class Health:
         self._frames = 0
         self._last_frame = time.monotonic()
 
-    def diagnostics(self, status: Status, error: str) -> DiagnosticArray:
-        """``error``: the mapper's latest unexpected one, "" if all is well."""
+    def diagnostics(self, status: Status, error: str, full: bool = False) -> DiagnosticArray:
+        """``error``: the mapper's latest unexpected one, "" if all is well; ``full``: see ``MapperStats``."""
         drops = dict(zip(status.drop_reasons, status.drop_counts, strict=True))
         new = {reason: count - self._drops.get(reason, 0) for reason, count in drops.items()}
         new = {reason: count for reason, count in new.items() if count > 0}
@@ -47,6 +47,9 @@ class Health:
         elif 0 < self._max_memory < status.memory:
             level = DiagnosticStatus.WARN
             message = f"{status.memory} MiB exceed max_memory of {self._max_memory} MiB: no more keyframes are taken"
+        elif full:
+            level = DiagnosticStatus.WARN
+            message = "the scene holds scene.max_gaussians: new ground is hardly mapped"
         elif set(new) - set(KEEPING_UP):
             level, message = DiagnosticStatus.WARN, "dropped " + ", ".join(f"{n} {reason}" for reason, n in new.items())
         if skipped > 0:

@@ -12,7 +12,7 @@ class SceneConfig:
     """Seeding, photometric training and density control. Lengths are relative, so that scenes of unknown scale work."""
 
     max_gaussians: int = option(
-        200_000, "Seeding and densification stop here; memory and time per step grow with it.", min=100
+        200_000, "Gaussians; a full scene thins what is far off. Memory and time per step grow with it.", min=100
     )
     sh_degree: int = option(
         0,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 
 import torch
 
@@ -132,6 +134,11 @@ class GaussianScene:
         self._take(origin)
         return origin
 
+    def thin(self, gone: torch.Tensor, cover: torch.Tensor) -> torch.Tensor:
+        """Remove the Gaussians where ``gone`` (N,) bool is True; those where ``cover`` is True get twice the area."""
+        self.log_scales = self.log_scales + 0.5 * math.log(2.0) * cover[:, None]
+        return self.prune(~gone)
+
     def split(self, mask: torch.Tensor) -> torch.Tensor:
         """Replace each Gaussian where ``mask`` (N,) bool is True by two, side by side along its longest axis.
 
@@ -177,15 +184,22 @@ def heirs(index: torch.Tensor, origin: torch.Tensor) -> tuple[torch.Tensor, torc
         in ascending order; one to a Gaussian that was removed is missing, one to a Gaussian that was split is there
         twice.
     """
-    known = (origin >= 0).nonzero().squeeze(1)
-    last = max(int(origin.max()) if len(origin) else -1, int(index.max()) if len(index) else -1)
-    count = torch.bincount(origin[known], minlength=last + 1)
-    start = count.cumsum(0) - count
-    by_origin = known[torch.argsort(origin[known], stable=True)]
+    count, start, by_origin = _heirs_table(origin)
+    index = index.clamp(max=len(count) - 1)
     repeats = count[index]
     entry = torch.repeat_interleave(torch.arange(len(index), device=index.device), repeats)
     within = torch.arange(len(entry), device=index.device) - (repeats.cumsum(0) - repeats)[entry]
     return entry, by_origin[start[index[entry]] + within]
+
+
+@lru_cache(maxsize=1)  # all keyframes follow one edit, one after the other
+def _heirs_table(origin: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """For each Gaussian before the edit, how many heirs it has and where they begin in the third, the list of all. The
+    last row, of none, is for Gaussians beyond those that ``origin`` names.
+    """
+    known = (origin >= 0).nonzero().squeeze(1)
+    count = torch.bincount(origin[known], minlength=(int(origin.max()) if len(origin) else -1) + 2)
+    return count, count.cumsum(0) - count, known[torch.argsort(origin[known], stable=True)]
 
 
 def only_appends(origin: torch.Tensor, count: int) -> bool:

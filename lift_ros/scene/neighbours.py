@@ -8,7 +8,8 @@ from functools import cached_property
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
+
+from lift_ros.render.cpu import nearest
 
 
 @dataclass(frozen=True)
@@ -30,18 +31,19 @@ class Neighbours:
         Two Gaussians touch if they are no farther apart than ``reach`` times the spacing of the scene around either,
         which is the distance to the third-nearest neighbour. So the density of seeds, which falls with the distance to
         the camera, and the unit of the poses do not matter.
+
+        Raises:
+            ValueError: a mean is not finite.
         """
         n = len(means)
         k = min(k, max(n - 1, 0))
         if k == 0:
             return cls(torch.zeros(n, 0, dtype=torch.int64), torch.zeros(n, 0, dtype=torch.bool))
-        points = means.detach().cpu().numpy()
-        distance, index = cKDTree(points).query(points, k=k + 1, workers=-1)
-        distance, index = distance[:, 1:], index[:, 1:]
-        spacing = distance[:, min(2, k - 1)]
-        near = distance <= reach * np.minimum(spacing[:, None], spacing[index])
-        index = np.where(near, index, np.arange(n)[:, None])
-        return cls(torch.from_numpy(index).to(means.device), torch.from_numpy(near).to(means.device))
+        distance, index = nearest(means.cpu(), k)
+        spacing = reach * distance[:, min(2, k - 1)]
+        near = distance <= torch.minimum(spacing[:, None], spacing[index])
+        index = torch.where(near, index, torch.arange(n)[:, None])
+        return cls(index.to(means.device), near.to(means.device))
 
     @cached_property
     def touching(self) -> NDArray[np.int32]:

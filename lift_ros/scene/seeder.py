@@ -28,6 +28,8 @@ MAX_POINTS = 20_000  # kept to bound the depth of frames
 PATIENCE = 5  # frames without a known point, before their depth is guessed
 RANDOM_SEEDS = 2000  # per frame of unknown depth
 SEEDED_SHARE = 0.8  # of the budget; the rest is left to densification
+SCARCE = 0.05  # of that free: less is no room for new ground
+ROOM = 0.25  # of that free: room for some views
 
 
 class Seeder:
@@ -133,6 +135,11 @@ class Seeder:
             return features
         count = round(RANDOM_SEEDS * free * where.mean())
         return Seeds.cat([features, random_seeds(frame, where, *bounds, count, self._rng)])
+
+    def excess(self, count: int) -> int:
+        """How many of ``count`` Gaussians stand in the way of new seeds; 0 while there is room."""
+        seeded = SEEDED_SHARE * self._config.max_gaussians
+        return round(count - (1 - ROOM) * seeded) if count > (1 - SCARCE) * seeded else 0
 
     def _neighbours(self, index: int) -> list[int]:
         """The frames that look at the same things from usefully different places, best first."""

@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 import torch
 from lifting.views import evidence, grouped, line
-from scipy.sparse import csr_matrix
 
 from lift_ros.lifting.consensus import DOUBT, cut_impure, expel_strangers, local_parts, merge_parts, vote
-from lift_ros.lifting.counts import part_agreement
-from lift_ros.lifting.evidence import strongest_columns
+from lift_ros.lifting.counts import part_agreement, purity
 from lift_ros.scene.neighbours import Neighbours
 
 
@@ -224,6 +222,38 @@ def test_parts_cut_by_different_views_get_different_numbers():
     assert partition(cut) == {frozenset({0, 1}), frozenset({2, 3}), frozenset({4, 5}), frozenset({6, 7})}
 
 
+def literal_cut(parts: np.ndarray, tables: list[np.ndarray], pure_rate: float, min_size: int) -> set[frozenset[int]]:
+    count = int(parts.max()) + 1
+    pure, say, divided_by = purity(parts, count, [evidence(table) for table in tables])
+    cut = parts.tolist()
+    for k in range(count):
+        if say[k] and pure[k] < pure_rate * say[k]:
+            table = tables[divided_by[k]]
+            strongest = np.where(table.any(0), table.argmax(0), -1)
+            pieces = [np.flatnonzero((parts == k) & (strongest == m)) for m in range(len(table))]
+            large = sorted((piece for piece in pieces if len(piece) >= min_size), key=lambda piece: -len(piece))
+            for number, piece in enumerate(large[1:]):  # the largest stays
+                for i in piece:
+                    cut[i] = 1000 * (k + 1) + number
+    return partition(np.array(cut))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_impure_parts_are_cut_along_the_masks_of_one_view(seed):
+    rng = np.random.default_rng(seed)
+    tables = []
+    for _ in range(6):
+        table = np.zeros((5, 200))
+        table[rng.integers(0, 5, 200), np.arange(200)] = rng.uniform(1, 4, 200)
+        table[rng.integers(0, 5, 40), rng.integers(0, 200, 40)] += 1
+        table[:, rng.random(200) < 0.3] = 0
+        tables.append(table)
+    parts = rng.integers(-1, 8, 200)
+    cut = cut_impure(parts, 8, [evidence(table) for table in tables], 0.7, 4)
+    assert partition(cut) == literal_cut(parts, tables, 0.7, 4) != partition(parts)
+    assert (cut[parts < 0] == -1).all()
+
+
 def test_no_view_no_cut():
     assert cut_impure(np.zeros(3, int), 1, [], 0.7, 1).tolist() == [0, 0, 0]
 
@@ -293,11 +323,3 @@ def test_without_votes_nothing_changes():
     assert vote(labels, 2, [], 0.6)[0].tolist() == [0, -1, 1]
     assert vote(labels, 2, [grouped([], 1)], 0.6)[0].tolist() == [0, -1, 1]
     assert vote(np.array([-1, -1]), 0, [evidence([[1, 1]])], 0.6)[0].tolist() == [-1, -1]
-
-
-def test_strongest_columns():
-    matrix = csr_matrix(
-        (np.array([1.0, 3, 3, 2, 2, 1.5]), (np.array([0, 0, 0, 2, 2, 2]), np.array([4, 1, 3, 0, 1, 0]))), shape=(4, 5)
-    )
-    # row 2 holds column 0 twice: 3.5 in all
-    assert strongest_columns(matrix).tolist() == [1, -1, 0, -1]

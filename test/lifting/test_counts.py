@@ -109,6 +109,37 @@ def test_purity_and_the_view_that_divides_most(tables, views, parts):
     assert np.array_equal(divided_by, by) and divided_by[5] == -1
 
 
+def test_the_strongest_mask_is_that_of_the_view_named_for_the_part(tables, views, parts):
+    view_of = np.array([0, 1, -1, 4, 2, 0, 1])
+    found = counts.strongest_masks(parts, PARTS, views, view_of)
+    for i, k in enumerate(parts):
+        pixels = tables[view_of[k]][:, i] if k >= 0 and view_of[k] >= 0 else np.zeros(MASKS)
+        assert found[i] == (pixels.argmax() if pixels.any() else -1)
+    assert (found >= 0).any()
+
+
+def test_results_do_not_depend_on_threads(views, parts):
+    near = Neighbours.of(torch.rand(GAUSSIANS, 3, generator=torch.Generator().manual_seed(0)), k=4)
+
+    def everything() -> list[np.ndarray]:
+        return [
+            *counts.neighbour_agreement(near, views),
+            *counts.part_agreement(parts, PARTS, views),
+            *counts.held(parts, PARTS, views),
+            *counts.votes(np.arange(GAUSSIANS) % 12, 12, views, 0.1),
+        ]
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        expected = everything()
+        torch.set_num_threads(3)
+        for result, target in zip(everything(), expected, strict=True):
+            assert np.array_equal(result, target)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_votes_are_those_of_masks_of_mostly_one_label(tables, views, parts):
     # as many labels as Gaussians have masks, so that some get votes for many
     for labels, count, purity in ((parts, PARTS, 0.3), (np.arange(GAUSSIANS) % 12, 12, 0.1)):

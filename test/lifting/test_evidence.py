@@ -106,6 +106,13 @@ def test_evidence_follows_appends_prunes_and_splits(evidence, world):
     assert np.array_equal(split.area, evidence.area)
 
 
+def test_what_covers_for_others_shows_twice_as_much(evidence, world):
+    n = len(world.scene)
+    cover = np.arange(n) % 3 == 0
+    covered = dense(evidence.covered(cover), n)
+    assert np.array_equal(covered, dense(evidence, n) * np.where(cover, 2, 1))
+
+
 def test_a_finished_map_counts_each_gaussian_once():
     evidence = MaskEvidence.of_objects(np.array([0, 7, 7, 0, 3, 7]))
     assert np.array_equal(dense(evidence, 6), [[0, 0, 0, 0, 1, 0], [0, 1, 1, 0, 0, 1]])

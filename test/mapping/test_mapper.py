@@ -525,6 +525,33 @@ def test_keyframes_beyond_those_that_may_be_kept_give_way(frames, truth, depth):
         assert (frame_labels(mapper, frame) > 0).mean() > 0.5
 
 
+def test_a_full_scene_thins_what_is_far_off_for_new_ground(frames, truth):
+    """Five rooms in a row, and Gaussians for little more than one: the last is mapped, and the first not forgotten."""
+    budget, apart = 4000, 20.0
+    mapper = Mapper(configured(scene__max_gaussians=budget, objects__min_gaussians=6), truth)
+    rooms = 5
+    for room in range(rooms):
+        shift = np.eye(4)
+        shift[0, 3] = apart * room
+        moved = [replace(frame, T_world_camera=shift @ frame.T_world_camera) for frame in frames[:4]]
+        feed(mapper, moved)
+        if room == 0:
+            known = {track.id for track in mapper.snapshot.tracks}
+        seen = mapper.snapshot.render(moved[1].at_width(96).posed_camera())
+        assert (seen.alpha > 0.5).float().mean() > 0.7, room
+    assert mapper.stats.gaussians <= budget and not mapper.stats.full
+    x = mapper.snapshot.scene.means[:, 0]
+    held = [int(((x - apart * room).abs() < apart / 2).sum()) for room in range(rooms)]
+    assert held == sorted(held) and 10 < held[0] < held[-1] / 4
+    assert len(known) >= 2 and known & {track.id for track in mapper.snapshot.tracks}
+    assert len(mapper.snapshot.tracks) > 3 * len(known)
+
+
+def test_a_scene_that_is_full_of_what_is_near_says_so(frames, truth):
+    mapper = mapped(frames[:3], truth, scene__max_gaussians=300)
+    assert mapper.stats.full
+
+
 def test_steps_before_the_first_frame_do_nothing(truth):
     mapper = Mapper(configured(), truth)
     assert mapper.step() is None

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from lifting.views import grouped, line
+from lifting.views import evidence, grouped, line
 
 from lift_ros.errors import MapFileError
 from lift_ros.lifting.evidence import MaskEvidence
@@ -434,5 +434,21 @@ def test_an_object_that_enough_views_showed_outlasts_them():
     assert groups_of(objects) == ids
     third = objects.tracks[ids[2]]
     assert (third.views, third.first_seen, third.last_seen) == (3, 0.0, 50.0)
-    update(objects, [third_hidden] * 3)
-    assert len(objects.tracks) == 2  # none is left that shows it
+    assert update(objects, [third_hidden] * 3) == []
+    assert groups_of(objects) == ids and objects.tracks[ids[2]] == third  # none is left that could say otherwise
+
+
+def test_what_no_view_shows_of_an_object_stays_its_own():
+    objects = registry(3 * SIZE, min_gaussians=10)
+    update(objects, [grouped(APART, SIZE)] * 2)
+    ids = groups_of(objects)
+    # of the first object 5 Gaussians are still shown, of the second 15, of the third all, which turn out to be nothing
+    shown = np.zeros((2, 3 * SIZE))
+    shown[0, :5] = shown[1, SIZE : SIZE + 15] = 5
+    shown[1, 2 * SIZE :] = 0.01
+    labels = np.full(3 * SIZE, -1)
+    labels[SIZE : SIZE + 15] = 0
+    objects.update(labels, line(3 * SIZE), [evidence(shown)] * 2, [7.0, 8.0])
+    assert groups_of(objects) == [*ids[:2], 0]
+    assert (objects.ids[: 2 * SIZE] == np.repeat(ids[:2], SIZE)).all()
+    assert set(objects.tracks) == set(ids[:2])

@@ -128,6 +128,34 @@ def test_training_that_was_skipped_is_told(make_rig):
     rig.wait_until(lambda: said(rig, "steps of training skipped", DiagnosticStatus.OK), "a word about that")
 
 
+def test_keyframes_that_gave_way_are_told(make_rig):
+    rig = make_rig(**{"mapping.max_keyframes": 10, "mapping.photometric_steps": 1})
+    indices = itertools.count()
+
+    def gave_way() -> int:
+        rig.send(next(indices))
+        time.sleep(PERIOD)
+        return rig.status.thinned_keyframes
+
+    rig.wait_until(gave_way, "a keyframe that gave way")
+    assert rig.status.keyframes == 10
+    count = str(rig.status.thinned_keyframes)
+    found = [v.value for m in rig.diagnostics for e in m.status for v in e.values if v.key == "keyframes that gave way"]
+    assert count in found or found[-1] != "0"
+
+
+def test_new_ground_that_finds_no_room_is_told(make_rig):
+    rig = make_rig(**{"scene.max_gaussians": 1000, "mapping.photometric_steps": 1})
+    indices = itertools.count()
+
+    def told() -> bool:
+        rig.send(next(indices))
+        time.sleep(PERIOD)
+        return said(rig, "new ground is hardly mapped", DiagnosticStatus.WARN)
+
+    rig.wait_until(told, "a warning that the scene is full")
+
+
 def test_a_node_without_time_for_masks_takes_later_keyframes(make_rig):
     rig = make_rig(segmenter_duty=0.05, **{"masks.segmenter": "graph"})
     indices = itertools.count()

@@ -44,6 +44,12 @@ def test_silence_is_a_warning(monkeypatch):
     assert "no usable frame for 10 s" in report(health, frames=1).message
 
 
+def test_a_full_scene_is_a_warning():
+    health = Health("lift_ros")
+    entry = health.diagnostics(Status(state=Status.MAPPING, frames=1), "", full=True).status[0]
+    assert entry.level == DiagnosticStatus.WARN and "scene.max_gaussians" in entry.message
+
+
 def test_an_error_of_the_mapper_is_an_error():
     entry = report(Health("lift_ros"), error="RuntimeError: boom", frames=1)
     assert entry.level == DiagnosticStatus.ERROR and "boom" in entry.message

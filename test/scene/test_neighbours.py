@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
 from lift_ros.lifting.parts import connected_parts
+from lift_ros.render.cpu import nearest
 from lift_ros.scene.neighbours import Neighbours
 
 
@@ -33,6 +35,39 @@ def test_neighbours_are_the_nearest_as_far_as_they_touch():
             touches = distance[i, j] <= 1.5 * min(spacing[i], spacing[j])
             assert bool(neighbours.near[i, slot]) == touches
             assert int(neighbours.index[i, slot]) == (j if touches else i)
+
+
+def scattered(count: int) -> np.ndarray:
+    """(count, 3) in clusters of very different density, some on a plane and some in one place, far from the origin."""
+    rng = np.random.default_rng(2)
+    points = rng.normal(0, 1, (count, 3)) * np.exp(rng.integers(-4, 2, count))[:, None]
+    points += rng.integers(-2, 3, (count, 3)) * 3.0
+    points[: count // 4, 2] = 1.0
+    points[len(points) - count // 600 :] = points[-1]
+    return (points + (50.0, -20.0, 0.0)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("count", "k", "threads"), [(20_000, 8, 1), (20_000, 8, 3), (13, 12, 2), (2, 1, 2), (700, 1, 2)]
+)
+def test_none_is_nearer_than_those_found(count, k, threads):
+    points = scattered(count)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        distance, index = (tensor.numpy() for tensor in nearest(torch.from_numpy(points), k))
+    finally:
+        torch.set_num_threads(before)
+    expected = cKDTree(points).query(points, k=k + 1)[0][:, 1:]
+    np.testing.assert_allclose(distance, expected, rtol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(points[index] - points[:, None], axis=2), expected, rtol=1e-5, atol=1e-6)
+    assert (index != np.arange(count)[:, None]).all()
+    assert k == 1 or (np.diff(np.sort(index, axis=1)) > 0).all()  # each once
+
+
+def test_points_that_are_nowhere_are_refused():
+    with pytest.raises(ValueError, match="finite"):
+        of(np.array([[0.0, 0, 0], [np.nan, 0, 0], [1, 0, 0]]))
 
 
 @pytest.mark.parametrize("unit", [1e-3, 1.0, 1e3])

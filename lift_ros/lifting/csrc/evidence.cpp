@@ -3,8 +3,43 @@
 #include <vector>
 
 #include "lift_evidence.h"
+#include "parallel.h"
 
 namespace {
+
+// Views are divided among this many, each with sums of its own that are added up at the end: as many with every number
+// of threads, so that rounding is the same.
+constexpr int64_t kShares = 2;
+
+// Calls body(views, share) with each share of the views.
+template <class Body>
+void share_out(const LiftViews* all, int threads, const Body& body) {
+  lift::parallel_for(threads, kShares, 1, [&](int64_t share, int64_t, int) {
+    const int64_t begin = all->count * share / kShares, end = all->count * (share + 1) / kShares;
+    body(begin, end, share);
+  });
+}
+
+// Sums of each share of the views: those of the first are the result, in which the others end.
+template <class Number>
+class Sums {
+ public:
+  Sums(Number* result, int64_t size) : result_(result), others_((kShares - 1) * size, Number{0}), size_(size) {}
+
+  Number* of(int64_t share) { return share == 0 ? result_ : others_.data() + (share - 1) * size_; }
+
+  void add_up() {
+    for (int64_t share = 1; share < kShares; ++share) {
+      const Number* other = of(share);
+      for (int64_t i = 0; i < size_; ++i) result_[i] += other[i];
+    }
+  }
+
+ private:
+  Number* result_;
+  std::vector<Number> others_;
+  int64_t size_;
+};
 
 // Pixels of each part that each mask of a view shows, without the zeros: row m is [begin[m], begin[m + 1]).
 class Table {
@@ -17,16 +52,22 @@ class Table {
     begin.assign(view.mask_count + 1, 0);
     part.clear();
     pixels.clear();
+    // Local copies of the pointers: the compiler would load members anew after every store.
+    const int32_t *mask = view.mask, *gaussian = view.gaussian, *number = parts_.number;
+    const float* weight = view.weight;
+    double* row = row_.data();
+    const int64_t count = view.count;
     int64_t entry = 0;
-    for (int64_t m = 0; m < view.mask_count; ++m) {
+    for (int32_t m = 0; m < view.mask_count; ++m) {
       const size_t first = part.size();
-      for (; entry < view.count && view.mask[entry] == m; ++entry) {
-        const int64_t k = parts_.number[view.gaussian[entry]];
-        if (k < 0 || !(view.weight[entry] > 0)) continue;
-        if (row_[k] == 0) part.push_back(static_cast<int32_t>(k));
-        row_[k] += view.weight[entry];
+      for (; entry < count && mask[entry] == m; ++entry) {
+        const int32_t k = number[gaussian[entry]];
+        const float pixel = weight[entry];
+        if (k < 0 || !(pixel > 0)) continue;
+        const double before = row[k];
+        row[k] = before + pixel;
+        if (before == 0) part.push_back(k);
       }
-      std::sort(part.begin() + first, part.end());
       for (size_t i = first; i < part.size(); ++i) {
         const int32_t k = part[i];
         pixels.push_back(row_[k]);
@@ -44,10 +85,91 @@ class Table {
 
  public:
   std::vector<int64_t> begin;
-  std::vector<int32_t> part;    // ascending within a row
+  std::vector<int32_t> part;    // in the order in which a row shows them
   std::vector<double> pixels;
   std::vector<double> visible;  // (K,) pixels of each part in the whole view
   std::vector<int32_t> shown;   // parts of which that is more than 0
+};
+
+struct Vote {
+  int32_t gaussian, label;
+  float weight;
+};
+
+// Votes for the labels of the Gaussians. Few labels are ever voted for: those have a place, the rest is in a list.
+class Ballots {
+ public:
+  explicit Ballots(int64_t count) : places_(count) {}
+
+  // A label below 0 is no vote, and yet shown.
+  void add(const Vote& vote) {
+    places_[vote.gaussian].shown += vote.weight;
+    if (vote.label >= 0) count(vote);
+  }
+
+  void add(const Ballots& other) {
+    for (size_t i = 0; i < places_.size(); ++i) {
+      const Place& place = other.places_[i];
+      places_[i].shown += place.shown;
+      for (int slot = 0; slot < kSlots && place.label[slot] >= 0; ++slot) {
+        count({static_cast<int32_t>(i), place.label[slot], place.weight[slot]});
+      }
+    }
+    for (const Vote& vote : other.more_) count(vote);
+  }
+
+  // The label with most votes, the smallest of equals, -1 where there are none; its votes, all votes, what was shown.
+  void elect(int64_t* winner, float* most, float* votes, float* shown) {
+    const auto stand = [&](const Vote& vote) {
+      const int32_t i = vote.gaussian;
+      votes[i] += vote.weight;
+      if (vote.weight > most[i] || (vote.weight == most[i] && vote.label < winner[i])) {
+        most[i] = vote.weight;
+        winner[i] = vote.label;
+      }
+    };
+    for (size_t i = 0; i < places_.size(); ++i) {
+      winner[i] = -1;
+      most[i] = votes[i] = 0;
+      shown[i] = places_[i].shown;
+      for (int slot = 0; slot < kSlots && places_[i].label[slot] >= 0; ++slot) {
+        stand({static_cast<int32_t>(i), places_[i].label[slot], places_[i].weight[slot]});
+      }
+    }
+    const auto before = [](const Vote& a, const Vote& b) {
+      return a.gaussian != b.gaussian ? a.gaussian < b.gaussian : a.label < b.label;
+    };
+    std::stable_sort(more_.begin(), more_.end(), before);
+    for (size_t first = 0, last; first < more_.size(); first = last) {
+      Vote sum = more_[first];
+      for (last = first + 1; last < more_.size() && !before(sum, more_[last]); ++last) sum.weight += more_[last].weight;
+      stand(sum);
+    }
+  }
+
+ private:
+  static constexpr int kSlots = 3;
+
+  struct alignas(32) Place {  // never across two cache lines
+    float shown = 0;
+    int32_t label[kSlots] = {-1, -1, -1};
+    float weight[kSlots] = {};
+  };
+
+  void count(const Vote& vote) {
+    Place& place = places_[vote.gaussian];
+    int slot = 0;
+    while (slot < kSlots && place.label[slot] != vote.label && place.label[slot] >= 0) ++slot;
+    if (slot == kSlots) {
+      more_.push_back(vote);
+    } else {
+      place.label[slot] = vote.label;
+      place.weight[slot] += vote.weight;
+    }
+  }
+
+  std::vector<Place> places_;
+  std::vector<Vote> more_;
 };
 
 // A few of many numbers, gone through in ascending order.
@@ -69,6 +191,18 @@ class Chosen {
   std::vector<uint64_t> words_;
 };
 
+// Copies what is above the diagonal of a square matrix below it, tile by tile.
+void mirror(double* matrix, int64_t count) {
+  constexpr int64_t kTile = 32;
+  for (int64_t row = 0; row < count; row += kTile) {
+    for (int64_t column = 0; column <= row; column += kTile) {
+      for (int64_t a = row; a < std::min(row + kTile, count); ++a) {
+        for (int64_t b = column; b < std::min(column + kTile, a); ++b) matrix[a * count + b] = matrix[b * count + a];
+      }
+    }
+  }
+}
+
 template <class Function>
 int64_t guarded(Function run) {
   try {
@@ -84,110 +218,148 @@ int64_t guarded(Function run) {
 int32_t lift_evidence_interface() { return LIFT_EVIDENCE_INTERFACE; }
 
 int64_t lift_neighbour_agreement(const LiftViews* all, int64_t k, const int32_t* neighbour, float min_pixels,
-                                 float clear_pixels, float* agreed, float* seen, float* masked) {
+                                 float clear_pixels, float* agreed, float* seen, float* masked, int threads) {
   return guarded([&] {
+    constexpr int kLanes = 4;  // views at a time: what is known of a Gaussian in all of them lies together
+    using Pixels = float __attribute__((vector_size(4 * kLanes)));
+    using Numbers = int32_t __attribute__((vector_size(4 * kLanes)));
     struct Shown {
-      float pixels;
-      float most;
-      int32_t strongest;  // mask that shows most, the first of equals
+      Pixels say{};
+      Numbers strongest{};
     };
-    std::vector<Shown> shown(all->gaussian_count, Shown{0, 0, -1});
-    Chosen chosen(all->gaussian_count);
-    for (int64_t v = 0; v < all->count; ++v) {
-      const LiftMasks& view = all->views[v];
-      for (int64_t e = 0; e < view.count; ++e) {
-        Shown& each = shown[view.gaussian[e]];
-        chosen.add(view.gaussian[e]);
-        each.pixels += view.weight[e];
-        if (view.weight[e] > each.most) {
-          each.most = view.weight[e];
-          each.strongest = view.mask[e];
+    struct InView {
+      float all = 0;
+      float most = 0;
+      int32_t strongest = -1;  // mask that shows most, the first of equals
+    };
+    const int64_t count = all->gaussian_count;
+    Sums<float> all_agreed(agreed, count * k), all_seen(seen, count * k), all_masked(masked, count);
+    share_out(all, threads, [&](int64_t begin, int64_t end, int64_t share) {
+      float *own_agreed = all_agreed.of(share), *own_seen = all_seen.of(share), *own_masked = all_masked.of(share);
+      std::vector<InView> pixels(count);
+      std::vector<Shown> shown(count + 1);
+      Chosen in_view(count), chosen(count);
+      for (int64_t first = begin; first < end; first += kLanes) {
+        for (int64_t v = first; v < std::min(first + kLanes, end); ++v) {
+          const LiftMasks& view = all->views[v];
+          for (int64_t e = 0; e < view.count; ++e) {
+            const float weight = view.weight[e];
+            InView& own = pixels[view.gaussian[e]];
+            in_view.add(view.gaussian[e]);
+            own.all += weight;
+            own.strongest = weight > own.most ? view.mask[e] : own.strongest;
+            own.most = std::max(own.most, weight);
+          }
+          in_view.for_each([&](int64_t i) {
+            const InView own = pixels[i];
+            pixels[i] = {};
+            own_masked[i] += own.all;
+            if (!(own.all > min_pixels)) return;
+            shown[i].say[v - first] = std::min(own.all, clear_pixels);
+            shown[i].strongest[v - first] = own.strongest;
+            chosen.add(i);
+          });
+          in_view.clear();
         }
+        // In the order of the Gaussians: neighbours were mostly planted together, and lie together in memory.
+        chosen.for_each([&](int64_t i) {
+          const Shown own = shown[i];
+          for (int64_t n = i * k; n < (i + 1) * k; ++n) {
+            const Shown& other = shown[neighbour[n] < 0 ? count : neighbour[n]];  // the last is shown by no view
+            const Pixels both = own.say < other.say ? own.say : other.say;
+            const Pixels same = own.strongest == other.strongest ? both : Pixels{};
+            own_seen[n] += (both[0] + both[1]) + (both[2] + both[3]);
+            own_agreed[n] += (same[0] + same[1]) + (same[2] + same[3]);
+          }
+        });
+        chosen.for_each([&](int64_t i) { shown[i] = {}; });
+        chosen.clear();
       }
-      // In the order of the Gaussians: neighbours were mostly planted together, and lie together in memory.
-      chosen.for_each([&](int64_t i) {
-        const Shown own = shown[i];
-        masked[i] += own.pixels;
-        if (!(own.pixels > min_pixels)) return;
-        const float say = std::min(own.pixels, clear_pixels);
-        for (int64_t n = i * k; n < (i + 1) * k; ++n) {
-          if (neighbour[n] < 0) continue;
-          const Shown& other = shown[neighbour[n]];
-          if (!(other.pixels > min_pixels)) continue;
-          const float both = std::min(say, other.pixels);
-          seen[n] += both;
-          agreed[n] += own.strongest == other.strongest ? both : 0.0f;
-        }
-      });
-      chosen.for_each([&](int64_t i) { shown[i] = {0, 0, -1}; });
-      chosen.clear();
-    }
+    });
+    all_agreed.add_up();
+    all_seen.add_up();
+    all_masked.add_up();
   });
 }
 
 int64_t lift_part_agreement(const LiftViews* all, const LiftParts* parts, double min_visible, double full_say,
-                            double* agreed, double* seen) {
+                            double* agreed, double* seen, int threads) {
   return guarded([&] {
     const int64_t count = parts->count;
-    Table table(*parts);
-    std::vector<double> squares(count, 0.0), say(count, 0.0), share;
-    std::vector<int32_t> clear;
-    for (int64_t v = 0; v < all->count; ++v) {
-      const LiftMasks& view = all->views[v];
-      table.fill(view);
-      clear.clear();
-      for (int32_t a : table.shown) {
-        squares[a] = 0;
-        say[a] = table.visible[a] > min_visible ? std::min(table.visible[a], full_say) / full_say : 0.0;
-        if (say[a] > 0) clear.push_back(a);
-      }
-      std::sort(clear.begin(), clear.end());
-      for (size_t e = 0; e < table.part.size(); ++e) squares[table.part[e]] += table.pixels[e] * table.pixels[e];
-      share.resize(table.part.size());
-      for (size_t e = 0; e < share.size(); ++e) share[e] = table.pixels[e] * table.pixels[e] / squares[table.part[e]];
-      for (int64_t m = 0; m < view.mask_count; ++m) {
-        for (int64_t e = table.begin[m]; e < table.begin[m + 1]; ++e) {
-          const int32_t a = table.part[e];
-          for (int64_t f = e; f < table.begin[m + 1]; ++f) {
-            const int32_t b = table.part[f];
-            agreed[a * count + b] += std::min(say[a], say[b]) * share[e] * share[f];
+    Sums<double> all_agreed(agreed, count * count), all_seen(seen, count * count);
+    share_out(all, threads, [&](int64_t begin, int64_t end, int64_t share_number) {
+      double *own_agreed = all_agreed.of(share_number), *own_seen = all_seen.of(share_number);
+      Table table(*parts);
+      std::vector<double> squares(count, 0.0), say(count, 0.0), share;
+      std::vector<int32_t> clear;
+      for (int64_t v = begin; v < end; ++v) {
+        const LiftMasks& view = all->views[v];
+        table.fill(view);
+        clear.clear();
+        for (int32_t a : table.shown) {
+          squares[a] = 0;
+          say[a] = table.visible[a] > min_visible ? std::min(table.visible[a], full_say) / full_say : 0.0;
+          if (say[a] > 0) clear.push_back(a);
+        }
+        std::sort(clear.begin(), clear.end());
+        for (size_t e = 0; e < table.part.size(); ++e) squares[table.part[e]] += table.pixels[e] * table.pixels[e];
+        share.resize(table.part.size());
+        for (size_t e = 0; e < share.size(); ++e) {
+          share[e] = table.pixels[e] * table.pixels[e] / squares[table.part[e]];
+        }
+        for (int64_t m = 0; m < view.mask_count; ++m) {
+          for (int64_t e = table.begin[m]; e < table.begin[m + 1]; ++e) {
+            const int32_t a = table.part[e];
+            for (int64_t f = e; f < table.begin[m + 1]; ++f) {
+              const int32_t b = table.part[f];
+              own_agreed[std::min(a, b) * count + std::max(a, b)] += std::min(say[a], say[b]) * share[e] * share[f];
+            }
           }
         }
+        for (size_t i = 0; i < clear.size(); ++i) {
+          double* row = own_seen + clear[i] * count;
+          const double own = say[clear[i]];
+          for (size_t j = i; j < clear.size(); ++j) row[clear[j]] += std::min(own, say[clear[j]]);
+        }
       }
-      for (size_t i = 0; i < clear.size(); ++i) {
-        double* row = seen + clear[i] * count;
-        const double own = say[clear[i]];
-        for (size_t j = i; j < clear.size(); ++j) row[clear[j]] += std::min(own, say[clear[j]]);
-      }
-    }
-    for (int64_t a = 0; a < count; ++a) {
-      for (int64_t b = 0; b < a; ++b) {
-        agreed[a * count + b] = agreed[b * count + a];
-        seen[a * count + b] = seen[b * count + a];
-      }
-    }
+    });
+    all_agreed.add_up();
+    all_seen.add_up();
+    mirror(agreed, count);
+    mirror(seen, count);
   });
 }
 
-int64_t lift_held(const LiftViews* all, const LiftParts* parts, double* held, double* total) {
+int64_t lift_held(const LiftViews* all, const LiftParts* parts, double* held, double* total, int threads) {
   return guarded([&] {
-    Table table(*parts);
-    std::vector<double> share(parts->count, 0.0);  // of each part, that the mask at hand shows
-    for (int64_t v = 0; v < all->count; ++v) {
-      const LiftMasks& view = all->views[v];
-      table.fill(view);
-      int64_t entry = 0;
-      for (int64_t m = 0; m < view.mask_count; ++m) {
-        for (int64_t e = table.begin[m]; e < table.begin[m + 1]; ++e) {
-          share[table.part[e]] = table.pixels[e] / table.visible[table.part[e]];
+    struct Sum {
+      double held = 0, total = 0;
+    };
+    std::vector<Sum> sums(kShares * all->gaussian_count);
+    share_out(all, threads, [&](int64_t begin, int64_t end, int64_t share_number) {
+      Sum* own = sums.data() + share_number * all->gaussian_count;
+      Table table(*parts);
+      std::vector<double> share(parts->count, 0.0);  // of each part, that the mask at hand shows
+      for (int64_t v = begin; v < end; ++v) {
+        const LiftMasks& view = all->views[v];
+        table.fill(view);
+        int64_t entry = 0;
+        for (int64_t m = 0; m < view.mask_count; ++m) {
+          for (int64_t e = table.begin[m]; e < table.begin[m + 1]; ++e) {
+            share[table.part[e]] = table.pixels[e] / table.visible[table.part[e]];
+          }
+          for (; entry < view.count && view.mask[entry] == m; ++entry) {
+            const int32_t i = view.gaussian[entry], k = parts->number[i];
+            own[i].total += view.weight[entry];
+            if (k >= 0) own[i].held += view.weight[entry] * share[k];
+          }
+          for (int64_t e = table.begin[m]; e < table.begin[m + 1]; ++e) share[table.part[e]] = 0;
         }
-        for (; entry < view.count && view.mask[entry] == m; ++entry) {
-          const int32_t i = view.gaussian[entry];
-          total[i] += view.weight[entry];
-          if (parts->number[i] >= 0) held[i] += view.weight[entry] * share[parts->number[i]];
-        }
-        for (int64_t e = table.begin[m]; e < table.begin[m + 1]; ++e) share[table.part[e]] = 0;
       }
+    });
+    for (size_t i = 0; i < sums.size(); ++i) {
+      held[i % all->gaussian_count] += sums[i].held;
+      total[i % all->gaussian_count] += sums[i].total;
     }
   });
 }
@@ -219,79 +391,54 @@ int64_t lift_purity(const LiftViews* all, const LiftParts* parts, double min_vis
   });
 }
 
-int64_t lift_votes(const LiftViews* all, const LiftParts* parts, double purity, int64_t* winner, float* most,
-                   float* votes, float* shown) {
+int64_t lift_strongest_masks(const LiftViews* all, const LiftParts* parts, const int64_t* view_of, int32_t* strongest) {
   return guarded([&] {
-    constexpr int kSlots = 4;
-    struct Ballot {  // votes of one Gaussian: few objects are ever voted for
-      int32_t label[kSlots];
-      float weight[kSlots];
-    };
-    struct Vote {
-      int32_t gaussian, label;
-      float weight;
-    };
-    Table table(*parts);
-    std::vector<Ballot> ballots(all->gaussian_count, Ballot{{-1, -1, -1, -1}, {0, 0, 0, 0}});
-    std::vector<Vote> more;        // what found no slot
-    std::vector<int32_t> choice;  // of each mask, -1 where it is too mixed to vote
+    std::vector<float> most(all->gaussian_count, 0.0f);
+    std::fill_n(strongest, all->gaussian_count, -1);
     for (int64_t v = 0; v < all->count; ++v) {
+      if (std::find(view_of, view_of + parts->count, v) == view_of + parts->count) continue;
       const LiftMasks& view = all->views[v];
-      table.fill(view);
-      choice.assign(view.mask_count, -1);
-      for (int64_t m = 0; m < view.mask_count; ++m) {
-        double total = 0, best = 0;
-        int32_t label = -1;
-        for (int64_t e = table.begin[m]; e < table.begin[m + 1]; ++e) {
-          total += table.pixels[e];
-          if (table.pixels[e] > best) {
-            best = table.pixels[e];
-            label = table.part[e];
-          }
-        }
-        if (best > purity * total) choice[m] = label;
-      }
       for (int64_t e = 0; e < view.count; ++e) {
-        const int32_t i = view.gaussian[e], label = choice[view.mask[e]];
-        shown[i] += view.weight[e];
-        if (label < 0) continue;
-        votes[i] += view.weight[e];
-        Ballot& ballot = ballots[i];
-        int slot = 0;
-        while (slot < kSlots && ballot.label[slot] != label && ballot.label[slot] >= 0) ++slot;
-        if (slot == kSlots) {
-          more.push_back({i, label, view.weight[e]});
-        } else {
-          ballot.label[slot] = label;
-          ballot.weight[slot] += view.weight[e];
+        const int32_t i = view.gaussian[e], k = parts->number[i];
+        if (k < 0 || view_of[k] != v || !(view.weight[e] > most[i])) continue;
+        most[i] = view.weight[e];
+        strongest[i] = view.mask[e];
+      }
+    }
+  });
+}
+
+int64_t lift_votes(const LiftViews* all, const LiftParts* parts, double purity, int64_t* winner, float* most,
+                   float* votes, float* shown, int threads) {
+  return guarded([&] {
+    const int64_t count = all->gaussian_count;
+    std::vector<Ballots> ballots(kShares, Ballots(count));
+    share_out(all, threads, [&](int64_t begin, int64_t end, int64_t share) {
+      Table table(*parts);
+      std::vector<int32_t> choice;  // of each mask, -1 where it is too mixed to vote
+      for (int64_t v = begin; v < end; ++v) {
+        const LiftMasks& view = all->views[v];
+        table.fill(view);
+        choice.assign(view.mask_count, -1);
+        for (int64_t m = 0; m < view.mask_count; ++m) {
+          double total = 0, best = 0;
+          int32_t label = -1;
+          for (int64_t e = table.begin[m]; e < table.begin[m + 1]; ++e) {
+            total += table.pixels[e];
+            if (table.pixels[e] > best || (table.pixels[e] == best && table.part[e] < label)) {
+              best = table.pixels[e];
+              label = table.part[e];
+            }
+          }
+          if (best > purity * total) choice[m] = label;
+        }
+        for (int64_t e = 0; e < view.count; ++e) {
+          ballots[share].add({view.gaussian[e], choice[view.mask[e]], view.weight[e]});
         }
       }
-    }
-    const auto elect = [&](int64_t i, int32_t label, float weight) {
-      if (weight > most[i] || (weight == most[i] && label < winner[i])) {
-        most[i] = weight;
-        winner[i] = label;
-      }
-    };
-    for (int64_t i = 0; i < all->gaussian_count; ++i) {
-      winner[i] = -1;
-      for (int slot = 0; slot < kSlots && ballots[i].label[slot] >= 0; ++slot) {
-        elect(i, ballots[i].label[slot], ballots[i].weight[slot]);
-      }
-    }
-    std::stable_sort(more.begin(), more.end(), [](const Vote& a, const Vote& b) {
-      return a.gaussian != b.gaussian ? a.gaussian < b.gaussian : a.label < b.label;
     });
-    for (size_t first = 0; first < more.size();) {
-      float weight = 0;
-      size_t last = first;
-      for (; last < more.size() && more[last].gaussian == more[first].gaussian && more[last].label == more[first].label;
-           ++last) {
-        weight += more[last].weight;
-      }
-      elect(more[first].gaussian, more[first].label, weight);
-      first = last;
-    }
+    for (int64_t share = 1; share < kShares; ++share) ballots[0].add(ballots[share]);
+    ballots[0].elect(winner, most, votes, shown);
   });
 }
 
@@ -341,6 +488,65 @@ int64_t lift_components(int64_t gaussian_count, int64_t k, const int32_t* neighb
     for (int64_t i = 0; i < gaussian_count; ++i) {
       const int32_t first = root(static_cast<int32_t>(i));
       part[i] = first == i ? count++ : part[first];
+    }
+  });
+}
+
+int64_t lift_merge_parts(int64_t count, const double* agreed, const double* seen, double doubt, double rate,
+                         int64_t* cluster) {
+  return guarded([&] {
+    struct Pair {
+      double agreed, seen;
+    };
+    std::vector<Pair> pairs(count * count);
+    std::vector<int64_t> alive(count), partner(count, 0);
+    std::vector<double> best(count);
+    for (int64_t a = 0; a < count; ++a) {
+      alive[a] = cluster[a] = a;
+      for (int64_t b = 0; b < count; ++b) {
+        if (a != b) pairs[a * count + b] = {agreed[a * count + b], seen[a * count + b]};
+      }
+    }
+    const auto rate_of = [&](int64_t a, int64_t b) {
+      const Pair& pair = pairs[a * count + b];
+      return pair.seen > 0 ? pair.agreed / (pair.seen + doubt) : -1.0;
+    };
+    const auto search = [&](int64_t a) {
+      best[a] = -1.0;
+      for (int64_t b : alive) {
+        const double found = rate_of(a, b);
+        if (found > best[a]) {
+          best[a] = found;
+          partner[a] = b;
+        }
+      }
+    };
+    for (int64_t a : alive) search(a);
+    while (!alive.empty()) {
+      const int64_t a =
+          *std::max_element(alive.begin(), alive.end(), [&](int64_t i, int64_t j) { return best[i] < best[j]; });
+      if (best[a] < rate || best[a] < 0) return;
+      const int64_t b = partner[a];
+      alive.erase(std::lower_bound(alive.begin(), alive.end(), b));
+      for (int64_t c : alive) {
+        if (c == a) continue;
+        Pair& pair = pairs[a * count + c];
+        pair.agreed += pairs[b * count + c].agreed;
+        pair.seen += pairs[b * count + c].seen;
+        pairs[c * count + a] = pair;
+      }
+      std::replace(cluster, cluster + count, b, a);
+      search(a);
+      for (int64_t c : alive) {
+        if (c == a) continue;
+        const double now = rate_of(a, c);
+        if (now > best[c] || (now == best[c] && a < partner[c])) {
+          best[c] = now;
+          partner[c] = a;
+        } else if (partner[c] == a || partner[c] == b) {  // only rows that lost their partner are searched again
+          search(c);
+        }
+      }
     }
   });
 }

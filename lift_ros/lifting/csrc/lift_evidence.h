@@ -2,8 +2,8 @@
 // says what the numbers mean) through ctypes.
 //
 // All arrays are dense, row-major and owned by the caller; outputs of sums must be zero at first. Every function returns
-// 0, or -1 when memory runs out. Nothing depends on the number of threads: there is one, and sums run in the order of the
-// views.
+// 0, or -1 when memory runs out. Nothing depends on the number of threads: sums run in the order of the views, or over
+// two halves of them.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@
 #define LIFT_API extern "C" __attribute__((visibility("default")))
 
 // Raised with every change of this file; a library left over from older sources is then refused instead of called.
-constexpr int32_t LIFT_EVIDENCE_INTERFACE = 2;
+constexpr int32_t LIFT_EVIDENCE_INTERFACE = 3;
 LIFT_API int32_t lift_evidence_interface();
 
 // The masks of one view: triplets, sorted by mask.
@@ -33,27 +33,32 @@ struct LiftViews {
 // What the Gaussians are divided into: numbers below `count`, or below 0 for none.
 struct LiftParts {
   int64_t count;          // K
-  const int64_t* number;  // (N,)
+  const int32_t* number;  // (N,)
 };
 
 // neighbour (N, k), -1 where there is none; agreed, seen (N, k); masked (N,).
 LIFT_API int64_t lift_neighbour_agreement(const LiftViews*, int64_t k, const int32_t* neighbour, float min_pixels,
-                                          float clear_pixels, float* agreed, float* seen, float* masked);
+                                          float clear_pixels, float* agreed, float* seen, float* masked,
+                                          int threads);
 
 // agreed, seen (K, K).
 LIFT_API int64_t lift_part_agreement(const LiftViews*, const LiftParts*, double min_visible, double full_say,
-                                     double* agreed, double* seen);
+                                     double* agreed, double* seen, int threads);
 
 // held, total (N,).
-LIFT_API int64_t lift_held(const LiftViews*, const LiftParts*, double* held, double* total);
+LIFT_API int64_t lift_held(const LiftViews*, const LiftParts*, double* held, double* total, int threads);
 
 // purity, say, most_divided (K,); divided_by (K,), -1 at first.
 LIFT_API int64_t lift_purity(const LiftViews*, const LiftParts*, double min_visible, double full_say, double* purity,
                              double* say, double* most_divided, int64_t* divided_by);
 
+// strongest (N,): of each Gaussian, the mask that shows most of it in the view that view_of (K,) names for its part, the
+// first of equals, -1 where there is none; view_of is below 0 for parts that do not matter.
+LIFT_API int64_t lift_strongest_masks(const LiftViews*, const LiftParts*, const int64_t* view_of, int32_t* strongest);
+
 // winner (N,), -1 for none; most, votes, shown (N,).
 LIFT_API int64_t lift_votes(const LiftViews*, const LiftParts*, double purity, int64_t* winner, float* most,
-                            float* votes, float* shown);
+                            float* votes, float* shown, int threads);
 
 // seen (V, K); agreed, visible (K,).
 LIFT_API int64_t lift_visibility(const LiftViews*, const LiftParts*, double min_visible, uint8_t* seen, double* agreed,
@@ -63,3 +68,8 @@ LIFT_API int64_t lift_visibility(const LiftViews*, const LiftParts*, double min_
 // (i, neighbour[i, n]) with edge[i, n]. neighbour (N, k), -1 where there is none; edge (N, k).
 LIFT_API int64_t lift_components(int64_t gaussian_count, int64_t k, const int32_t* neighbour, const uint8_t* edge,
                                  int64_t* part);
+
+// cluster (K,): average-linkage clustering of K parts, of which each pair has agreed in `agreed` of `seen` (K, K)
+// views, symmetric, and disagreed in `doubt` of one, until none reach `rate`: the number of one of its parts.
+LIFT_API int64_t lift_merge_parts(int64_t count, const double* agreed, const double* seen, double doubt, double rate,
+                                  int64_t* cluster);

@@ -7,6 +7,7 @@
 #include "edges.h"
 #include "masks.h"
 #include "memory.h"
+#include "neighbours.h"
 #include "render.h"
 #include "sparse.h"
 #include "view.h"
@@ -107,6 +108,10 @@ void lift_csr_matmul(int64_t rows, int64_t d, const int64_t* crow, const int64_t
 void lift_csr_transpose(int64_t rows, int64_t columns, const int64_t* crow, const int64_t* col, const float* val,
                         int64_t* t_crow, int64_t* t_col, float* t_val) {
   lift::csr_transpose(rows, columns, crow, col, val, t_crow, t_col, t_val);
+}
+
+int64_t lift_nearest(int64_t count, const float* points, int32_t k, int64_t* index, float* distance, int threads) {
+  return status([&] { lift::nearest(count, points, k, index, distance, threads); });
 }
 
 void lift_advise_huge_pages(void* begin, int64_t bytes) { lift::advise_huge_pages(begin, bytes); }
