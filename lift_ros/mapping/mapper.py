@@ -348,7 +348,7 @@ class Mapper:
         """Masks, finer than ``small`` if they can be."""
         prompts = None
         if self.segmenter.promptable and len(self.snapshot.scene):
-            prompts = make_prompts(*self.snapshot.label_image(self.snapshot.locate(frame)), turn=self.stats.keyframes)
+            prompts = make_prompts(*self.snapshot.label_image(self.snapshot.locate(frame)))
         masks = self.segmenter.segment(frame, prompts)
         self.stats = replace(
             self.stats,

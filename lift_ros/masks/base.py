@@ -106,13 +106,10 @@ class Prompts:
     Attributes:
         points: (P, 2) float32 pixel coordinates, one per known object that should be visible.
         explained: (H, W) bool, where the map explains the image and no grid of prompts is needed; None: nowhere.
-        turn: number of the keyframe: the map may be wrong, so each turn tries a few other points there, too;
-            None: it is believed.
     """
 
     points: NDArray[np.float32]
     explained: NDArray[np.bool_] | None = None
-    turn: int | None = None
 
 
 class Segmenter(Protocol):

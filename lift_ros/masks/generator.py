@@ -18,8 +18,6 @@ from lift_ros.frame import Frame
 from lift_ros.masks.base import Masks, Prompts
 from lift_ros.masks.sam_image import resized_shape, upscale_logits
 
-RECHECK = 32  # turns in which every point of the grid is tried once where the map explains the image
-
 
 class PromptableModel(Protocol):
     """A SAM: an image encoder that runs once a frame and a mask decoder that runs for every prompt."""
@@ -107,10 +105,7 @@ def point_grid(points_per_side: int) -> NDArray[np.float64]:
 
 
 def prompt_points(points_per_side: int, height: int, width: int, prompts: Prompts | None) -> NDArray[np.float32]:
-    """(P, 2) pixel coordinates to prompt: the known objects' points, then the grid where nothing is explained.
-
-    Where something is, what the first masks missed would never be found: each turn tries a few of its points there.
-    """
+    """(P, 2) pixel coordinates to prompt: the known objects' points, then the grid where nothing is explained."""
     grid = (point_grid(points_per_side) * (width, height)).astype(np.float32)
     if prompts is None:
         return grid
@@ -118,10 +113,7 @@ def prompt_points(points_per_side: int, height: int, width: int, prompts: Prompt
         if prompts.explained.shape != (height, width):
             raise ValueError(f"explained is {prompts.explained.shape}, the image {(height, width)}")
         column, row = grid.astype(int).T
-        wanted = ~prompts.explained[row, column]
-        if prompts.turn is not None:
-            wanted |= np.random.default_rng(0).permutation(len(grid)) % RECHECK == prompts.turn % RECHECK
-        grid = grid[wanted]
+        grid = grid[~prompts.explained[row, column]]
     return np.concatenate([prompts.points.reshape(-1, 2).astype(np.float32), grid])
 
 

@@ -14,7 +14,6 @@ def make_prompts(
     labels: NDArray[np.integer],
     share: NDArray[np.float32],
     alpha: NDArray[np.float32],
-    turn: int | None = None,
     min_area: int = 64,
     min_share: float = 0.6,
     min_gap: int = 5,
@@ -28,7 +27,6 @@ def make_prompts(
         labels: (H, W) persistent object ids, 0 = unlabelled.
         share: (H, W) summed blend weight of the label, at most ``alpha``.
         alpha: (H, W) accumulated opacity in [0, 1].
-        turn: see ``Prompts``.
         min_area: explained pixels an object needs to get a point of its own.
         min_share: blend weight above which a pixel is explained.
         min_gap: unexplained strips narrower than this many pixels are silhouettes, not news.
@@ -51,7 +49,7 @@ def make_prompts(
         if np.count_nonzero(inside) >= min_area:
             row, column = most_interior_pixel(inside)
             points.append((box[1].start + column + 0.5, box[0].start + row + 0.5))
-    return Prompts(np.array(points, np.float32).reshape(-1, 2), unexplained == 0, turn)
+    return Prompts(np.array(points, np.float32).reshape(-1, 2), unexplained == 0)
 
 
 def most_interior_pixel(mask: NDArray[np.bool_]) -> tuple[int, int]:

@@ -19,7 +19,6 @@ from masks.models import (
 
 from lift_ros.masks.base import Prompts
 from lift_ros.masks.generator import (
-    RECHECK,
     AutomaticMaskSegmenter,
     GeneratorConfig,
     box_nms,
@@ -114,15 +113,6 @@ def test_prompt_points_are_object_points_and_the_unexplained_grid():
     assert (points[1:, 0] > 40).all()
     assert len(prompt_points(8, 40, 80, None)) == 64
     assert len(prompt_points(8, 40, 80, Prompts(np.zeros((3, 2), np.float32)))) == 67
-
-
-def test_what_is_explained_is_asked_again_a_few_points_at_a_time():
-    known = np.array([[10.5, 20.5]], np.float32)
-    turns = [prompt_points(16, 40, 80, Prompts(known, np.ones((40, 80), bool), turn)) for turn in range(5, 5 + RECHECK)]
-    assert {len(points) for points in turns} == {1 + 256 // RECHECK}
-    tried = np.concatenate([points[1:] for points in turns])
-    np.testing.assert_array_equal(np.unique(tried, axis=0), np.unique(prompt_points(16, 40, 80, None), axis=0))
-    assert all(len(np.unique(points[1:, 0])) > 2 for points in turns), "points of a turn are spread over the image"
 
 
 def test_explained_of_another_size_is_refused():
