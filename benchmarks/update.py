@@ -33,7 +33,8 @@ from lift_ros.options import assignments, with_values
 
 ROUNDS = 15
 PLANTED = 10  # last keyframes, of which the planting is timed
-TOTAL, PLANTING, SCIPY = "update of the objects, all of it", "planting", "neighbours, by scipy"
+TOTAL, SCIPY = "update of the objects, all of it", "neighbours, by scipy"
+PLANTING = "planting, until new ground has the objects of its masks"
 
 
 def now() -> NDArray[np.float64]:
