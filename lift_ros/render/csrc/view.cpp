@@ -81,15 +81,7 @@ void LiftView::project(const LiftGaussians& g, float* radii, int threads) {
   Buffer<int32_t> sparse_gaussian(g.count);
   std::vector<int64_t> first(chunks + 1, 0);
   lift::parallel_for(threads, g.count, kGrain, [&](int64_t begin, int64_t end, int) {
-    int64_t packed = begin;
-    for (int64_t i = begin; i < end; ++i) {
-      float radius = 0.0f;
-      if (projector.project(g.means + 3 * i, g.quats + 4 * i, g.scales + 3 * i, g.opacities[i], sparse[packed],
-                            radius))
-        sparse_gaussian[packed++] = static_cast<int32_t>(i);
-      if (radii) radii[i] = radius;
-    }
-    first[begin / kGrain + 1] = packed - begin;
+    first[begin / kGrain + 1] = projector.project(g, begin, end, &sparse[begin], &sparse_gaussian[begin], radii);
   });
   std::partial_sum(first.begin(), first.end(), first.begin());
 
