@@ -179,27 +179,36 @@ void render_backward(const LiftView& view, const LiftGaussians& gaussians, const
 
   const int64_t splat_count = view.splats.size();
   std::vector<double> viewmat((splat_count + kGrain - 1) / kGrain * 16, 0.0);  // one per chunk, for a fixed order
-  Buffer<float> totals(int64_t{threads} * stride);
+  Buffer<float> totals(int64_t{threads} * kLanes * stride);
   parallel_for(threads, splat_count, kGrain, [&](int64_t begin, int64_t end, int worker) {
-    float* sum = totals.data() + int64_t{worker} * stride;
-    for (int64_t k = begin; k < end; ++k) {
-      std::memset(sum, 0, sizeof(float) * stride);
-      for (int64_t place = view.splat_begin[k]; place < view.splat_begin[k + 1]; ++place)
-        if (used[place])
-          for (int c = 0; c < stride; ++c) sum[c] += sums[place * stride + c];
-      const Splat& s = view.splats[k];
-      const int64_t i = view.gaussian[k];
-      const SplatGradient g = {-(s.a * sum[kVx] + s.b() * sum[kVy]), -(s.b() * sum[kVx] + s.c() * sum[kVy]),
-                               0.5f * sum[kVxx],                   sum[kVxy],
-                               0.5f * sum[kVyy],                   sum[kMoments + channels]};
-      out.opacities[i] = -sum[kV] / gaussians.opacities[i];
-      std::memcpy(out.channels + i * channels, sum + kMoments, sizeof(float) * channels);
-      if (out.means2d) {
-        out.means2d[2 * i] = g.x;
-        out.means2d[2 * i + 1] = g.y;
+    float* totals_of_lanes = totals.data() + int64_t{worker} * kLanes * stride;
+    for (int64_t first = begin; first < end; first += kLanes) {
+      const int count = static_cast<int>(std::min<int64_t>(kLanes, end - first));
+      const int32_t* gaussian = &view.gaussian[first];
+      std::memset(totals_of_lanes, 0, sizeof(float) * kLanes * stride);
+      for (int lane = 0; lane < count; ++lane) {
+        float* total = totals_of_lanes + lane * stride;
+        for (int64_t place = view.splat_begin[first + lane]; place < view.splat_begin[first + lane + 1]; ++place)
+          if (used[place])
+            for (int c = 0; c < stride; ++c) total[c] += sums[place * stride + c];
+        const int64_t i = gaussian[lane];
+        out.opacities[i] = -total[kV] / gaussians.opacities[i];
+        std::memcpy(out.channels + i * channels, total + kMoments, sizeof(float) * channels);
       }
-      view.projector.backward(gaussians.means + 3 * i, gaussians.quats + 4 * i, gaussians.scales + 3 * i, s, g,
-                              out.means + 3 * i, out.quats + 4 * i, out.scales + 3 * i,
+
+      const Rows rows = Rows::range(0, kLanes);
+      const auto total = [&](int c) { return rows.column(totals_of_lanes, stride, c); };
+      const Conics conics(&view.splats[first], count);
+      const Lanes vx = total(kVx), vy = total(kVy);
+      const SplatGradients g = {-(conics.a * vx + conics.b * vy), -(conics.b * vx + conics.c * vy),
+                                0.5f * total(kVxx),               total(kVxy),
+                                0.5f * total(kVyy),               total(kMoments + channels)};
+      if (out.means2d)
+        for (int lane = 0; lane < count; ++lane) {
+          out.means2d[2 * int64_t{gaussian[lane]}] = g.x[lane];
+          out.means2d[2 * int64_t{gaussian[lane]} + 1] = g.y[lane];
+        }
+      view.projector.backward(gaussians, Rows::listed(gaussian, count), count, conics, g, out,
                               &viewmat[begin / kGrain * 16]);
     }
   });

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "lift_raster.h"
+#include "simd.h"
 
 namespace lift {
 
@@ -24,34 +25,40 @@ struct Splat {
   float log2_opacity;
   float z;            // depth of the centre
   int32_t left, right, top, bottom;  // the pixels it can reach, inclusive, inside the image
-
-  // The inverse 2D covariance is [[a, b], [b, c]].
-  float b() const { return a * shear; }
-  float c() const { return d + a * shear * shear; }
 };
 
-// Gradient with respect to a splat, with the a, b and c of its inverse covariance as independent variables.
-struct SplatGradient {
-  float x, y, a, b, c, z;
+// The inverse 2D covariances [[a, b], [b, c]] of splats, one in each lane.
+struct Conics {
+  Lanes a, b, c;
+
+  // The first of `count` splats; past the end the last is repeated.
+  Conics(const Splat* splats, int64_t count);
+};
+
+// Gradients with respect to splats, with the a, b and c of their inverse covariances as independent variables.
+struct SplatGradients {
+  Lanes x, y, a, b, c, z;
 };
 
 class Projector {
  public:
   explicit Projector(const LiftCamera& camera);
 
-  // False if the Gaussian is not drawn: behind the camera, outside the image, too faint, or not finite.
-  // radius: the largest distance from the centre that it reaches, in pixels.
-  bool project(const float mean[3], const float quat[4], const float scale[3], float opacity, Splat& splat,
-               float& radius) const;
+  // Projects the Gaussians begin .. end and packs those that are drawn, in their order: neither behind the camera nor
+  // outside the image nor too faint, and finite. Returns how many; splats and gaussian, their indices, have room for
+  // all. radii (N,), may be NULL: the largest distance from the centre that each reaches, in pixels, or 0.
+  int64_t project(const LiftGaussians& gaussians, int64_t begin, int64_t end, Splat* splats, int32_t* gaussian,
+                  float* radii) const;
 
-  // Chain rule through project(). mean, quat and scale gradients are written, viewmat_gradient (16) is added to.
-  void backward(const float mean[3], const float quat[4], const float scale[3], const Splat& splat,
-                const SplatGradient& gradient, float mean_gradient[3], float quat_gradient[4],
-                float scale_gradient[3], double* viewmat_gradient) const;
+  // Chain rule through project() for the Gaussians `indices`, of which the first `count` lanes are meant; in the others
+  // `gradients` are zero. Writes out.means, quats and scales; viewmat_gradient (16) is added to.
+  void backward(const LiftGaussians& gaussians, const Rows& indices, int count, const Conics& conics,
+                const SplatGradients& gradients, const LiftGradients& out, double* viewmat_gradient) const;
 
  private:
   struct Linearisation;
-  Linearisation linearise(const float mean[3], const float quat[4], const float scale[3]) const;
+  int64_t near_image(const LiftGaussians& gaussians, int64_t begin, int64_t end, int32_t* list) const;
+  Linearisation linearise(const LiftGaussians& gaussians, const Rows& indices) const;
 
   LiftCamera camera_;
   float min_u_, max_u_, min_v_, max_v_;  // bounds of x / z and y / z at the point of linearisation

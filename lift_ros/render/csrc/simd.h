@@ -3,6 +3,7 @@
 // Vectors wider than the machine's are lowered badly, so the width follows the instruction set of the build.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
@@ -43,6 +44,31 @@ inline Lanes min(Lanes a, Lanes b) {
 #endif
 }
 
+inline Lanes max(Lanes a, Lanes b) {
+#if defined(__AVX512F__)
+  return (Lanes)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+  return (Lanes)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+  return a > b ? a : b;
+#endif
+}
+
+inline Lanes sqrt(Lanes x) {
+#if defined(__AVX512F__)
+  return (Lanes)_mm512_sqrt_ps((__m512)x);
+#elif defined(__AVX2__)
+  return (Lanes)_mm256_sqrt_ps((__m256)x);
+#elif defined(__x86_64__)
+  return (Lanes)_mm_sqrt_ps((__m128)x);
+#elif defined(__aarch64__)
+  return (Lanes)vsqrtq_f32((float32x4_t)x);
+#else
+  for (int l = 0; l < kLanes; ++l) x[l] = __builtin_sqrtf(x[l]);
+  return x;
+#endif
+}
+
 // 1 / x, relative error below 2e-7, for normal x with a normal reciprocal.
 inline Lanes reciprocal(Lanes x) {
 #if defined(__AVX512F__)
@@ -66,6 +92,31 @@ inline Lanes gather(const float* base, LaneMask offsets) {
 #endif
 }
 
+// Rows of an array, one in each lane: first + offset[l]. Apart, so that arrays may be longer than 2^31 numbers.
+struct Rows {
+  int64_t first;
+  LaneMask offset;
+
+  // begin, begin + 1, ... up to the end; past it the last is repeated.
+  static Rows range(int64_t begin, int64_t end) {
+    Rows rows{begin, {}};
+    for (int l = 0; l < kLanes; ++l) rows.offset[l] = static_cast<int32_t>(std::min<int64_t>(l, end - begin - 1));
+    return rows;
+  }
+
+  // The first of `count` rows of a list; past its end the last is repeated.
+  static Rows listed(const int32_t* list, int64_t count) {
+    Rows rows{list[0], {}};
+    for (int l = 0; l < kLanes; ++l) rows.offset[l] = list[std::min<int64_t>(l, count - 1)] - list[0];
+    return rows;
+  }
+
+  // One column of the rows of an array.
+  Lanes column(const float* array, int64_t columns, int column) const {
+    return gather(array + columns * first + column, offset * static_cast<int32_t>(columns));
+  }
+};
+
 // One bit per lane, set where the mask is.
 inline uint32_t lane_bits(LaneMask m) {
 #if defined(__AVX512F__)
@@ -80,6 +131,9 @@ inline uint32_t lane_bits(LaneMask m) {
   return bits;
 #endif
 }
+
+// The bits of lanes 0 .. count - 1, count > 0.
+inline uint32_t first_lanes(int count) { return ~0u >> (32 - count); }
 
 inline bool any(LaneMask m) {
 #if defined(__aarch64__)
@@ -136,6 +190,21 @@ inline Lanes exp2(Lanes x) {
   p = p * f + 6.931469671e-1f;
   p = p * f + 1.000000072f;
   return (Lanes)((LaneMask)p + ((LaneMask)shifted << 23));
+}
+
+// log2(x), absolute error below 2e-7 for x from 1/255 to 1, for positive, finite and normal x.
+inline Lanes log2(Lanes x) {
+  // x = 2^k m with m from sqrt(1/2) to sqrt(2), and log2(m) = 2 / log(2) atanh(s) with s = (m - 1) / (m + 1).
+  constexpr int32_t kSqrtHalf = 0x3f3504f3;
+  const LaneMask k = ((LaneMask)x - kSqrtHalf) >> 23;
+  const Lanes m = (Lanes)((LaneMask)x - (k << 23));
+  const Lanes s = (m - 1.0f) / (m + 1.0f), t = s * s;
+  // Minimax polynomial of log2(m) / s, relative, in s^2 (error 7e-10).
+  Lanes p = broadcast(4.317358786e-1f);
+  p = p * t + 5.767143840e-1f;
+  p = p * t + 9.617988476e-1f;
+  p = p * t + 2.885390080f;
+  return __builtin_convertvector(k, Lanes) + p * s;
 }
 
 }  // namespace lift

@@ -28,8 +28,15 @@ struct TileRectangle {
 
   template <class Visit>
   void for_each(int tile_columns, const Visit& visit) const {
-    for (int row = top; row <= bottom; ++row)
-      for (int column = left; column <= right; ++column) visit(row * tile_columns + column);
+    // One loop, not two: the end of each inner one would be mispredicted.
+    const int columns = right - left + 1;
+    int tile = top * tile_columns + left, column = 0;
+    for (int64_t rest = area(); rest > 0; --rest) {
+      visit(tile);
+      const bool row_ends = ++column == columns;
+      tile += row_ends ? tile_columns - columns + 1 : 1;
+      column = row_ends ? 0 : column;
+    }
   }
 };
 
@@ -81,15 +88,7 @@ void LiftView::project(const LiftGaussians& g, float* radii, int threads) {
   Buffer<int32_t> sparse_gaussian(g.count);
   std::vector<int64_t> first(chunks + 1, 0);
   lift::parallel_for(threads, g.count, kGrain, [&](int64_t begin, int64_t end, int) {
-    int64_t packed = begin;
-    for (int64_t i = begin; i < end; ++i) {
-      float radius = 0.0f;
-      if (projector.project(g.means + 3 * i, g.quats + 4 * i, g.scales + 3 * i, g.opacities[i], sparse[packed],
-                            radius))
-        sparse_gaussian[packed++] = static_cast<int32_t>(i);
-      if (radii) radii[i] = radius;
-    }
-    first[begin / kGrain + 1] = packed - begin;
+    first[begin / kGrain + 1] = projector.project(g, begin, end, &sparse[begin], &sparse_gaussian[begin], radii);
   });
   std::partial_sum(first.begin(), first.end(), first.begin());
 
@@ -125,12 +124,16 @@ void LiftView::bin(int threads) {
   // A stable counting sort by tile of the splats in depth order, over contiguous parts of that order: part p starts
   // in each tile where part p - 1 ends.
   const int parts = static_cast<int>(std::clamp<int64_t>(n / kGrain, 1, threads));
-  const auto part_begin = [&](int64_t part) { return n * part / parts; };
+  const auto for_each_of_part = [&](int64_t part, const auto& visit) {
+    const int64_t end = n * (part + 1) / parts;
+    for (int64_t i = n * part / parts; i < end; ++i) visit(order[i]);
+  };
   std::vector<int64_t> next(static_cast<size_t>(parts) * tiles, 0);
   lift::parallel_for(threads, parts, 1, [&](int64_t part, int64_t, int) {
     int64_t* count = &next[part * tiles];
-    for (int64_t i = part_begin(part); i < part_begin(part + 1); ++i)
-      rectangles[order[i]].for_each(tile_columns, [&](int tile) { ++count[tile]; });
+    for_each_of_part(part, [&](int32_t splat) {
+      rectangles[splat].for_each(tile_columns, [&](int tile) { ++count[tile]; });
+    });
   });
 
   tile_begin = Buffer<int64_t>(tiles + 1);
@@ -148,13 +151,13 @@ void LiftView::bin(int threads) {
   slot_place = Buffer<int64_t>(total);
   lift::parallel_for(threads, parts, 1, [&](int64_t part, int64_t, int) {
     int64_t* slot = &next[part * tiles];
-    for (int64_t i = part_begin(part); i < part_begin(part + 1); ++i) {
-      int64_t place = splat_begin[order[i]];
-      rectangles[order[i]].for_each(tile_columns, [&](int tile) {
+    for_each_of_part(part, [&](int32_t splat) {
+      int64_t place = splat_begin[splat];
+      rectangles[splat].for_each(tile_columns, [&](int tile) {
         slot_place[slot[tile]] = place++;
-        tile_splats[slot[tile]++] = order[i];
+        tile_splats[slot[tile]++] = splat;
       });
-    }
+    });
   });
 
   tile_order = Buffer<int32_t>(tiles);
