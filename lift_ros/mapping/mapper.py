@@ -55,7 +55,7 @@ ALIGN_STEPS = 5  # of a new keyframe with the scene, where poses are refined
 ANNEAL_TO = 0.1  # of their values, learning rates fall in the training at the end
 STILL = 0.5  # share of that training, its last, in which nothing is split or pruned
 FINER = 2  # pixels of a mask for each of the view it was made of, along each axis
-MASK_GAUSSIANS = 24  # that a mask should show, to be an object of its own
+MASK_GAUSSIANS = 40  # that a mask should show, to be an object of its own
 RESEED_AFTER = 3  # keyframes later, a keyframe without depth has neighbours on both sides, and better seeds
 SPARED = 3  # times the Gaussians of the smallest object, below which none is thinned
 

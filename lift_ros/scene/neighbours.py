@@ -28,9 +28,10 @@ class Neighbours:
     def of(cls, means: torch.Tensor, k: int = 8, reach: float = 3.0) -> Neighbours:
         """Neighbours of the Gaussians at ``means`` (N, 3).
 
-        Two Gaussians touch if they are no farther apart than ``reach`` times the spacing of the scene around either,
-        which is the distance to the third-nearest neighbour. So the density of seeds, which falls with the distance to
-        the camera, and the unit of the poses do not matter.
+        Two Gaussians touch if they are no farther apart than ``reach`` times the spacing of the scene around one of
+        them, which is the distance to the third-nearest neighbour. So the density of seeds, which falls with the
+        distance to the camera, and the unit of the poses do not matter, and a surface that is dense here and coarse
+        there is one.
 
         Raises:
             ValueError: a mean is not finite.
@@ -41,7 +42,7 @@ class Neighbours:
             return cls(torch.zeros(n, 0, dtype=torch.int64), torch.zeros(n, 0, dtype=torch.bool))
         distance, index = nearest(means.cpu(), k)
         spacing = reach * distance[:, min(2, k - 1)]
-        near = distance <= torch.minimum(spacing[:, None], spacing[index])
+        near = distance <= torch.maximum(spacing[:, None], spacing[index])
         index = torch.where(near, index, torch.arange(n)[:, None])
         return cls(index.to(means.device), near.to(means.device))
 

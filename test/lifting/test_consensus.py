@@ -50,9 +50,9 @@ def test_what_is_left_over_is_tried_at_the_next_rate():
 
 
 def test_pieces_need_views_and_touch():
-    view = evidence([[5, 5, 5, 5, 0]])
-    far = Neighbours.of(torch.tensor([[0.0, 0, 0], [1, 0, 0], [9, 0, 0], [10, 0, 0], [11, 0, 0]]), k=2)
-    assert partition(local_parts(far, [view], [0.5], 2)) == {frozenset({0, 1}), frozenset({2, 3}), frozenset({4})}
+    view = evidence([[5, 5, 5, 5, 5, 0]])
+    far = Neighbours.of(torch.tensor([[x, 0, 0] for x in (0.0, 1, 2, 9, 10, 11)]), k=2)
+    assert partition(local_parts(far, [view], [0.5], 2)) == {frozenset({0, 1, 2}), frozenset({3, 4}), frozenset({5})}
     assert local_parts(line(4), [], [0.5], 2).tolist() == [-1] * 4
 
 

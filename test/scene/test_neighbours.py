@@ -32,7 +32,7 @@ def test_neighbours_are_the_nearest_as_far_as_they_touch():
     for i in range(60):
         for slot in range(5):
             j = order[i, slot + 1]
-            touches = distance[i, j] <= 1.5 * min(spacing[i], spacing[j])
+            touches = distance[i, j] <= 1.5 * max(spacing[i], spacing[j])
             assert bool(neighbours.near[i, slot]) == touches
             assert int(neighbours.index[i, slot]) == (j if touches else i)
 
@@ -76,14 +76,15 @@ def test_the_unit_does_not_matter(unit):
     assert torch.equal(of(unit * points).near, of(points).near)
 
 
-def test_sparse_and_dense_regions_each_hold_together_and_stay_apart():
-    """A fine and a coarse grid, with a gap that is wide for the fine one and a single step for the coarse one."""
+@pytest.mark.parametrize(("gap", "parts"), [(1.0, 1), (4.0, 2)])
+def test_sparse_and_dense_regions_hold_together_where_they_meet(gap, parts):
+    """A fine and a coarse grid, a single step of the coarse one apart, or several."""
     fine = grid(6, 6, 0.1)
-    coarse = grid(6, 6, 1.0) + (1.5, 0, 0)
+    coarse = grid(6, 6, 1.0) + (0.5 + gap, 0, 0)
     neighbours = of(np.concatenate([fine, coarse]))
-    parts = connected_parts(neighbours, np.zeros(72, int))
-    assert len(np.unique(parts[:36])) == len(np.unique(parts[36:])) == 1
-    assert parts[0] != parts[-1]
+    found = connected_parts(neighbours, np.zeros(72, int))
+    assert len(np.unique(found[:36])) == len(np.unique(found[36:])) == 1
+    assert len(np.unique(found)) == parts
 
 
 def test_parts_are_gaussians_of_one_label_that_touch():
