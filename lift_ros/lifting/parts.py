@@ -10,7 +10,7 @@ from lift_ros.scene.neighbours import Neighbours
 
 
 def connected_parts(neighbours: Neighbours, labels: NDArray[np.integer], min_size: int = 1) -> NDArray[np.int64]:
-    """Gaussians of one label that touch, directly or through others.
+    """Gaussians of one label that hang together, directly or through others: by the reach of the coarser of two.
 
     Args:
         labels: (N,), below 0 for none.
@@ -19,7 +19,7 @@ def connected_parts(neighbours: Neighbours, labels: NDArray[np.integer], min_siz
     Returns:
         (N,) part numbers from 0, -1 without a label and for small parts that touch nothing larger.
     """
-    touching = neighbours.touching
+    touching = neighbours.within_reach
     parts = counts.components(touching, labels[touching] == labels[:, None])
     fragment = (labels >= 0) & (np.bincount(parts, minlength=1)[parts] < min_size)
     parts[fragment | (labels < 0)] = -1

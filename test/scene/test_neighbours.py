@@ -32,9 +32,12 @@ def test_neighbours_are_the_nearest_as_far_as_they_touch():
     for i in range(60):
         for slot in range(5):
             j = order[i, slot + 1]
-            touches = distance[i, j] <= 1.5 * max(spacing[i], spacing[j])
+            touches = distance[i, j] <= 1.5 * min(spacing[i], spacing[j])
             assert bool(neighbours.near[i, slot]) == touches
             assert int(neighbours.index[i, slot]) == (j if touches else i)
+            within_reach = distance[i, j] <= 1.5 * max(spacing[i], spacing[j])
+            assert int(neighbours.wide[i, slot]) == (j if within_reach else i)
+            assert neighbours.within_reach[i, slot] == (j if within_reach else -1)
 
 
 def scattered(count: int) -> np.ndarray:
