@@ -81,12 +81,19 @@ def expel_strangers(
 
 
 def cut_impure(
-    parts: NDArray[np.integer], part_count: int, views: Sequence[MaskEvidence], pure_rate: float, min_size: int
+    parts: NDArray[np.integer],
+    part_count: int,
+    views: Sequence[MaskEvidence],
+    pure_rate: float | NDArray[np.float64],
+    min_size: int,
 ) -> NDArray[np.int64]:
     """Cut the parts that masks divide: along the masks of that view which shows and divides most of the part.
 
     Parts cut where they should not have been are joined again by ``merge_parts``; parts that hold two objects can only
     be mended here.
+
+    Args:
+        pure_rate: how often two points of a part must share a mask for it to stay whole, one number or (K,).
 
     Returns:
         (N,) parts; new ones are numbered from ``part_count`` on.

@@ -27,6 +27,7 @@ from lift_ros.scene.gaussians import follow
 from lift_ros.scene.neighbours import Neighbours
 
 PIECE_RATES = (0.9, 0.7)  # of the views in which touching Gaussians of one piece lie in one mask
+PURE_STRANGERS = 0.9  # pure_part_rate of what had to be taken out of other parts: several things, as likely as one
 MIN_PART = 6  # Gaussians; smaller parts join what surrounds them
 
 
@@ -52,8 +53,11 @@ class Lift:
         config = self.config
         pieces = local_parts(neighbours, evidence, PIECE_RATES, MIN_PART)
         parts, count = _numbered(pieces, neighbours)
-        parts, count = _numbered(expel_strangers(parts, count, evidence, config.same_object_rate), neighbours)
-        parts, count = _numbered(cut_impure(parts, count, evidence, config.pure_part_rate, MIN_PART), neighbours)
+        expelled = expel_strangers(parts, count, evidence, config.same_object_rate)
+        strange = expelled >= count
+        parts, count = _numbered(expelled, neighbours)
+        pure_rate = np.where(_mostly(strange, parts, count), PURE_STRANGERS, config.pure_part_rate)
+        parts, count = _numbered(cut_impure(parts, count, evidence, pure_rate, MIN_PART), neighbours)
         agreed, seen = part_agreement(parts, count, evidence)
         known = self._known(parts, count)
         same = (known[:, None] == known[None, :]) & (known > 0)[None, :]
@@ -84,3 +88,9 @@ def _numbered(labels: NDArray[np.int64], neighbours: Neighbours) -> tuple[NDArra
     """Connected parts of the labels, from 0 on, -1 for none, and their number."""
     parts = connected_parts(neighbours, labels, MIN_PART)
     return parts, int(parts.max(initial=-1)) + 1
+
+
+def _mostly(chosen: NDArray[np.bool_], parts: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
+    """(K,) whether most Gaussians of each part are ``chosen`` (N,)."""
+    known = parts >= 0
+    return 2 * np.bincount(parts[known & chosen], minlength=count) > np.bincount(parts[known], minlength=count)

@@ -254,6 +254,14 @@ def test_impure_parts_are_cut_along_the_masks_of_one_view(seed):
     assert (cut[parts < 0] == -1).all()
 
 
+def test_every_part_may_have_its_own_rate():
+    table = np.zeros((2, 8))
+    table[0, [0, 1, 4, 5]] = table[1, [2, 3, 6, 7]] = 30
+    parts = np.array([0] * 4 + [1] * 4)
+    cut = cut_impure(parts, 2, [evidence(table)], np.array([0.4, 0.7]), 2)
+    assert partition(cut) == {frozenset(range(4)), frozenset({4, 5}), frozenset({6, 7})}
+
+
 def test_no_view_no_cut():
     assert cut_impure(np.zeros(3, int), 1, [], 0.7, 1).tolist() == [0, 0, 0]
 

@@ -11,6 +11,7 @@ from lifting.tiles import CELLS, accuracy, tiles
 from lifting.views import evidence, grouped, line
 
 from lift_ros.evaluation.corruption import LEVELS, corrupt_masks
+from lift_ros.lifting import lift
 from lift_ros.lifting.config import LiftConfig
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.lift import Lift
@@ -68,6 +69,17 @@ def test_a_small_object_that_touches_a_large_one_is_found():
     labels = fresh(115).decode([], [evidence(table)] * 3, line(115)).labels
     assert len(set(labels[:100].tolist())) == len(set(labels[100:].tolist())) == 1
     assert labels[0] != labels[100]
+
+
+def test_objects_that_were_taken_out_of_a_floor_together_are_two(monkeypatch):
+    """Chains of glimpses linked both to it. Ten views show the first of them, three of these the second as well."""
+    monkeypatch.setattr(lift, "local_parts", lambda *_: np.zeros(140, np.int64))
+    table = np.zeros((3, 140), np.float32)
+    table[0, :100] = table[1, 100:120] = table[2, 120:] = 10
+    views = [evidence(table)] * 3 + [evidence(table[:2])] * 7
+    labels = fresh(140).decode([], views, line(140)).labels
+    assert [len(set(part.tolist())) for part in labels.split([100, 20, 20])] == [1, 1, 1]
+    assert len(set(labels.tolist())) == 3
 
 
 def test_what_lies_in_no_mask_is_no_object():
