@@ -544,7 +544,7 @@ def test_a_full_scene_thins_what_is_far_off_for_new_ground(frames, truth):
     held = [int(((x - apart * room).abs() < apart / 2).sum()) for room in range(rooms)]
     assert held == sorted(held) and 10 < held[0] < held[-1] / 4
     assert len(known) >= 2 and known & {track.id for track in mapper.snapshot.tracks}
-    assert len(mapper.snapshot.tracks) > 3 * len(known)
+    assert len(mapper.snapshot.tracks) > 2 * len(known)  # the objects of more rooms than the last
 
 
 def test_a_scene_that_is_full_of_what_is_near_says_so(frames, truth):
