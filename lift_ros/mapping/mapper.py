@@ -389,9 +389,10 @@ class Mapper:
             ids = torch.from_numpy(self._registry.ids).to(self._scene.device)
             camera, spare = frame.posed_camera(self._scene.device), SPARED * self.config.objects.min_gaussians
             gone, cover = thinned(self._scene, camera, excess, ids, spare)
+            covers = cover.cpu().numpy()
             for keyframe in self._keyframes:
-                keyframe.thinned(cover.cpu().numpy())
-            self._prior = [(stamp, evidence.covered(cover.cpu().numpy())) for stamp, evidence in self._prior]
+                keyframe.thinned(covers)
+            self._prior = [(stamp, evidence.covered(covers)) for stamp, evidence in self._prior]
             self._edit(self._scene.thin(gone, cover))
         self.stats = replace(self.stats, full=self._seeder.excess(len(self._scene)) > 0)
 

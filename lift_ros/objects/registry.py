@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from lift_ros.errors import MapFileError
-from lift_ros.lifting.counts import visibility
+from lift_ros.lifting.counts import strongest_masks, visibility
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.parts import connected_parts
 from lift_ros.objects.config import ObjectsConfig
@@ -157,11 +157,9 @@ class ObjectRegistry:
         most = known.max(1)
         sure = (most >= ADOPT_PURITY * known.sum(1)) & (known.sum(1) >= ADOPT_KNOWN * shown.sum(1))
         object_of = np.where(sure & (most > 0), values[known.argmax(1)], 0)
-        strays = values[column] == 0
-        gaussian, mask, weight = view.gaussian[strays], view.mask[strays], view.weight[strays]
-        order = np.lexsort((weight, gaussian))
-        strongest = order[np.diff(gaussian[order], append=-1) != 0]  # the last of each Gaussian
-        self.ids[gaussian[strongest]] = object_of[mask[strongest]]
+        strongest = strongest_masks(np.where(self.ids == 0, 0, -1), 1, [view], np.zeros(1, np.int64))
+        new = strongest >= 0
+        self.ids[new] = object_of[strongest[new]]
 
     def _with_unseen(
         self, ids: NDArray[np.int64], found: NDArray[np.int64], views: Sequence[MaskEvidence]

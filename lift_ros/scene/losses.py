@@ -63,23 +63,12 @@ class ViewLosses:
         self._config = config
         self._captured: dict[tuple, _Captured] = {}
 
-    def __call__(
-        self,
-        image: torch.Tensor,
-        alpha: torch.Tensor,
-        depth: torch.Tensor,
-        gain: torch.Tensor,
-        bias: torch.Tensor,
-        true_image: torch.Tensor,
-        true_depth: torch.Tensor | None,
-        *,
-        measured: bool,
-    ) -> tuple[dict[str, torch.Tensor], Gradients]:
-        """See ``view_losses``; ``measured`` tells whether a sensor measured ``true_depth``.
+    def __call__(self, *given: torch.Tensor | None, measured: bool) -> tuple[dict[str, torch.Tensor], Gradients]:
+        """``view_losses`` of its first seven arguments; ``measured`` tells whether a sensor measured the true depth.
 
         What is returned holds until the next call.
         """
-        given = (image, alpha, depth, gain, bias, true_image, true_depth)
+        image, true_depth = given[0], given[-1]
         if image.device.type != "cuda":
             return self.launched(*given, measured=measured)
         key = (image.shape, true_depth is None, measured)

@@ -23,7 +23,7 @@ from lift_ros.frame import Frame
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.methods import METHODS
 from lift_ros.mapping.keyframes import all_weights
-from lift_ros.mapping.mapper import Mapper, as_json, make_mapper_segmenter
+from lift_ros.mapping.mapper import SETTLED, Mapper, as_json, make_mapper_segmenter
 from lift_ros.mapping.offline import CaptureMasks, frame_labels
 from lift_ros.mapping.snapshot import MIN_SHARE
 from lift_ros.masks.base import Masks, Segmenter
@@ -163,6 +163,23 @@ def test_a_keyframe_without_masks_is_never_looked_at_anew(frames):
     mapper.update_objects()
     assert [keyframe.step for keyframe in mapper._keyframes] == steps
     assert all(keyframe.staleness(10**6, 1) == 0 for keyframe in mapper._keyframes)
+
+
+def test_what_has_been_trained_comes_to_rest_while_the_map_grows(frames, truth, monkeypatch):
+    mapper = Mapper(configured(mapping__photometric_steps=20), truth)
+    step, rates = mapper._trainer.step, []
+
+    def recorded(view, rate):
+        rates.append((view.index, rate))
+        return step(view, rate)
+
+    monkeypatch.setattr(mapper._trainer, "step", recorded)
+    feed(mapper, frames[:4])
+    assert {rate for _, rate in rates} == {1.0}  # all of it is new
+    rates.clear()
+    feed(mapper, frames[4:6])
+    assert {rate for _, rate in rates} == {1.0, SETTLED} and SETTLED < 1
+    assert all(rate == SETTLED for index, rate in rates if index == 0)
 
 
 def test_new_ground_has_its_objects_before_they_are_updated(frames, truth):
