@@ -21,6 +21,8 @@ from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import MarkerArray
 
+from lift_ros.lifting.config import LiftingConfig
+from lift_ros.lifting.methods import METHODS
 from lift_ros.msg import LabelInfo, ObjectArray, ObjectEvent, Status
 from lift_ros.ros.conversions import camera_info_message, to_stamp
 from lift_ros.ros.mapping_node import MappingNode
@@ -59,6 +61,8 @@ class Rig:
 
     def __init__(self, activate: bool = True, **overrides: Any) -> None:
         parameters = {**PARAMETERS, **overrides}
+        method = METHODS[parameters.get("lifting.method", LiftingConfig().method)]
+        self._steps = parameters["mapping.photometric_steps"] + method.trained * parameters["mapping.lifting_steps"]
         self.mapping = MappingNode(parameter_overrides=[Parameter(n, value=v) for n, v in parameters.items()])
         self.node = rclpy.create_node("robot")
         create = self.node.create_publisher
@@ -143,19 +147,22 @@ class Rig:
             if what.get(name, True) is not None:
                 publisher.publish(what.get(name) or default())
 
-    def map_the_wall(self, frames: int = 12, start: float = 1000.0) -> None:
+    def map_the_wall(
+        self, frames: int = 12, start: float = 1000.0, masks: Callable[[int], np.ndarray] = wall.labels
+    ) -> None:
         """Send the first frames of the wall; wait until the objects on it are known and training is done."""
         for index in range(frames):
-            self.send(index, start)
+            self.send(index, start, masks=image_message(self.header(index, start), "mono16", masks(index)))
             time.sleep(PERIOD / 2)
         self.wait_until(lambda: len(self.objects) >= 3, "three objects")
-        self.wait_until(self._is_idle, "the mapper to rest")
+        self.wait_until(self._is_idle, "the mapper to rest", timeout=120.0)
 
     def _is_idle(self) -> bool:
         if len(self.received["status"]) < 2:
             return False
         before, now = self.received["status"][-2:]
-        return before.steps == now.steps > 0 and not now.keyframe_queue
+        trained = now.steps + now.skipped_steps >= now.keyframes * self._steps > 0
+        return trained and (before.steps, before.frames) == (now.steps, now.frames) and not now.keyframe_queue
 
     def call(self, kind: type, service: str, /, **fields: Any) -> Any:
         """Call a service of the node."""
