@@ -13,7 +13,7 @@ from lift_ros.render import BlendWeights, mask_weights
 from lift_ros.render.types import masks_per_pixel
 from lift_ros.scene.gaussians import heirs
 
-MIN_WEIGHT = 1e-2  # pixels; entries below decide nothing, and are half of all
+MIN_WEIGHT = 0.05  # pixels; entries below decide nothing, are most of all, and hold about a hundredth of the weight
 
 
 @dataclass
