@@ -21,6 +21,9 @@ class TopicSegmenter:
 
     ``offer`` and ``segment`` may be called from different threads. Label images come later than the images they were
     made from, so ``segment`` waits for them; the oldest of more than ``capacity`` waiting ones is dropped.
+
+    Attributes:
+        capacity: label images that are kept; as many as frames may be on their way here.
     """
 
     name = "topic"
@@ -29,7 +32,7 @@ class TopicSegmenter:
     def __init__(self, wait: float = 1.0, capacity: int = 16) -> None:
         """Wait at most ``wait`` seconds for a frame's masks and keep at most ``capacity`` label images."""
         self._wait = wait
-        self._capacity = capacity
+        self.capacity = capacity
         self._labels: OrderedDict[int, NDArray] = OrderedDict()
         self._arrived = threading.Condition()
 
@@ -39,7 +42,7 @@ class TopicSegmenter:
             raise FrameRejected("masks_encoding", f"masks must be (h, w) integers, got {labels.shape} {labels.dtype}")
         with self._arrived:
             self._labels[stamp_ns] = labels
-            while len(self._labels) > self._capacity:
+            while len(self._labels) > self.capacity:
                 self._labels.popitem(last=False)
             self._arrived.notify_all()
 

@@ -40,6 +40,7 @@ from lift_ros.ros.status import Health
 
 TF_HISTORY = Duration(seconds=10.0)
 STATUS_PERIOD = 1.0  # s
+BETWEEN_QUEUES = 8  # frames that may be in the middleware, and at work between the queues
 POSE_MESSAGES = {"odometry": Odometry, "pose": PoseStamped, "pose_with_covariance": PoseWithCovarianceStamped}
 
 
@@ -59,8 +60,10 @@ class Pipeline:
         """
         self.node, self.config = node, config
         self._mapping, self._segmenter = mapping, segmenter
-        # the wait for the masks of another node is no work of this one
-        share = 1.0 if isinstance(segmenter, TopicSegmenter) else config.segmenter_duty
+        share = config.segmenter_duty
+        if isinstance(segmenter, TopicSegmenter):
+            share = 1.0  # the wait for the masks of another node is no work of this one
+            segmenter.capacity = config.frame_queue + config.mapper_queue + BETWEEN_QUEUES
         self._masks = BudgetedSegmenter(segmenter, Duty(share), config.max_memory)
         self._drops = DropCounter()
         self._image_latency = Window(1000)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from ros import wall
-from ros.rig import PERIOD, Rig
+from ros.rig import PERIOD, Rig, transform
+from tf2_msgs.msg import TFMessage
 
 from lift_ros.errors import FrameRejected
 from lift_ros.frame import Frame
@@ -178,10 +179,22 @@ def test_the_wait_for_the_masks_of_another_node_is_no_work_of_this_one(make_rig)
 
     def taken() -> bool:
         rig.send(next(indices))
+        time.sleep(PERIOD)
         return rig.status.keyframes > 3
 
     rig.wait_until(taken, "keyframes one after the other")
     assert "segmenter_budget" not in rig.drops
+
+
+def test_masks_wait_as_long_as_their_frames_may(make_rig):
+    rig = make_rig(frame_queue=24, pose_timeout=10.0, mapper_queue=24)
+    for index in range(24):
+        rig.send(index, pose=None)
+        time.sleep(0.02)
+    rig.wait_until(lambda: rig.status.frame_queue >= 23, "images that wait for their poses")
+    rig.tf.publish(TFMessage(transforms=[transform(rig.header(i), wall.position(i)) for i in range(24)]))
+    rig.wait_until(lambda: rig.status.keyframes or "masks_missing" in rig.drops, "the first keyframe")
+    assert "masks_missing" not in rig.drops
 
 
 def test_a_node_that_has_outgrown_its_memory_takes_no_keyframes_and_warns(make_rig):
