@@ -28,7 +28,7 @@ _BUILD_HINT = (
     "build it from the root of the sources with: cmake -S lift_ros/lifting/csrc -B build/evidence "
     "-DCMAKE_BUILD_TYPE=Release && cmake --build build/evidence && cmake --install build/evidence --prefix ."
 )
-_INTERFACE = 3  # LIFT_EVIDENCE_INTERFACE of csrc/lift_evidence.h
+_INTERFACE = 4  # LIFT_EVIDENCE_INTERFACE of csrc/lift_evidence.h
 
 
 class _Masks(Structure):
@@ -60,11 +60,11 @@ _PROTOTYPES = {
     "lift_neighbour_agreement": [POINTER(_Views), c_int64, c_void_p, c_float, c_float] + [c_void_p] * 3 + [c_int],
     "lift_part_agreement": [POINTER(_Views), POINTER(_Parts), c_double, c_double] + [c_void_p] * 2 + [c_int],
     "lift_held": [POINTER(_Views), POINTER(_Parts)] + [c_void_p] * 2 + [c_int],
-    "lift_purity": [POINTER(_Views), POINTER(_Parts), c_double, c_double] + [c_void_p] * 4,
+    "lift_purity": [POINTER(_Views), POINTER(_Parts), c_double, c_double] + [c_void_p] * 4 + [c_int],
     "lift_strongest_masks": [POINTER(_Views), POINTER(_Parts)] + [c_void_p] * 2,
     "lift_votes": [POINTER(_Views), POINTER(_Parts), c_double] + [c_void_p] * 4 + [c_int],
     "lift_components": [c_int64, c_int64] + [c_void_p] * 3,
-    "lift_visibility": [POINTER(_Views), POINTER(_Parts), c_double] + [c_void_p] * 3,
+    "lift_visibility": [POINTER(_Views), POINTER(_Parts), c_double] + [c_void_p] * 3 + [c_int],
     "lift_merge_parts": [c_int64, c_void_p, c_void_p, c_double, c_double, c_void_p],
 }
 
@@ -129,18 +129,10 @@ def purity(
     """
     pure, say, most = (np.zeros(part_count) for _ in range(3))
     divided_by = np.full(part_count, -1)
+    found = pure, say, most, divided_by
     _call(
-        "lift_purity",
-        views,
-        len(parts),
-        _Numbers(parts, part_count),
-        MIN_VISIBLE,
-        FULL_SAY,
-        pure,
-        say,
-        most,
-        divided_by,
-    )
+        "lift_purity", views, len(parts), _Numbers(parts, part_count), MIN_VISIBLE, FULL_SAY, *found, _threads()
+    )  # fmt: skip
     return pure, say, divided_by
 
 
@@ -186,7 +178,8 @@ def visibility(
     """
     seen = np.zeros((len(views), part_count), bool)
     agreed, visible = np.zeros(part_count), np.zeros(part_count)
-    _call("lift_visibility", views, len(parts), _Numbers(parts, part_count), MIN_VISIBLE, seen, agreed, visible)
+    numbers = _Numbers(parts, part_count)
+    _call("lift_visibility", views, len(parts), numbers, MIN_VISIBLE, seen, agreed, visible, _threads())
     return seen, np.minimum(agreed / np.maximum(visible, 1e-6), 1.0)
 
 
@@ -255,8 +248,8 @@ def _call(name: str, views: Sequence[MaskEvidence], gaussian_count: int, *argume
     """Raises ValueError: the views know other Gaussians. MemoryError."""
     structs, borrowed = (_Masks * len(views))(), []
     for struct, view in zip(structs, views, strict=True):
-        if view.gaussian.max(initial=-1) >= gaussian_count:
-            raise ValueError(f"a view shows Gaussian {view.gaussian.max()} of a scene of {gaussian_count}")
+        if view.last >= gaussian_count:
+            raise ValueError(f"a view shows Gaussian {view.last} of a scene of {gaussian_count}")
         mask, gaussian = (np.ascontiguousarray(array, np.int32) for array in (view.mask, view.gaussian))
         weight, area = (np.ascontiguousarray(array, np.float32) for array in (view.weight, view.area))
         borrowed += [mask, gaussian, weight, area]

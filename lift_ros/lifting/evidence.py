@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -13,7 +14,9 @@ from lift_ros.render import BlendWeights, mask_weights
 from lift_ros.render.types import masks_per_pixel
 from lift_ros.scene.gaussians import heirs
 
-MIN_WEIGHT = 0.05  # pixels; entries below decide nothing, are most of all, and hold about a hundredth of the weight
+MIN_WEIGHT = (
+    1e-2  # pixels; entries below decide nothing, and are half of all; five times as much costs borders of small objects
+)
 
 
 @dataclass
@@ -38,6 +41,11 @@ class MaskEvidence:
         """Raises ValueError: the triplets are not sorted by mask, which those who count them rely on."""
         if len(self.mask) and (self.mask[0] < 0 or self.mask[-1] >= len(self.area) or (np.diff(self.mask) < 0).any()):
             raise ValueError(f"evidence must be sorted by mask, from 0 to {len(self.area) - 1}")
+
+    @cached_property
+    def last(self) -> int:
+        """The greatest number of a Gaussian in it, -1 where there is none."""
+        return int(self.gaussian.max(initial=-1))
 
     @classmethod
     def of(cls, weights: BlendWeights, labels: NDArray[np.int32]) -> MaskEvidence:
@@ -79,9 +87,10 @@ class MaskEvidence:
         ones = np.ones(len(gaussian), np.float32)
         return cls(mask.astype(np.int32), gaussian.astype(np.int32), ones, count.astype(np.float32))
 
-    def covered(self, cover: NDArray[np.bool_]) -> MaskEvidence:
-        """The evidence once the Gaussians where ``cover`` (N,) is True have twice the area, and twice the pixels."""
-        return replace(self, weight=np.where(cover[self.gaussian], 2, 1).astype(np.float32) * self.weight)
+    def without(self, gone: NDArray[np.bool_]) -> MaskEvidence:
+        """The evidence as if the Gaussians where ``gone`` (N,) is True had not been seen."""
+        left = ~gone[self.gaussian]
+        return MaskEvidence(self.mask[left], self.gaussian[left], self.weight[left], self.area)
 
     def follow(self, origin: torch.Tensor) -> MaskEvidence:
         """The evidence after an edit of the scene (see ``GaussianScene``); both halves of a split inherit all of it."""

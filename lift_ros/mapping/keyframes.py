@@ -144,10 +144,10 @@ class Keyframe:
             return 0.0
         return (step - self.step) / refresh_every + self._unknown / max(MAX_UNKNOWN * self._shown, 1)
 
-    def thinned(self, cover: NDArray[np.bool_]) -> None:
-        """Take note that the scene is thinned and its Gaussians ``cover`` (N,) fill the gaps; see ``MaskEvidence``."""
+    def forget(self, gone: NDArray[np.bool_]) -> None:
+        """Say nothing of the Gaussians where ``gone`` (N,) is True, until the next refresh."""
         if self.evidence is not None:
-            self.evidence = self.evidence.covered(cover)
+            self.evidence = self.evidence.without(gone)
 
     def edit(self, origin: torch.Tensor, appends: bool) -> None:
         """Follow an edit of the scene (see ``GaussianScene``), approximately until the next refresh.

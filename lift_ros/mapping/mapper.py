@@ -159,6 +159,7 @@ class Mapper:
         self._final_steps = 0  # of the photometric steps owed when no more frames will come
         self._cloud = Seeds.empty()  # of a sparse reconstruction that came with the data
         self._uncertainty = torch.zeros(0, device=device)
+        self._coarse = torch.zeros(0, dtype=torch.bool, device=device)  # whose object no mask decides any more
         self._publish()
 
     @property
@@ -334,6 +335,7 @@ class Mapper:
             mapper._method.load_state(contents.tensors)
             ids = contents.tensors["gaussian.object_id"].numpy()
             mapper._uncertainty = contents.tensors["gaussian.uncertainty"].to(device)
+            mapper._coarse = torch.zeros(len(mapper._scene), dtype=torch.bool, device=device)
             mapper._registry.load_state(ids, contents.meta["registry"])
         except KeyError as error:
             raise MapFileError(f"{directory} holds no {error}; it was not saved by this package") from None
@@ -377,9 +379,9 @@ class Mapper:
         """Publish what a keyframe adds to the scene, with the objects that its masks tell at once."""
         if self._registry.tracks:
             scene, camera, labels = self._scene, self._camera(keyframe), keyframe.patches.label_image()
-            self._registry.adopt(
-                MaskEvidence.seen_by(camera, scene.means, scene.quats, scene.scales, scene.opacities, labels)
-            )
+            evidence = MaskEvidence.seen_by(camera, scene.means, scene.quats, scene.scales, scene.opacities, labels)
+            self._coarse[torch.from_numpy(evidence.gaussian).to(self._coarse.device)] = False
+            self._registry.adopt(evidence)
         self._publish()
 
     def _make_room(self, frame: Frame) -> None:
@@ -389,10 +391,12 @@ class Mapper:
             ids = torch.from_numpy(self._registry.ids).to(self._scene.device)
             camera, spare = frame.posed_camera(self._scene.device), SPARED * self.config.objects.min_gaussians
             gone, cover = thinned(self._scene, camera, excess, ids, spare)
-            covers = cover.cpu().numpy()
+            # masks say too little of what is coarser than it was when they were taken: it stays the object that it is
+            self._coarse |= cover & (ids > 0)
+            coarse = self._coarse.cpu().numpy()
             for keyframe in self._keyframes:
-                keyframe.thinned(covers)
-            self._prior = [(stamp, evidence.covered(covers)) for stamp, evidence in self._prior]
+                keyframe.forget(coarse)
+            self._prior = [(stamp, evidence.without(coarse)) for stamp, evidence in self._prior]
             self._edit(self._scene.thin(gone, cover))
         self.stats = replace(self.stats, full=self._seeder.excess(len(self._scene)) > 0)
 
@@ -460,6 +464,8 @@ class Mapper:
     def _refresh(self, keyframe: Keyframe) -> None:
         pixels = self.config.lifting.pixels if self._method.trained else 0
         keyframe.refresh(self._scene, self._camera(keyframe), pixels, self._photometric_steps, self._rng)
+        if self._coarse.any():
+            keyframe.forget(self._coarse.cpu().numpy())
 
     def _look_at_new(self) -> None:
         """Compute what the keyframes say that have not been asked yet."""
@@ -495,6 +501,7 @@ class Mapper:
             self._prior = [(stamp, evidence.follow(origin)) for stamp, evidence in self._prior]
         self._registry.edit(origin.cpu().numpy())
         self._uncertainty = follow(self._uncertainty, origin, fill=1.0)
+        self._coarse = follow(self._coarse, origin)
         for keyframe in self._keyframes:
             keyframe.edit(origin, appends)
         self._neighbours = None

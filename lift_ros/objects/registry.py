@@ -150,7 +150,7 @@ class ObjectRegistry:
         """
         if not self.tracks or not len(view.gaussian):
             return
-        values, column = np.unique(self.ids[view.gaussian], return_inverse=True)
+        values, column = _present(self.ids[view.gaussian])
         cell = view.mask.astype(np.int64) * len(values) + column
         shown = np.bincount(cell, view.weight, len(view.area) * len(values)).reshape(-1, len(values))
         known = np.where(values > 0, shown, 0)
@@ -173,14 +173,14 @@ class ObjectRegistry:
             if not unseen.any():
                 return ids
             unseen[view.gaussian] = False
-        values, index = np.unique(self.ids, return_inverse=True)
+        values, index = _present(self.ids)
         hidden = np.bincount(index, unseen) > 0.5 * np.bincount(index)
         again = np.isin(values, found)
         return np.where(lost & np.where(again[index], unseen, hidden[index]), self.ids, ids)
 
     def _parents(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """(N,) the whole that each Gaussian's object belongs to, 0 for none."""
-        values, index = np.unique(ids, return_inverse=True)
+        values, index = _present(ids)
         return np.array([self.tracks[i].parent if i else 0 for i in values.tolist()], np.int64)[index]
 
     def _track(
@@ -241,7 +241,7 @@ class ObjectRegistry:
     def _retire(self, previous: NDArray[np.int64], parents: NDArray[np.int64]) -> list[ObjectEvent]:
         """Drop the tracks that have no Gaussians any more; ``previous`` (N,) ids say what became of these."""
         found: list[ObjectEvent] = []
-        for i in sorted(set(self.tracks) - set(np.unique(self.ids).tolist()) - set(parents.tolist())):
+        for i in sorted(set(self.tracks) - set(_present(self.ids)[0].tolist()) - set(parents.tolist())):
             del self.tracks[i]
             self._former[previous == i] = i
             heirs, size = np.unique(self.ids[previous == i], return_counts=True)
@@ -277,11 +277,17 @@ def _follow(ids: NDArray[np.int64], origin: NDArray[np.int64]) -> NDArray[np.int
     return moved
 
 
+def _present(ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The (I,) different ``ids`` (N,), ascending from 0 on, and for each the place that it has there (N,)."""
+    used = np.bincount(ids) > 0
+    return np.flatnonzero(used), (used.cumsum() - 1)[ids]
+
+
 def _overlap(
     clusters: NDArray[np.int64], count: int, ids: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(K, I) Gaussians that each cluster shares with each id, and the (I,) ids."""
-    values, column = np.unique(ids, return_inverse=True)
+    values, column = _present(ids)
     member = clusters >= 0
     cell = clusters[member] * len(values) + column[member]
     return np.bincount(cell, minlength=count * len(values)).reshape(count, len(values)), values
@@ -290,15 +296,15 @@ def _overlap(
 def _known_as(clusters: NDArray[np.int64], count: int, ids: NDArray[np.int64]) -> NDArray[np.int64]:
     """(K,) the object that a cluster is, 0 for none: it has most of its Gaussians, and they are most of the cluster."""
     table, values = _overlap(clusters, count, ids)
-    size = np.unique(ids, return_counts=True)[1]
+    size = np.bincount(ids)[values]
     most = (table > 0.5 * table.sum(1, keepdims=True)) & (table > 0.5 * size) & (values > 0)
     return np.where(most.any(1), values[most.argmax(1)], 0)
 
 
 def _wholes(found: NDArray[np.int64], count: int, wholes: NDArray[np.integer]) -> NDArray[np.int64]:
     """(K,) whole of each cluster, by most of its Gaussians: 0, 1, ...; -1 where it would be the only part."""
-    table, labels = _overlap(found, count, wholes.astype(np.int64))
-    best = labels[table.argmax(1)]
+    table, labels = _overlap(found, count, wholes.astype(np.int64) + 1)
+    best = labels[table.argmax(1)] - 1
     values, index, size = np.unique(best, return_inverse=True, return_counts=True)
     several = (size > 1) & (values >= 0)
     number = np.where(several, several.cumsum() - 1, -1)

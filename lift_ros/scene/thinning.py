@@ -1,8 +1,8 @@
 """Room in a full scene: what lies far off gets coarser, so that new ground can be mapped.
 
 What is thinned looks the same from where the camera is now. It is thinned by less than that would allow: in ever new
-rooms of one size, the Gaussians that a room keeps fall with its distance, not with the square. So what is left behind
-takes more and more of the budget, but as slowly as the harmonic series grows, and more of its objects stay apart.
+rooms of one size, the Gaussians that a room keeps fall with the square root of its distance, not with the square. So
+what is left behind takes more and more of the budget, but its objects stay apart.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def thinned(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Which Gaussians may go, and which are to cover for them: see ``GaussianScene.thin``.
 
-    Of the Gaussians that are smallest for the square root of their distance from ``camera``, every second goes.
+    Of those that are smallest, in metres over the fourth root of the distance from ``camera``, every second goes.
 
     Args:
         count: how many to remove; fewer where too few look smaller than ``FINE``.
@@ -34,7 +34,7 @@ def thinned(
     size = camera.intrinsics.fx * scene.log_scales.amax(1).exp() / distance.clamp_min(1e-9)
     large = (ids == 0) | (torch.bincount(ids)[ids] >= 2 * spare)
     fine = (large & (size < FINE)).nonzero().squeeze(1)
-    first = (size * distance.sqrt())[fine].topk(min(2 * count, len(fine)), largest=False).indices
+    first = (size * distance.pow(0.75))[fine].topk(min(2 * count, len(fine)), largest=False).indices
     fine = fine[first].sort().values
     # in the order of the objects, and there of the planting: neighbours take turns
     fine = fine[torch.argsort(ids[fine], stable=True)]

@@ -106,11 +106,12 @@ def test_evidence_follows_appends_prunes_and_splits(evidence, world):
     assert np.array_equal(split.area, evidence.area)
 
 
-def test_what_covers_for_others_shows_twice_as_much(evidence, world):
+def test_what_is_left_out_was_not_seen(evidence, world):
     n = len(world.scene)
-    cover = np.arange(n) % 3 == 0
-    covered = dense(evidence.covered(cover), n)
-    assert np.array_equal(covered, dense(evidence, n) * np.where(cover, 2, 1))
+    gone = np.arange(n) % 3 == 0
+    left = evidence.without(gone)
+    assert np.array_equal(dense(left, n), dense(evidence, n) * ~gone)
+    assert np.array_equal(left.area, evidence.area)
 
 
 def test_a_finished_map_counts_each_gaussian_once():

@@ -365,27 +365,44 @@ int64_t lift_held(const LiftViews* all, const LiftParts* parts, double* held, do
 }
 
 int64_t lift_purity(const LiftViews* all, const LiftParts* parts, double min_visible, double full_say, double* purity,
-                    double* say, double* most_divided, int64_t* divided_by) {
+                    double* say, double* most_divided, int64_t* divided_by, int threads) {
   return guarded([&] {
-    Table table(*parts);
-    std::vector<double> pure(parts->count, 0.0);
-    for (int64_t v = 0; v < all->count; ++v) {
-      table.fill(all->views[v]);
-      for (int32_t a : table.shown) pure[a] = 0;
-      for (size_t e = 0; e < table.part.size(); ++e) {
-        const double share = table.pixels[e] / table.visible[table.part[e]];
-        pure[table.part[e]] += share * share;
-      }
-      for (int32_t a : table.shown) {
-        if (!(table.visible[a] > min_visible)) continue;
-        const double weight = std::min(table.visible[a], full_say) / full_say;
-        purity[a] += weight * pure[a];
-        say[a] += weight;
-        const double divided = table.visible[a] * (1 - pure[a]);
-        if (divided > most_divided[a]) {
-          most_divided[a] = divided;
-          divided_by[a] = v;
+    const int64_t count = parts->count;
+    struct Divided {
+      double most = 0;
+      int64_t by = -1;
+    };
+    Sums<double> all_purity(purity, count), all_say(say, count);
+    std::vector<Divided> divided(kShares * count);
+    share_out(all, threads, [&](int64_t begin, int64_t end, int64_t share_number) {
+      double *own_purity = all_purity.of(share_number), *own_say = all_say.of(share_number);
+      Divided* own_divided = divided.data() + share_number * count;
+      Table table(*parts);
+      std::vector<double> pure(count, 0.0);
+      for (int64_t v = begin; v < end; ++v) {
+        table.fill(all->views[v]);
+        for (int32_t a : table.shown) pure[a] = 0;
+        for (size_t e = 0; e < table.part.size(); ++e) {
+          const double share = table.pixels[e] / table.visible[table.part[e]];
+          pure[table.part[e]] += share * share;
         }
+        for (int32_t a : table.shown) {
+          if (!(table.visible[a] > min_visible)) continue;
+          const double weight = std::min(table.visible[a], full_say) / full_say;
+          own_purity[a] += weight * pure[a];
+          own_say[a] += weight;
+          const double most = table.visible[a] * (1 - pure[a]);
+          if (most > own_divided[a].most) own_divided[a] = {most, v};
+        }
+      }
+    });
+    all_purity.add_up();
+    all_say.add_up();
+    for (size_t i = 0; i < divided.size(); ++i) {
+      const int64_t a = static_cast<int64_t>(i) % count;
+      if (divided[i].most > most_divided[a]) {
+        most_divided[a] = divided[i].most;
+        divided_by[a] = divided[i].by;
       }
     }
   });
@@ -443,28 +460,34 @@ int64_t lift_votes(const LiftViews* all, const LiftParts* parts, double purity, 
 }
 
 int64_t lift_visibility(const LiftViews* all, const LiftParts* parts, double min_visible, uint8_t* seen, double* agreed,
-                        double* visible) {
+                        double* visible, int threads) {
   return guarded([&] {
     const int64_t count = parts->count;
-    Table table(*parts);
-    std::vector<double> best(count, 0.0);
-    for (int64_t v = 0; v < all->count; ++v) {
-      const LiftMasks& view = all->views[v];
-      table.fill(view);
-      for (int32_t a : table.shown) best[a] = 0;
-      for (int64_t m = 0; m < view.mask_count; ++m) {
-        for (int64_t e = table.begin[m]; e < table.begin[m + 1]; ++e) {
-          const int32_t a = table.part[e];
-          const double iou = table.pixels[e] / std::max(table.visible[a] + view.area[m] - table.pixels[e], 1e-6);
-          best[a] = std::max(best[a], iou);
+    Sums<double> all_agreed(agreed, count), all_visible(visible, count);
+    share_out(all, threads, [&](int64_t begin, int64_t end, int64_t share_number) {
+      double *own_agreed = all_agreed.of(share_number), *own_visible = all_visible.of(share_number);
+      Table table(*parts);
+      std::vector<double> best(count, 0.0);
+      for (int64_t v = begin; v < end; ++v) {
+        const LiftMasks& view = all->views[v];
+        table.fill(view);
+        for (int32_t a : table.shown) best[a] = 0;
+        for (int64_t m = 0; m < view.mask_count; ++m) {
+          for (int64_t e = table.begin[m]; e < table.begin[m + 1]; ++e) {
+            const int32_t a = table.part[e];
+            const double iou = table.pixels[e] / std::max(table.visible[a] + view.area[m] - table.pixels[e], 1e-6);
+            best[a] = std::max(best[a], iou);
+          }
+        }
+        for (int32_t a : table.shown) {
+          seen[v * count + a] = table.visible[a] > min_visible;
+          own_agreed[a] += table.visible[a] * best[a];
+          own_visible[a] += table.visible[a];
         }
       }
-      for (int32_t a : table.shown) {
-        seen[v * count + a] = table.visible[a] > min_visible;
-        agreed[a] += table.visible[a] * best[a];
-        visible[a] += table.visible[a];
-      }
-    }
+    });
+    all_agreed.add_up();
+    all_visible.add_up();
   });
 }
 

@@ -11,7 +11,7 @@
 #define LIFT_API extern "C" __attribute__((visibility("default")))
 
 // Raised with every change of this file; a library left over from older sources is then refused instead of called.
-constexpr int32_t LIFT_EVIDENCE_INTERFACE = 3;
+constexpr int32_t LIFT_EVIDENCE_INTERFACE = 4;
 LIFT_API int32_t lift_evidence_interface();
 
 // The masks of one view: triplets, sorted by mask.
@@ -50,7 +50,7 @@ LIFT_API int64_t lift_held(const LiftViews*, const LiftParts*, double* held, dou
 
 // purity, say, most_divided (K,); divided_by (K,), -1 at first.
 LIFT_API int64_t lift_purity(const LiftViews*, const LiftParts*, double min_visible, double full_say, double* purity,
-                             double* say, double* most_divided, int64_t* divided_by);
+                             double* say, double* most_divided, int64_t* divided_by, int threads);
 
 // strongest (N,): of each Gaussian, the mask that shows most of it in the view that view_of (K,) names for its part, the
 // first of equals, -1 where there is none; view_of is below 0 for parts that do not matter.
@@ -62,7 +62,7 @@ LIFT_API int64_t lift_votes(const LiftViews*, const LiftParts*, double purity, i
 
 // seen (V, K); agreed, visible (K,).
 LIFT_API int64_t lift_visibility(const LiftViews*, const LiftParts*, double min_visible, uint8_t* seen, double* agreed,
-                                 double* visible);
+                                 double* visible, int threads);
 
 // part (N,): connected components, numbered from 0 in the order of their first member, of the graph of the pairs
 // (i, neighbour[i, n]) with edge[i, n]. neighbour (N, k), -1 where there is none; edge (N, k).
