@@ -64,6 +64,7 @@ _PROTOTYPES = {
     "lift_strongest_masks": [POINTER(_Views), POINTER(_Parts)] + [c_void_p] * 2,
     "lift_votes": [POINTER(_Views), POINTER(_Parts), c_double] + [c_void_p] * 4 + [c_int],
     "lift_components": [c_int64, c_int64] + [c_void_p] * 3,
+    "lift_connected_parts": [c_int64, c_int64] + [c_void_p] * 2 + [c_int64, c_void_p],
     "lift_visibility": [POINTER(_Views), POINTER(_Parts), c_double] + [c_void_p] * 3 + [c_int],
     "lift_merge_parts": [c_int64, c_void_p, c_void_p, c_double, c_double, c_void_p],
 }
@@ -190,6 +191,16 @@ def components(touching: NDArray[np.int32], edge: NDArray[np.bool_]) -> NDArray[
     part = np.empty(len(touching), np.int64)
     pairs, edge = np.ascontiguousarray(touching), np.ascontiguousarray(edge)
     if _library().lift_components(*touching.shape, pairs.ctypes.data, edge.ctypes.data, part.ctypes.data):
+        raise MemoryError("out of memory while looking for connected parts")
+    return part
+
+
+def connected_parts(touching: NDArray[np.int32], labels: NDArray[np.integer], min_size: int) -> NDArray[np.int64]:
+    """(N,) the parts of ``lift_ros.lifting.parts.connected_parts``, of neighbours ``touching`` (N, k)."""
+    part = np.empty(len(touching), np.int64)
+    pairs, labels = np.ascontiguousarray(touching), np.ascontiguousarray(labels, np.int64)
+    borrowed = pairs.ctypes.data, labels.ctypes.data
+    if _library().lift_connected_parts(*touching.shape, *borrowed, min_size, part.ctypes.data):
         raise MemoryError("out of memory while looking for connected parts")
     return part
 

@@ -203,6 +203,31 @@ void mirror(double* matrix, int64_t count) {
   }
 }
 
+// Numbers the connected components of the neighbours n of i for which edge(i, n), from 0 in the order of their first
+// member; returns how many there are.
+template <class Edge>
+int64_t connect(int64_t gaussian_count, int64_t k, const int32_t* neighbour, const Edge& edge, int64_t* part) {
+  std::vector<int32_t> parent(gaussian_count);  // a root is the first member of its component
+  for (int64_t i = 0; i < gaussian_count; ++i) parent[i] = static_cast<int32_t>(i);
+  const auto root = [&](int32_t i) {
+    while (parent[i] != i) i = parent[i] = parent[parent[i]];
+    return i;
+  };
+  for (int64_t i = 0; i < gaussian_count; ++i) {
+    for (int64_t n = i * k; n < (i + 1) * k; ++n) {
+      if (neighbour[n] < 0 || !edge(i, n)) continue;
+      const int32_t a = root(static_cast<int32_t>(i)), b = root(neighbour[n]);
+      parent[std::max(a, b)] = std::min(a, b);
+    }
+  }
+  int64_t count = 0;
+  for (int64_t i = 0; i < gaussian_count; ++i) {
+    const int32_t first = root(static_cast<int32_t>(i));
+    part[i] = first == i ? count++ : part[first];
+  }
+  return count;
+}
+
 template <class Function>
 int64_t guarded(Function run) {
   try {
@@ -494,23 +519,55 @@ int64_t lift_visibility(const LiftViews* all, const LiftParts* parts, double min
 int64_t lift_components(int64_t gaussian_count, int64_t k, const int32_t* neighbour, const uint8_t* edge,
                         int64_t* part) {
   return guarded([&] {
-    std::vector<int32_t> parent(gaussian_count);  // a root is the first member of its component
-    for (int64_t i = 0; i < gaussian_count; ++i) parent[i] = static_cast<int32_t>(i);
-    const auto root = [&](int32_t i) {
-      while (parent[i] != i) i = parent[i] = parent[parent[i]];
-      return i;
-    };
+    connect(gaussian_count, k, neighbour, [&](int64_t, int64_t n) { return edge[n] != 0; }, part);
+  });
+}
+
+int64_t lift_connected_parts(int64_t gaussian_count, int64_t k, const int32_t* neighbour, const int64_t* label,
+                             int64_t min_size, int64_t* part) {
+  return guarded([&] {
+    const auto alike = [&](int64_t i, int64_t n) { return label[i] == label[neighbour[n]]; };
+    const int64_t count = connect(gaussian_count, k, neighbour, alike, part);
+    std::vector<int64_t> size(count, 0), open, left, found;
+    for (int64_t i = 0; i < gaussian_count; ++i) ++size[part[i]];
     for (int64_t i = 0; i < gaussian_count; ++i) {
-      for (int64_t n = i * k; n < (i + 1) * k; ++n) {
-        if (!edge[n] || neighbour[n] < 0) continue;
-        const int32_t a = root(static_cast<int32_t>(i)), b = root(neighbour[n]);
-        parent[std::max(a, b)] = std::min(a, b);
-      }
+      const bool small = size[part[i]] < min_size;
+      if (label[i] >= 0 && small) open.push_back(i);
+      if (label[i] < 0 || small) part[i] = -1;
     }
-    int64_t count = 0;
+    // Rounds in which each Gaussian of a fragment takes the part that most of its neighbours have, the first of equals.
+    do {
+      left.clear();
+      found.clear();
+      for (int64_t i : open) {
+        int64_t best = -1, most = 0;
+        for (int64_t n = i * k; n < (i + 1) * k; ++n) {
+          if (neighbour[n] < 0 || part[neighbour[n]] < 0) continue;
+          const auto same = [&](int32_t other) { return other >= 0 && part[other] == part[neighbour[n]]; };
+          const int64_t votes = std::count_if(neighbour + i * k, neighbour + (i + 1) * k, same);
+          if (votes > most) {
+            most = votes;
+            best = part[neighbour[n]];
+          }
+        }
+        found.push_back(best);
+      }
+      for (size_t o = 0; o < open.size(); ++o) {
+        part[open[o]] = found[o];
+        if (found[o] < 0) left.push_back(open[o]);
+      }
+      open.swap(left);
+    } while (open.size() < left.size());
+    std::vector<int64_t> number(count, -1);
     for (int64_t i = 0; i < gaussian_count; ++i) {
-      const int32_t first = root(static_cast<int32_t>(i));
-      part[i] = first == i ? count++ : part[first];
+      if (part[i] >= 0) number[part[i]] = 0;
+    }
+    int64_t used = 0;
+    for (int64_t& own : number) {
+      if (own == 0) own = used++;
+    }
+    for (int64_t i = 0; i < gaussian_count; ++i) {
+      if (part[i] >= 0) part[i] = number[part[i]];
     }
   });
 }

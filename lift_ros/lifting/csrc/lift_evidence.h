@@ -69,6 +69,11 @@ LIFT_API int64_t lift_visibility(const LiftViews*, const LiftParts*, double min_
 LIFT_API int64_t lift_components(int64_t gaussian_count, int64_t k, const int32_t* neighbour, const uint8_t* edge,
                                  int64_t* part);
 
+// part (N,): connected components of neighbours with one label (N,), below 0 for none. Those of less than min_size join
+// what most of their neighbours are in; -1 where there is no label and for what touches nothing larger. Numbered from 0.
+LIFT_API int64_t lift_connected_parts(int64_t gaussian_count, int64_t k, const int32_t* neighbour, const int64_t* label,
+                                      int64_t min_size, int64_t* part);
+
 // cluster (K,): average-linkage clustering of K parts, of which each pair has agreed in `agreed` of `seen` (K, K)
 // views, symmetric, and disagreed in `doubt` of one, until none reach `rate`: the number of one of its parts.
 LIFT_API int64_t lift_merge_parts(int64_t count, const double* agreed, const double* seen, double doubt, double rate,
