@@ -6,9 +6,9 @@ them up (the blend weights, constants) and which mask they lie in. Each method i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 
@@ -17,10 +17,44 @@ from lift_ros.render import BlendWeights
 from lift_ros.scene.gaussians import heirs, only_appends
 from lift_ros.scene.neighbours import Neighbours
 
+T = TypeVar("T")
+
+
+@dataclass
+class Batch:
+    """Pixels that a step trains on, and no Gaussians but those that they show.
+
+    Attributes:
+        gaussians: (G,) int64, ascending: Gaussian of each column of ``weights``.
+        weights: (P, G) blend weights.
+        masks, mask_count, inside, pairs: of these pixels, as in ``LiftingView``.
+    """
+
+    gaussians: torch.Tensor
+    weights: BlendWeights
+    masks: torch.Tensor
+    mask_count: int
+    inside: torch.Tensor
+    pairs: torch.Tensor
+
+    def at(self, chosen: torch.Tensor) -> Batch:
+        """The pixels where ``chosen`` (P,) is True, and the pairs of two of them."""
+        if bool(chosen.all()):
+            return self
+        rows = chosen.nonzero()[:, 0]
+        shown, weights = self.weights.rows(rows).compact()
+        place = torch.where(chosen, chosen.cumsum(0) - 1, -1)[self.pairs]
+        pairs = place[(place >= 0).all(1)]
+        return Batch(self.gaussians[shown], weights, self.masks[rows], self.mask_count, self.inside[rows], pairs)
+
+    def masked(self) -> Batch:
+        """The pixels that lie in a mask."""
+        return self.at(self.masks >= 0)
+
 
 @dataclass
 class LiftingView:
-    """Sampled pixels of one keyframe.
+    """Sampled pixels of one keyframe, in batches of which each is a sample of the keyframe like all of them together.
 
     Attributes:
         weights: (P, N) blend weights.
@@ -29,7 +63,8 @@ class LiftingView:
         mask_count: masks are numbered 0 .. mask_count - 1, in this view only.
         inside: (P, M) bool, all masks of the segmenter that each pixel lies in, overlapping ones too; columns are not
             the numbers in ``masks``.
-        pairs: (B, 2) int64, rows of pixels that face each other across the border of two masks.
+        pairs: (B, 2) int64, rows of pixels that face each other across the border of two masks; both in one batch.
+        ends: the row after the last of each batch, ascending; None: all are one batch.
     """
 
     weights: BlendWeights
@@ -37,6 +72,28 @@ class LiftingView:
     mask_count: int
     inside: torch.Tensor
     pairs: torch.Tensor
+    ends: tuple[int, ...] | None = None
+    _prepared: dict[tuple[int, Callable], object] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def batch_count(self) -> int:
+        """How many batches there are."""
+        return 1 if self.ends is None else len(self.ends)
+
+    def batch(self, number: int, prepare: Callable[[Batch], T]) -> T:
+        """What ``prepare`` makes of a batch. It is kept, and must not be changed: steps come back to a batch."""
+        key = number, prepare
+        if key not in self._prepared:
+            ends = self.ends or (len(self.masks),)
+            start, stop = ends[number - 1] if number else 0, ends[number]
+            gaussians, weights = self.weights.between(start, stop).compact()
+            first = self.pairs[:, 0]
+            pairs = self.pairs[(first >= start) & (first < stop)] - start
+            rows = slice(start, stop)
+            self._prepared[key] = prepare(
+                Batch(gaussians, weights, self.masks[rows], self.mask_count, self.inside[rows], pairs)
+            )
+        return self._prepared[key]
 
     def follow(self, origin: torch.Tensor) -> LiftingView:
         """The view after an edit of the scene (see ``GaussianScene``): the halves of a split share its weight.
@@ -46,12 +103,20 @@ class LiftingView:
         """
         old = self.weights
         if only_appends(origin, old.gaussian_count):
-            return replace(self, weights=BlendWeights(old.crow, old.col, old.val, len(origin)))
+            followed = replace(self, weights=BlendWeights(old.crow, old.col, old.val, len(origin)))
+            followed._prepared = self._prepared  # batches know only Gaussians that they show
+            return followed
         entry, heir = heirs(old.col, origin)
         count = torch.bincount(entry, minlength=len(old.col))
         before = torch.cat([count.new_zeros(1), count.cumsum(0)])
         weights = BlendWeights(before[old.crow], heir, old.val[entry] / count[entry], len(origin))
         return replace(self, weights=weights)
+
+
+def draw(views: Sequence[LiftingView], prepare: Callable[[Batch], T], generator: torch.Generator) -> T:
+    """A batch of one of the ``views``, prepared; see ``LiftingView.batch``."""
+    view = views[int(torch.randint(len(views), (), generator=generator))]
+    return view.batch(int(torch.randint(view.batch_count, (), generator=generator)), prepare)
 
 
 class Decoded(NamedTuple):

@@ -19,13 +19,13 @@ from collections.abc import Sequence
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from lift_ros.lifting.base import Decoded, LiftingView
+from lift_ros.lifting.base import Batch, Decoded, LiftingView, draw
 from lift_ros.lifting.config import DiscoConfig
 from lift_ros.lifting.evidence import MaskEvidence
-from lift_ros.lifting.training import TrainedGaussians, descend, rows, waves
+from lift_ros.lifting.training import Touching, TrainedGaussians, descend, rows, waves
 from lift_ros.scene.neighbours import Neighbours
 
-SMOOTHED = 4096  # Gaussians of one step whose smoothness is looked at
+SMOOTHED = 512  # Gaussians of one step whose smoothness is looked at
 
 
 class Disco:
@@ -48,19 +48,22 @@ class Disco:
     def step(self, views: Sequence[LiftingView], neighbours: Neighbours) -> dict[str, float]:
         config = self.config
         self._grow(math.ceil(config.slots_per_mask * max(view.inside.shape[1] for view in views)))
-        view = views[int(torch.randint(len(views), (), generator=self._generator))]
-        masks = view.inside[:, view.inside.any(0)].float()
+        batch, masks = draw(views, _with_masks, self._generator)
         if not masks.shape[1]:
             return {}
-        logits = self.logits.value
-        slots = view.weights.matmul(logits.softmax(1))
+        gaussians, touching = batch.gaussians, None
+        if neighbours.index.shape[1]:
+            touching = Touching.draw(gaussians, neighbours, SMOOTHED, self._generator)
+            gaussians = touching.gaussians
+        logits = self.logits.of(gaussians)
+        slots = batch.weights.matmul(logits.value[: len(batch.gaussians)].softmax(1))
         matched = match(slots.detach(), masks)
         matching, false_positives = matching_losses(slots, masks, matched)
         losses = {"matching": matching, "false_positives": config.false_positive_weight * false_positives}
-        if neighbours.index.shape[1]:
-            some = torch.randint(len(logits), (min(SMOOTHED, len(logits)),), generator=self._generator)
-            losses["variation"] = config.variation_weight * variation_loss(logits, some.to(logits.device), neighbours)
-        return descend(losses, self.logits)
+        if touching:
+            variation = variation_loss(rows(logits.value, touching.rows), touching.near)
+            losses["variation"] = config.variation_weight * variation
+        return descend(losses, logits)
 
     def _grow(self, count: int) -> None:
         more = count - self.logits.value.shape[1]
@@ -83,6 +86,11 @@ class Disco:
         saved = state["gaussian.disco.logits"]
         self._grow(saved.shape[1])
         self.logits.load(saved, "lifting.disco.slots_per_mask")
+
+
+def _with_masks(batch: Batch) -> tuple[Batch, torch.Tensor]:
+    """Its pixels, and M (P, K) of 0 and 1: the masks that some of them lie in."""
+    return batch, batch.inside[:, batch.inside.any(0)].float()
 
 
 def affinity(slots: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
@@ -113,12 +121,15 @@ def matching_losses(
     return (masks - own).square().sum() / (count * pixels), (masks * others).sum() / (count * pixels)
 
 
-def variation_loss(features: torch.Tensor, some: torch.Tensor, neighbours: Neighbours) -> torch.Tensor:
-    """Equation (7): half of ||h_i - h_j||^2 summed over the Gaussians i of ``some`` (S,) and the j they list; over S.
+def variation_loss(features: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
+    """Equation (7): half of ||h_i - h_j||^2 summed over S Gaussians i and the j they list; over S.
+
+    Args:
+        features: (S, 1 + k, N), h_i and all h_j.
+        near: (S, k) bool, False where j is not in the neighbourhood of i.
 
     So of all Gaussians, pairs that list each other count once. Where neighbours lie denser around one of the two, only
     the other lists it, and the pair counts half.
     """
-    near = neighbours.near[some]
-    difference = rows(features, some)[:, None] - rows(features, neighbours.index[some])
-    return (difference.square().sum(-1) * near).sum() / (2 * len(some))
+    difference = features[:, :1] - features[:, 1:]
+    return (difference.square().sum(-1) * near).sum() / (2 * len(features))

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 import torch
 from torch.nn.functional import normalize
 
-from lift_ros.lifting.base import Decoded, LiftingView
+from lift_ros.lifting.base import Batch, Decoded, LiftingView, draw
 from lift_ros.lifting.config import HdbscanConfig
 from lift_ros.lifting.contrastive import Clusters, contrastive_loss, norm_loss
 from lift_ros.lifting.evidence import MaskEvidence
-from lift_ros.lifting.training import TrainedGaussians, descend, rows, waves
+from lift_ros.lifting.training import TrainedGaussians, descend, waves
 from lift_ros.scene.neighbours import Neighbours
 
 
@@ -38,14 +38,14 @@ class Hdbscan:
         self.embeddings.edit(origin, means, lambda means: normalize(waves(means, dim, self._generator)))
 
     def step(self, views: Sequence[LiftingView], neighbours: Neighbours) -> dict[str, float]:
-        view = views[int(torch.randint(len(views), (), generator=self._generator))]
-        masked = (view.masks >= 0).nonzero()[:, 0]
-        if not len(masked):
+        batch = draw(views, Batch.masked, self._generator)
+        if not len(batch.masks):
             return {}
-        features, masks = rows(view.weights.matmul(self.embeddings.value), masked), view.masks[masked]
-        clusters = Clusters.of(features, masks, view.mask_count)
-        losses = {"contrastive": contrastive_loss(features, masks, clusters), "norm": norm_loss(features)}
-        return descend(losses, self.embeddings)
+        embeddings = self.embeddings.of(batch.gaussians)
+        features = batch.weights.matmul(embeddings.value)
+        clusters = Clusters.of(features, batch.masks, batch.mask_count)
+        losses = {"contrastive": contrastive_loss(features, batch.masks, clusters), "norm": norm_loss(features)}
+        return descend(losses, embeddings)
 
     @property
     def unit_features(self) -> torch.Tensor:

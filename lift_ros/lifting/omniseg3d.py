@@ -29,18 +29,16 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from torch.nn.functional import normalize
 
-from lift_ros.lifting.base import Decoded, LiftingView
+from lift_ros.lifting.base import Batch, Decoded, LiftingView, draw
 from lift_ros.lifting.config import OmniSeg3DConfig
 from lift_ros.lifting.contrastive import Clusters, norm_loss
 from lift_ros.lifting.evidence import MaskEvidence
-from lift_ros.lifting.training import TrainedGaussians, descend, rows, waves
+from lift_ros.lifting.training import TrainedGaussians, descend, waves
 from lift_ros.scene.neighbours import Neighbours
 
 MIN_PATCH_PIXELS = 4  # fewer samples say nothing of a patch's mean
 SAMPLES = 3000  # features in the tree: its time and memory grow with the square
 MIN_SAMPLES = 3  # of a cluster: fewer are astride a border
-COMPARISONS = 2**17  # of pixels with patches in a step: where patches are many, some of the pixels have to do
-PAIRED_PIXELS = 256  # of a view, whose similarities to each other are looked at
 MEMORY = 0.95  # of the running means of similarities
 TEMPERATURE = 0.1  # of the confidence; the least that eq. 7 has
 
@@ -68,23 +66,18 @@ class OmniSeg3D:
         )
 
     def step(self, views: Sequence[LiftingView], neighbours: Neighbours) -> dict[str, float]:
-        view = views[int(torch.randint(len(views), (), generator=self._generator))]
-        patch, inside = patches(view.inside)
-        sampled = (patch >= 0).nonzero()[:, 0]
-        if not len(sampled):
+        batch, patch, shared, depth = draw(views, _patched, self._generator)
+        if not len(patch):
             return {}
-        features, patch = rows(view.weights.matmul(self.embeddings.value), sampled), patch[sampled]
-        shared = votes(inside)
-        clusters = Clusters.of(features, patch, len(inside))
-        some = torch.randperm(len(features), generator=self._generator)[: COMPARISONS // len(inside)].to(patch.device)
-        self._remember(features.detach()[some[:PAIRED_PIXELS]], patch[some[:PAIRED_PIXELS]], shared)
+        embeddings = self.embeddings.of(batch.gaussians)
+        features = batch.weights.matmul(embeddings.value)
+        clusters = Clusters.of(features, patch, len(shared))
+        self._remember(features.detach(), patch, shared)
         losses = {
-            "hierarchical": hierarchical_loss(
-                rows(features, some), patch[some], clusters, depths(shared), self.config.decay
-            ),
+            "hierarchical": hierarchical_loss(features, patch, clusters, depth, self.config.decay),
             "norm": self.config.norm_weight * norm_loss(features),
         }
-        return descend(losses, self.embeddings)
+        return descend(losses, embeddings)
 
     def _remember(self, features: torch.Tensor, patch: torch.Tensor, votes: torch.Tensor) -> None:
         seen = kinship(normalize(features, dim=1), patch, votes)
@@ -144,6 +137,13 @@ class OmniSeg3D:
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
         self.embeddings.load(state["gaussian.omniseg3d.embeddings"], "lifting.omniseg3d.embedding_dim")
         self.kinship = state["omniseg3d.kinship"].to(self.kinship.device)
+
+
+def _patched(batch: Batch) -> tuple[Batch, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The pixels of a batch that lie in patches; patch (P,) of each; votes and depths of the patches."""
+    patch, inside = patches(batch.inside)
+    shared = votes(inside)
+    return batch.at(patch >= 0), patch[patch >= 0], shared, depths(shared)
 
 
 def patches(inside: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -220,11 +220,15 @@ def kinship(features: torch.Tensor, patch: torch.Tensor, votes: torch.Tensor) ->
         patch: (P,) int64.
         votes: (K, K) of all patches.
     """
-    similarity = features @ features.T
-    same = patch[:, None] == patch
-    shared = votes[patch[:, None], patch] > 0
-    apart = ~torch.eye(len(features), dtype=torch.bool, device=features.device)
-    return torch.stack([similarity[which].mean() for which in (same & apart, shared & ~same, ~shared)])
+    # sums over the pixels of two patches are products of the sums over each
+    count = torch.bincount(patch, minlength=len(votes)).to(features.dtype)
+    sums = features.new_zeros(len(votes), features.shape[1]).index_add(0, patch, features)
+    similarity, pairs = sums @ sums.T, torch.outer(count, count)
+    own = torch.eye(len(votes), dtype=torch.bool, device=votes.device)
+    kinds = torch.stack([own, (votes > 0) & ~own, (votes == 0) & ~own]).flatten(1).to(features.dtype)
+    itself = torch.zeros_like(kinds[:, 0])
+    itself[0] = len(features)  # of each pixel with itself, 1
+    return (kinds @ similarity.flatten() - itself) / (kinds @ pairs.flatten() - itself)
 
 
 def discretise(features: NDArray, similarities: Sequence[float]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

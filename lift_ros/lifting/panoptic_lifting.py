@@ -17,7 +17,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch.nn import functional
 
-from lift_ros.lifting.base import Decoded, LiftingView
+from lift_ros.lifting.base import Batch, Decoded, LiftingView, draw
 from lift_ros.lifting.config import PanopticLiftingConfig
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.training import TrainedGaussians, descend, waves
@@ -39,15 +39,16 @@ class PanopticLifting:
         self.logits.edit(origin, means, lambda means: waves(means, self.config.slots, self._generator))
 
     def step(self, views: Sequence[LiftingView], neighbours: Neighbours) -> dict[str, float]:
-        view = views[int(torch.randint(len(views), (), generator=self._generator))]
-        if not (view.masks >= 0).any():
+        batch = draw(views, Batch.masked, self._generator)
+        if not len(batch.masks):
             return {}
-        logits = view.weights.matmul(self.logits.value)
-        targets = assign(logits.detach(), view.masks)
+        own = self.logits.of(batch.gaussians)
+        logits = batch.weights.matmul(own.value)
+        targets = assign(logits.detach(), batch.masks)
         taught = targets >= 0
         if torch.equal(logits.argmax(1)[taught], targets[taught]):
             return {"cross_entropy": 0.0}
-        return descend({"cross_entropy": instance_loss(logits, targets)}, self.logits)
+        return descend({"cross_entropy": instance_loss(logits, targets)}, own)
 
     @torch.no_grad()
     def decode(self, views: Sequence[LiftingView], evidence: Sequence[MaskEvidence], neighbours: Neighbours) -> Decoded:

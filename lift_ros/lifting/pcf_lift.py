@@ -20,10 +20,11 @@ from dataclasses import dataclass
 
 import torch
 
-from lift_ros.lifting.base import Decoded, LiftingView
+from lift_ros.lifting.base import Batch, Decoded, LiftingView, draw
 from lift_ros.lifting.config import PcfLiftConfig
 from lift_ros.lifting.evidence import MaskEvidence
-from lift_ros.lifting.training import TrainedGaussians, descend, rows, waves
+from lift_ros.lifting.training import TrainedGaussians, descend, joined, rows, waves
+from lift_ros.render import BlendWeights
 from lift_ros.scene.neighbours import Neighbours
 
 FIRST_VARIANCE = 0.1  # of features in [-1, 1]: all similarities are felt, none is near 1
@@ -65,42 +66,35 @@ class PcfLift:
         config = self.config
         late = self.features.steps >= config.cross_view_after and len(views) > 1
         order = torch.randperm(len(views), generator=self._generator)[: 2 if late else 1].tolist()
-        samples = [self._sample(views[k]) for k in order]
-        if not len(samples[0][1]):
+        first, *second = (draw([views[k]], Batch.masked, self._generator) for k in order)
+        if not len(first.masks):
             return {}
-        features, masks = samples[0]
+        gaussians, places = first.gaussians, []
+        for batch in second:
+            gaussians, place = joined(gaussians, batch.gaussians, len(self.features.value))
+            places.append(place)
+        trained = self.features.of(gaussians)
+        own = _own(trained.value)
+        features, masks = self._sample(first, own[: len(first.gaussians)])
         contrast, concentration = contrastive_losses(features, masks)
         losses = {
             "contrast": contrast,
             "concentration": concentration,
             "variance": config.variance_weight * variance_loss(features),
         }
-        if late:
+        for batch, place in zip(second, places, strict=True):
+            other = self._sample(batch, Normals(rows(own.mean, place), rows(own.variance, place)))[0]
             losses["cross_view"] = config.cross_view_weight * cross_view_loss(
-                features, samples[1][0], config.cross_view_similarity
+                features, other, config.cross_view_similarity
             )
-        return descend(losses, self.features)
+        return descend(losses, trained)
 
-    def _sample(self, view: LiftingView) -> tuple[Normals, torch.Tensor]:
-        """Features and masks of some pixels of a view that lie in masks: Omega of equation (2)."""
-        masked = (view.masks >= 0).nonzero().squeeze(1)
-        chosen = masked[torch.randperm(len(masked), generator=self._generator)[: self.config.pixels].to(masked.device)]
-        blended = self._blended(view)
-        return Normals(rows(blended.mean, chosen), rows(blended.variance, chosen)), view.masks[chosen]
-
-    def _blended(self, view: LiftingView) -> Normals:
-        """Features of the pixels of a view."""
-        own = self._own()
-        columns = torch.cat([own.mean, own.variance, torch.ones_like(own.mean[:, :1])], dim=1)
-        blended = view.weights.matmul(columns)
-        alpha = blended[:, -1:].clamp_min(1e-6)
-        mean, variance = (blended[:, :-1] / alpha).chunk(2, dim=1)
-        return Normals(mean, variance.clamp_min(MIN_VARIANCE))
-
-    def _own(self) -> Normals:
-        """Features of the Gaussians."""
-        mean, log_variance = self.features.value.chunk(2, dim=1)
-        return Normals(mean, MIN_VARIANCE + log_variance.exp())
+    def _sample(self, batch: Batch, own: Normals) -> tuple[Normals, torch.Tensor]:
+        """Features and masks of some pixels that lie in masks, Omega of equation (2), where the batch shows ``own``."""
+        chosen = torch.randperm(len(batch.masks), generator=self._generator)[: self.config.pixels]
+        chosen = chosen.to(batch.masks.device)
+        seen = blended(own, batch.weights)
+        return Normals(rows(seen.mean, chosen), rows(seen.variance, chosen)), batch.masks[chosen]
 
     @torch.no_grad()
     def decode(self, views: Sequence[LiftingView], evidence: Sequence[MaskEvidence], neighbours: Neighbours) -> Decoded:
@@ -108,7 +102,7 @@ class PcfLift:
 
         So confidence falls with the variance, which masks that contradict each other leave, and with the distance.
         """
-        own = self._own()
+        own = _own(self.features.value)
         prototypes = self.prototypes(views)
         if not len(prototypes.mean) or not len(own.mean):
             return Decoded(own.mean.new_zeros(len(own.mean), dtype=torch.int64), own.mean.new_zeros(len(own.mean)))
@@ -122,12 +116,13 @@ class PcfLift:
     def prototypes(self, views: Sequence[LiftingView]) -> Normals:
         """One feature for each object: instance grouping and multi-view matching, algorithm 1."""
         grouped, scores, halfway = [], [], []
+        own = _own(self.features.value)
         for view in views:
             masked = view.masks >= 0
             if not masked.any():
                 continue
             masks = view.masks[masked].unique(return_inverse=True)[1]
-            features = self._blended(view)[masked]
+            features = blended(own, view.weights)[masked]
             groups = averages(features, masks)
             grouped.append(groups)
             similarity = log_kernel(features, groups[masks]).exp()
@@ -136,7 +131,7 @@ class PcfLift:
                 closer = Normals(groups.mean / 2, groups.variance)  # all means half as far apart
                 halfway.append(log_kernel(closer[:, None], closer[None]).exp().fill_diagonal_(0).amax(1).mean())
         if not grouped:
-            return self._own()[:0]
+            return own[:0]
         candidates = Normals(torch.cat([g.mean for g in grouped]), torch.cat([g.variance for g in grouped]))
         threshold = float(torch.stack(halfway).mean()) if halfway else 0.0
         return candidates[suppress(candidates, torch.cat(scores), threshold)]
@@ -146,6 +141,21 @@ class PcfLift:
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
         self.features.load(state["gaussian.pcf_lift.features"], "lifting.pcf_lift.embedding_dim")
+
+
+def _own(state: torch.Tensor) -> Normals:
+    """Features of Gaussians from their ``state`` (N, 2 d)."""
+    mean, log_variance = state.chunk(2, dim=1)
+    return Normals(mean, MIN_VARIANCE + log_variance.exp())
+
+
+def blended(own: Normals, weights: BlendWeights) -> Normals:
+    """Features of pixels, (P, d), which show Gaussians with the features ``own``, (N, d), by ``weights`` (P, N)."""
+    columns = torch.cat([own.mean, own.variance, torch.ones_like(own.mean[:, :1])], dim=1)
+    sums = weights.matmul(columns)
+    alpha = sums[:, -1:].clamp_min(1e-6)
+    mean, variance = (sums[:, :-1] / alpha).chunk(2, dim=1)
+    return Normals(mean, variance.clamp_min(MIN_VARIANCE))
 
 
 def log_kernel(a: Normals, b: Normals) -> torch.Tensor:

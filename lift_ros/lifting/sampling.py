@@ -11,6 +11,8 @@ from lift_ros.masks.base import Patches
 from lift_ros.render import BlendWeights
 
 MIN_ALPHA = 0.5  # below, the blended embedding is mostly that of nothing, and its signs are noise
+BATCH_PIXELS = 1024  # of a step
+MIN_WEIGHT = 0.003  # those below are half of all, and 1% of their sum
 MIN_MASK_PIXELS = 12  # fewer pixels say nothing of a mask's mean embedding
 
 
@@ -29,11 +31,28 @@ def border_pairs(labels: NDArray[np.int32], gap: int = 3) -> NDArray[np.int64]:
     return np.concatenate([pairs, pairs[:, ::-1]])
 
 
+def _sample(
+    pixels_of: list[NDArray[np.int64]],
+    anywhere: NDArray[np.int64],
+    pairs: NDArray[np.int64],
+    share: int,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pixels (P,) of a batch, ascending: ``anywhere``, ``share`` of each of ``pixels_of`` (the masks), and the
+    ``pairs`` (B, 2); and which of them the pairs are (B, 2).
+    """
+    even = [rng.choice(pixels, min(share, len(pixels)), replace=False) for pixels in pixels_of]
+    chosen, position = np.unique(np.concatenate([anywhere, *even, pairs.reshape(-1)]), return_inverse=True)
+    return chosen, position[len(position) - pairs.size :].reshape(-1, 2)
+
+
 def sample_view(patches: Patches, weights: BlendWeights, count: int, rng: np.random.Generator) -> LiftingView:
     """Choose about ``count`` pixels of a keyframe: half anywhere, a quarter spread evenly over the masks, so that small
     ones are heard, and a quarter facing each other across borders (UniC-Lift's hard samples).
 
-    So what the papers sum over pixels, areas included, counts small masks and borders for more than their share.
+    So what the papers sum over pixels, areas included, counts small masks and borders for more than their share. Each
+    batch of about ``BATCH_PIXELS`` is sampled like that: small masks are heard in all of them, with the same pixels
+    where they have no others. Weights up to ``MIN_WEIGHT`` are left out, and the others stay as they are.
 
     Args:
         patches: the masks of the (H, W) image.
@@ -54,16 +73,22 @@ def sample_view(patches: Patches, weights: BlendWeights, count: int, rng: np.ran
     pairs = pairs[(mask_of[pairs] >= 0).all(axis=1)]
     pairs = pairs[rng.permutation(len(pairs))[: count // 8]]
     anywhere = rng.choice(len(flat), min(count // 2, len(flat)), replace=False)
-    share = max(count // 4 // max(len(pixels_of), 1), 1)
-    even = [rng.choice(pixels, min(share, len(pixels)), replace=False) for pixels in pixels_of]
-    chosen, position = np.unique(np.concatenate([anywhere, *even, pairs.reshape(-1)]), return_inverse=True)
+    batches = max(round(count / BATCH_PIXELS), 1)
+    share = max(count // batches // 4 // max(len(pixels_of), 1), 1)
+    samples = [
+        _sample(pixels_of, some, facing, share, rng)
+        for some, facing in zip(np.array_split(anywhere, batches), np.array_split(pairs, batches), strict=True)
+    ]
+    ends = np.cumsum([len(chosen) for chosen, _ in samples])
+    chosen = np.concatenate([chosen for chosen, _ in samples])
+    rows = np.concatenate([end - len(chosen) + rows for end, (chosen, rows) in zip(ends, samples, strict=True)])
     device = weights.val.device
-    rows = position[len(position) - pairs.size :].reshape(-1, 2)
     inside = patches.inside[patches.index.reshape(-1)[chosen]] & solid[chosen, None]
     return LiftingView(
-        weights.rows(torch.from_numpy(chosen).to(device)),
+        weights.rows(torch.from_numpy(chosen).to(device)).above(MIN_WEIGHT),
         torch.from_numpy(mask_of[chosen]).to(device),
         len(pixels_of),
         torch.from_numpy(inside).to(device),
         torch.from_numpy(rows).to(device),
+        tuple(ends.tolist()),
     )

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 import torch
 from scipy.spatial import cKDTree
 
-from lift_ros.adam import adam_step
+from lift_ros.adam import adam_rows, adam_step
 from lift_ros.errors import MapFileError
 from lift_ros.scene.gaussians import follow
+from lift_ros.scene.neighbours import Neighbours
+
+
+class Descends(Protocol):
+    """What ``descend`` updates: a leaf of the graphs that losses make of it."""
+
+    value: torch.Tensor
+
+    def move(self, gradient: torch.Tensor) -> None:
+        """One step of Adam."""
+        ...
 
 
 class Trained:
@@ -44,6 +56,9 @@ class Trained:
                 "set it as it was, or start a new map"
             )
         self._start(saved.to(self.value.device, copy=True))  # steps change it in place
+
+    def move(self, gradient: torch.Tensor) -> None:
+        adam_step(self.value.detach(), gradient, self.moments, self.steps, self.rate, self.beta2)
 
     def _start(self, value: torch.Tensor) -> None:
         self.value = value.detach().requires_grad_()
@@ -85,8 +100,77 @@ class TrainedGaussians(Trained):
         none = torch.zeros_like(columns)
         self.moments = (torch.cat([first, none], dim=1), torch.cat([second, none], dim=1))
 
+    def of(self, gaussians: torch.Tensor) -> TrainedRows:
+        """The state of some ``gaussians`` (G,) int64, all different, for a step that sees no others."""
+        return TrainedRows(self, gaussians)
 
-def descend(losses: dict[str, torch.Tensor], *trained: Trained) -> dict[str, float]:
+
+class TrainedRows:
+    """What one step trains: the state of the Gaussians that it sees. The others keep still, so that a step takes no
+    longer the more there are.
+
+    Attributes:
+        value: (G, d), a leaf of the graphs that losses make of it.
+    """
+
+    def __init__(self, whole: TrainedGaussians, gaussians: torch.Tensor) -> None:
+        self._whole, self._gaussians = whole, gaussians
+        self.value = whole.value.detach().index_select(0, gaussians).requires_grad_()
+
+    def move(self, gradient: torch.Tensor) -> None:
+        whole = self._whole
+        value, moments = whole.value.detach(), whole.moments
+        adam_rows(value, self._gaussians, gradient, moments, whole.steps, whole.rate, whole.beta2)
+
+
+def joined(gaussians: torch.Tensor, others: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gaussians that a step sees beyond those of its pixels, without any twice.
+
+    Args:
+        gaussians: (G,) int64, all different.
+        others: (...) int64, some of them among ``gaussians``, some more than once.
+        count: N of the scene.
+
+    Returns:
+        all (G + n,), first ``gaussians``; and where in there each of the ``others`` is (...).
+    """
+    flat = others.reshape(-1)
+    own = torch.arange(len(gaussians), device=flat.device)
+    turn = torch.arange(len(gaussians), len(gaussians) + len(flat), device=flat.device)
+    place = turn.new_empty(count)  # only what is written is read
+    place[flat] = turn  # one of those that are the same remains, no matter which
+    place[gaussians] = own
+    found = place[flat]
+    new = found == turn
+    number = torch.cat([own, len(gaussians) - 1 + new.cumsum(0)])
+    return torch.cat([gaussians, flat[new]]), number[found].reshape(others.shape)
+
+
+class Touching(NamedTuple):
+    """Gaussians whose smoothness a step looks at, with those that they touch.
+
+    Attributes:
+        gaussians: (G + n,) those of the step's pixels, and these.
+        rows: (S, 1 + k) int64, in ``gaussians``: the Gaussian and its neighbours.
+        near: (S, k) bool, as of ``Neighbours``.
+    """
+
+    gaussians: torch.Tensor
+    rows: torch.Tensor
+    near: torch.Tensor
+
+    @classmethod
+    def draw(
+        cls, gaussians: torch.Tensor, neighbours: Neighbours, samples: int, generator: torch.Generator
+    ) -> Touching:
+        """Any ``samples`` of all Gaussians, beside those of the step's pixels, ``gaussians`` (G,)."""
+        count = len(neighbours.index)
+        some = torch.randint(count, (min(samples, count),), generator=generator).to(gaussians.device)
+        around = torch.cat([some[:, None], neighbours.index[some]], dim=1)
+        return cls(*joined(gaussians, around, count), neighbours.near[some])
+
+
+def descend(losses: dict[str, torch.Tensor], *trained: Descends) -> dict[str, float]:
     """One step down the sum of ``losses``, and their values. Where a gradient is not finite, nothing changes."""
     values = {name: float(loss.detach()) for name, loss in losses.items()}
     if losses:
@@ -94,7 +178,7 @@ def descend(losses: dict[str, torch.Tensor], *trained: Trained) -> dict[str, flo
         if all(gradient is None or bool(gradient.sum().isfinite()) for gradient in gradients):
             for t, gradient in zip(trained, gradients, strict=True):
                 if gradient is not None:
-                    adam_step(t.value.detach(), gradient, t.moments, t.steps, t.rate, t.beta2)
+                    t.move(gradient)
     return values
 
 

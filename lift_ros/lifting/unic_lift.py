@@ -24,18 +24,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from lift_ros.lifting.base import Decoded, LiftingView
+from lift_ros.lifting.base import Batch, Decoded, LiftingView, draw
 from lift_ros.lifting.config import UnicLiftConfig
 from lift_ros.lifting.evidence import MaskEvidence
-from lift_ros.lifting.training import Trained, TrainedGaussians, descend, rows, waves
+from lift_ros.lifting.training import Touching, Trained, TrainedGaussians, descend, rows, waves
 from lift_ros.scene.neighbours import Neighbours
 
 LAYER_RATE = 1e-3  # Adam's, of the linear layer
-NEIGHBOURHOOD_SAMPLES = 4096  # Gaussians of one step whose smoothness is looked at
+NEIGHBOURHOOD_SAMPLES = 512  # Gaussians of one step whose smoothness is looked at
 
 
 class UnicLift:
@@ -58,41 +59,37 @@ class UnicLift:
         self.embeddings.edit(origin, means, lambda means: waves(means, self.config.embedding_dim, self._generator))
 
     def step(self, views: Sequence[LiftingView], neighbours: Neighbours) -> dict[str, float]:
-        view = views[int(torch.randint(len(views), (), generator=self._generator))]
-        if view.mask_count == 0 or not (view.masks >= 0).any():
-            return {}
         config = self.config
-        embeddings = self.embeddings.value
-        sigma = torch.sigmoid(view.weights.matmul(embeddings))
-        masked = view.masks >= 0
-        pull, push = cluster_loss(sigma[masked], view.masks[masked], view.mask_count, config.push_margin)
+        batch, members = draw(views, _by_mask, self._generator)
+        if batch.mask_count == 0 or not len(batch.masks):
+            return {}
+        gaussians, touching = batch.gaussians, None
+        if self.embeddings.steps >= config.neighbourhood_after and neighbours.index.shape[1]:
+            touching = Touching.draw(gaussians, neighbours, NEIGHBOURHOOD_SAMPLES, self._generator)
+            gaussians = touching.gaussians
+        embeddings = self.embeddings.of(gaussians)
+        sigma = torch.sigmoid(batch.weights.matmul(embeddings.value[: len(batch.gaussians)]))
+        pull, push = cluster_loss(sigma, batch.masks, batch.mask_count, config.push_margin)
         losses = {"cohesion": pull, "repulsion": config.push_weight * push}
-        if len(view.pairs):
-            anchors, positives, negatives = self._triplets(view)
+        if len(batch.pairs):
+            anchors, positives, negatives = self._triplets(batch, members)
             features = nn.functional.linear(sigma, self._weight.value, self._bias.value)
             losses["triplet"] = config.triplet_weight * triplet_loss(
                 rows(features, anchors), rows(features, positives), rows(features, negatives), config.triplet_margin
             )
-        if self.embeddings.steps >= config.neighbourhood_after and neighbours.index.shape[1]:
-            some = torch.randint(
-                len(embeddings), (min(NEIGHBOURHOOD_SAMPLES, len(embeddings)),), generator=self._generator
-            )
+        if touching:
             losses["neighbourhood"] = config.neighbourhood_weight * neighbourhood_loss(
-                embeddings, some.to(embeddings.device), neighbours
+                rows(embeddings.value, touching.rows), touching.near
             )
-        return descend(losses, self.embeddings, self._weight, self._bias)
+        return descend(losses, embeddings, self._weight, self._bias)
 
-    def _triplets(self, view: LiftingView) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _triplets(self, batch: Batch, members: Members) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Rows of anchors and negatives across a border, and of positives anywhere in the anchors' masks."""
-        device = view.masks.device
-        chosen = torch.randperm(len(view.pairs), generator=self._generator)[: self.config.max_triplets].to(device)
-        anchors, negatives = view.pairs[chosen].unbind(1)
-        order = torch.argsort(view.masks, stable=True)
-        count = torch.bincount(view.masks + 1, minlength=view.mask_count + 1)
-        start = count.cumsum(0) - count
-        mask = view.masks[anchors] + 1
-        pick = torch.rand(len(anchors), generator=self._generator).to(device) * count[mask]
-        return anchors, order[start[mask] + pick.long().clamp_max(count[mask] - 1)], negatives
+        anchors, negatives = batch.pairs.unbind(1)
+        mask = batch.masks[anchors]
+        count = members.count[mask]
+        pick = torch.rand(len(anchors), generator=self._generator).to(count.device) * count
+        return anchors, members.order[members.start[mask] + pick.long().clamp_max(count - 1)], negatives
 
     @torch.no_grad()
     def decode(self, views: Sequence[LiftingView], evidence: Sequence[MaskEvidence], neighbours: Neighbours) -> Decoded:
@@ -113,6 +110,21 @@ class UnicLift:
         self.embeddings.load(state["gaussian.unic_lift.embeddings"], "lifting.unic_lift.embedding_dim")
         self._weight.load(state["unic_lift.layer.weight"], "lifting.unic_lift.embedding_dim")
         self._bias.load(state["unic_lift.layer.bias"], "lifting.unic_lift.embedding_dim")
+
+
+class Members(NamedTuple):
+    """Pixels by mask: those of mask j are ``order[start[j] : start[j] + count[j]]``."""
+
+    order: torch.Tensor
+    start: torch.Tensor
+    count: torch.Tensor
+
+
+def _by_mask(batch: Batch) -> tuple[Batch, Members]:
+    """The pixels of a batch that lie in masks, and which lie in each."""
+    batch = batch.masked()
+    count = torch.bincount(batch.masks, minlength=batch.mask_count)
+    return batch, Members(torch.argsort(batch.masks, stable=True), count.cumsum(0) - count, count)
 
 
 def cluster_loss(
@@ -150,9 +162,13 @@ def triplet_loss(
     return ((anchors - positives).square().sum(1) - (anchors - negatives).square().sum(1) + margin).clamp_min(0).mean()
 
 
-def neighbourhood_loss(embeddings: torch.Tensor, some: torch.Tensor, neighbours: Neighbours) -> torch.Tensor:
-    """Mean of ||s_i - s_j||^2 between the Gaussians ``some`` (S,) and those they touch, in the unit cube."""
-    near = neighbours.near[some]
-    around = rows(embeddings, neighbours.index[some])
-    difference = torch.sigmoid(rows(embeddings, some))[:, None] - torch.sigmoid(around)
+def neighbourhood_loss(embeddings: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
+    """Mean of ||s_i - s_j||^2 between S Gaussians i and the j they touch, in the unit cube.
+
+    Args:
+        embeddings: (S, 1 + k, d), of i and all j.
+        near: (S, k) bool, False where i and j do not touch.
+    """
+    sigma = torch.sigmoid(embeddings)
+    difference = sigma[:, :1] - sigma[:, 1:]
     return (difference.square().sum(-1) * near).sum() / near.sum().clamp_min(1)

@@ -27,7 +27,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch.nn.functional import normalize
 
-from lift_ros.lifting.base import Decoded, LiftingView
+from lift_ros.lifting.base import Batch, Decoded, LiftingView, draw
 from lift_ros.lifting.config import UnifiedLiftConfig
 from lift_ros.lifting.contrastive import Clusters, contrastive_loss, norm_loss
 from lift_ros.lifting.evidence import MaskEvidence
@@ -62,15 +62,15 @@ class UnifiedLift:
         return normalize(start.unflatten(1, self._shape), dim=-1).flatten(1)
 
     def step(self, views: Sequence[LiftingView], neighbours: Neighbours) -> dict[str, float]:
-        view = views[int(torch.randint(len(views), (), generator=self._generator))]
-        features = view.weights.matmul(self.embeddings.value).unflatten(1, self._shape)
+        batch, levels = draw(views, _one_level if self.config.levels == 1 else _two_levels, self._generator)
+        if not len(batch.masks):
+            return {}
+        embeddings = self.embeddings.of(batch.gaussians)
+        features = batch.weights.matmul(embeddings.value).unflatten(1, self._shape)
         losses: Counter[str] = Counter()
-        for level, masks in enumerate(granularities(view, self.config.levels)):
-            masked = (masks >= 0).nonzero()[:, 0]
-            if len(masked):
-                count = int(masks.max()) + 1
-                losses.update(self._losses(rows(features[:, level], masked), masks[masked], count, level))
-        return descend(losses, self.embeddings, self.codebook)
+        for level, (masks, count) in enumerate(levels):
+            losses.update(self._losses(features[:, level], masks, count, level))
+        return descend(losses, embeddings, self.codebook)
 
     def _losses(self, features: torch.Tensor, masks: torch.Tensor, count: int, level: int) -> dict[str, torch.Tensor]:
         """Of the masked pixels of a view: eq. 1, the norm loss, and eq. 8 in its two parts."""
@@ -116,13 +116,23 @@ class UnifiedLift:
         self.codebook.load(state["unified_lift.codebook"], "lifting.unified_lift.codebook_size")
 
 
-def granularities(view: LiftingView, levels: int) -> list[torch.Tensor]:
-    """Masks (P,) int64 of the pixels, -1 where there are none: the smallest over each pixel, and of two ``levels`` the
-    largest."""
-    if levels == 1:
-        return [view.masks]
-    order = torch.argsort(view.inside.sum(0), stable=True)
-    inside = view.inside[:, order]
+def _one_level(batch: Batch) -> tuple[Batch, list[tuple[torch.Tensor, int]]]:
+    """The pixels that lie in masks; and of the one granularity, masks (P,) int64 and how many there are."""
+    batch = batch.masked()
+    return batch, [(batch.masks, batch.mask_count)]
+
+
+def _two_levels(batch: Batch) -> tuple[Batch, list[tuple[torch.Tensor, int]]]:
+    """The same of two granularities."""
+    batch = batch.at(batch.inside.any(1))
+    return batch, [(masks, batch.inside.shape[1]) for masks in granularities(batch.inside)]
+
+
+def granularities(inside: torch.Tensor) -> list[torch.Tensor]:
+    """Two masks (P,) int64 of each pixel, -1 where there is none: of those that it is ``inside`` (P, M) the smallest,
+    and the largest."""
+    order = torch.argsort(inside.sum(0), stable=True)
+    inside = inside[:, order]
     count = inside.sum(1)
     place = inside.cumsum(1)  # 1 at the smallest mask over the pixel
     found = []

@@ -118,6 +118,28 @@ class BlendWeights:
         source += torch.repeat_interleave(self.crow[:-1][index] - crow[:-1], count)
         return BlendWeights(crow, self.col[source], self.val[source], self.gaussian_count)
 
+    def between(self, start: int, stop: int) -> BlendWeights:
+        """The weights of the pixels from ``start`` to before ``stop``, in the same memory."""
+        first, last = self.crow[[start, stop]].tolist()
+        return BlendWeights(
+            self.crow[start : stop + 1] - first, self.col[first:last], self.val[first:last], self.gaussian_count
+        )
+
+    def above(self, weight: float) -> BlendWeights:
+        """The weights that are greater than ``weight``."""
+        kept = self.val > weight
+        before = torch.cat([self.crow.new_zeros(1), kept.cumsum(0)])
+        return BlendWeights(before[self.crow], self.col[kept], self.val[kept], self.gaussian_count)
+
+    def compact(self) -> tuple[torch.Tensor, BlendWeights]:
+        """The Gaussians (G,) int64, ascending, that these pixels show, and the weights (P, G) of only them."""
+        shown = torch.zeros(self.gaussian_count, dtype=torch.bool, device=self.col.device)
+        shown[self.col] = True
+        gaussians = shown.nonzero()[:, 0]
+        number = torch.empty(self.gaussian_count, dtype=torch.int64, device=self.col.device)
+        number[gaussians] = torch.arange(len(gaussians), device=self.col.device)
+        return gaussians, BlendWeights(self.crow, number[self.col], self.val, len(gaussians))
+
     def transpose(self) -> BlendWeights:
         """W^T, (N, P), computed once."""
         if self._transpose is None:

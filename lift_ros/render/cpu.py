@@ -254,6 +254,26 @@ def csr_transpose(
     return transposed
 
 
+def adam_rows(
+    rows: torch.Tensor,
+    gradient: torch.Tensor,
+    tensor: torch.Tensor,
+    moments: tuple[torch.Tensor, torch.Tensor],
+    steps: int,
+    rate: float,
+    betas: tuple[float, float],
+    eps: float,
+) -> None:
+    """Step number ``steps`` (from 1 on) of Adam on the ``rows`` (G,) of ``tensor`` and ``moments`` (N, d), in place;
+    ``gradient`` (G, d). No row may be there twice.
+    """
+    first, second = (1 - beta**steps for beta in betas)
+    step = library.Adam(rate / first, *betas, second**-0.5, eps)
+    library.best().lift_adam_rows(
+        step, *gradient.shape, *map(_pointer, (rows, gradient, tensor, *moments)), torch.get_num_threads()
+    )
+
+
 def nearest(points: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Of each of the ``points`` (N, 3), the ``k`` < N nearest others: distances (N, k), ascending, and indices (N, k).
 

@@ -67,6 +67,12 @@ class EdgeFilter(Structure):
     ]
 
 
+class Adam(Structure):
+    """``LiftAdam`` of csrc/lift_raster.h."""
+
+    _fields_ = [(n, c_float) for n in ("rate", "beta1", "beta2", "scale", "eps")]
+
+
 _PROTOTYPES = {
     "lift_view_new": (c_void_p, [POINTER(Gaussians), POINTER(Camera), c_void_p, c_int]),
     "lift_view_free": (None, [c_void_p]),
@@ -85,11 +91,12 @@ _PROTOTYPES = {
     "lift_follow_edges": (c_int64, [POINTER(Picture), POINTER(EdgeFilter), c_void_p, c_void_p, c_int]),
     "lift_csr_matmul": (None, [c_int64, c_int64] + [c_void_p] * 5 + [c_int]),
     "lift_csr_transpose": (None, [c_int64, c_int64] + [c_void_p] * 6),
+    "lift_adam_rows": (None, [POINTER(Adam), c_int64, c_int64] + [c_void_p] * 5 + [c_int]),
     "lift_nearest": (c_int64, [c_int64, c_void_p, c_int32, c_void_p, c_void_p, c_int]),
     "lift_advise_huge_pages": (None, [c_void_p, c_int64]),
     "lift_best_variant": (c_char_p, []),
 }
-_INTERFACE = 6  # LIFT_INTERFACE of csrc/lift_raster.h
+_INTERFACE = 7  # LIFT_INTERFACE of csrc/lift_raster.h
 
 
 def library_path(variant: str) -> Path:

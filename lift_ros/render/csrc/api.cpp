@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <new>
 
+#include "adam.h"
 #include "edges.h"
 #include "masks.h"
 #include "memory.h"
@@ -108,6 +109,11 @@ void lift_csr_matmul(int64_t rows, int64_t d, const int64_t* crow, const int64_t
 void lift_csr_transpose(int64_t rows, int64_t columns, const int64_t* crow, const int64_t* col, const float* val,
                         int64_t* t_crow, int64_t* t_col, float* t_val) {
   lift::csr_transpose(rows, columns, crow, col, val, t_crow, t_col, t_val);
+}
+
+void lift_adam_rows(const LiftAdam* step, int64_t count, int64_t d, const int64_t* rows, const float* gradient,
+                    float* value, float* first, float* second, int threads) {
+  lift::adam_rows(*step, count, d, rows, gradient, value, first, second, threads);
 }
 
 int64_t lift_nearest(int64_t count, const float* points, int32_t k, int64_t* index, float* distance, int threads) {

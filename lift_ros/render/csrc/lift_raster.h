@@ -9,7 +9,7 @@
 #define LIFT_API extern "C" __attribute__((visibility("default")))
 
 // Raised with every change of this file; a library left over from older sources is then refused instead of called.
-constexpr int32_t LIFT_INTERFACE = 6;
+constexpr int32_t LIFT_INTERFACE = 7;
 LIFT_API int32_t lift_interface();
 
 struct LiftGaussians {
@@ -110,6 +110,18 @@ LIFT_API void lift_csr_matmul(int64_t rows, int64_t d, const int64_t* crow, cons
 // The CSR form of the transpose: t_crow (columns + 1,), t_col and t_val (nonzeros,), rows ascending within a column.
 LIFT_API void lift_csr_transpose(int64_t rows, int64_t columns, const int64_t* crow, const int64_t* col,
                                  const float* val, int64_t* t_crow, int64_t* t_col, float* t_val);
+
+struct LiftAdam {
+  float rate;          // learning rate / (1 - beta1^steps)
+  float beta1, beta2;
+  float scale;         // 1 / sqrt(1 - beta2^steps)
+  float eps;
+};
+
+// One step of Adam on the rows (count,), all different, of value, first and second moment (N, d), in place; gradient
+// (count, d).
+LIFT_API void lift_adam_rows(const LiftAdam*, int64_t count, int64_t d, const int64_t* rows, const float* gradient,
+                             float* value, float* first, float* second, int threads);
 
 // Of each of the points (count, 3), finite, the k < count nearest others, nearest first: index and distance (count, k).
 LIFT_API int64_t lift_nearest(int64_t count, const float* points, int32_t k, int64_t* index, float* distance,

@@ -9,6 +9,7 @@ namespace lift {
 namespace {
 
 constexpr int64_t kGrain = 256;  // rows per chunk
+constexpr int64_t kThreadWorth = 1 << 20;  // products; a thread for fewer costs more than it saves
 
 // One row of the product, columns [0, kWidth), accumulated in registers.
 template <int kWidth>
@@ -26,6 +27,7 @@ inline void row_product(const int64_t* col, const float* val, int64_t nonzeros, 
 
 void csr_matmul(int64_t rows, int64_t d, const int64_t* crow, const int64_t* col, const float* val, const float* x,
                 float* out, int threads) {
+  threads = static_cast<int>(std::min<int64_t>(threads, 1 + (crow[rows] - crow[0]) * d / kThreadWorth));
   parallel_for(threads, rows, kGrain, [=](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; ++row) {
       const int64_t first = crow[row], nonzeros = crow[row + 1] - first;
