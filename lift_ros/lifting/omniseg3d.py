@@ -199,15 +199,15 @@ def hierarchical_loss(
         clusters: the pixels of each patch, these or more of them.
         depth: (K, K) from ``depths``.
     """
-    loss = -torch.log_softmax(clusters.logits(features), dim=1)
+    loss = -clusters.log_softmax(features)
     levels = int(depth.max())
     total = loss.new_zeros(())
-    greatest = loss.new_zeros(len(loss), 1)
+    greatest = loss.new_zeros(1, len(features))
     for level in range(1, levels + 1):
-        here = (depth == level)[patch]
+        here = depth.T.index_select(1, patch) == level
         bounded = torch.maximum(loss, greatest).masked_fill(~here, 0)
-        total = total + decay ** (level - 1) * (bounded.sum(1) / here.sum(1).clamp_min(1)).sum()
-        greatest = loss.masked_fill(~here, 0).amax(1, keepdim=True)
+        total = total + decay ** (level - 1) * (bounded.sum(0) / here.sum(0).clamp_min(1)).sum()
+        greatest = loss.masked_fill(~here, 0).amax(0, keepdim=True)
     return total / (len(features) * levels)
 
 

@@ -164,20 +164,23 @@ def log_kernel(a: Normals, b: Normals) -> torch.Tensor:
     The ratios in its first factor are of variances, as printed; in the integral of sqrt(p q) they would be of standard
     deviations.
     """
-    total = torch.zeros((), dtype=a.mean.dtype, device=a.mean.device)
+    # r + 1 / r of a ratio r of variances is the sum of their squares over their product, whose logarithm is a sum of
+    # one of each: two terms for a pair less
+    alone = 0.5 * ((2 * a.variance).log().sum(-1) + b.variance.log().sum(-1))
+    pairs = torch.zeros((), dtype=a.mean.dtype, device=a.mean.device)
     for d in range(a.mean.shape[-1]):  # one after another: sums over a last axis this short are slow
         va, vb = a.variance[..., d], b.variance[..., d]
-        ratio = va / vb
-        total = total - 0.5 * torch.log((ratio + 1 / ratio) / 2)
-        total = total - (a.mean[..., d] - b.mean[..., d]).square() / (4 * (va + vb))
-    return total
+        pairs = pairs + (va.square() + vb.square()).log()
+        pairs = pairs + (a.mean[..., d] - b.mean[..., d]).square() / (2 * (va + vb))
+    return alone - 0.5 * pairs
 
 
 def contrastive_losses(features: Normals, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Equations (2) and (3), whose sum is (4), of the pixels Omega of one view and their masks (P,) int64."""
-    kernel = log_kernel(features[:, None], features[None]).exp()
-    same = masks[:, None] == masks[None]
-    contrast = kernel.logsumexp(1) - kernel.masked_fill(~same, -math.inf).logsumexp(1)
+    kernel = log_kernel(features[:, None], features[None]).exp()  # in (0, 1]
+    similarity = kernel.exp()
+    same = (masks[:, None] == masks[None]).to(kernel.dtype)
+    contrast = similarity.sum(1).log() - (similarity * same).sum(1).log()
     _, index = masks.unique(return_inverse=True)
     groups = averages(features, index)
     centers = Normals(rows(groups.mean, index), rows(groups.variance, index))

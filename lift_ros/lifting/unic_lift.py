@@ -60,7 +60,7 @@ class UnicLift:
 
     def step(self, views: Sequence[LiftingView], neighbours: Neighbours) -> dict[str, float]:
         config = self.config
-        batch, members = draw(views, _by_mask, self._generator)
+        batch, members = draw(views, by_mask, self._generator)
         if batch.mask_count == 0 or not len(batch.masks):
             return {}
         gaussians, touching = batch.gaussians, None
@@ -72,24 +72,23 @@ class UnicLift:
         pull, push = cluster_loss(sigma, batch.masks, batch.mask_count, config.push_margin)
         losses = {"cohesion": pull, "repulsion": config.push_weight * push}
         if len(batch.pairs):
-            anchors, positives, negatives = self._triplets(batch, members)
             features = nn.functional.linear(sigma, self._weight.value, self._bias.value)
-            losses["triplet"] = config.triplet_weight * triplet_loss(
-                rows(features, anchors), rows(features, positives), rows(features, negatives), config.triplet_margin
-            )
+            triplets = rows(features, self._triplets(batch, members))
+            losses["triplet"] = config.triplet_weight * triplet_loss(*triplets, config.triplet_margin)
         if touching:
             losses["neighbourhood"] = config.neighbourhood_weight * neighbourhood_loss(
                 rows(embeddings.value, touching.rows), touching.near
             )
         return descend(losses, embeddings, self._weight, self._bias)
 
-    def _triplets(self, batch: Batch, members: Members) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Rows of anchors and negatives across a border, and of positives anywhere in the anchors' masks."""
+    def _triplets(self, batch: Batch, members: Members) -> torch.Tensor:
+        """(3, T) int64, rows of anchors, of positives anywhere in their masks, and of negatives across a border."""
         anchors, negatives = batch.pairs.unbind(1)
         mask = batch.masks[anchors]
         count = members.count[mask]
         pick = torch.rand(len(anchors), generator=self._generator).to(count.device) * count
-        return anchors, members.order[members.start[mask] + pick.long().clamp_max(count - 1)], negatives
+        positives = members.order[members.start[mask] + pick.long().clamp_max(count - 1)]
+        return torch.stack([anchors, positives, negatives])
 
     @torch.no_grad()
     def decode(self, views: Sequence[LiftingView], evidence: Sequence[MaskEvidence], neighbours: Neighbours) -> Decoded:
@@ -120,7 +119,7 @@ class Members(NamedTuple):
     count: torch.Tensor
 
 
-def _by_mask(batch: Batch) -> tuple[Batch, Members]:
+def by_mask(batch: Batch) -> tuple[Batch, Members]:
     """The pixels of a batch that lie in masks, and which lie in each."""
     batch = batch.masked()
     count = torch.bincount(batch.masks, minlength=batch.mask_count)
@@ -141,17 +140,15 @@ def cluster_loss(
         mean of ||s_u - m_j||^2, half over pixels, half over masks, so that neither large masks nor small ones rule; and
         the sum over pairs i != j of max(0, margin - ||m_i - m_j||^2) a mask.
     """
-    count = torch.bincount(masks, minlength=mask_count).clamp_min(1).to(sigma.dtype)
-    means = torch.zeros(mask_count, sigma.shape[1], dtype=sigma.dtype, device=sigma.device)
-    means = means.index_add(0, masks, sigma) / count[:, None]
-    spread = (sigma - rows(means, masks)).square().sum(1)
-    present = torch.bincount(masks, minlength=mask_count) > 0
-    per_mask = torch.zeros_like(count).index_add(0, masks, spread) / count
-    cohesion = 0.5 * spread.mean() + 0.5 * per_mask.sum() / present.sum()
-    means = means[present]
+    count = torch.bincount(masks, minlength=mask_count).to(sigma.dtype)
+    present = (count > 0).to(sigma.dtype)
+    masks_there = present.sum()
+    means = sigma.new_zeros(mask_count, sigma.shape[1]).index_add(0, masks, sigma) / count.clamp_min(1)[:, None]
+    share = (0.5 / len(sigma) + 0.5 / (count * masks_there))[masks]
+    cohesion = ((sigma - rows(means, masks)).square().sum(1) * share).sum()
     distance = (means[:, None] - means[None]).square().sum(-1)
-    others = ~torch.eye(len(means), dtype=torch.bool, device=means.device)
-    repulsion = (margin - distance[others]).clamp_min(0).sum() / len(means)
+    others = torch.outer(present, present).fill_diagonal_(0)
+    repulsion = ((margin - distance).clamp_min(0) * others).sum() / masks_there
     return cohesion, repulsion
 
 

@@ -173,7 +173,7 @@ def match(log_probability: torch.Tensor, masks: torch.Tensor, count: int, area_a
 @torch.no_grad()
 def uncertainty(features: torch.Tensor, masks: torch.Tensor, clusters: Clusters) -> torch.Tensor:
     """Eq. 7: W_u (P,) = 1 - the softmax over masks of sim(F_u, mean), at the pixel's own mask."""
-    return 1 - torch.softmax(clusters.logits(features), dim=1).gather(1, masks[:, None])[:, 0]
+    return 1 - clusters.log_softmax(features).gather(0, masks[None])[0].exp()
 
 
 def codebook_losses(

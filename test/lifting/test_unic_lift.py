@@ -15,7 +15,7 @@ from lift_ros.lifting.base import LiftingView
 from lift_ros.lifting.config import LiftingConfig, UnicLiftConfig
 from lift_ros.lifting.methods import make_method
 from lift_ros.lifting.sampling import sample_view
-from lift_ros.lifting.unic_lift import UnicLift, cluster_loss, neighbourhood_loss, triplet_loss
+from lift_ros.lifting.unic_lift import UnicLift, by_mask, cluster_loss, neighbourhood_loss, triplet_loss
 from lift_ros.render import BlendWeights
 from lift_ros.scene.neighbours import Neighbours
 
@@ -80,14 +80,13 @@ def test_neighbourhood_loss_is_its_equation():
     some = torch.tensor([0, 2, 2, 5, 6])
     s = torch.sigmoid(embeddings.detach())
     terms = [float(((s[i] - s[index[i, k]]) ** 2).sum()) for i in some.tolist() for k in range(2) if near[i, k]]
-    neighbours = Neighbours(index, near)
-    assert neighbourhood_loss(embeddings, some, neighbours).item() == pytest.approx(np.mean(terms), rel=1e-12)
-    assert gradcheck(lambda f: neighbourhood_loss(f, some, neighbours), embeddings)
+    rows = torch.cat([some[:, None], index[some]], 1)
+    assert neighbourhood_loss(embeddings[rows], near[some]).item() == pytest.approx(np.mean(terms), rel=1e-12)
+    assert gradcheck(lambda f: neighbourhood_loss(f[rows], near[some]), embeddings)
 
 
 def test_gaussians_that_touch_nothing_have_no_neighbourhood_loss():
-    neighbours = Neighbours(torch.zeros(3, 2, dtype=torch.int64), torch.zeros(3, 2, dtype=torch.bool))
-    assert neighbourhood_loss(random(3, 2), torch.arange(3), neighbours).item() == 0
+    assert neighbourhood_loss(random(3, 3, 2), torch.zeros(3, 2, dtype=torch.bool)).item() == 0
 
 
 # -- embedding to label ------------------------------------------------------------------------------------------------
@@ -119,22 +118,16 @@ def test_triplets_pair_a_mask_with_itself_and_with_the_one_across_the_border():
     pairs = torch.tensor([[0, 2], [3, 4], [6, 5], [8, 0]])
     weights = BlendWeights(torch.arange(10), torch.zeros(9, dtype=torch.int64), torch.ones(9), 1)
     view = LiftingView(weights, masks, 3, masks[:, None] == torch.arange(3), pairs)
+    batch, members = view.batch(0, by_mask)
+    rows = view.masks.ge(0).nonzero()[:, 0]  # of the pixels of the batch
     method = UnicLift(UnicLiftConfig())
     drawn = set()
     for _ in range(100):
-        anchors, positives, negatives = method._triplets(view)
+        anchors, positives, negatives = (rows[each] for each in method._triplets(batch, members))
         assert sorted(zip(anchors.tolist(), negatives.tolist(), strict=True)) == sorted(map(tuple, pairs.tolist()))
         assert torch.equal(masks[anchors], masks[positives])
         drawn |= set(positives.tolist())
     assert drawn == {0, 2, 3, 4, 5, 6, 8}  # every masked pixel has its turn
-
-
-def test_no_more_triplets_than_allowed():
-    pairs = torch.tensor([[0, 1], [1, 0]] * 50)
-    weights = BlendWeights(torch.arange(3), torch.zeros(2, dtype=torch.int64), torch.ones(2), 1)
-    method = UnicLift(UnicLiftConfig(max_triplets=7))
-    masks, inside = torch.tensor([0, 1]), torch.eye(2, dtype=torch.bool)
-    assert [len(rows) for rows in method._triplets(LiftingView(weights, masks, 2, inside, pairs))] == [7, 7, 7]
 
 
 # -- a scene -----------------------------------------------------------------------------------------------------------

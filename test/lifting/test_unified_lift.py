@@ -25,7 +25,6 @@ from lift_ros.lifting.unified_lift import (
     uncertainty,
 )
 from lift_ros.options import with_values
-from lift_ros.render import BlendWeights
 
 MASKS = torch.tensor([0, 0, 0, 2, 2, 1, 1, 1, 1, 1])
 
@@ -195,25 +194,14 @@ def test_a_step_weighs_the_parts_of_equation_8():
 # -- granularities -----------------------------------------------------------------------------------------------------
 
 
-def view_of(inside: list[str]) -> LiftingView:
-    table = torch.tensor([[c == "x" for c in row] for row in inside])
-    weights = BlendWeights(torch.arange(len(inside) + 1), torch.zeros(len(inside), dtype=torch.int64), torch.ones(1), 1)
-    masks = torch.full((len(inside),), -1)
-    return LiftingView(weights, masks, 0, table, torch.zeros(0, 2, dtype=torch.int64))
-
-
 def test_granularities_go_from_the_smallest_mask_to_the_largest():
     # of mask 0 four pixels, of 1 six, of 2 two, of 3 none
-    view = view_of(["xxx.", "xxx.", "xx..", "xx..", ".x..", ".x..", "...."])
+    rows = ["xxx.", "xxx.", "xx..", "xx..", ".x..", ".x..", "...."]
+    inside = torch.tensor([[c == "x" for c in row] for row in rows])
     names = {-1: "-", 0: "2", 1: "0", 2: "1"}  # smallest first; the empty mask comes before all
-    fine, coarse = ([names.get(m if m < 0 else m - 1) for m in g.tolist()] for g in granularities(view, 2))
+    fine, coarse = ([names.get(m if m < 0 else m - 1) for m in g.tolist()] for g in granularities(inside))
     assert fine == ["2", "2", "0", "0", "1", "1", "-"]
     assert coarse == ["1", "1", "1", "1", "1", "1", "-"]
-
-
-def test_a_single_granularity_is_the_view_s_own():
-    view = view_of(["x.", ".x"])
-    assert granularities(view, 1)[0] is view.masks
 
 
 def test_there_are_no_more_than_two_granularities():
