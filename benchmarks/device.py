@@ -127,7 +127,9 @@ class Bench:
             patches = Patches.of(self._masks(view))
             weights = all_weights(self.scene, view)
             pixels = torch.arange(view.width * view.height, device=self.device)
-            for found, each in ((cached, weights), (rendered, RenderedPixels(weights, self.scene, view, pixels))):
+            gaussians = torch.arange(len(self.scene), device=self.device)
+            everything = RenderedPixels(weights, self.scene, view, pixels, gaussians)
+            for found, each in ((cached, weights), (rendered, everything)):
                 found.append(sample_view(patches, each, Config().lifting.pixels, np.random.default_rng(k)))
         return cached, rendered
 

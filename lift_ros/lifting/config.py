@@ -42,7 +42,7 @@ class UnicLiftConfig:
     """UniC-Lift (arXiv 2512.24763)."""
 
     embedding_dim: int = option(12, "Bits of an embedding: 2^n codes can be told apart.", min=4, max=30)
-    learning_rate: float = option(0.05, "Adam's step on the embeddings.", min=0.0)
+    learning_rate: float = option(0.1, "Adam's step on the embeddings.", min=0.0)
     push_weight: float = option(
         0.3, "Weight of the repulsion of the masks of one view against their cohesion.", min=0.0
     )
@@ -62,8 +62,8 @@ class PcfLiftConfig:
     """PCF-Lift (ECCV 2024)."""
 
     embedding_dim: int = option(3, "Dimensions of the distributions: as many means, as many variances.", min=1, max=32)
-    learning_rate: float = option(0.02, "Adam's step on means and logarithms of variances.", min=0.0)
-    pixels: int = option(512, "Pixels of a view that one step compares with each other.", min=2)
+    learning_rate: float = option(0.04, "Adam's step on means and logarithms of variances.", min=0.0)
+    pixels: int = option(256, "Pixels of a view that one step compares with each other.", min=2)
     variance_weight: float = option(0.001, "Weight of the regulariser that keeps variances small.", min=0.0)
     cross_view_weight: float = option(0.05, "Weight of the constraint across two views.", min=0.0)
     cross_view_after: int = option(
@@ -106,7 +106,7 @@ class UnifiedLiftConfig:
         min=1,
         max=2,
     )
-    learning_rate: float = option(0.01, "Adam's step on the embeddings.", min=0.0)
+    learning_rate: float = option(0.02, "Adam's step on the embeddings.", min=0.0)
     codebook_learning_rate: float = option(0.005, "Adam's step on the codebook.", min=0.0)
     norm_weight: float = option(1.0, "Weight of the loss that keeps embeddings at unit length.", min=0.0)
     class_weight: float = option(1e-3, "Weight of the cross-entropy to the matched objects.", min=0.0)
@@ -122,7 +122,7 @@ class OmniSeg3DConfig:
     """OmniSeg3D (CVPR 2024)."""
 
     embedding_dim: int = option(16, "Dimensions of an embedding.", min=2)
-    learning_rate: float = option(0.02, "Adam's step on the embeddings.", min=0.0)
+    learning_rate: float = option(0.04, "Adam's step on the embeddings.", min=0.0)
     decay: float = option(
         0.5,
         "Weight of each level of the hierarchy over the one below: 0 knows parts only, 1 favours wholes.",
@@ -137,7 +137,7 @@ class HdbscanConfig:
     """Contrastive embeddings, clustered by HDBSCAN."""
 
     embedding_dim: int = option(16, "Dimensions of an embedding.", min=2)
-    learning_rate: float = option(0.005, "Adam's step on the embeddings.", min=0.0)
+    learning_rate: float = option(0.01, "Adam's step on the embeddings.", min=0.0)
     min_cluster_size: int = option(20, "Samples that make an object; fewer are noise, or part of one nearby.", min=2)
     samples: int = option(4000, "Pixels that are clustered, spread evenly over the masks of all keyframes.", min=100)
 
@@ -153,7 +153,7 @@ class LiftingConfig:
     )
     pixels: int = option(
         8192,
-        "Pixels of a keyframe whose blend weights are kept, about 0.8 KiB each; trained on all at once.",
+        "Pixels of a keyframe whose blend weights are kept, about 0.5 KiB each; a step trains on some 500 of them.",
         min=256,
     )
     lift: LiftConfig = field(default_factory=LiftConfig)

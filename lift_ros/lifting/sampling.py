@@ -11,8 +11,8 @@ from lift_ros.masks.base import Patches
 from lift_ros.render import BlendWeights
 
 MIN_ALPHA = 0.5  # below, the blended embedding is mostly that of nothing, and its signs are noise
-BATCH_PIXELS = 1024  # of a step
-MIN_WEIGHT = 0.003  # those below are half of all, and 1% of their sum
+BATCH_PIXELS = 512  # of a step
+MIN_WEIGHT = 0.01  # those below are two thirds of all, and 5% of their sum
 MIN_MASK_PIXELS = 12  # fewer pixels say nothing of a mask's mean embedding
 
 
@@ -73,7 +73,7 @@ def sample_view(patches: Patches, weights: BlendWeights, count: int, rng: np.ran
     pairs = pairs[(mask_of[pairs] >= 0).all(axis=1)]
     pairs = pairs[rng.permutation(len(pairs))[: count // 8]]
     anywhere = rng.choice(len(flat), min(count // 2, len(flat)), replace=False)
-    batches = max(round(count / BATCH_PIXELS), 1)
+    batches = max(round(min(count, len(flat)) / BATCH_PIXELS), 1)
     share = max(count // batches // 4 // max(len(pixels_of), 1), 1)
     samples = [
         _sample(pixels_of, some, facing, share, rng)

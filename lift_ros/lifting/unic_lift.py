@@ -36,7 +36,7 @@ from lift_ros.lifting.training import Touching, Trained, TrainedGaussians, desce
 from lift_ros.scene.neighbours import Neighbours
 
 LAYER_RATE = 1e-3  # Adam's, of the linear layer
-NEIGHBOURHOOD_SAMPLES = 512  # Gaussians of one step whose smoothness is looked at
+NEIGHBOURHOOD_SAMPLES = 256  # Gaussians of one step whose smoothness is looked at
 
 
 class UnicLift:

@@ -35,7 +35,7 @@ from lift_ros.lifting.training import Trained, TrainedGaussians, descend, rows, 
 from lift_ros.scene.neighbours import Neighbours
 
 TEMPERATURE = 0.1  # of the association; the least that eq. 1 has
-ASSOCIATED_PIXELS = 2048  # of a view: each is compared with the whole codebook
+ASSOCIATED_PIXELS = 256  # of a view: each is compared with the whole codebook
 
 
 class UnifiedLift:

@@ -34,6 +34,7 @@ void csr_matmul(int64_t rows, int64_t d, const int64_t* crow, const int64_t* col
       int64_t c = 0;
       for (; c + 32 <= d; c += 32) row_product<32>(col + first, val + first, nonzeros, x + c, d, out + row * d + c);
       for (; c + 16 <= d; c += 16) row_product<16>(col + first, val + first, nonzeros, x + c, d, out + row * d + c);
+      for (; c + 8 <= d; c += 8) row_product<8>(col + first, val + first, nonzeros, x + c, d, out + row * d + c);
       for (; c + 4 <= d; c += 4) row_product<4>(col + first, val + first, nonzeros, x + c, d, out + row * d + c);
       for (; c < d; ++c) row_product<1>(col + first, val + first, nonzeros, x + c, d, out + row * d + c);
     }
