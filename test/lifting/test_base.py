@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from lifting.tiles import Tiles, patches_of, tiles
 
-from lift_ros.lifting.base import LiftingView
+from lift_ros.lifting.base import Batch, LiftingView, draw
 from lift_ros.lifting.sampling import sample_view
 
 
@@ -70,3 +72,102 @@ def test_many_edits_one_after_another(view, features):
 def test_nothing_left(view):
     followed = view.follow(torch.zeros(0, dtype=torch.int64))
     assert followed.weights.shape == (len(view.masks), 0) and len(followed.weights.val) == 0
+
+
+# -- batches -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def batched(world) -> LiftingView:
+    """A view of four batches."""
+    rng = np.random.default_rng(0)
+    camera = world.cameras[0]
+    return sample_view(patches_of(world.masks(camera, rng)), world.weights(camera), 2048, rng)
+
+
+def everything(batch: Batch) -> Batch:
+    return batch
+
+
+def rows_of(view: LiftingView, number: int) -> slice:
+    return slice(view.ends[number - 1] if number else 0, view.ends[number])
+
+
+def test_batches_are_all_pixels_of_the_view(batched, features):
+    assert batched.batch_count == len(batched.ends) == 4
+    batches = [batched.batch(k, everything) for k in range(4)]
+    assert torch.equal(torch.cat([batch.masks for batch in batches]), batched.masks)
+    assert torch.equal(torch.cat([batch.inside for batch in batches]), batched.inside)
+    shown = torch.cat([batch.weights.matmul(features[batch.gaussians]) for batch in batches])
+    assert torch.equal(shown, batched.weights.matmul(features))
+    starts = [0, *batched.ends[:-1]]
+    pairs = torch.cat([batch.pairs + start for batch, start in zip(batches, starts, strict=True)])
+    assert len(pairs) > 100 and torch.equal(pairs, batched.pairs)
+
+
+def test_a_batch_knows_the_gaussians_that_it_shows_and_no_others(batched):
+    batch = batched.batch(1, everything)
+    assert torch.equal(batch.gaussians, batched.weights.between(batched.ends[0], batched.ends[1]).col.unique())
+    assert 0 < len(batch.gaussians) < batched.weights.gaussian_count
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_loss_and_gradient_of_a_batch_are_those_of_the_same_pixels_of_the_view(batched, features, masked):
+    batched.masks[::3] = -1
+    batched.pairs = batched.pairs[(batched.masks[batched.pairs] >= 0).all(1)]
+    batch = batched.batch(2, Batch.masked if masked else everything)
+    rows = torch.arange(len(batched.masks))[rows_of(batched, 2)]
+    if masked:
+        rows = rows[batched.masks[rows] >= 0]
+
+    def loss_of(shown: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+        return ((shown - 0.3 * masks[:, None]).sin().square()).mean()
+
+    whole, own = features.clone().requires_grad_(), features[batch.gaussians].clone().requires_grad_()
+    expected = loss_of(batched.weights.matmul(whole)[rows], batched.masks[rows])
+    found = loss_of(batch.weights.matmul(own), batch.masks)
+    assert found.item() == expected.item()
+    (gradient,) = torch.autograd.grad(expected, whole)
+    torch.testing.assert_close(torch.autograd.grad(found, own)[0], gradient[batch.gaussians])
+    gradient[batch.gaussians] = 0
+    assert not gradient.any()
+    inside = (batched.pairs >= rows[0]).all(1) & (batched.pairs <= rows[-1]).all(1)
+    assert inside.any() and torch.equal(rows[batch.pairs], batched.pairs[inside])
+
+
+def test_what_was_prepared_is_kept_until_the_gaussians_change(batched, features):
+    calls = []
+
+    def prepare(batch: Batch) -> Batch:
+        calls.append(batch)
+        return batch
+
+    first = batched.batch(0, prepare)
+    n = len(features)
+    appended = batched.follow(torch.cat([torch.arange(n), torch.tensor([-1])]))
+    assert batched.batch(0, prepare) is first and appended.batch(0, prepare) is first and len(calls) == 1
+    pruned = batched.follow(torch.arange(1, n))
+    assert pruned.batch(0, prepare) is not first and len(calls) == 2
+
+
+def test_batches_follow_edits(world, batched, features):
+    origin = world.scene.clone().split(torch.arange(len(features)) % 4 == 0)
+    before = [batched.batch(k, everything) for k in range(batched.batch_count)]
+    followed = batched.follow(origin)
+    for k, old in enumerate(before):
+        batch = followed.batch(k, everything)
+        shown = batch.weights.matmul(features[origin][batch.gaussians])
+        assert torch.allclose(shown, old.weights.matmul(features[old.gaussians]), atol=1e-6)
+        assert torch.equal(batch.masks, old.masks) and torch.equal(batch.pairs, old.pairs)
+
+
+def test_a_view_of_no_batches_is_one(view):
+    batch = replace(view, ends=None).batch(0, everything)
+    assert torch.equal(batch.masks, view.masks) and torch.equal(batch.pairs, view.pairs)
+
+
+def test_steps_draw_all_batches_of_all_views(batched):
+    other = replace(batched, ends=(batched.ends[-1],))
+    generator = torch.Generator().manual_seed(0)
+    seen = {id(draw([batched, other], everything, generator)) for _ in range(100)}
+    assert seen == {id(batched.batch(k, everything)) for k in range(4)} | {id(other.batch(0, everything))}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from lifting.tiles import patches_of, tiles
 
-from lift_ros.lifting.sampling import MIN_MASK_PIXELS, border_pairs, sample_view
+from lift_ros.lifting.sampling import BATCH_PIXELS, MIN_MASK_PIXELS, MIN_WEIGHT, border_pairs, sample_view
 from lift_ros.render import BlendWeights
 
 
@@ -110,3 +110,34 @@ def test_the_same_draw_gives_the_same_view():
     weights = world.weights(world.cameras[0])
     a, b = (sample_view(patches_of(labels), weights, 500, np.random.default_rng(2)) for _ in range(2))
     assert torch.equal(a.weights.val, b.weights.val) and torch.equal(a.masks, b.masks) and torch.equal(a.pairs, b.pairs)
+
+
+def test_every_batch_is_a_sample_of_the_whole_image_of_its_own():
+    """Half of it anywhere, the others on masks and borders; small masks are in each."""
+    labels = np.ones((80, 100), np.int32)
+    labels[:, 50:] = 2
+    labels[5:9, 5:10] = 3  # 20 pixels of 8000
+    view = sample_view(patches_of(labels), opaque(labels.size), 4 * BATCH_PIXELS, np.random.default_rng(0))
+    assert len(view.ends) == 4 and view.ends[-1] == len(view.masks)
+    pixels = np.split(shown(view), view.ends[:-1])
+    for each, masks in zip(pixels, np.split(view.masks.numpy(), view.ends[:-1]), strict=True):
+        assert (np.diff(each) > 0).all()  # none twice
+        assert 0.7 * BATCH_PIXELS < len(each) <= BATCH_PIXELS
+        assert (masks == 2).sum() == 20
+    assert len(np.unique(np.concatenate(pixels))) > 0.8 * sum(map(len, pixels))  # they are not the same
+    batch = np.searchsorted(view.ends, view.pairs.numpy(), side="right")
+    assert (batch[:, 0] == batch[:, 1]).all() and set(batch[:, 0]) == {0, 1, 2, 3}
+
+
+def test_small_weights_are_left_out():
+    weights = opaque(400)
+    faint = BlendWeights(
+        torch.arange(401) * 2,
+        torch.arange(800) // 2 + torch.arange(800) % 2 * 400,  # Gaussian 400 + u lies behind u
+        torch.where(torch.arange(800) % 2 == 0, 0.9, MIN_WEIGHT).float(),
+        800,
+    )
+    labels = np.ones((20, 20), np.int32)
+    whole, kept = (sample_view(patches_of(labels), w, 100, np.random.default_rng(0)).weights for w in (weights, faint))
+    assert kept.shape[1] == 800 and torch.equal(kept.col, whole.col) and torch.equal(kept.val, whole.val)
+    assert torch.equal(kept.crow, whole.crow)

@@ -230,3 +230,27 @@ def test_masks_of_another_size_are_refused(device: str, shape: tuple[int, int]) 
     geometry = {name: tensor.to(device) for name, tensor in scenes.geometry(scenes.gaussians(5)).items()}
     with pytest.raises(ValueError, match="no multiple"):
         mask_weights(**geometry, camera=scenes.camera_to(scenes.camera(), device), labels=np.ones(shape, np.int32))
+
+
+# -- parts -------------------------------------------------------------------------------------------------------------
+
+
+@on_devices
+def test_parts_of_the_weights(device: str) -> None:
+    weights = weights_of(scenes.gaussians(300), some_pixels(), device)
+    whole = dense(weights)
+    assert torch.equal(dense(weights.between(30, 170)), whole[30:170])
+    assert weights.between(5, 5).shape == (0, 300)
+    strong = weights.above(0.1)
+    assert torch.equal(dense(strong), torch.where(whole > 0.1, whole, 0)) and 0 < len(strong.val) < len(weights.val)
+    gaussians, compact = strong.between(30, 40).compact()
+    gaussians = gaussians.cpu()
+    assert torch.equal(gaussians, (dense(strong)[30:40] > 0).any(0).nonzero()[:, 0])
+    assert torch.equal(dense(compact), dense(strong)[30:40][:, gaussians])
+
+
+@pytest.mark.parametrize("dim", [1, 3, 4, 8, 12, 13, 16, 28, 32, 60])
+def test_products_of_any_width(dim: int) -> None:
+    weights = weights_of(scenes.gaussians(300), some_pixels())
+    f = torch.randn(300, dim, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(weights.matmul(f), dense(weights) @ f)
