@@ -176,7 +176,7 @@ def main() -> None:
     args.rendered = args.steps if args.rendered is None else args.rendered
     torch.set_num_threads(2)
     with open_capture(args.capture) as capture:
-        config = with_values(Config(), {"mapping.device": args.device} | assignments(args.set))
+        config = with_values(Config(), {"mapping.device": args.device} | assignments("--set", args.set))
         mapper = Mapper(config, CaptureMasks(capture, args.masks), capture.world_frame)
         map_capture(capture, mapper)
         scene, near = mapper.snapshot.scene, mapper._near()

@@ -25,7 +25,7 @@ from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.training import Touching, TrainedGaussians, descend, rows, waves
 from lift_ros.scene.neighbours import Neighbours
 
-SMOOTHED = 256  # Gaussians of one step whose smoothness is looked at
+SMOOTHED = 512  # Gaussians of one step whose smoothness is looked at
 
 
 class Disco:

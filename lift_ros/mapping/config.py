@@ -28,7 +28,7 @@ class MappingConfig:
     photometric_steps: int = option(
         12, "Steps of scene training that each keyframe brings; labels gain up to here, pictures beyond.", min=0
     )
-    lifting_steps: int = option(25, "Steps of embedding training that each keyframe brings.", min=0)
+    lifting_steps: int = option(50, "Steps of embedding training that each keyframe brings.", min=0)
     max_backlog: int = option(
         5, "Keyframes' worth of training that may be owed; a computer too slow for more skips the rest.", min=1
     )

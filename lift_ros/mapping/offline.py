@@ -20,7 +20,7 @@ from lift_ros.visualization import colorize, contact_sheet, overlay, write_label
 
 PHOTOMETRIC_STEPS = 5  # at the end, for each keyframe
 COLOR_STEPS = 20  # the same without depth, where training has to find the surfaces
-LIFTING_STEPS = 800  # at the end, in all
+LIFTING_STEPS = 1600  # at the end, in all
 UPDATE_EVERY = 5  # keyframes between two updates of the objects, where no prompts rest on them
 SHEET_FRAMES = 6
 ALIGN_STEPS = 3  # of a frame with the finished map, before it is labelled
