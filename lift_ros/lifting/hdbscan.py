@@ -16,10 +16,16 @@ from torch.nn.functional import normalize
 
 from lift_ros.lifting.base import Batch, Decoded, LiftingView, draw
 from lift_ros.lifting.config import HdbscanConfig
-from lift_ros.lifting.contrastive import Clusters, contrastive_loss, norm_loss
+from lift_ros.lifting.contrastive import Clusters, Groups, contrastive_loss, norm_loss
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.training import TrainedGaussians, descend, waves
 from lift_ros.scene.neighbours import Neighbours
+
+
+def _grouped(batch: Batch) -> tuple[Batch, Groups]:
+    """The pixels of a batch that lie in masks, and these masks as clusters."""
+    batch = batch.masked()
+    return batch, Groups.of(batch.masks, batch.mask_count)
 
 
 class Hdbscan:
@@ -38,13 +44,12 @@ class Hdbscan:
         self.embeddings.edit(origin, means, lambda means: normalize(waves(means, dim, self._generator)))
 
     def step(self, views: Sequence[LiftingView], neighbours: Neighbours) -> dict[str, float]:
-        batch = draw(views, Batch.masked, self._generator)
+        batch, groups = draw(views, _grouped, self._generator)
         if not len(batch.masks):
             return {}
         embeddings = self.embeddings.of(batch.gaussians)
         features = batch.weights.matmul(embeddings.value)
-        clusters = Clusters.of(features, batch.masks, batch.mask_count)
-        losses = {"contrastive": contrastive_loss(features, batch.masks, clusters), "norm": norm_loss(features)}
+        losses = {"contrastive": contrastive_loss(features, Clusters.of(features, groups)), "norm": norm_loss(features)}
         return descend(losses, embeddings)
 
     @property

@@ -31,7 +31,7 @@ from torch.nn.functional import normalize
 
 from lift_ros.lifting.base import Batch, Decoded, LiftingView, draw
 from lift_ros.lifting.config import OmniSeg3DConfig
-from lift_ros.lifting.contrastive import Clusters, norm_loss
+from lift_ros.lifting.contrastive import Clusters, Groups, norm_loss
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.training import TrainedGaussians, descend, waves
 from lift_ros.scene.neighbours import Neighbours
@@ -66,12 +66,13 @@ class OmniSeg3D:
         )
 
     def step(self, views: Sequence[LiftingView], neighbours: Neighbours) -> dict[str, float]:
-        batch, patch, shared, depth = draw(views, _patched, self._generator)
+        batch, groups, shared, depth = draw(views, _patched, self._generator)
+        patch = groups.index
         if not len(patch):
             return {}
         embeddings = self.embeddings.of(batch.gaussians)
         features = batch.weights.matmul(embeddings.value)
-        clusters = Clusters.of(features, patch, len(shared))
+        clusters = Clusters.of(features, groups)
         self._remember(features.detach(), patch, shared)
         losses = {
             "hierarchical": hierarchical_loss(features, patch, clusters, depth, self.config.decay),
@@ -139,11 +140,11 @@ class OmniSeg3D:
         self.kinship = state["omniseg3d.kinship"].to(self.kinship.device)
 
 
-def _patched(batch: Batch) -> tuple[Batch, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The pixels of a batch that lie in patches; patch (P,) of each; votes and depths of the patches."""
+def _patched(batch: Batch) -> tuple[Batch, Groups, torch.Tensor, torch.Tensor]:
+    """The pixels of a batch that lie in patches; the patches as clusters; their votes and depths."""
     patch, inside = patches(batch.inside)
     shared = votes(inside)
-    return batch.at(patch >= 0), patch[patch >= 0], shared, depths(shared)
+    return batch.at(patch >= 0), Groups.of(patch[patch >= 0], len(inside)), shared, depths(shared)
 
 
 def patches(inside: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -29,7 +29,7 @@ from torch.nn.functional import normalize
 
 from lift_ros.lifting.base import Batch, Decoded, LiftingView, draw
 from lift_ros.lifting.config import UnifiedLiftConfig
-from lift_ros.lifting.contrastive import Clusters, contrastive_loss, norm_loss
+from lift_ros.lifting.contrastive import Clusters, Groups, contrastive_loss, norm_loss
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.training import Trained, TrainedGaussians, descend, rows, waves
 from lift_ros.scene.neighbours import Neighbours
@@ -68,19 +68,19 @@ class UnifiedLift:
         embeddings = self.embeddings.of(batch.gaussians)
         features = batch.weights.matmul(embeddings.value).unflatten(1, self._shape)
         losses: Counter[str] = Counter()
-        for level, (masks, count) in enumerate(levels):
-            losses.update(self._losses(features[:, level], masks, count, level))
+        for level, groups in enumerate(levels):
+            losses.update(self._losses(features[:, level], groups, level))
         return descend(losses, embeddings, self.codebook)
 
-    def _losses(self, features: torch.Tensor, masks: torch.Tensor, count: int, level: int) -> dict[str, torch.Tensor]:
+    def _losses(self, features: torch.Tensor, groups: Groups, level: int) -> dict[str, torch.Tensor]:
         """Of the masked pixels of a view: eq. 1, the norm loss, and eq. 8 in its two parts."""
         config = self.config
         codes = self.codebook.value[level]
-        clusters = Clusters.of(features, masks, count)
-        contrastive, norm = contrastive_loss(features, masks, clusters), norm_loss(features)
+        clusters = Clusters.of(features, groups)
+        contrastive, norm = contrastive_loss(features, clusters), norm_loss(features)
         some = torch.randperm(len(features), generator=self._generator)[:ASSOCIATED_PIXELS].to(features.device)
         classes, concentration = codebook_losses(
-            rows(features, some), masks[some], clusters, codes, config.area_aware, config.max_uncertainty
+            rows(features, some), groups.index[some], clusters, codes, config.area_aware, config.max_uncertainty
         )
         return {
             "contrastive": contrastive,
@@ -116,16 +116,16 @@ class UnifiedLift:
         self.codebook.load(state["unified_lift.codebook"], "lifting.unified_lift.codebook_size")
 
 
-def _one_level(batch: Batch) -> tuple[Batch, list[tuple[torch.Tensor, int]]]:
-    """The pixels that lie in masks; and of the one granularity, masks (P,) int64 and how many there are."""
+def _one_level(batch: Batch) -> tuple[Batch, list[Groups]]:
+    """The pixels of a batch that lie in masks, and these as clusters."""
     batch = batch.masked()
-    return batch, [(batch.masks, batch.mask_count)]
+    return batch, [Groups.of(batch.masks, batch.mask_count)]
 
 
-def _two_levels(batch: Batch) -> tuple[Batch, list[tuple[torch.Tensor, int]]]:
+def _two_levels(batch: Batch) -> tuple[Batch, list[Groups]]:
     """The same of two granularities."""
     batch = batch.at(batch.inside.any(1))
-    return batch, [(masks, batch.inside.shape[1]) for masks in granularities(batch.inside)]
+    return batch, [Groups.of(masks, batch.inside.shape[1]) for masks in granularities(batch.inside)]
 
 
 def granularities(inside: torch.Tensor) -> list[torch.Tensor]:
@@ -194,7 +194,7 @@ def codebook_losses(
         codes: (L, d). area_aware: as of ``match``.
     """
     log_probability = association(features, codes)
-    matched = match(log_probability.detach(), masks, len(clusters.sizes), area_aware)[masks]
+    matched = match(log_probability.detach(), masks, len(clusters.means), area_aware)[masks]
     certain = (uncertainty(features.detach(), masks, clusters) <= max_uncertainty) & (matched >= 0)
     labels = matched.clamp_min(0)
     share = certain.to(features.dtype) / len(features)

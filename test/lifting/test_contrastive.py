@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from lift_ros.lifting.contrastive import Clusters, contrastive_loss, norm_loss
+from lift_ros.lifting.contrastive import Clusters, Groups, contrastive_loss, norm_loss
 
 INDEX = torch.tensor([0, 0, 0, 3, 3, 1, 1, 1, 1, 1, 3, 0])  # cluster 2 has no pixel
+GROUPS = Groups.of(INDEX, 4, torch.float64)
 
 
 def random(spread: float = 1.0) -> torch.Tensor:
@@ -19,7 +20,7 @@ def random(spread: float = 1.0) -> torch.Tensor:
 
 
 def loss_of(features: torch.Tensor) -> torch.Tensor:
-    return contrastive_loss(features, INDEX, Clusters.of(features, INDEX, 4))
+    return contrastive_loss(features, Clusters.of(features, GROUPS))
 
 
 def literal_phi(features: torch.Tensor, j: int) -> float:
@@ -48,7 +49,7 @@ def test_contrastive_loss_is_its_equation(spread):
 
 def test_temperatures_are_their_equation():
     features = random(0.1)
-    temperatures = Clusters.of(features, INDEX, 4).temperatures
+    temperatures = Clusters.of(features, GROUPS).temperatures
     expected = [10 * literal_phi(features.detach(), j) for j in (0, 1, 3)]
     assert all(0.1 < phi < 1 for phi in expected)
     assert temperatures[[0, 1, 3]].tolist() == pytest.approx(expected)
@@ -62,10 +63,10 @@ def test_gradient_of_the_contrastive_loss(spread):
 def test_the_temperature_carries_no_gradient():
     features = random(0.1)
     (gradient,) = torch.autograd.grad(loss_of(features), features)
-    frozen = Clusters.of(features, INDEX, 4).temperatures
+    frozen = Clusters.of(features, GROUPS).temperatures
 
     def loss_at(f: torch.Tensor) -> torch.Tensor:
-        return contrastive_loss(f, INDEX, Clusters.of(f, INDEX, 4)._replace(temperatures=frozen))
+        return contrastive_loss(f, Clusters.of(f, GROUPS)._replace(temperatures=frozen))
 
     assert gradcheck(loss_at, features)
     assert torch.allclose(gradient, torch.autograd.grad(loss_at(features), features)[0])
@@ -73,13 +74,14 @@ def test_the_temperature_carries_no_gradient():
 
 def test_one_cluster_alone_pulls_nothing():
     index = torch.zeros(12, dtype=torch.int64)
-    assert contrastive_loss(random(), index, Clusters.of(random(), index, 1)).item() == 0
+    clusters = Clusters.of(random(), Groups.of(index, 1, torch.float64))
+    assert contrastive_loss(random(), clusters).item() == 0
 
 
 def test_clusters_without_pixels_take_no_part():
     features = random(0.3).detach()
     compact = torch.tensor([0, 1, -1, 2])[INDEX]
-    without = contrastive_loss(features, compact, Clusters.of(features, compact, 3))
+    without = contrastive_loss(features, Clusters.of(features, Groups.of(compact, 3, torch.float64)))
     assert loss_of(features).item() == pytest.approx(without.item(), rel=1e-12)
 
 

@@ -8,7 +8,7 @@ from torch.nn.functional import normalize, one_hot
 
 from lift_ros.lifting.base import LiftingView
 from lift_ros.lifting.config import HdbscanConfig
-from lift_ros.lifting.contrastive import Clusters, contrastive_loss, norm_loss
+from lift_ros.lifting.contrastive import Clusters, Groups, contrastive_loss, norm_loss
 from lift_ros.lifting.hdbscan import Hdbscan
 from lift_ros.render import BlendWeights
 from lift_ros.scene.neighbours import Neighbours
@@ -74,7 +74,7 @@ def test_a_step_descends_the_contrastive_and_the_norm_loss_of_masked_pixels():
     method = known(embeddings)
     features, index = 0.9 * embeddings[masks >= 0], masks[masks >= 0]
     expected = {
-        "contrastive": float(contrastive_loss(features, index, Clusters.of(features, index, 3))),
+        "contrastive": float(contrastive_loss(features, Clusters.of(features, Groups.of(index, 3)))),
         "norm": float(norm_loss(features)),
     }
     losses = method.step([one_gaussian_a_pixel(masks)], NO_NEIGHBOURS)

@@ -13,7 +13,7 @@ from torch.autograd import gradcheck
 
 from lift_ros.lifting.base import LiftingView
 from lift_ros.lifting.config import OmniSeg3DConfig
-from lift_ros.lifting.contrastive import Clusters
+from lift_ros.lifting.contrastive import Clusters, Groups
 from lift_ros.lifting.omniseg3d import OmniSeg3D, depths, discretise, hierarchical_loss, kinship, patches, votes
 from lift_ros.scene.neighbours import Neighbours
 
@@ -70,7 +70,7 @@ def test_depths_rank_the_votes():
 
 
 def loss_of(features: torch.Tensor, depth: torch.Tensor, decay: float) -> torch.Tensor:
-    return hierarchical_loss(features, PATCH, Clusters.of(features, PATCH, 4), depth, decay)
+    return hierarchical_loss(features, PATCH, Clusters.of(features, Groups.of(PATCH, 4, torch.float64)), depth, decay)
 
 
 def literal_losses(features: torch.Tensor) -> list[list[float]]:

@@ -13,7 +13,7 @@ from torch.autograd import gradcheck
 from lift_ros.errors import ConfigError
 from lift_ros.lifting.base import LiftingView
 from lift_ros.lifting.config import UnifiedLiftConfig
-from lift_ros.lifting.contrastive import Clusters
+from lift_ros.lifting.contrastive import Clusters, Groups
 from lift_ros.lifting.unified_lift import (
     UnifiedLift,
     association,
@@ -137,7 +137,7 @@ def test_masks_beyond_the_codebook_and_without_pixels_match_nothing():
 
 def test_uncertainty_is_its_equation():
     features = 0.3 * random(10, 4).detach()
-    found = uncertainty(features, MASKS, Clusters.of(features, MASKS, 3))
+    found = uncertainty(features, MASKS, Clusters.of(features, Groups.of(MASKS, 3, torch.float64)))
     assert found.tolist() == pytest.approx(literal_uncertainty(features))
 
 
@@ -163,7 +163,7 @@ def test_concentration_loss_is_its_equation():
 @pytest.mark.parametrize(("threshold", "certain"), [(0.0, 0), (0.6, 5), (1.0, 10)])
 def test_losses_of_the_codebook_are_equation_8(threshold, certain):
     features, codes = 0.5 * random(10, 4).detach(), random(6, 4, seed=1)
-    clusters = Clusters.of(features, MASKS, 3)
+    clusters = Clusters.of(features, Groups.of(MASKS, 3, torch.float64))
     *expected, count = literal_equation_8(features, codes.detach(), threshold)
     assert count == certain
     found = codebook_losses(features, MASKS, clusters, codes, True, threshold)
@@ -174,7 +174,7 @@ def test_losses_of_the_codebook_are_equation_8(threshold, certain):
 
 def test_pixels_of_masks_without_an_object_are_not_in_equation_8():
     features, codes = 0.5 * random(10, 4).detach(), random(2, 4, seed=1).detach()
-    clusters = Clusters.of(features, MASKS, 3)
+    clusters = Clusters.of(features, Groups.of(MASKS, 3, torch.float64))
     probability = literal_probability(features, codes)
     left = match(torch.tensor(probability).log(), MASKS, 3, True)
     assert sorted(left.tolist()) == [-1, 0, 1]
@@ -186,7 +186,7 @@ def test_a_step_weighs_the_parts_of_equation_8():
     method = UnifiedLift(UnifiedLiftConfig(embedding_dim=4, codebook_size=6, max_uncertainty=0.6))
     features = 0.5 * random(10, 4).detach().float()
     classes, concentration, _ = literal_equation_8(features.double(), method.codebook.value[0].detach().double(), 0.6)
-    losses = method._losses(features, MASKS, 3, 0)
+    losses = method._losses(features, Groups.of(MASKS, 3), 0)
     assert losses["class"].item() == pytest.approx(1e-3 * classes, rel=1e-5)
     assert losses["concentration"].item() == pytest.approx(0.1 * concentration, rel=1e-5)
 
