@@ -10,7 +10,8 @@ machine slows both. PQ_scene is that of every 6th frame, labelled by what each o
 small weights that keyframes do not keep. ``--rendered`` gives the reference fewer steps, since it is that much slower;
 its PQ is then left out.
 
-Times are medians by the clock, and of the processor, whose time counts all threads and depends less on what else runs.
+Times are medians by the clock, and of the processor, whose time counts all threads and depends less on what else runs;
+beside them the mean of the processor over all steps, with those that see a batch for the first time and prepare it.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ class Student:
     @property
     def milliseconds(self) -> NDArray[np.float64]:
         """(2,) of the median step, by the clock and of the processor."""
-        return 1e3 * np.median(self.seconds[len(self.seconds) // 2 :], axis=0)  # by then most batches have been seen
+        return 1e3 * np.median(self.seconds[len(self.seconds) // 2 :], axis=0)  # by then most batches were prepared
 
 
 def synchronized(device: torch.device) -> NDArray[np.float64]:
@@ -184,8 +185,17 @@ def main() -> None:
         cached, rendered = views_of(mapper)
         camera = mapper._keyframes[0].view.camera
         print(f"{len(scene):,} Gaussians, {camera.width} x {camera.height}, {len(cached)} keyframes\n")
-        titles = ("step [ms], processor", "rendered [ms], processor", "times faster, processor", "PQ", "PQ, rendered")
-        print("| method | " + " | ".join(titles) + " | memory a keyframe [KiB] |\n" + "|---" * 7 + "|")
+        titles = (
+            *(
+                "method",
+                "step [ms], processor",
+                "mean, processor",
+                "rendered [ms], processor",
+                "times faster, processor",
+            ),
+            *("PQ", "PQ, rendered", "memory a keyframe [KiB]"),
+        )
+        print("| " + " | ".join(titles) + " |\n" + "|---" * len(titles) + "|")
         for name in args.methods:
             cached, rendered = ([replace(view) for view in views] for views in (cached, rendered))  # without batches
             students = [Student(name, config, views, near, scene.means) for views in (cached, rendered)]
@@ -196,7 +206,8 @@ def main() -> None:
             if args.rendered != args.steps:
                 qualities[1] = "-"
             fast, slow = (student.milliseconds for student in students)
-            times = (f"{clock:.2f}, {processor:.2f}" for clock, processor in (fast, slow))
+            times = [f"{clock:.2f}, {processor:.2f}" for clock, processor in (fast, slow)]
+            times.insert(1, f"{1e3 * np.mean(students[0].seconds, axis=0)[1]:.2f}")
             ratio = "{:.0f}, {:.0f}".format(*(slow / fast))
             cells = (*times, ratio, *qualities, f"{kibibytes(cached):.0f}")
             print(f"| {name} | " + " | ".join(cells) + " |", flush=True)

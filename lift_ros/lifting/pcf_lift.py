@@ -110,7 +110,7 @@ class PcfLift:
         best = [
             log_kernel(own[k : k + chunk][:, None], prototypes[None]).max(dim=1) for k in range(0, len(own.mean), chunk)
         ]
-        return Decoded(torch.cat([b.indices for b in best]), torch.cat([b.values for b in best]).exp())
+        return Decoded(torch.cat([b.indices for b in best]), torch.cat([b.values for b in best]).exp().clamp_max(1))
 
     @torch.no_grad()
     def prototypes(self, views: Sequence[LiftingView]) -> Normals:
