@@ -29,6 +29,7 @@ from lift_ros.scene.neighbours import Neighbours
 
 FIRST_VARIANCE = 0.1  # of features in [-1, 1]: all similarities are felt, none is near 1
 MIN_VARIANCE = 0.01  # as in the authors' code: the regulariser would shrink variances for ever
+AT_ONCE = 3  # dimensions, so that products of squared variances stay within what single precision holds
 CHUNK = 2**22  # similarities held at a time while decoding
 
 
@@ -165,14 +166,17 @@ def log_kernel(a: Normals, b: Normals) -> torch.Tensor:
     deviations.
     """
     # r + 1 / r of a ratio r of variances is the sum of their squares over their product, whose logarithm is a sum of
-    # one of each: two terms for a pair less
-    alone = 0.5 * ((2 * a.variance).log().sum(-1) + b.variance.log().sum(-1))
-    pairs = torch.zeros((), dtype=a.mean.dtype, device=a.mean.device)
-    for d in range(a.mean.shape[-1]):  # one after another: sums over a last axis this short are slow
-        va, vb = a.variance[..., d], b.variance[..., d]
-        pairs = pairs + (va.square() + vb.square()).log()
-        pairs = pairs + (a.mean[..., d] - b.mean[..., d]).square() / (2 * (va + vb))
-    return alone - 0.5 * pairs
+    # one of each; so for a pair only the logarithm of that sum is left, and one of the product of a few of them
+    twice_a, twice_b = 2 * a.variance, 2 * b.variance
+    squared_a, squared_b = a.variance.square(), b.variance.square()
+    alone = 0.5 * (twice_a.log().sum(-1) + b.variance.log().sum(-1))
+    distance, logarithms, product, last = 0.0, 0.0, 1.0, a.mean.shape[-1] - 1
+    for d in range(last + 1):  # one after another: sums over a last axis this short are slow
+        distance = distance + (a.mean[..., d] - b.mean[..., d]).square() / (twice_a[..., d] + twice_b[..., d])
+        product = product * (squared_a[..., d] + squared_b[..., d])
+        if d % AT_ONCE == AT_ONCE - 1 or d == last:
+            logarithms, product = logarithms + product.log(), 1.0
+    return alone - 0.5 * (distance + logarithms)
 
 
 def contrastive_losses(features: Normals, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

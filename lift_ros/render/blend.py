@@ -133,12 +133,11 @@ class BlendWeights:
 
     def compact(self) -> tuple[torch.Tensor, BlendWeights]:
         """The Gaussians (G,) int64, ascending, that these pixels show, and the weights (P, G) of only them."""
-        shown = torch.zeros(self.gaussian_count, dtype=torch.bool, device=self.col.device)
-        shown[self.col] = True
-        gaussians = shown.nonzero()[:, 0]
-        number = torch.empty(self.gaussian_count, dtype=torch.int64, device=self.col.device)
-        number[gaussians] = torch.arange(len(gaussians), device=self.col.device)
-        return gaussians, BlendWeights(self.crow, number[self.col], self.val, len(gaussians))
+        if self.col.device.type == "cpu":
+            gaussians, number = cpu.csr_compact(self.col, self.gaussian_count)
+        else:
+            gaussians, number = torch.unique(self.col, return_inverse=True)
+        return gaussians, BlendWeights(self.crow, number, self.val, len(gaussians))
 
     def transpose(self) -> BlendWeights:
         """W^T, (N, P), computed once."""

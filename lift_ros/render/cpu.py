@@ -254,6 +254,13 @@ def csr_transpose(
     return transposed
 
 
+def csr_compact(col: torch.Tensor, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which of the ``columns`` there are in ``col`` (n,), ascending, and for each of ``col`` its place among these."""
+    shown, number = torch.empty_like(col), torch.empty_like(col)
+    count = _check(library.best().lift_csr_compact(len(col), columns, *map(_pointer, (col, shown, number))))
+    return shown[:count].clone(), number
+
+
 def adam_rows(
     rows: torch.Tensor,
     gradient: torch.Tensor,

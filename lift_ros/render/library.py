@@ -91,6 +91,7 @@ _PROTOTYPES = {
     "lift_follow_edges": (c_int64, [POINTER(Picture), POINTER(EdgeFilter), c_void_p, c_void_p, c_int]),
     "lift_csr_matmul": (None, [c_int64, c_int64] + [c_void_p] * 5 + [c_int]),
     "lift_csr_transpose": (None, [c_int64, c_int64] + [c_void_p] * 6),
+    "lift_csr_compact": (c_int64, [c_int64, c_int64] + [c_void_p] * 3),
     "lift_adam_rows": (None, [POINTER(Adam), c_int64, c_int64] + [c_void_p] * 5 + [c_int]),
     "lift_nearest": (c_int64, [c_int64, c_void_p, c_int32, c_void_p, c_void_p, c_int]),
     "lift_advise_huge_pages": (None, [c_void_p, c_int64]),

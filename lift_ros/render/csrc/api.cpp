@@ -111,6 +111,11 @@ void lift_csr_transpose(int64_t rows, int64_t columns, const int64_t* crow, cons
   lift::csr_transpose(rows, columns, crow, col, val, t_crow, t_col, t_val);
 }
 
+int64_t lift_csr_compact(int64_t nonzeros, int64_t columns, const int64_t* col, int64_t* shown, int64_t* number) {
+  int64_t count = 0;
+  return status([&] { count = lift::csr_compact(nonzeros, columns, col, shown, number); }) == 0 ? count : -1;
+}
+
 void lift_adam_rows(const LiftAdam* step, int64_t count, int64_t d, const int64_t* rows, const float* gradient,
                     float* value, float* first, float* second, int threads) {
   lift::adam_rows(*step, count, d, rows, gradient, value, first, second, threads);

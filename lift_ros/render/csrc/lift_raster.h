@@ -111,6 +111,11 @@ LIFT_API void lift_csr_matmul(int64_t rows, int64_t d, const int64_t* crow, cons
 LIFT_API void lift_csr_transpose(int64_t rows, int64_t columns, const int64_t* crow, const int64_t* col,
                                  const float* val, int64_t* t_crow, int64_t* t_col, float* t_val);
 
+// Of the columns col (nonzeros,) those that there are, ascending, once each: how many, or -1 when memory runs out. They are
+// written to shown (nonzeros,), and to number (nonzeros,) which of them each of col is.
+LIFT_API int64_t lift_csr_compact(int64_t nonzeros, int64_t columns, const int64_t* col, int64_t* shown,
+                                  int64_t* number);
+
 struct LiftAdam {
   float rate;          // learning rate / (1 - beta1^steps)
   float beta1, beta2;

@@ -2,6 +2,7 @@
 #include "sparse.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "parallel.h"
 
@@ -55,6 +56,23 @@ void csr_transpose(int64_t rows, int64_t columns, const int64_t* crow, const int
       t_col[place] = row;
       t_val[place] = val[k];
     }
+}
+
+int64_t csr_compact(int64_t nonzeros, int64_t columns, const int64_t* col, int64_t* shown, int64_t* number) {
+  // A bit a column; a column's number is that of the bits before it.
+  std::vector<uint64_t> bits((columns + 63) / 64);
+  for (int64_t k = 0; k < nonzeros; ++k) bits[col[k] / 64] |= uint64_t{1} << (col[k] % 64);
+  std::vector<int64_t> before(bits.size());
+  int64_t count = 0;
+  for (size_t word = 0; word < bits.size(); ++word) {
+    before[word] = count;
+    for (uint64_t left = bits[word]; left; left &= left - 1) shown[count++] = 64 * word + __builtin_ctzll(left);
+  }
+  for (int64_t k = 0; k < nonzeros; ++k) {
+    const uint64_t lower = (uint64_t{1} << (col[k] % 64)) - 1;
+    number[k] = before[col[k] / 64] + __builtin_popcountll(bits[col[k] / 64] & lower);
+  }
+  return count;
 }
 
 }  // namespace lift
