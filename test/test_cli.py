@@ -27,7 +27,6 @@ QUICK = (
     "--set=mapping.photometric_steps=4",
     "--set=mapping.lifting_steps=4",
     "--set=lifting.pixels=1000",
-    "--set=lifting.unic_lift.max_triplets=100",
     "--set=lifting.unic_lift.neighbourhood_after=1000",
 )
 
