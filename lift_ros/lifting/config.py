@@ -63,7 +63,7 @@ class PcfLiftConfig:
 
     embedding_dim: int = option(3, "Dimensions of the distributions: as many means, as many variances.", min=1, max=32)
     learning_rate: float = option(0.04, "Adam's step on means and logarithms of variances.", min=0.0)
-    pixels: int = option(256, "Pixels of a view that one step compares with each other.", min=2)
+    pixels: int = option(128, "Pixels of a view that one step compares with each other.", min=2)
     variance_weight: float = option(0.001, "Weight of the regulariser that keeps variances small.", min=0.0)
     cross_view_weight: float = option(0.05, "Weight of the constraint across two views.", min=0.0)
     cross_view_after: int = option(
