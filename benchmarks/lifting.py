@@ -5,7 +5,7 @@
 
 The capture is mapped once. Then each method is trained twice, from one seed, with the same pixels and the same losses:
 on the blend weights that the keyframes keep, and, the reference, with embeddings rasterized (forward and backward, all
-channels, the whole image) at each step, as the published systems do. The two take turns step by step, so that a busy
+channels, the whole image) at each step, as the published systems do. The two take turns, 25 steps each, so that a busy
 machine slows both. PQ_scene is that of every 6th frame, labelled by what each of the two learned; they differ by the
 small weights that keyframes do not keep. ``--rendered`` gives the reference fewer steps, since it is that much slower;
 its PQ is then left out.
@@ -46,6 +46,7 @@ from lift_ros.render import BlendWeights, rasterize
 from lift_ros.scene.gaussians import GaussianScene
 from lift_ros.scene.neighbours import Neighbours
 
+TURN = 25  # steps of one kind after each other, as training has it: a rendered step leaves no cache warm
 TRAINED = [name for name in METHODS if name != "lift"]
 
 
@@ -199,9 +200,10 @@ def main() -> None:
         for name in args.methods:
             cached, rendered = ([replace(view) for view in views] for views in (cached, rendered))  # without batches
             students = [Student(name, config, views, near, scene.means) for views in (cached, rendered)]
-            for number in range(args.steps):
-                for student in students[: 2 if number < args.rendered else 1]:
-                    student.step()
+            for done in range(0, args.steps, TURN):
+                for student in students[: 2 if done < args.rendered else 1]:
+                    for _ in range(TURN):
+                        student.step()
             qualities = [f"{quality(mapper, student.ids(evidence, config), capture, 6):.3f}" for student in students]
             if args.rendered != args.steps:
                 qualities[1] = "-"

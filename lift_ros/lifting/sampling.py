@@ -12,7 +12,7 @@ from lift_ros.render import BlendWeights
 
 MIN_ALPHA = 0.5  # below, the blended embedding is mostly that of nothing, and its signs are noise
 BATCH_PIXELS = 512  # of a step
-MIN_WEIGHT = 0.01  # those below are two thirds of all, and 5% of their sum
+MIN_WEIGHT = 0.003  # those below are half of all, and a hundredth of their sum
 MIN_MASK_PIXELS = 12  # fewer pixels say nothing of a mask's mean embedding
 
 
