@@ -1,7 +1,7 @@
 """Steps of embedding training on cached blend weights, against rendering the embeddings anew at every step.
 
     python benchmarks/lifting.py CAPTURE [--methods unified_lift ...] [--masks L1] [--steps 800] [--device cpu]
-                                         [--set scene.seed_spacing=2.15 ...]
+                                         [--set scene.seed_spacing=2.1 ...]
 
 The capture is mapped once. Then each method is trained twice, from one seed, with the same pixels and the same losses:
 on the blend weights that the keyframes keep, and, the reference, with embeddings rasterized (forward and backward, all

@@ -196,9 +196,14 @@ def components(touching: NDArray[np.int32], edge: NDArray[np.bool_]) -> NDArray[
 
 
 def connected_parts(touching: NDArray[np.int32], labels: NDArray[np.integer], min_size: int) -> NDArray[np.int64]:
-    """(N,) the parts of ``lift_ros.lifting.parts.connected_parts``, of neighbours ``touching`` (N, k)."""
+    """(N,) the parts of ``lift_ros.lifting.parts.connected_parts``, of neighbours ``touching`` (N, k).
+
+    Raises ValueError: there are not as many labels as Gaussians with neighbours.
+    """
+    if len(labels) != len(touching):
+        raise ValueError(f"{len(labels)} labels for {len(touching)} Gaussians")
     part = np.empty(len(touching), np.int64)
-    pairs, labels = np.ascontiguousarray(touching), np.ascontiguousarray(labels, np.int64)
+    pairs, labels = np.ascontiguousarray(touching, np.int32), np.ascontiguousarray(labels, np.int64)
     borrowed = pairs.ctypes.data, labels.ctypes.data
     if _library().lift_connected_parts(*touching.shape, *borrowed, min_size, part.ctypes.data):
         raise MemoryError("out of memory while looking for connected parts")

@@ -48,7 +48,8 @@ class Disco:
     def step(self, views: Sequence[LiftingView], neighbours: Neighbours) -> dict[str, float]:
         config = self.config
         self._grow(math.ceil(config.slots_per_mask * max(view.inside.shape[1] for view in views)))
-        batch, masks = draw(views, _with_masks, self._generator)
+        batch, inside = draw(views, _with_masks, self._generator)
+        masks = inside.float()
         if not masks.shape[1]:
             return {}
         gaussians, touching = batch.gaussians, None
@@ -89,8 +90,8 @@ class Disco:
 
 
 def _with_masks(batch: Batch) -> tuple[Batch, torch.Tensor]:
-    """Its pixels, and M (P, K) of 0 and 1: the masks that some of them lie in."""
-    return batch, batch.inside[:, batch.inside.any(0)].float()
+    """Its pixels, and which of the masks that some of them lie in they are inside, (P, K) bool."""
+    return batch, batch.inside[:, batch.inside.any(0)]
 
 
 def affinity(slots: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:

@@ -144,7 +144,8 @@ def _patched(batch: Batch) -> tuple[Batch, Groups, torch.Tensor, torch.Tensor]:
     """The pixels of a batch that lie in patches; the patches as clusters; their votes and depths."""
     patch, inside = patches(batch.inside)
     shared = votes(inside)
-    return batch.at(patch >= 0), Groups.of(patch[patch >= 0], len(inside)), shared, depths(shared)
+    small = torch.int16  # they are kept for every batch, and there are K^2
+    return batch.at(patch >= 0), Groups.of(patch[patch >= 0], len(inside)), shared.to(small), depths(shared).to(small)
 
 
 def patches(inside: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -35,7 +35,7 @@ from lift_ros.lifting.training import Trained, TrainedGaussians, descend, rows, 
 from lift_ros.scene.neighbours import Neighbours
 
 TEMPERATURE = 0.1  # of the association; the least that eq. 1 has
-ASSOCIATED_PIXELS = 256  # of a view: each is compared with the whole codebook
+ASSOCIATED_PIXELS = 256  # of a batch: each is compared with the whole codebook
 
 
 class UnifiedLift:
@@ -73,7 +73,7 @@ class UnifiedLift:
         return descend(losses, embeddings, self.codebook)
 
     def _losses(self, features: torch.Tensor, groups: Groups, level: int) -> dict[str, torch.Tensor]:
-        """Of the masked pixels of a view: eq. 1, the norm loss, and eq. 8 in its two parts."""
+        """Of the masked pixels of a batch: eq. 1, the norm loss, and eq. 8 in its two parts."""
         config = self.config
         codes = self.codebook.value[level]
         clusters = Clusters.of(features, groups)

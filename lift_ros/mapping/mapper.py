@@ -57,7 +57,8 @@ STILL = 0.5  # share of that training, its last, in which nothing is split or pr
 FINER = 2  # pixels of a mask for each of the view it was made of, along each axis
 MASK_GAUSSIANS = 40  # that a mask should show, to be an object of its own
 RESEED_AFTER = 3  # keyframes later, a keyframe without depth has neighbours on both sides, and better seeds
-SPARED = 3  # times the Gaussians of the smallest object, below which none is thinned
+SPARED = (3, 1, 0)  # times the Gaussians of the smallest object, below which none is thinned; if need be the next
+SHOWN_AGAIN = 4.0  # pixels that a keyframe shows of a thinned Gaussian, from which masks tell again what it is
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ class Mapper:
         self._final_steps = 0  # of the photometric steps owed when no more frames will come
         self._cloud = Seeds.empty()  # of a sparse reconstruction that came with the data
         self._uncertainty = torch.zeros(0, device=device)
-        self._coarse = torch.zeros(0, dtype=torch.bool, device=device)  # whose object no mask decides any more
+        self._coarse = torch.zeros(0, dtype=torch.bool, device=device)  # thinned: no mask decides what they are
         self._publish()
 
     @property
@@ -256,10 +257,11 @@ class Mapper:
         stamps, evidence = [stamp for stamp, _ in views], [each for _, each in views]
         ready = [keyframe.lifting for keyframe in self._keyframes if keyframe.lifting is not None]
         decoded = self._method.decode(ready, evidence, self._near())
-        labels = decoded.labels.cpu().numpy()
+        labels = torch.where(self._coarse, -1, decoded.labels).cpu().numpy()
         wholes = None if decoded.parents is None else decoded.parents.cpu().numpy()
         self._uncertainty = (1 - decoded.confidence).clamp(0, 1)
         events = self._registry.update(labels, self._near(), evidence, stamps, len(self._prior), wholes)
+        self._coarse &= torch.from_numpy(self._registry.ids > 0).to(self._coarse.device)
         self._publish()
         return events
 
@@ -380,7 +382,8 @@ class Mapper:
         if self._registry.tracks:
             scene, camera, labels = self._scene, self._camera(keyframe), keyframe.patches.label_image()
             evidence = MaskEvidence.seen_by(camera, scene.means, scene.quats, scene.scales, scene.opacities, labels)
-            self._coarse[torch.from_numpy(evidence.gaussian).to(self._coarse.device)] = False
+            clear = torch.from_numpy(evidence.gaussian[evidence.weight > SHOWN_AGAIN]).long()
+            self._coarse[clear.to(self._coarse.device)] = False
             self._registry.adopt(evidence)
         self._publish()
 
@@ -389,8 +392,12 @@ class Mapper:
         excess = self._seeder.excess(len(self._scene))
         if excess:
             ids = torch.from_numpy(self._registry.ids).to(self._scene.device)
-            camera, spare = frame.posed_camera(self._scene.device), SPARED * self.config.objects.min_gaussians
-            gone, cover = thinned(self._scene, camera, excess, ids, spare)
+            camera = frame.posed_camera(self._scene.device)
+            for spared in SPARED:
+                spare = spared * self.config.objects.min_gaussians
+                gone, cover = thinned(self._scene, camera, excess, ids, spare)
+                if gone.sum() >= excess:
+                    break
             # masks say too little of what is coarser than it was when they were taken: it stays the object that it is
             self._coarse |= cover & (ids > 0)
             coarse = self._coarse.cpu().numpy()

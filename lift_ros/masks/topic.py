@@ -20,7 +20,8 @@ class TopicSegmenter:
     """Answers with the label image of the frame's own stamp.
 
     ``offer`` and ``segment`` may be called from different threads. Label images come later than the images they were
-    made from, so ``segment`` waits for them; the oldest of more than ``capacity`` waiting ones is dropped.
+    made from, so ``segment`` waits for them; the oldest of more than ``capacity`` waiting ones is dropped. Frames come
+    in the order of time: what is older than one that was asked for is of no use any more.
 
     Attributes:
         capacity: label images that are kept; as many as frames may be on their way here.
@@ -61,6 +62,8 @@ class TopicSegmenter:
         with self._arrived:
             self._arrived.wait_for(lambda: self._find(stamp_ns) is not None, self._wait)
             key = self._find(stamp_ns)
+            for older in [stamp for stamp in self._labels if stamp < stamp_ns - STAMP_TOLERANCE_NS]:
+                del self._labels[older]
             if key is None:
                 raise FrameRejected(
                     "masks_missing", f"no masks for the image of {frame.stamp:.6f} s came within {self._wait} s"

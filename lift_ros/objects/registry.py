@@ -165,7 +165,8 @@ class ObjectRegistry:
         self, ids: NDArray[np.int64], found: NDArray[np.int64], views: Sequence[MaskEvidence]
     ) -> NDArray[np.int64]:
         """The new ``ids`` (N,), and what the keyframes that are left say nothing about as it was: the Gaussians they do
-        not show of the objects ``found``, and objects most of which they do not show.
+        not show of the objects ``found``, and objects most of which they do not show. Of objects that others took over,
+        the Gaussians they do not show go to the one that took most.
         """
         lost = (ids == 0) & (self.ids > 0)
         unseen = lost.copy()
@@ -176,7 +177,11 @@ class ObjectRegistry:
         values, index = _present(self.ids)
         hidden = np.bincount(index, unseen) > 0.5 * np.bincount(index)
         again = np.isin(values, found)
-        return np.where(lost & np.where(again[index], unseen, hidden[index]), self.ids, ids)
+        table, new = _overlap(index, len(values), ids)
+        heir = np.where((table * (new > 0)).any(1), new[(table * (new > 0)).argmax(1)], 0)
+        kept = lost & np.where(again[index], unseen, hidden[index])
+        left = lost & unseen & ~again[index] & ~hidden[index]
+        return np.where(kept, self.ids, np.where(left, heir[index], ids))
 
     def _parents(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """(N,) the whole that each Gaussian's object belongs to, 0 for none."""

@@ -20,7 +20,7 @@ def thinned(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Which Gaussians may go, and which are to cover for them: see ``GaussianScene.thin``.
 
-    Of those that are smallest, in metres over the fourth root of the distance from ``camera``, every second goes.
+    Of those that are smallest, in world units over the fourth root of the distance from ``camera``, every second goes.
 
     Args:
         count: how many to remove; fewer where too few look smaller than ``FINE``.

@@ -571,6 +571,19 @@ def test_a_full_scene_thins_what_is_far_off_for_new_ground(frames, truth):
     assert len(known - {track.id for track in mapper.snapshot.tracks}) <= 1
 
 
+def test_more_objects_than_a_scene_has_room_for_shrink_further(frames, truth):
+    mapper = mapped(frames[:4], truth, scene__max_gaussians=4000, objects__min_gaussians=6)
+    # as if all there is were objects of the size below which none is thinned at first
+    mapper._registry.ids = np.arange(len(mapper._registry.ids)) // 30 + 1
+    shift = np.eye(4)
+    shift[0, 3] = 40.0
+    for frame in frames[:4]:
+        assert mapper.process(replace(frame, T_world_camera=shift @ frame.T_world_camera, stamp=frame.stamp + 100))
+        assert not mapper.stats.full
+    left = np.bincount(mapper._registry.ids)[1:]
+    assert 3 <= left[left > 0].min() < 18
+
+
 def test_a_scene_that_is_full_of_what_is_near_says_so(frames, truth):
     mapper = mapped(frames[:3], truth, scene__max_gaussians=300)
     assert mapper.stats.full

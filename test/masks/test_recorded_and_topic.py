@@ -117,6 +117,19 @@ def test_oldest_offers_are_dropped():
         topic.segment(frame_at(STAMP_NS + 10**8))
 
 
+def test_offers_that_frames_have_passed_are_let_go():
+    topic = TopicSegmenter(wait=0.0)
+    for k in range(4):
+        topic.offer(STAMP_NS + k * 10**8, LABELS)
+    assert len(topic.segment(frame_at(STAMP_NS + 2 * 10**8))) == 2
+    for k, left in ((1, False), (3, True)):
+        try:
+            topic.segment(frame_at(STAMP_NS + k * 10**8))
+            assert left
+        except FrameRejected:
+            assert not left
+
+
 def test_offers_that_are_no_label_images():
     for labels in (IMAGE, LABELS.astype(np.float32)):
         with pytest.raises(FrameRejected) as rejected:

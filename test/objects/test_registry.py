@@ -452,3 +452,19 @@ def test_what_no_view_shows_of_an_object_stays_its_own():
     assert groups_of(objects) == [*ids[:2], 0]
     assert (objects.ids[: 2 * SIZE] == np.repeat(ids[:2], SIZE)).all()
     assert set(objects.tracks) == set(ids[:2])
+
+
+def test_what_no_view_shows_of_an_object_follows_what_it_becomes():
+    objects = registry(3 * SIZE, min_gaussians=5)
+    update(objects, [grouped(APART, SIZE)] * 2)
+    first, second, _ = groups_of(objects)
+    # all views see the first two as one, but for the last Gaussians of the second
+    hidden = slice(2 * SIZE - SIZE // 3, 2 * SIZE)
+    shown = np.zeros((2, 3 * SIZE))
+    shown[0, : 2 * SIZE] = shown[1, 2 * SIZE :] = 5
+    shown[0, hidden] = 0
+    labels = np.repeat([0, 0, 1], SIZE)
+    labels[hidden] = -1
+    events = objects.update(labels, line(3 * SIZE), [evidence(shown)] * 2, [7.0, 8.0])
+    assert [(event.type, event.id, event.others) for event in events] == [("merge", first, (second,))]
+    assert (objects.ids[: 2 * SIZE] == first).all()

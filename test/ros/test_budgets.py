@@ -130,7 +130,7 @@ def test_training_that_was_skipped_is_told(make_rig):
 
 
 def gave_way_by_diagnostics(rig) -> int | None:
-    """The latest figure."""
+    """The greatest figure so far, None before there is one."""
     values = (v for m in rig.diagnostics for e in m.status for v in e.values if v.key == "keyframes that gave way")
     return max((int(value.value) for value in values), default=None)
 
