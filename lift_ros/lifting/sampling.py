@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -77,7 +79,7 @@ def sample_view(patches: Patches, weights: BlendWeights, count: int, rng: np.ran
     anywhere = rng.choice(len(flat), min(count // 2, len(flat)), replace=False)
     batches = max(round(min(count, len(flat)) / BATCH_PIXELS), 1)
     even = count // batches // 4
-    masks = min(len(pixels_of), max(even // EVEN_PIXELS, 1))
+    masks = min(len(pixels_of), max(even // EVEN_PIXELS, math.ceil(len(pixels_of) / batches)))  # none is left out
     order = rng.permutation(len(pixels_of))
     samples = []
     for k, (some, facing) in enumerate(

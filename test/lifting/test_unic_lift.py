@@ -179,7 +179,7 @@ def test_masks_of_something_else_give_nothing(world, neighbours):
     assert accuracy(method.decode([], [], NO_NEIGHBOURS).labels, world.objects) < 0.5
 
 
-@pytest.mark.parametrize(("weight", "low", "high"), [(1.0, 0.8, 1.0), (0.0, 0.0, 0.5)])
+@pytest.mark.parametrize(("weight", "low", "high"), [(1.0, 0.7, 1.0), (0.0, 0.0, 0.5)])
 def test_smoothness_labels_what_no_view_shows(world, neighbours, weight, low, high):
     hidden = torch.arange(len(world.scene)) % 12 == 0
     scene = world.scene.clone()
@@ -187,7 +187,7 @@ def test_smoothness_labels_what_no_view_shows(world, neighbours, weight, low, hi
     method = fresh(world, neighbourhood_weight=weight, neighbourhood_after=0)
     train(method, sampled(replace(world, scene=scene)), neighbours, 200)
     labels = method.decode([], [], NO_NEIGHBOURS).labels
-    assert accuracy(labels[~hidden], world.objects[~hidden]) > 0.9
+    assert accuracy(labels[~hidden], world.objects[~hidden]) > 0.8
     assert low <= accuracy(labels[hidden], world.objects[hidden]) <= high
 
 
