@@ -73,23 +73,24 @@ class LiftingView:
     inside: torch.Tensor
     pairs: torch.Tensor
     ends: tuple[int, ...] | None = None
-    _prepared: dict[tuple[int, Callable], object] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _prepared: dict[tuple[int, int, Callable], object] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
-    @property
-    def batch_count(self) -> int:
-        """How many batches there are."""
-        return 1 if self.ends is None else len(self.ends)
+    def batches(self, at_once: int = 1) -> list[slice]:
+        """Rows of the batches, ``at_once`` of them together."""
+        ends = self.ends or (len(self.masks),)
+        last = [*ends[at_once - 1 : -1 : at_once], ends[-1]]
+        return [slice(start, stop) for start, stop in zip([0, *last], last, strict=False)]
 
-    def batch(self, number: int, prepare: Callable[[Batch], T]) -> T:
-        """What ``prepare`` makes of a batch. It is kept, and must not be changed: steps come back to a batch."""
-        key = number, prepare
+    def batch(self, rows: slice, prepare: Callable[[Batch], T]) -> T:
+        """What ``prepare`` makes of one of the ``batches``. It is kept, and must not be changed: steps come back."""
+        start, stop = rows.start, rows.stop
+        key = start, stop, prepare
         if key not in self._prepared:
-            ends = self.ends or (len(self.masks),)
-            start, stop = ends[number - 1] if number else 0, ends[number]
             gaussians, weights = self.weights.between(start, stop).compact()
             first = self.pairs[:, 0]
             pairs = self.pairs[(first >= start) & (first < stop)] - start
-            rows = slice(start, stop)
             self._prepared[key] = prepare(
                 Batch(gaussians, weights, self.masks[rows], self.mask_count, self.inside[rows], pairs)
             )
@@ -113,10 +114,13 @@ class LiftingView:
         return replace(self, weights=weights)
 
 
-def draw(views: Sequence[LiftingView], prepare: Callable[[Batch], T], generator: torch.Generator) -> T:
-    """A batch of one of the ``views``, prepared; see ``LiftingView.batch``."""
+def draw(
+    views: Sequence[LiftingView], prepare: Callable[[Batch], T], generator: torch.Generator, at_once: int = 1
+) -> T:
+    """One of the ``views``, of it ``at_once`` batches, prepared; see ``LiftingView.batch``."""
     view = views[int(torch.randint(len(views), (), generator=generator))]
-    return view.batch(int(torch.randint(view.batch_count, (), generator=generator)), prepare)
+    batches = view.batches(at_once)
+    return view.batch(batches[int(torch.randint(len(batches), (), generator=generator))], prepare)
 
 
 class Decoded(NamedTuple):

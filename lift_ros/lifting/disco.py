@@ -25,6 +25,7 @@ from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.training import Touching, TrainedGaussians, descend, rows, waves
 from lift_ros.scene.neighbours import Neighbours
 
+BATCHES = 4  # of a step: overlaps of slots and masks want more pixels of each mask than one has
 SMOOTHED = 512  # Gaussians of one step whose smoothness is looked at
 
 
@@ -48,7 +49,7 @@ class Disco:
     def step(self, views: Sequence[LiftingView], neighbours: Neighbours) -> dict[str, float]:
         config = self.config
         self._grow(math.ceil(config.slots_per_mask * max(view.inside.shape[1] for view in views)))
-        batch, inside = draw(views, _with_masks, self._generator)
+        batch, inside = draw(views, _with_masks, self._generator, BATCHES)
         masks = inside.float()
         if not masks.shape[1]:
             return {}

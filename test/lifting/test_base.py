@@ -94,8 +94,8 @@ def rows_of(view: LiftingView, number: int) -> slice:
 
 
 def test_batches_are_all_pixels_of_the_view(batched, features):
-    assert batched.batch_count == len(batched.ends) == 4
-    batches = [batched.batch(k, everything) for k in range(4)]
+    assert len(batched.batches()) == len(batched.ends) == 4
+    batches = [batched.batch(batched.batches()[k], everything) for k in range(4)]
     assert torch.equal(torch.cat([batch.masks for batch in batches]), batched.masks)
     assert torch.equal(torch.cat([batch.inside for batch in batches]), batched.inside)
     shown = torch.cat([batch.weights.matmul(features[batch.gaussians]) for batch in batches])
@@ -106,7 +106,7 @@ def test_batches_are_all_pixels_of_the_view(batched, features):
 
 
 def test_a_batch_knows_the_gaussians_that_it_shows_and_no_others(batched):
-    batch = batched.batch(1, everything)
+    batch = batched.batch(batched.batches()[1], everything)
     assert torch.equal(batch.gaussians, batched.weights.between(batched.ends[0], batched.ends[1]).col.unique())
     assert 0 < len(batch.gaussians) < batched.weights.gaussian_count
 
@@ -115,7 +115,7 @@ def test_a_batch_knows_the_gaussians_that_it_shows_and_no_others(batched):
 def test_loss_and_gradient_of_a_batch_are_those_of_the_same_pixels_of_the_view(batched, features, masked):
     batched.masks[::3] = -1
     batched.pairs = batched.pairs[(batched.masks[batched.pairs] >= 0).all(1)]
-    batch = batched.batch(2, Batch.masked if masked else everything)
+    batch = batched.batch(batched.batches()[2], Batch.masked if masked else everything)
     rows = torch.arange(len(batched.masks))[rows_of(batched, 2)]
     if masked:
         rows = rows[batched.masks[rows] >= 0]
@@ -142,27 +142,31 @@ def test_what_was_prepared_is_kept_until_the_gaussians_change(batched, features)
         calls.append(batch)
         return batch
 
-    first = batched.batch(0, prepare)
+    first = batched.batch(batched.batches()[0], prepare)
     n = len(features)
     appended = batched.follow(torch.cat([torch.arange(n), torch.tensor([-1])]))
-    assert batched.batch(0, prepare) is first and appended.batch(0, prepare) is first and len(calls) == 1
+    assert (
+        batched.batch(batched.batches()[0], prepare) is first
+        and appended.batch(appended.batches()[0], prepare) is first
+        and len(calls) == 1
+    )
     pruned = batched.follow(torch.arange(1, n))
-    assert pruned.batch(0, prepare) is not first and len(calls) == 2
+    assert pruned.batch(pruned.batches()[0], prepare) is not first and len(calls) == 2
 
 
 def test_batches_follow_edits(world, batched, features):
     origin = world.scene.clone().split(torch.arange(len(features)) % 4 == 0)
-    before = [batched.batch(k, everything) for k in range(batched.batch_count)]
+    before = [batched.batch(batched.batches()[k], everything) for k in range(len(batched.batches()))]
     followed = batched.follow(origin)
     for k, old in enumerate(before):
-        batch = followed.batch(k, everything)
+        batch = followed.batch(followed.batches()[k], everything)
         shown = batch.weights.matmul(features[origin][batch.gaussians])
         assert torch.allclose(shown, old.weights.matmul(features[old.gaussians]), atol=1e-6)
         assert torch.equal(batch.masks, old.masks) and torch.equal(batch.pairs, old.pairs)
 
 
 def test_a_view_of_no_batches_is_one(view):
-    batch = replace(view, ends=None).batch(0, everything)
+    batch = replace(view, ends=None).batch(replace(view, ends=None).batches()[0], everything)
     assert torch.equal(batch.masks, view.masks) and torch.equal(batch.pairs, view.pairs)
 
 
@@ -170,4 +174,15 @@ def test_steps_draw_all_batches_of_all_views(batched):
     other = replace(batched, ends=(batched.ends[-1],))
     generator = torch.Generator().manual_seed(0)
     seen = {id(draw([batched, other], everything, generator)) for _ in range(100)}
-    assert seen == {id(batched.batch(k, everything)) for k in range(4)} | {id(other.batch(0, everything))}
+    assert seen == {id(batched.batch(batched.batches()[k], everything)) for k in range(4)} | {
+        id(other.batch(other.batches()[0], everything))
+    }
+
+
+def test_several_batches_at_once_are_the_rows_of_each(batched):
+    one, two, three = (batched.batches(at_once) for at_once in (1, 2, 3))
+    assert [rows.stop for rows in one] == list(batched.ends) and one[0].start == 0
+    assert two == [slice(0, one[1].stop), slice(one[1].stop, one[3].stop)]
+    assert three == [slice(0, one[2].stop), one[3]]
+    assert batched.batches(9) == [slice(0, len(batched.masks))]
+    assert torch.equal(batched.batch(two[1], everything).masks, batched.masks[two[1]])

@@ -118,7 +118,7 @@ def test_triplets_pair_a_mask_with_itself_and_with_the_one_across_the_border():
     pairs = torch.tensor([[0, 2], [3, 4], [6, 5], [8, 0]])
     weights = BlendWeights(torch.arange(10), torch.zeros(9, dtype=torch.int64), torch.ones(9), 1)
     view = LiftingView(weights, masks, 3, masks[:, None] == torch.arange(3), pairs)
-    batch, members = view.batch(0, by_mask)
+    batch, members = view.batch(view.batches()[0], by_mask)
     rows = view.masks.ge(0).nonzero()[:, 0]  # of the pixels of the batch
     method = UnicLift(UnicLiftConfig())
     drawn = set()
