@@ -36,6 +36,7 @@ from lift_ros.lifting.training import Touching, Trained, TrainedGaussians, desce
 from lift_ros.scene.neighbours import Neighbours
 
 LAYER_RATE = 1e-3  # Adam's, of the linear layer
+BATCHES = 4  # of a step: the mean of a mask wants more pixels than one has
 NEIGHBOURHOOD_SAMPLES = 256  # Gaussians of one step whose smoothness is looked at
 
 
@@ -60,7 +61,7 @@ class UnicLift:
 
     def step(self, views: Sequence[LiftingView], neighbours: Neighbours) -> dict[str, float]:
         config = self.config
-        batch, members = draw(views, by_mask, self._generator)
+        batch, members = draw(views, by_mask, self._generator, BATCHES)
         if batch.mask_count == 0 or not len(batch.masks):
             return {}
         gaussians, touching = batch.gaussians, None

@@ -170,7 +170,7 @@ def test_objects_emerge_from_masks_whose_numbers_disagree(world, neighbours):
     method = fresh(world)
     assert accuracy(method.decode([], [], NO_NEIGHBOURS).labels, world.objects) < 0.3
     train(method, sampled(world), neighbours, 150)
-    assert accuracy(method.decode([], [], NO_NEIGHBOURS).labels, world.objects) > 0.98
+    assert accuracy(method.decode([], [], NO_NEIGHBOURS).labels, world.objects) > 0.95
 
 
 def test_masks_of_something_else_give_nothing(world, neighbours):
