@@ -81,7 +81,7 @@ class DiscoConfig:
     slots_per_mask: float = option(
         2.0, "Object slots for each mask of the view that has most; more objects cannot be told apart.", min=1.0
     )
-    learning_rate: float = option(0.2, "Adam's step on the logits of the slots.", min=0.0)
+    learning_rate: float = option(0.15, "Adam's step on the logits of the slots.", min=0.0)
     false_positive_weight: float = option(0.01, "Weight of other slots' probability within a mask.", min=0.0)
     variation_weight: float = option(0.01, "Weight of the smoothness over touching Gaussians.", min=0.0)
 

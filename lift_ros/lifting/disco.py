@@ -25,8 +25,8 @@ from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.training import Touching, TrainedGaussians, descend, rows, waves
 from lift_ros.scene.neighbours import Neighbours
 
-BATCHES = 4  # of a step: overlaps of slots and masks want more pixels of each mask than one has
-SMOOTHED = 512  # Gaussians of one step whose smoothness is looked at
+BATCHES = 16  # of a step, all that a keyframe has by default: overlaps want many pixels of each mask
+SMOOTHED = 4096  # Gaussians of one step whose smoothness is looked at
 
 
 class Disco:
