@@ -11,6 +11,7 @@ from torch.optim.adam import adam
 from lift_ros.render import cpu
 
 BETA1 = 0.9
+EPS = 1e-8
 
 
 def adam_step(
@@ -20,7 +21,7 @@ def adam_step(
     steps: torch.Tensor,
     rate: float,
     beta2: float = 0.999,
-    eps: float = 1e-8,
+    eps: float = EPS,
 ) -> None:
     """One step, in place.
 
@@ -35,29 +36,27 @@ def adam_step(
 
 
 def adam_rows(
-    tensor: torch.Tensor,
+    state: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
     rows: torch.Tensor,
     gradient: torch.Tensor,
-    moments: tuple[torch.Tensor, torch.Tensor],
     steps: torch.Tensor,
     rate: float,
-    beta2: float = 0.999,
-    eps: float = 1e-8,
+    beta2: float,
 ) -> None:
     """One step on some rows, in place. The others keep still, their moments too, as with torch's ``SparseAdam``.
 
     Args:
-        tensor, moments: (N, d), contiguous.
+        state: the tensor and its two moments, (N, d) each, contiguous.
         rows: (G,) int64, all different.
         gradient: (G, d).
-        steps: () float32, the steps made before; counted up.
+        steps: as of ``adam_step``.
     """
+    tensor, *moments = state
     if tensor.device.type == "cpu":
         steps += 1
-        cpu.adam_rows(rows, gradient.contiguous(), tensor, moments, int(steps), rate, (BETA1, beta2), eps)
+        cpu.adam_rows(rows, gradient.contiguous(), tensor, tuple(moments), int(steps), rate, (BETA1, beta2), EPS)
         return
-    state = tensor, *moments
     value, first, second = (part[rows] for part in state)
-    adam_step(value, gradient, (first, second), steps, rate, beta2, eps)
+    adam_step(value, gradient, (first, second), steps, rate, beta2)
     for part, updated in zip(state, (value, first, second), strict=True):
         part[rows] = updated

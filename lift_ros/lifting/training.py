@@ -119,8 +119,8 @@ class TrainedRows:
 
     def move(self, gradient: torch.Tensor) -> None:
         whole = self._whole
-        value, moments = whole.value.detach(), whole.moments
-        adam_rows(value, self._gaussians, gradient, moments, whole.steps, whole.rate, whole.beta2)
+        state = whole.value.detach(), *whole.moments
+        adam_rows(state, self._gaussians, gradient, whole.steps, whole.rate, whole.beta2)
 
 
 def joined(gaussians: torch.Tensor, others: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -178,7 +178,8 @@ class ObjectRegistry:
         hidden = np.bincount(index, unseen) > 0.5 * np.bincount(index)
         again = np.isin(values, found)
         table, new = _overlap(index, len(values), ids)
-        heir = np.where((table * (new > 0)).any(1), new[(table * (new > 0)).argmax(1)], 0)
+        taken = np.where(new > 0, table, 0)
+        heir = np.where(taken.any(1), new[taken.argmax(1)], 0)
         kept = lost & np.where(again[index], unseen, hidden[index])
         left = lost & unseen & ~again[index] & ~hidden[index]
         return np.where(kept, self.ids, np.where(left, heir[index], ids))

@@ -36,7 +36,7 @@ def test_adam_on_rows_is_adam_on_those_rows(device, before, dim):
     steps, dense_steps = (torch.tensor(float(before), device=device) for _ in range(2))
     untouched = torch.ones(50, dtype=torch.bool, device=device).index_fill(0, rows, False)
     still = [tensor[untouched] for tensor in (value, *moments)]
-    adam_rows(value, rows, gradient, moments, steps, 0.1, 0.99)
+    adam_rows((value, *moments), rows, gradient, steps, 0.1, 0.99)
     adam_step(expected, gradient, dense, dense_steps, 0.1, 0.99)
     assert steps == dense_steps == before + 1
     for found, wanted in zip((value, *moments), (expected, *dense), strict=True):
@@ -51,7 +51,7 @@ def test_adam_on_rows_does_not_depend_on_threads():
         for count in (1, 3):
             torch.set_num_threads(count)
             value, moments = state(20_000, 16, "cpu")
-            adam_rows(value, rows, gradient, moments, torch.tensor(4.0), 0.1)
+            adam_rows((value, *moments), rows, gradient, torch.tensor(4.0), 0.1, 0.999)
             found.append((value, *moments))
     finally:
         torch.set_num_threads(threads)
