@@ -162,8 +162,9 @@ class LiftingMethod(Protocol):
         """Follow an edit of the scene (see ``GaussianScene``) whose Gaussians now lie at ``means`` (N, 3)."""
         ...
 
-    def step(self, views: Sequence[LiftingView], neighbours: Neighbours) -> dict[str, float]:
-        """One step of training, on one or several of the ``views``; returns the values of the losses."""
+    def step(self, views: Sequence[LiftingView], neighbours: Neighbours, rate: float = 1.0) -> dict[str, float]:
+        """One step of training, on one or several of the ``views``, with ``rate`` times the learning rates; returns the
+        values of the losses."""
         ...
 
     def decode(self, views: Sequence[LiftingView], evidence: Sequence[MaskEvidence], neighbours: Neighbours) -> Decoded:

@@ -46,7 +46,7 @@ class Disco:
         self.logits.edit(origin, means, lambda means: waves(means, slots, self._generator))
         self._means = means.detach()
 
-    def step(self, views: Sequence[LiftingView], neighbours: Neighbours) -> dict[str, float]:
+    def step(self, views: Sequence[LiftingView], neighbours: Neighbours, rate: float = 1.0) -> dict[str, float]:
         config = self.config
         self._grow(math.ceil(config.slots_per_mask * max(view.inside.shape[1] for view in views)))
         batch, inside = draw(views, _with_masks, self._generator, BATCHES)
@@ -65,7 +65,7 @@ class Disco:
         if touching:
             variation = variation_loss(rows(logits.value, touching.rows), touching.near)
             losses["variation"] = config.variation_weight * variation
-        return descend(losses, logits)
+        return descend(losses, logits, rate=rate)
 
     def _grow(self, count: int) -> None:
         more = count - self.logits.value.shape[1]

@@ -43,14 +43,14 @@ class Hdbscan:
         dim = self.config.embedding_dim
         self.embeddings.edit(origin, means, lambda means: normalize(waves(means, dim, self._generator)))
 
-    def step(self, views: Sequence[LiftingView], neighbours: Neighbours) -> dict[str, float]:
+    def step(self, views: Sequence[LiftingView], neighbours: Neighbours, rate: float = 1.0) -> dict[str, float]:
         batch, groups = draw(views, _grouped, self._generator)
         if not len(batch.masks):
             return {}
         embeddings = self.embeddings.of(batch.gaussians)
         features = batch.weights.matmul(embeddings.value)
         losses = {"contrastive": contrastive_loss(features, Clusters.of(features, groups)), "norm": norm_loss(features)}
-        return descend(losses, embeddings)
+        return descend(losses, embeddings, rate=rate)
 
     @property
     def unit_features(self) -> torch.Tensor:

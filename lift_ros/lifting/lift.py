@@ -44,7 +44,7 @@ class Lift:
     def edit(self, origin: torch.Tensor, means: torch.Tensor) -> None:
         self._object = follow(self._object, origin)
 
-    def step(self, views: Sequence[LiftingView], neighbours: Neighbours) -> dict[str, float]:
+    def step(self, views: Sequence[LiftingView], neighbours: Neighbours, rate: float = 1.0) -> dict[str, float]:
         return {}
 
     def decode(self, views: Sequence[LiftingView], evidence: Sequence[MaskEvidence], neighbours: Neighbours) -> Decoded:

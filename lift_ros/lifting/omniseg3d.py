@@ -65,7 +65,7 @@ class OmniSeg3D:
             origin, means, lambda means: normalize(waves(means, self.config.embedding_dim, self._generator), dim=1)
         )
 
-    def step(self, views: Sequence[LiftingView], neighbours: Neighbours) -> dict[str, float]:
+    def step(self, views: Sequence[LiftingView], neighbours: Neighbours, rate: float = 1.0) -> dict[str, float]:
         batch, groups, shared, depth = draw(views, _patched, self._generator)
         patch = groups.index
         if not len(patch):
@@ -78,7 +78,7 @@ class OmniSeg3D:
             "hierarchical": hierarchical_loss(features, patch, clusters, depth, self.config.decay),
             "norm": self.config.norm_weight * norm_loss(features),
         }
-        return descend(losses, embeddings)
+        return descend(losses, embeddings, rate=rate)
 
     def _remember(self, features: torch.Tensor, patch: torch.Tensor, votes: torch.Tensor) -> None:
         seen = kinship(normalize(features, dim=1), patch, votes)

@@ -38,7 +38,7 @@ class PanopticLifting:
     def edit(self, origin: torch.Tensor, means: torch.Tensor) -> None:
         self.logits.edit(origin, means, lambda means: waves(means, self.config.slots, self._generator))
 
-    def step(self, views: Sequence[LiftingView], neighbours: Neighbours) -> dict[str, float]:
+    def step(self, views: Sequence[LiftingView], neighbours: Neighbours, rate: float = 1.0) -> dict[str, float]:
         batch = draw(views, Batch.masked, self._generator)
         if not len(batch.masks):
             return {}
@@ -48,7 +48,7 @@ class PanopticLifting:
         taught = targets >= 0
         if torch.equal(logits.argmax(1)[taught], targets[taught]):
             return {"cross_entropy": 0.0}
-        return descend({"cross_entropy": instance_loss(logits, targets)}, own)
+        return descend({"cross_entropy": instance_loss(logits, targets)}, own, rate=rate)
 
     @torch.no_grad()
     def decode(self, views: Sequence[LiftingView], evidence: Sequence[MaskEvidence], neighbours: Neighbours) -> Decoded:

@@ -62,7 +62,7 @@ class PcfLift:
         mean = waves(means, self.config.embedding_dim, self._generator)
         return torch.cat([mean, torch.full_like(mean, math.log(FIRST_VARIANCE))], dim=1)
 
-    def step(self, views: Sequence[LiftingView], neighbours: Neighbours) -> dict[str, float]:
+    def step(self, views: Sequence[LiftingView], neighbours: Neighbours, rate: float = 1.0) -> dict[str, float]:
         """Down equation (6): contrast and concentration are L_contra, variance L_reg, and cross_view L_cross."""
         config = self.config
         late = self.features.steps >= config.cross_view_after and len(views) > 1
@@ -88,7 +88,7 @@ class PcfLift:
             losses["cross_view"] = config.cross_view_weight * cross_view_loss(
                 features, other, config.cross_view_similarity
             )
-        return descend(losses, trained)
+        return descend(losses, trained, rate=rate)
 
     def _sample(self, batch: Batch, own: Normals) -> tuple[Normals, torch.Tensor]:
         """Features and masks of some pixels that lie in masks, Omega of equation (2), where the batch shows ``own``."""

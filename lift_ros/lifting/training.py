@@ -20,8 +20,8 @@ class Descends(Protocol):
 
     value: torch.Tensor
 
-    def move(self, gradient: torch.Tensor) -> None:
-        """One step of Adam."""
+    def move(self, gradient: torch.Tensor, rate: float) -> None:
+        """One step of Adam, with ``rate`` times the learning rate."""
         ...
 
 
@@ -57,8 +57,8 @@ class Trained:
             )
         self._start(saved.to(self.value.device, copy=True))  # steps change it in place
 
-    def move(self, gradient: torch.Tensor) -> None:
-        adam_step(self.value.detach(), gradient, self.moments, self.steps, self.rate, self.beta2)
+    def move(self, gradient: torch.Tensor, rate: float) -> None:
+        adam_step(self.value.detach(), gradient, self.moments, self.steps, rate * self.rate, self.beta2)
 
     def _start(self, value: torch.Tensor) -> None:
         self.value = value.detach().requires_grad_()
@@ -117,10 +117,10 @@ class TrainedRows:
         self._whole, self._gaussians = whole, gaussians
         self.value = whole.value.detach().index_select(0, gaussians).requires_grad_()
 
-    def move(self, gradient: torch.Tensor) -> None:
+    def move(self, gradient: torch.Tensor, rate: float) -> None:
         whole = self._whole
         state = whole.value.detach(), *whole.moments
-        adam_rows(state, self._gaussians, gradient, whole.steps, whole.rate, whole.beta2)
+        adam_rows(state, self._gaussians, gradient, whole.steps, rate * whole.rate, whole.beta2)
 
 
 def joined(gaussians: torch.Tensor, others: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -170,15 +170,18 @@ class Touching(NamedTuple):
         return cls(*joined(gaussians, around, count), neighbours.near[some])
 
 
-def descend(losses: dict[str, torch.Tensor], *trained: Descends) -> dict[str, float]:
-    """One step down the sum of ``losses``, and their values. Where a gradient is not finite, nothing changes."""
+def descend(losses: dict[str, torch.Tensor], *trained: Descends, rate: float = 1.0) -> dict[str, float]:
+    """One step down the sum of ``losses``, with ``rate`` times the learning rates, and the values of the losses.
+
+    Where a gradient is not finite, nothing changes.
+    """
     values = {name: float(loss.detach()) for name, loss in losses.items()}
     if losses:
         gradients = torch.autograd.grad(sum(losses.values()), [t.value for t in trained], allow_unused=True)
         if all(gradient is None or bool(gradient.sum().isfinite()) for gradient in gradients):
             for t, gradient in zip(trained, gradients, strict=True):
                 if gradient is not None:
-                    t.move(gradient)
+                    t.move(gradient, rate)
     return values
 
 

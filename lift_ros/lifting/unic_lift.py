@@ -59,7 +59,7 @@ class UnicLift:
     def edit(self, origin: torch.Tensor, means: torch.Tensor) -> None:
         self.embeddings.edit(origin, means, lambda means: waves(means, self.config.embedding_dim, self._generator))
 
-    def step(self, views: Sequence[LiftingView], neighbours: Neighbours) -> dict[str, float]:
+    def step(self, views: Sequence[LiftingView], neighbours: Neighbours, rate: float = 1.0) -> dict[str, float]:
         config = self.config
         batch, members = draw(views, by_mask, self._generator, BATCHES)
         if batch.mask_count == 0 or not len(batch.masks):
@@ -80,7 +80,7 @@ class UnicLift:
             losses["neighbourhood"] = config.neighbourhood_weight * neighbourhood_loss(
                 rows(embeddings.value, touching.rows), touching.near
             )
-        return descend(losses, embeddings, self._weight, self._bias)
+        return descend(losses, embeddings, self._weight, self._bias, rate=rate)
 
     def _triplets(self, batch: Batch, members: Members) -> torch.Tensor:
         """(3, T) int64, rows of anchors, of positives anywhere in their masks, and of negatives across a border."""

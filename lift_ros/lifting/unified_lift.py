@@ -61,7 +61,7 @@ class UnifiedLift:
         start = waves(means, self._shape[0] * self._shape[1], self._generator)
         return normalize(start.unflatten(1, self._shape), dim=-1).flatten(1)
 
-    def step(self, views: Sequence[LiftingView], neighbours: Neighbours) -> dict[str, float]:
+    def step(self, views: Sequence[LiftingView], neighbours: Neighbours, rate: float = 1.0) -> dict[str, float]:
         batch, levels = draw(views, _one_level if self.config.levels == 1 else _two_levels, self._generator)
         if not len(batch.masks):
             return {}
@@ -70,7 +70,7 @@ class UnifiedLift:
         losses: Counter[str] = Counter()
         for level, groups in enumerate(levels):
             losses.update(self._losses(features[:, level], groups, level))
-        return descend(losses, embeddings, self.codebook)
+        return descend(losses, embeddings, self.codebook, rate=rate)
 
     def _losses(self, features: torch.Tensor, groups: Groups, level: int) -> dict[str, torch.Tensor]:
         """Of the masked pixels of a batch: eq. 1, the norm loss, and eq. 8 in its two parts."""

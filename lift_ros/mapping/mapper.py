@@ -157,7 +157,7 @@ class Mapper:
         self._neighbours: Neighbours | None = None
         self._owed = {"photometric": 0, "lifting": 0}
         self._photometric_steps = 0
-        self._final_steps = 0  # of the photometric steps owed when no more frames will come
+        self._final_steps = 0  # of the kind in training, owed when no more frames will come
         self._cloud = Seeds.empty()  # of a sparse reconstruction that came with the data
         self._uncertainty = torch.zeros(0, device=device)
         self._coarse = torch.zeros(0, dtype=torch.bool, device=device)  # thinned: no mask decides what they are
@@ -237,17 +237,18 @@ class Mapper:
         else:
             for keyframe in guessed:
                 self._reseed(keyframe)
-        lifting_steps = self._lifting_steps(lifting_steps)
+        lifting_steps, owed = self._lifting_steps(lifting_steps), self._owed
         for kind, steps in (("photometric", photometric_steps), ("lifting", lifting_steps)):
             if kind == "lifting":
                 for keyframe in self._keyframes:
                     self._refresh(keyframe)
-            self._owed = {"photometric": 0, "lifting": 0, kind: self._owed[kind] + steps}
-            self._final_steps = self._owed["photometric"]
+            self._final_steps = owed[kind] + steps
+            self._owed = {"photometric": 0, "lifting": 0, kind: self._final_steps}
             while self.step():
                 if progress:
                     done = steps - min(self._owed[kind], steps) + (photometric_steps if kind == "lifting" else 0)
                     progress(done, photometric_steps + lifting_steps)
+        self._final_steps = 0
 
     def update_objects(self) -> list[ObjectEvent]:
         """Decode the labels of the moment into persistent objects, and renew ``snapshot``."""
@@ -446,7 +447,7 @@ class Mapper:
 
     def _train_scene(self, count: int) -> dict[str, float]:
         losses: dict[str, float] = {}
-        left = self._owed["photometric"] / self._final_steps if self._final_steps else 1.0
+        left = self._left("photometric")
         for _ in range(count):
             views, rate = self._keyframes, ANNEAL_TO ** (1 - left)
             if not self._final_steps:
@@ -465,8 +466,12 @@ class Mapper:
         ready = [k.lifting for k in self._keyframes if k.lifting is not None and k.lifting.mask_count]
         losses: dict[str, float] = {}
         for _ in range(count if ready else 0):
-            losses = self._method.step(ready, self._near())
+            losses = self._method.step(ready, self._near(), ANNEAL_TO ** (1 - self._left("lifting")))
         return losses
+
+    def _left(self, kind: str) -> float:
+        """Share of the training at the end that is left of a kind; 1 while frames come."""
+        return self._owed[kind] / self._final_steps if self._final_steps else 1.0
 
     def _refresh(self, keyframe: Keyframe) -> None:
         pixels = self.config.lifting.pixels if self._method.trained else 0

@@ -78,6 +78,14 @@ def test_a_first_step_on_some_gaussians_is_that_on_all_for_them():
     assert one.steps == other.steps == 1 and one.value.requires_grad
 
 
+def test_steps_are_as_long_as_the_rate_has_them():
+    trained, layer = gaussians(4), Trained(torch.ones(3), 0.2)
+    before, part = trained.value.detach().clone(), trained.of(torch.tensor([1, 2]))
+    descend({"loss": part.value.sum() + layer.value.sum()}, part, layer, rate=0.25)
+    torch.testing.assert_close(before[1:3] - trained.value[1:3], torch.full((2, 3), 0.25 * 0.1))  # Adam's first step
+    torch.testing.assert_close(layer.value, torch.full((3,), 1 - 0.25 * 0.2))
+
+
 def test_without_finite_gradients_no_row_moves():
     trained, layer = gaussians(10), Trained(torch.ones(3), 0.1)
     before, part = trained.value.detach().clone(), trained.of(torch.tensor([2, 3]))

@@ -23,7 +23,7 @@ from lift_ros.frame import Frame
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.methods import METHODS
 from lift_ros.mapping.keyframes import all_weights
-from lift_ros.mapping.mapper import SETTLED, Mapper, as_json, make_mapper_segmenter
+from lift_ros.mapping.mapper import ANNEAL_TO, SETTLED, Mapper, as_json, make_mapper_segmenter
 from lift_ros.mapping.offline import CaptureMasks, frame_labels
 from lift_ros.mapping.snapshot import MIN_SHARE
 from lift_ros.masks.base import Masks, Segmenter
@@ -182,6 +182,23 @@ def test_what_has_been_trained_comes_to_rest_while_the_map_grows(frames, truth, 
     assert all(rate == SETTLED for index, rate in rates if index == 0)
 
 
+def test_embeddings_come_to_rest_in_the_training_at_the_end(frames, truth, monkeypatch):
+    mapper = mapped(frames[:2], truth, lifting__method="hdbscan")
+    step, rates = mapper._method.step, []
+
+    def recorded(views, neighbours, rate):
+        rates.append(rate)
+        return step(views, neighbours, rate)
+
+    monkeypatch.setattr(mapper._method, "step", recorded)
+    mapper.finish(0, 60)
+    assert len(rates) == 60 and rates == sorted(rates, reverse=True)
+    assert rates[0] > 0.8 and rates[-1] == pytest.approx(ANNEAL_TO)
+    rates.clear()
+    feed(mapper, frames[2:6])
+    assert set(rates) == {1.0}  # the map grows on
+
+
 def test_new_ground_has_its_objects_before_they_are_updated(frames, truth):
     mapper = mapped(frames[:4], truth)
     objects, before = set(mapper.snapshot.ids.tolist()), len(mapper._scene)
@@ -258,15 +275,16 @@ def test_per_gaussian_state_stays_aligned_through_densification(room, frames, tr
     assert len(mapper.objects) > 0
 
 
-@pytest.mark.parametrize(("method", "steps"), [("unic_lift", 13), ("lift", 6)])
-def test_finish_trains_as_much_as_asked(frames, truth, method, steps):
+@pytest.mark.parametrize(("method", "steps", "owed"), [("unic_lift", 13, 8 + 24), ("lift", 6, 8)])
+def test_finish_trains_as_much_as_asked(frames, truth, method, steps, owed):
     mapper = Mapper(configured(lifting__method=method), truth)
     for frame in frames[:2]:
         mapper.process(frame)
+    assert mapper.stats.keyframes == 2
     told = []
     mapper.finish(6, 7, lambda done, total: told.append((done, total)))
     assert told[-1] == (steps, steps) and told == sorted(told)
-    assert mapper.stats.steps >= steps
+    assert mapper.stats.steps == steps + owed  # what the keyframes brought as well
     assert mapper.step() is None
 
 
