@@ -103,7 +103,9 @@ class Seeder:
     def seeds(self, index: int, rendering: Rendering, count: int, finer: NDArray[np.float32] | None = None) -> Seeds:
         """What to add to a scene of ``count`` Gaussians so that it explains frame ``index``.
 
-        Seeds get sparser as the scene fills up, so that those of the first frames leave room for those of the last.
+        Seeds get sparser as the scene fills up, so that those of the first frames leave room for those of the last; but
+        not at jumps of the depth. There a few pixels of a border are unexplained at a time, in every view anew, and
+        seeds wider than these would hide what lies beside them.
 
         Args:
             rendering: the present view of the scene from that frame.
@@ -119,7 +121,7 @@ class Seeder:
         spacing = np.full(where.shape, config.seed_spacing / np.sqrt(free), np.float32)
         spacing = np.where(finer > 0, np.minimum(finer, spacing), spacing)
         if frame.depth is not None:
-            spacing = np.where(near_jumps(frame.depth), spacing / 2, spacing)
+            spacing = np.where(near_jumps(frame.depth), np.minimum(spacing, config.seed_spacing) / 2, spacing)
             return seeds_from_depth(frame, frame.depth, where, spacing)
         stereo = self.depth(index)
         if stereo is not None:

@@ -56,12 +56,23 @@ def test_seeds_are_small_beside_jumps_of_the_depth():
     slope = np.repeat(np.linspace(1, 2, 96, dtype=np.float32)[:, None], 50, axis=1)
     assert not near_jumps(slope).any()
 
-    seeder, empty = Seeder(SceneConfig(seed_spacing=6.0)), PhotometricTrainer(GaussianScene.empty(), SceneConfig())
-    seeds = seeder.seeds(seeder.add(frame), empty.render(frame.posed_camera()), 0)
-    uv, z = frame.camera.project((seeds.means.numpy() - frame.T_world_camera[:3, 3]) @ frame.T_world_camera[:3, :3])
-    column, row = uv.astype(int).T
-    radius = seeds.scales[:, 0].numpy() / z * frame.camera.fx  # pixels
-    assert np.median(radius[jumps[row, column]]) < 0.6 * np.median(radius[~jumps[row, column]])
+    config = SceneConfig(seed_spacing=6.0, max_gaussians=10_000)
+    seeder, empty = Seeder(config), PhotometricTrainer(GaussianScene.empty(), config)
+    index = seeder.add(frame)
+
+    def radii(count: int) -> tuple[float, float]:
+        """Median radius in pixels at jumps and elsewhere, in a scene of ``count`` Gaussians."""
+        seeds = seeder.seeds(index, empty.render(frame.posed_camera()), count)
+        uv, z = frame.camera.project((seeds.means.numpy() - frame.T_world_camera[:3, 3]) @ frame.T_world_camera[:3, :3])
+        column, row = uv.astype(int).T
+        radius = seeds.scales[:, 0].numpy() / z * frame.camera.fx
+        return np.median(radius[jumps[row, column]]), np.median(radius[~jumps[row, column]])
+
+    beside, elsewhere = radii(0)
+    assert beside < 0.6 * elsewhere
+    beside_when_full, elsewhere_when_full = radii(7000)
+    assert elsewhere_when_full > 2 * elsewhere
+    assert beside_when_full == pytest.approx(beside, rel=0.1)  # they would hide what lies beside the few pixels
 
 
 def test_small_masks_get_the_gaussians_they_need_once():
