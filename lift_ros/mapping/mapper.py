@@ -53,7 +53,7 @@ RECENT = 4  # the latest keyframes, which half of the scene training goes to
 SETTLED = 0.3  # of the learning rates where the other half goes: what has been trained should come to rest
 ALIGN_STEPS = 5  # of a new keyframe with the scene, where poses are refined
 ANNEAL_TO = 0.1  # of their values, learning rates fall in the training at the end
-STILL = 0.5  # share of that training, its last, in which nothing is split or pruned
+STILL = 0.5  # share of that training, its last, in which nothing is split or pruned and embeddings come to rest
 FINER = 2  # pixels of a mask for each of the view it was made of, along each axis
 MASK_GAUSSIANS = 40  # that a mask should show, to be an object of its own
 RESEED_AFTER = 3  # keyframes later, a keyframe without depth has neighbours on both sides, and better seeds
@@ -465,8 +465,9 @@ class Mapper:
     def _train_lifting(self, count: int) -> dict[str, float]:
         ready = [k.lifting for k in self._keyframes if k.lifting is not None and k.lifting.mask_count]
         losses: dict[str, float] = {}
+        rate = ANNEAL_TO ** max(1 - self._left("lifting") / STILL, 0)
         for _ in range(count if ready else 0):
-            losses = self._method.step(ready, self._near(), ANNEAL_TO ** (1 - self._left("lifting")))
+            losses = self._method.step(ready, self._near(), rate)
         return losses
 
     def _left(self, kind: str) -> float:
