@@ -12,6 +12,7 @@ from lift_ros.scene.features import Features, detect, triangulate
 from lift_ros.scene.gaussians import Seeds
 from lift_ros.scene.seeding import (
     FAINT_OPACITY,
+    half_width,
     near_jumps,
     random_seeds,
     seeds_from_cloud,
@@ -30,6 +31,7 @@ RANDOM_SEEDS = 2000  # per frame of unknown depth
 SEEDED_SHARE = 0.8  # of the budget; the rest is left to densification
 SCARCE = 0.05  # of that free: less is no room for new ground
 ROOM = 0.25  # of that free: room for some views
+NARROW = 1.5  # spacing, of half the width of an unexplained patch, at which seeds do not stick out of it by much
 
 
 class Seeder:
@@ -103,9 +105,9 @@ class Seeder:
     def seeds(self, index: int, rendering: Rendering, count: int, finer: NDArray[np.float32] | None = None) -> Seeds:
         """What to add to a scene of ``count`` Gaussians so that it explains frame ``index``.
 
-        Seeds get sparser as the scene fills up, so that those of the first frames leave room for those of the last; but
-        not at jumps of the depth. There a few pixels of a border are unexplained at a time, in every view anew, and
-        seeds wider than these would hide what lies beside them.
+        Seeds get sparser as the scene fills up, so that those of the first frames leave room for those of the last. But
+        they are no wider than the patch that they explain: every view finds some pixels at borders unexplained, and
+        wide seeds there would hide what lies beside.
 
         Args:
             rendering: the present view of the scene from that frame.
@@ -121,8 +123,8 @@ class Seeder:
         spacing = np.full(where.shape, config.seed_spacing / np.sqrt(free), np.float32)
         spacing = np.where(finer > 0, np.minimum(finer, spacing), spacing)
         if frame.depth is not None:
-            spacing = np.where(near_jumps(frame.depth), np.minimum(spacing, config.seed_spacing) / 2, spacing)
-            return seeds_from_depth(frame, frame.depth, where, spacing)
+            spacing = np.where(near_jumps(frame.depth), spacing / 2, spacing)
+            return seeds_from_depth(frame, frame.depth, where, np.minimum(spacing, NARROW * half_width(where)))
         stereo = self.depth(index)
         if stereo is not None:
             sure = seeds_from_depth(frame, stereo.depth, where & stereo.trusted, spacing)

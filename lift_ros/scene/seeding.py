@@ -49,6 +49,12 @@ def near_jumps(depth: NDArray[np.float32]) -> NDArray[np.bool_]:
     return cv2.dilate(jumps, np.ones((3, 3), np.uint8)) > 0
 
 
+def half_width(where: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """(H, W) half the width, in pixels, of the patch of ``where`` (H, W) around each of its pixels, at least 1."""
+    inside = cv2.distanceTransform(where.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return cv2.dilate(inside, np.ones((5, 5), np.uint8)).clip(1, None)
+
+
 def too_coarse(
     frame: Frame, rendering: Rendering, means: NDArray[np.float32], labels: NDArray[np.int32], count: int
 ) -> NDArray[np.float32]:

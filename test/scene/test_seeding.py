@@ -6,10 +6,12 @@ import pytest
 import torch
 from scene import rooms
 
+from lift_ros.frame import Frame
+from lift_ros.render import Rendering
 from lift_ros.scene import GaussianScene, PhotometricTrainer, SceneConfig
-from lift_ros.scene.gaussians import rotation_matrices
+from lift_ros.scene.gaussians import Seeds, rotation_matrices
 from lift_ros.scene.seeder import Seeder
-from lift_ros.scene.seeding import near_jumps, random_seeds, seeds_from_cloud, seeds_from_depth, too_coarse
+from lift_ros.scene.seeding import half_width, near_jumps, random_seeds, seeds_from_cloud, seeds_from_depth, too_coarse
 
 EVERYWHERE = np.ones((rooms.CAMERA.height, rooms.CAMERA.width), bool)
 
@@ -56,23 +58,40 @@ def test_seeds_are_small_beside_jumps_of_the_depth():
     slope = np.repeat(np.linspace(1, 2, 96, dtype=np.float32)[:, None], 50, axis=1)
     assert not near_jumps(slope).any()
 
-    config = SceneConfig(seed_spacing=6.0, max_gaussians=10_000)
-    seeder, empty = Seeder(config), PhotometricTrainer(GaussianScene.empty(), config)
-    index = seeder.add(frame)
+    seeder, empty = Seeder(SceneConfig(seed_spacing=6.0)), PhotometricTrainer(GaussianScene.empty(), SceneConfig())
+    seeds = seeder.seeds(seeder.add(frame), empty.render(frame.posed_camera()), 0)
+    radius, (row, column) = radii(seeds, frame)
+    assert np.median(radius[jumps[row, column]]) < 0.6 * np.median(radius[~jumps[row, column]])
 
-    def radii(count: int) -> tuple[float, float]:
-        """Median radius in pixels at jumps and elsewhere, in a scene of ``count`` Gaussians."""
-        seeds = seeder.seeds(index, empty.render(frame.posed_camera()), count)
-        uv, z = frame.camera.project((seeds.means.numpy() - frame.T_world_camera[:3, 3]) @ frame.T_world_camera[:3, :3])
-        column, row = uv.astype(int).T
-        radius = seeds.scales[:, 0].numpy() / z * frame.camera.fx
-        return np.median(radius[jumps[row, column]]), np.median(radius[~jumps[row, column]])
 
-    beside, elsewhere = radii(0)
-    assert beside < 0.6 * elsewhere
-    beside_when_full, elsewhere_when_full = radii(7000)
-    assert elsewhere_when_full > 2 * elsewhere
-    assert beside_when_full == pytest.approx(beside, rel=0.1)  # they would hide what lies beside the few pixels
+def radii(seeds: Seeds, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
+    """Of seeds (n,) in pixels of the frame, and their rows and columns (2, n)."""
+    uv, z = frame.camera.project((seeds.means.numpy() - frame.T_world_camera[:3, 3]) @ frame.T_world_camera[:3, :3])
+    return seeds.scales[:, 0].numpy() / z * frame.camera.fx, uv.astype(int).T[::-1]
+
+
+def test_seeds_in_a_scene_that_is_nearly_full_are_no_wider_than_what_they_explain():
+    frame = rooms.view(0.0)
+    seeder = Seeder(SceneConfig(max_gaussians=10_000))
+    alpha = np.ones((frame.camera.height, frame.camera.width), np.float32)
+    alpha[20, 10:20] = alpha[15:17, 40] = 0  # cracks of one pixel
+    alpha[30:, 50:] = 0  # new ground
+    rendering = Rendering(torch.zeros(*alpha.shape, 3), torch.from_numpy(alpha), torch.from_numpy(frame.depth))
+    radius, (row, column) = radii(seeder.seeds(seeder.add(frame), rendering, 7000), frame)
+    wide = (row >= 32) & (column >= 52)
+    assert wide.any() and np.median(radius[wide]) > 4
+    cracks = row < 28
+    assert cracks.sum() >= 5 and radius[cracks].max() < 2
+
+
+def test_half_the_width_of_patches():
+    where = np.zeros((30, 40), bool)
+    where[3, 4] = where[10, 2:20] = True
+    where[15:26, 20:35] = True
+    width = half_width(where)
+    assert width[3, 4] == width[10, 10] == 1
+    assert width[20, 27] == pytest.approx(6) and width[15, 20] == pytest.approx(3)
+    assert half_width(np.ones((4, 5), bool)).min() > 4  # no end is in sight
 
 
 def test_small_masks_get_the_gaussians_they_need_once():
