@@ -58,6 +58,7 @@ FINER = 2  # pixels of a mask for each of the view it was made of, along each ax
 MASK_GAUSSIANS = 40  # that a mask should show, to be an object of its own
 RESEED_AFTER = 3  # keyframes later, a keyframe without depth has neighbours on both sides, and better seeds
 SPARED = (3, 1, 0)  # times the Gaussians of the smallest object, below which none is thinned; if need be the next
+NEW_GROUND = 0.02  # share of a view; for less, nothing is thinned: borders are never explained to the last pixel
 SHOWN_AGAIN = 4.0  # pixels that a keyframe shows of a thinned Gaussian, from which masks tell again what it is
 
 
@@ -369,7 +370,8 @@ class Mapper:
     def _plant(self, index: int, rendering: Rendering, patches: Patches) -> None:
         """Seeds where a keyframe shows what the scene, ``rendering``, does not explain or cannot tell apart."""
         frame = self._seeder.frame(index)
-        self._make_room(frame)
+        if self._seeder.new_ground(index, rendering).mean() > NEW_GROUND:
+            self._make_room(frame)
         means = self._scene.means.cpu().numpy()
         labels = patches.resized(frame.camera.height, frame.camera.width).label_image()
         finer = too_coarse(frame, rendering, means, labels, MASK_GAUSSIANS)

@@ -102,6 +102,10 @@ class Seeder:
             self._stereo[index] = (neighbours, sweep_depth(frame, others, *bounds))
         return self._stereo[index][1]
 
+    def new_ground(self, index: int, rendering: Rendering) -> NDArray[np.bool_]:
+        """(H, W) pixels of frame ``index`` that the scene, seen from there as ``rendering``, does not explain."""
+        return unexplained(self._frames[index], rendering, self._config.seed_alpha, self._config.seed_depth_error)
+
     def seeds(self, index: int, rendering: Rendering, count: int, finer: NDArray[np.float32] | None = None) -> Seeds:
         """What to add to a scene of ``count`` Gaussians so that it explains frame ``index``.
 
@@ -114,7 +118,7 @@ class Seeder:
             finer: (H, W) spacing in pixels where seeds are needed even so, 0 elsewhere; see ``too_coarse``.
         """
         frame, config = self._frames[index], self._config
-        where = unexplained(frame, rendering, config.seed_alpha, config.seed_depth_error)
+        where = self.new_ground(index, rendering)
         finer = np.zeros(where.shape, np.float32) if finer is None else finer
         where |= finer > 0
         free = 1 - count / (SEEDED_SHARE * config.max_gaussians)
@@ -124,7 +128,7 @@ class Seeder:
         spacing = np.where(finer > 0, np.minimum(finer, spacing), spacing)
         if frame.depth is not None:
             spacing = np.where(near_jumps(frame.depth), spacing / 2, spacing)
-            return seeds_from_depth(frame, frame.depth, where, np.minimum(spacing, NARROW * half_width(where)))
+            return seeds_from_depth(frame, frame.depth, where, spacing, widest=NARROW * half_width(where))
         stereo = self.depth(index)
         if stereo is not None:
             sure = seeds_from_depth(frame, stereo.depth, where & stereo.trusted, spacing)

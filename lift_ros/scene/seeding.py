@@ -86,12 +86,13 @@ def seeds_from_depth(
     where: NDArray[np.bool_],
     spacing: float | NDArray[np.float32],
     opacity: float = SEED_OPACITY,
+    widest: float | NDArray[np.float32] = np.inf,
 ) -> Seeds:
     """Flat discs on the surface that ``depth`` (H, W) describes, at the pixels ``where`` (H, W) bool.
 
     The points are thinned to one per cell of a voxel grid whose cell is ``spacing`` pixels, one value or (H, W), wide
     at the point's depth, in steps of a factor of two: the density of seeds follows what the camera resolves. A disc's
-    radius covers its cell; its normal comes from the gradient of the depth.
+    radius covers its cell, or ``widest`` pixels if that is less; its normal comes from the gradient of the depth.
     """
     valid = np.isfinite(depth) & (depth > 0)
     chosen = valid & where
@@ -111,7 +112,8 @@ def seeds_from_depth(
     rays = camera_points[chosen][first]
     rays = rays / np.linalg.norm(rays, axis=1, keepdims=True)
     known = has_normal[chosen][first]
-    radius = 0.7 * angle[first] * z[first]
+    limit = np.broadcast_to(widest, depth.shape)[chosen] / frame.camera.fx
+    radius = 0.7 * np.minimum(angle, limit)[first] * z[first]
     # a disc oriented along a grazing surface has to be larger to cover the same pixels
     slant = np.clip(1 / np.maximum(np.abs((normal * rays).sum(axis=1)), 1e-3), 1, MAX_SLANT)
     radius = np.where(known, radius * np.sqrt(slant), radius)

@@ -602,6 +602,19 @@ def test_more_objects_than_a_scene_has_room_for_shrink_further(frames, truth):
     assert 3 <= left[left > 0].min() < 18
 
 
+def test_a_full_scene_keeps_what_it_has_where_there_is_no_new_ground(frames, truth):
+    mapper = mapped(frames[:4], truth)
+    before = len(mapper._scene)
+    mapper._seeder._config = replace(mapper._seeder._config, max_gaussians=before)  # four fifths of it for seeds
+    assert mapper._seeder.excess(before) > 0
+    known = replace(frames[1], stamp=frames[1].stamp + 100)
+    seen = mapper.snapshot.render(known.at_width(96).posed_camera())
+    index = mapper._seeder.add(known.at_width(96))
+    assert mapper._seeder.new_ground(index, seen).mean() < 0.02
+    mapper._plant(index, seen, mapper._keyframes[1].patches)
+    assert len(mapper._scene) >= before and not mapper._coarse.any()
+
+
 def test_a_scene_that_is_full_of_what_is_near_says_so(frames, truth):
     mapper = mapped(frames[:3], truth, scene__max_gaussians=300)
     assert mapper.stats.full

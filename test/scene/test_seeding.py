@@ -81,7 +81,7 @@ def test_seeds_in_a_scene_that_is_nearly_full_are_no_wider_than_what_they_explai
     wide = (row >= 32) & (column >= 52)
     assert wide.any() and np.median(radius[wide]) > 4
     cracks = row < 28
-    assert cracks.sum() >= 5 and radius[cracks].max() < 2
+    assert cracks.any() and radius[cracks].max() < 2
 
 
 def test_half_the_width_of_patches():
