@@ -58,7 +58,7 @@ FINER = 2  # pixels of a mask for each of the view it was made of, along each ax
 MASK_GAUSSIANS = 40  # that a mask should show, to be an object of its own
 RESEED_AFTER = 3  # keyframes later, a keyframe without depth has neighbours on both sides, and better seeds
 SPARED = (3, 1, 0)  # times the Gaussians of the smallest object, below which none is thinned; if need be the next
-NEW_GROUND = 0.02  # share of a view; for less, nothing is thinned: borders are never explained to the last pixel
+NEW_GROUND = 0.1  # share of a view; for less, nothing is thinned: borders are never explained to the last pixel
 SHOWN_AGAIN = 4.0  # pixels that a keyframe shows of a thinned Gaussian, from which masks tell again what it is
 
 

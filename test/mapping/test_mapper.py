@@ -23,7 +23,7 @@ from lift_ros.frame import Frame
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.methods import METHODS
 from lift_ros.mapping.keyframes import all_weights
-from lift_ros.mapping.mapper import ANNEAL_TO, SETTLED, Mapper, as_json, make_mapper_segmenter
+from lift_ros.mapping.mapper import ANNEAL_TO, NEW_GROUND, SETTLED, Mapper, as_json, make_mapper_segmenter
 from lift_ros.mapping.offline import CaptureMasks, frame_labels
 from lift_ros.mapping.snapshot import MIN_SHARE
 from lift_ros.masks.base import Masks, Segmenter
@@ -610,7 +610,7 @@ def test_a_full_scene_keeps_what_it_has_where_there_is_no_new_ground(frames, tru
     known = replace(frames[1], stamp=frames[1].stamp + 100)
     seen = mapper.snapshot.render(known.at_width(96).posed_camera())
     index = mapper._seeder.add(known.at_width(96))
-    assert mapper._seeder.new_ground(index, seen).mean() < 0.02
+    assert mapper._seeder.new_ground(index, seen).mean() < NEW_GROUND
     mapper._plant(index, seen, mapper._keyframes[1].patches)
     assert len(mapper._scene) >= before and not mapper._coarse.any()
 
