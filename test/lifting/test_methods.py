@@ -148,7 +148,7 @@ def test_slots_for_which_parts_and_wholes_compete_become_the_wholes_unless_masks
         assert all((view.inside.sum(1) > 1).any() for view in views)
         train(method, views, neighbours, 2 * METHODS["disco"])
         found.append(accuracy(method.decode(views, [], NO_NEIGHBOURS).labels, world.wholes))
-    assert found[0] > 0.9 and found[1] < 0.5
+    assert found[0] > 0.9 and found[1] < 0.6
 
 
 def test_the_same_seed_gives_the_same_state(name, world, views, neighbours):

@@ -577,7 +577,7 @@ def test_a_full_scene_thins_what_is_far_off_for_new_ground(frames, truth):
     assert mapper.stats.gaussians <= budget and not mapper.stats.full
     x = mapper.snapshot.scene.means[:, 0]
     held = [int(((x - apart * room).abs() < apart / 2).sum()) for room in range(rooms)]
-    assert held == sorted(held) and 10 < held[0] < held[-1] / 4
+    assert held == sorted(held) and 10 < held[0] < held[-1] / 3
     assert len(known) >= 3 and len(known - {track.id for track in mapper.snapshot.tracks}) <= 1  # of eight Gaussians
     assert len(mapper.snapshot.tracks) > 2 * len(known)  # the objects of more rooms than the last
 
