@@ -370,8 +370,7 @@ class Mapper:
     def _plant(self, index: int, rendering: Rendering, patches: Patches) -> None:
         """Seeds where a keyframe shows what the scene, ``rendering``, does not explain or cannot tell apart."""
         frame = self._seeder.frame(index)
-        if self._seeder.new_ground(index, rendering).mean() > NEW_GROUND:
-            self._make_room(frame)
+        self._make_room(index, rendering)
         means = self._scene.means.cpu().numpy()
         labels = patches.resized(frame.camera.height, frame.camera.width).label_image()
         finer = too_coarse(frame, rendering, means, labels, MASK_GAUSSIANS)
@@ -390,12 +389,14 @@ class Mapper:
             self._registry.adopt(evidence)
         self._publish()
 
-    def _make_room(self, frame: Frame) -> None:
-        """Thin what looks smallest from ``frame``, if the scene is too full for new ground."""
+    def _make_room(self, index: int, rendering: Rendering) -> None:
+        """Thin what looks smallest from a frame with new ground, if the scene, seen as ``rendering``, is too full."""
         excess = self._seeder.excess(len(self._scene))
+        if excess and self._seeder.new_ground(index, rendering).mean() <= NEW_GROUND:
+            return
         if excess:
             ids = torch.from_numpy(self._registry.ids).to(self._scene.device)
-            camera = frame.posed_camera(self._scene.device)
+            camera = self._seeder.frame(index).posed_camera(self._scene.device)
             for spared in SPARED:
                 spare = spared * self.config.objects.min_gaussians
                 gone, cover = thinned(self._scene, camera, excess, ids, spare)
