@@ -199,15 +199,14 @@ class ObjectRegistry:
         parent: int = 0,
     ) -> Track:
         """What is known of object ``i`` now that the views ``seen`` (V,) show it."""
+        before = self.tracks.get(i, self._loaded.get(i))  # knows of keyframes that were let go of since, too
         when = stamps[loaded:][seen[loaded:]]
-        if i in self._loaded:
-            before = self._loaded[i]
-            times = [before.first_seen, before.last_seen, *when]
-            return Track(i, float(min(times)), float(max(times)), before.views + len(when), confidence, parent)
-        when = when if len(when) else stamps[seen]
-        times, views = when, len(when)
-        if i in self.tracks:
-            before = self.tracks[i]
+        views = len(when) + (self._loaded[i].views if i in self._loaded else 0)
+        if not views:
+            when = stamps[seen]
+            views = len(when)
+        times = list(when)
+        if before:
             times, views = [before.first_seen, before.last_seen, *when], max(before.views, views)
         return Track(i, float(min(times)), float(max(times)), views, confidence, parent)
 

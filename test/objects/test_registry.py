@@ -352,6 +352,9 @@ def test_views_of_a_loaded_map_count_once():
     first, _, third = (restored.tracks[i] for i in groups_of(restored))
     assert (first.first_seen, first.last_seen, first.views) == (10.0, 62.0, 8)
     assert (third.first_seen, third.last_seen, third.views) == (10.0, 14.0, 5)
+    seen = dict(restored.tracks)
+    later([])  # those keyframes were let go of
+    assert restored.tracks == seen
 
 
 def test_a_state_that_lacks_an_object_is_refused():
