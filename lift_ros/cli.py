@@ -50,10 +50,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("capture", type=Path, help="directory with transforms.json, rosbag2 directory, .mcap or .db3")
     command.add_argument("--out", type=Path, required=True, help="directory of the map; an older map there is replaced")
     command.add_argument(
-        "--masks", default="graph", metavar="SOURCE",
+        "--masks", metavar="SOURCE",
         help="segmenter (graph, sam_vit_b, mobile_sam, ...), or recorded:NAME for masks stored with the capture",
     )  # fmt: skip
-    command.add_argument("--checkpoint", default="", help="weights of the segmenter")
+    command.add_argument("--checkpoint", help="weights of the segmenter")
     command.add_argument("--method", help="lifting method")
     command.add_argument("--scale", type=float, help="resolution of mapping as a share of the input's")
     command.add_argument("--seed", type=int, help="seed of all random choices")
@@ -177,11 +177,11 @@ def _take_negative_numbers(command: argparse.ArgumentParser) -> None:
 def _map(args: argparse.Namespace) -> int:
     from lift_ros.config import Config
     from lift_ros.data.changed import without_depth
-    from lift_ros.mapping.map_files import check_replaceable
+    from lift_ros.mapping.map_files import check_writable
     from lift_ros.mapping.mapper import Mapper, make_mapper_segmenter
     from lift_ros.mapping.offline import CaptureMasks, map_capture, write_results
 
-    check_replaceable(args.out)
+    check_writable(args.out)
     values: dict[str, object] = {}
     if args.config:
         values |= flatten(_read_yaml(args.config))
@@ -190,8 +190,10 @@ def _map(args: argparse.Namespace) -> int:
         values["lifting.method"] = args.method
     if args.seed is not None:
         values["mapping.seed"] = args.seed
-    recorded = args.masks.partition(":")[2] if args.masks.startswith("recorded:") else ""
-    values["masks.segmenter"] = "recorded" if recorded else args.masks
+    recorded = ""
+    if args.masks:
+        recorded = args.masks.partition(":")[2] if args.masks.startswith("recorded:") else ""
+        values["masks.segmenter"] = "recorded" if recorded else args.masks
     if args.checkpoint:
         values["masks.checkpoint"] = args.checkpoint
 

@@ -334,6 +334,17 @@ def test_configurations_that_are_none(demo_room, tmp_path, capsys, content, mess
     assert_refused(capsys, status, message)
 
 
+def test_the_segmenter_may_be_set_as_any_parameter(demo_room, tmp_path, capsys):
+    chosen = ("--set", "masks.segmenter=sam_vit_b", "--set", "masks.checkpoint=/nowhere/sam.pth")
+    assert_refused(capsys, lift("map", demo_room.capture, "--out", tmp_path / "map", *chosen), "/nowhere/sam.pth")
+
+
+def test_a_place_that_takes_no_map_is_found_before_the_work(demo_room, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    status = lift("map", demo_room.capture, "--out", tmp_path / "file" / "map", "--masks", "recorded:L0", *QUICK)
+    assert_refused(capsys, status, "file/map could not be saved: ")
+
+
 def test_captures_that_are_none(tmp_path, capsys):
     assert_refused(capsys, lift("map", tmp_path / "none", "--out", tmp_path / "map"), "does not exist")
     (tmp_path / "empty").mkdir()

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -131,6 +132,22 @@ def check_replaceable(directory: Path) -> None:
         raise MapFileError(f"{directory} holds files but no map: name an empty or new directory, or remove it")
 
 
+def check_writable(directory: Path) -> None:
+    """Find out before the work whether ``replace_directory`` could take its result.
+
+    Raises:
+        MapFileError: as that.
+    """
+    directory = Path(os.path.realpath(directory))
+    check_replaceable(directory)
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{directory.name}.", dir=directory.parent):
+            pass
+    except OSError as error:
+        raise _not_saved(directory, error) from error
+
+
 @contextmanager
 def replace_directory(directory: Path) -> Iterator[Path]:
     """An empty directory to fill, which takes the place of ``directory`` when the block ends without an error.
@@ -152,8 +169,7 @@ def replace_directory(directory: Path) -> Iterator[Path]:
         _sync(directory.parent)
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
-        reason = f"{error.strerror or error}{_space_left(directory)}"
-        raise MapFileError(f"{directory} could not be saved: {reason}") from error
+        raise _not_saved(directory, error) from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
 
@@ -279,6 +295,10 @@ def _sync(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _not_saved(directory: Path, error: OSError) -> MapFileError:
+    return MapFileError(f"{directory} could not be saved: {error.strerror or error}{_space_left(directory)}")
 
 
 def _space_left(directory: Path) -> str:
