@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from ament_index_python.packages import get_package_share_directory
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix, get_package_share_directory
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
-from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
@@ -46,16 +45,22 @@ def start(context: LaunchContext) -> list:
         overrides[name] = overrides[name].lower() in ("true", "1")
     use_sim_time = LaunchConfiguration("use_sim_time").perform(context).lower() in ("true", "1")
     parameters.append({**overrides, "use_sim_time": use_sim_time})
-    return [
+    nodes = [
         Node(
             package="lift_ros", executable="mapping_node", name="lift_ros",
             namespace=LaunchConfiguration("namespace"), parameters=parameters, output="screen",
-        ),
-        Node(
-            package="rviz2", executable="rviz2", arguments=["-d", str(SHARE / "rviz" / "lift.rviz")],
-            condition=IfCondition(LaunchConfiguration("rviz")),
-        ),
+        )
     ]  # fmt: skip
+    if LaunchConfiguration("rviz").perform(context).lower() in ("true", "1"):
+        try:
+            get_package_prefix("rviz2")
+        except PackageNotFoundError:  # launch would only say so after the node has begun
+            raise RuntimeError(
+                "rviz:=true, but rviz2 is not installed here: install it (apt install ros-$ROS_DISTRO-rviz2), or leave "
+                "rviz out and run it on another computer"
+            ) from None
+        nodes.append(Node(package="rviz2", executable="rviz2", arguments=["-d", str(SHARE / "rviz" / "lift.rviz")]))
+    return nodes
 
 
 def generate_launch_description() -> LaunchDescription:

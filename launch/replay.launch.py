@@ -1,6 +1,7 @@
 """Play a bag through the mapping node: ``ros2 launch lift_ros replay.launch.py bag:=/path/to/bag``.
 
 Topics and frames are found in the bag; every argument of mapping.launch.py may be given as well and decides then.
+depth_topic:=none leaves recorded depth alone.
 """
 
 from pathlib import Path
@@ -24,7 +25,8 @@ def start(context: LaunchContext) -> list:
     given = context.launch_configurations
     bag = Path(given["bag"]).expanduser()
     found = replay_parameters(bag, BagOptions(**{name: given.get(name, "") for name in BAG_OPTIONS}))
-    arguments = {**found, **{name: given[name] for name in found if given.get(name)}, "use_sim_time": "true"}
+    decided = {name: given[name] for name in found if given.get(name) and name not in BAG_OPTIONS}
+    arguments = {**found, **decided, "use_sim_time": "true"}
     player = ["--rate", LaunchConfiguration("rate")]
     if given["loop"].lower() in ("true", "1"):
         player.append("--loop")

@@ -6,6 +6,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -158,40 +159,24 @@ class _Poses:
 
     def __init__(self, bag: BagFile, options: BagOptions, camera_frame: str) -> None:
         self._camera = camera_frame.lstrip("/")
-        self._tf = TransformTree()
-        for topic, _, message in bag.messages(["/tf", "/tf_static"]):
-            for transform in message.transforms:
-                t, q = transform.transform.translation, transform.transform.rotation
-                self._tf.add(
-                    _nanoseconds(transform.header.stamp), transform.header.frame_id, transform.child_frame_id,
-                    (t.x, t.y, t.z), (q.x, q.y, q.z, q.w), static=topic == "/tf_static",
-                )  # fmt: skip
+        self._tf = read_tf(bag)
         self._tree, self._body = self._tf, self._camera
-        ancestors = self._tf.ancestors(self._camera)
-        world = options.world_frame.lstrip("/")
-        if options.pose_topic or len(ancestors) == 1 or (world and world not in ancestors):
-            known = ", ".join(sorted(self._tf.frames)) or "none"
-            why = f"/tf does not connect '{self._camera}' to '{world or 'a world frame'}' (its frames: {known})"
-            self._read_topic(bag, choose_pose_topic(bag, options, why), options)
-        else:
-            self.world_frame = world or next((name for name in WORLD_FRAMES if name in ancestors), ancestors[-1])
+        topic, self.world_frame = choose_pose_source(bag, options, self._tf, self._camera)
+        if topic:
+            self._read_topic(bag, topic, options)
         rejected = self._tf.rejected if self._tree is self._tf else self._tf.rejected + self._tree.rejected
         for reason, count in rejected.items():
             bag.problems.append(f"{count} recorded poses were dropped: {reason}")
 
     def _read_topic(self, bag: BagFile, topic: str, options: BagOptions) -> None:
         self._tree = TransformTree()
-        self.world_frame = ""
         for _, _, message in bag.messages([topic]):
             pose = message.pose.pose if hasattr(message.pose, "pose") else message.pose
             p, q = pose.position, pose.orientation
-            self.world_frame = self.world_frame or message.header.frame_id.lstrip("/") or "world"
             self._body = (options.pose_frame or getattr(message, "child_frame_id", "") or self._camera).lstrip("/")
             self._tree.add(
                 stamp_of(message), self.world_frame, self._body, (p.x, p.y, p.z), (q.x, q.y, q.z, q.w)
             )  # fmt: skip
-        if options.world_frame not in ("", self.world_frame):
-            raise DatasetError(f"{topic} gives poses in '{self.world_frame}', not in '{options.world_frame}' as asked")
         if self._body not in self._tf.ancestors(self._camera):
             raise DatasetError(
                 f"{topic} gives the pose of '{self._body}', but /tf and /tf_static do not connect it to the camera's "
@@ -209,6 +194,43 @@ class _Poses:
             return np.allclose(self._tf.lookup(first, second, 0), np.eye(4), atol=SAME_PLACE)
         except FrameRejected:
             return False
+
+
+def read_tf(bag: BagFile, limit: int | None = None) -> TransformTree:
+    """What the bag holds on /tf and /tf_static, or the first ``limit`` messages of it."""
+    tree = TransformTree()
+    for topic, _, message in islice(bag.messages(["/tf", "/tf_static"]), limit):
+        for stamped in message.transforms:
+            t, q = stamped.transform.translation, stamped.transform.rotation
+            tree.add(
+                stamp_of(stamped), stamped.header.frame_id, stamped.child_frame_id,
+                (t.x, t.y, t.z), (q.x, q.y, q.z, q.w), static=topic == "/tf_static",
+            )  # fmt: skip
+    return tree
+
+
+def choose_pose_source(bag: BagFile, options: BagOptions, tf: TransformTree, camera_frame: str) -> tuple[str, str]:
+    """Where the pose of ``camera_frame`` comes from, given what the bag holds on /tf.
+
+    Returns:
+        a topic of poses, "" for /tf itself; and the frame of the map.
+
+    Raises:
+        DatasetError: neither tells, or several topics could, or none gives poses in the frame that was asked for.
+    """
+    ancestors, world = tf.ancestors(camera_frame), options.world_frame.lstrip("/")
+    if not options.pose_topic and len(ancestors) > 1 and (not world or world in ancestors):
+        return "", world or next((name for name in WORLD_FRAMES if name in ancestors), ancestors[-1])
+    known = ", ".join(sorted(tf.frames)) or "none"
+    why = f"/tf does not connect '{ancestors[0]}' to '{world or 'a world frame'}' (its frames: {known})"
+    topic = choose_pose_topic(bag, options, why)
+    first = next((message for _, _, message in bag.messages([topic])), None)
+    if first is None:
+        raise DatasetError(f"no message of {topic} can be read")
+    found = first.header.frame_id.lstrip("/") or "world"
+    if world not in ("", found):
+        raise DatasetError(f"{topic} gives poses in '{found}', not in '{world}' as asked")
+    return topic, found
 
 
 def stamp_of(message: Any) -> int:

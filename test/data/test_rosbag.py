@@ -18,6 +18,7 @@ from lift_ros.data.bag_topics import BagOptions
 from lift_ros.data.bag_writer import BagWriter, write_bag
 from lift_ros.errors import DatasetError, FrameRejected
 from lift_ros.frame import Frame
+from lift_ros.ros.replay import replay_parameters
 
 W, H = 40, 30
 CAMERA = Camera(W, H, 35.0, 36.0, 20.5, 14.5)
@@ -194,6 +195,37 @@ def test_pose_from_a_topic(tmp_path, kind):
     (frame,) = capture.frames
     assert capture.world_frame == "world"
     np.testing.assert_allclose(frame.T_world_camera, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("options", "topic", "world"),
+    [
+        (BagOptions(), None, "odom"),
+        (BagOptions(world_frame="odom"), None, "odom"),
+        (BagOptions(world_frame="/map"), "/pose", "map"),
+        (BagOptions(pose_topic="/pose"), "/pose", "map"),
+        (BagOptions(world_frame="moon"), "/pose gives poses in 'map', not in 'moon'", None),
+    ],
+)
+def test_reader_and_node_take_the_same_poses(tmp_path, options, topic, world):
+    with Recorder(tmp_path / "bag") as bag:
+        bag.info(0.0)
+        bag.tf(0.0, "odom", "optical", pose(0))
+        header = bag.header(0.0, "map")
+        bag.write("/pose", "geometry_msgs/msg/PoseStamped", 0.0, header=header, pose=bag.pose(pose(1)))
+        bag.image(0.0)
+    if world is None:
+        with pytest.raises(DatasetError, match=topic):
+            open_capture(tmp_path / "bag", bag=options)
+        with pytest.raises(DatasetError, match=topic):
+            replay_parameters(tmp_path / "bag", options)
+        return
+    capture = open_capture(tmp_path / "bag", bag=options)
+    (frame,) = capture.frames
+    np.testing.assert_allclose(frame.T_world_camera, pose(1 if topic else 0), atol=1e-9)
+    found = replay_parameters(tmp_path / "bag", options)
+    assert capture.world_frame == found["world_frame"] == world
+    assert found.get("pose_topic") == topic and found.get("pose_source") == (topic and "pose")
 
 
 def test_a_bag_without_poses_says_so(tmp_path):

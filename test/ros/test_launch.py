@@ -17,6 +17,7 @@ from lift_ros.frame import Frame
 pytest.importorskip(
     "launch_ros", reason="launch_ros is not installed: the launch files are tested on a ROS distribution"
 )
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch import LaunchContext
 from launch.actions import OpaqueFunction
 from launch.launch_description_sources import get_launch_description_from_python_launch_file
@@ -41,9 +42,18 @@ def actions_of(name: str, **arguments: str) -> list:
 
 @pytest.mark.parametrize("preset", ["", "cpu", "jetson", "workstation"])
 def test_mapping(preset):
-    node, rviz = actions_of("mapping.launch.py", preset=preset, segmenter="topic", image_topic="/front/image")
+    (node,) = actions_of("mapping.launch.py", preset=preset, segmenter="topic", image_topic="/front/image")
     assert isinstance(node, Node) and node.node_executable == "mapping_node"
-    assert rviz.node_executable == "rviz2"
+
+
+def test_rviz_is_started_or_missed_by_name():
+    try:
+        get_package_prefix("rviz2")
+    except PackageNotFoundError:
+        with pytest.raises(RuntimeError, match="rviz2 is not installed"):
+            actions_of("mapping.launch.py", rviz="true")
+    else:
+        assert actions_of("mapping.launch.py", rviz="true")[1].node_executable == "rviz2"
 
 
 def test_a_parameter_file_that_is_not_there(tmp_path):
@@ -53,12 +63,16 @@ def test_a_parameter_file_that_is_not_there(tmp_path):
 
 def test_replay(tmp_path):
     image = np.zeros((48, 64, 3), np.uint8)
-    frames = [Frame(image, Camera(64, 48, 60.0, 60.0, 32.0, 24.0), np.eye(4), 10.0 + i, None, "") for i in range(2)]
+    depth = np.ones((48, 64), np.float32)
+    frames = [Frame(image, Camera(64, 48, 60.0, 60.0, 32.0, 24.0), np.eye(4), 10.0 + i, depth, "") for i in range(2)]
     write_bag(tmp_path / "bag", frames)
-    include, player = actions_of("replay.launch.py", bag=str(tmp_path / "bag"))
+    bag = str(tmp_path / "bag")
+    include, player = actions_of("replay.launch.py", bag=bag)
     given = dict(include.launch_arguments)
-    assert given["use_sim_time"] == "true" and given["image_topic"]
+    assert given["use_sim_time"] == "true" and given["image_topic"] and given["depth_topic"]
     assert player.node_executable == "play_bag"
+    without = dict(actions_of("replay.launch.py", bag=bag, depth_topic="none", rectified="true")[0].launch_arguments)
+    assert without["depth_topic"] == "" and without["image_topic"] == given["image_topic"]
 
 
 @pytest.mark.skipif(shutil.which("ros2") is None, reason="needs the command ros2")
