@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -27,7 +27,8 @@ from lift_ros.ros.threads import start_thread
 
 Result = TypeVar("Result")
 
-DEPTHS_KEPT = 60
+DEPTHS_KEPT = 60  # at most, while no images come
+GAPS_KEPT = 10  # between depth images, to know how soon the next one is due
 SAME_PLACE = 1e-3  # of a transform's entries: depth in a frame that only differs by name is registered
 POLL = 0.01  # s, between looks for what has not come yet
 TIME_JUMP_NS = 1_000_000_000  # stamps further back than this are a new start of the clock, nearer ones late images
@@ -69,6 +70,7 @@ class FrameBuilder:
         self._log = logger
         self._images: KeepNewest[tuple[Any, float]] = KeepNewest(config.frame_queue)
         self._depths: OrderedDict[int, Any] = OrderedDict()
+        self._depth_gaps: deque[int] = deque(maxlen=GAPS_KEPT)  # ns
         self._lock = threading.Lock()
         self._info: Any = None
         self._undistorter: tuple[Any, Undistorter | FrameRejected] | None = None
@@ -81,6 +83,11 @@ class FrameBuilder:
         """Images that wait for their pose."""
         return len(self._images)
 
+    @property
+    def running(self) -> bool:
+        """Whether input is looked at; while it is not, what comes is not kept, nor counted as dropped."""
+        return self._running.is_set()
+
     def start(self) -> None:
         """Start to make frames."""
         self._running.set()
@@ -92,10 +99,12 @@ class FrameBuilder:
         if self._thread:
             self._thread.join()
         self._images.clear()
+        self._forget_depths()
 
     def add_image(self, message: Any) -> None:
         """Take an Image or CompressedImage."""
-        self._drops.add("frame_queue_full", self._images.put((message, time.monotonic())))
+        if self.running:
+            self._drops.add("frame_queue_full", self._images.put((message, time.monotonic())))
 
     def add_info(self, message: Any) -> None:
         """Take a CameraInfo."""
@@ -103,8 +112,13 @@ class FrameBuilder:
 
     def add_depth(self, message: Any) -> None:
         """Take a depth image of either kind."""
+        if not self.running:
+            return
+        stamp_ns = nanoseconds(message.header.stamp)
         with self._lock:
-            self._depths[nanoseconds(message.header.stamp)] = message
+            if self._depths and stamp_ns > max(self._depths):
+                self._depth_gaps.append(stamp_ns - max(self._depths))
+            self._depths[stamp_ns] = message
             while len(self._depths) > DEPTHS_KEPT:
                 self._depths.popitem(last=False)
 
@@ -117,9 +131,13 @@ class FrameBuilder:
         self._drops.add("time_jump", self._images.clear())
         self._forget()
 
-    def _forget(self) -> None:
+    def _forget_depths(self) -> None:
         with self._lock:
             self._depths.clear()
+            self._depth_gaps.clear()
+
+    def _forget(self) -> None:
+        self._forget_depths()
         self._last_ns = None
         self._poses.clear()
         self._on_time_jump()
@@ -149,8 +167,8 @@ class FrameBuilder:
         T_world_camera = self._wait(lambda: self._poses.lookup(camera_frame, stamp_ns), deadline)
         depth = None
         if self._config.depth_topic:
-            depth_message = self._wait(lambda: self._depth_near(stamp_ns), deadline)
-            if self._is_registered(depth_message.header.frame_id, camera_frame, stamp_ns):
+            depth_message = self._wait(lambda: self._depth_near(stamp_ns, time.monotonic() <= deadline), deadline)
+            if self._is_registered(depth_message.header.frame_id, message.header.frame_id, camera_frame, stamp_ns):
                 depth = undistorter.depth(clip_depth(message_depth(depth_message), self._config.max_depth))
         stamp = message.header.stamp
         frame = Frame(
@@ -158,9 +176,12 @@ class FrameBuilder:
         )
         return LiveFrame(frame, message.header, arrival)
 
-    def _is_registered(self, depth_frame: str, camera_frame: str, stamp_ns: int) -> bool:
-        """Whether depth is seen from the colour camera; counted and left out where it is not."""
-        if depth_frame in ("", camera_frame):
+    def _is_registered(self, depth_frame: str, image_frame: str, camera_frame: str, stamp_ns: int) -> bool:
+        """Whether depth is seen from the colour camera; counted and left out where it is not.
+
+        ``camera_frame`` is where the parameter of that name says that ``image_frame`` really is.
+        """
+        if depth_frame in ("", image_frame, camera_frame):
             return True
         try:
             T = self._transforms(camera_frame, depth_frame, stamp_ns)
@@ -203,11 +224,22 @@ class FrameBuilder:
             raise undistorter
         return undistorter
 
-    def _depth_near(self, stamp_ns: int) -> Any:
+    def _depth_near(self, stamp_ns: int, patient: bool) -> Any:
+        """The nearest depth, and if ``patient`` none to which one that is still to come would be preferred.
+
+        What is too old for this image, and so for all to come, is forgotten, but for the latest: it tells when the next
+        is due.
+        """
+        slop_ns = self._config.depth_slop * 1e9
         with self._lock:
+            latest = max(self._depths, default=0)
+            for old in [depth_ns for depth_ns in self._depths if depth_ns < min(stamp_ns - slop_ns, latest)]:
+                del self._depths[old]
             nearest = min(self._depths, key=lambda depth_ns: abs(depth_ns - stamp_ns), default=None)
-            if nearest is not None and abs(nearest - stamp_ns) <= self._config.depth_slop * 1e9:
-                return self._depths[nearest]
+            if nearest is not None and abs(nearest - stamp_ns) <= slop_ns:
+                due = latest + min(self._depth_gaps, default=0)
+                if latest >= stamp_ns or abs(due - stamp_ns) >= stamp_ns - nearest or not patient:
+                    return self._depths[nearest]
         raise FrameRejected(
             "depth_missing", f"no depth within {self._config.depth_slop} s of an image on '{self._config.depth_topic}'"
         )

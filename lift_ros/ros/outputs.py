@@ -45,6 +45,7 @@ class Outputs:
         self._scene_cloud_points = scene_cloud_points
         self._label_info: tuple | None = None
         self._marked: set[int] = set()
+        self._scene_watched = False
 
         self._labels = node.create_publisher(Image, "~/labels", LIVE)
         self._uncertainty = node.create_publisher(Image, "~/uncertainty", LIVE)
@@ -115,7 +116,19 @@ class Outputs:
         else:
             points, colors, ids = np.empty((0, 3)), np.empty((0, 3), np.uint8), np.empty(0, np.uint32)
         self._object_cloud.publish(cloud_message(header, points, colors, ids))
-        self._publish_scene(header, mapper)
+        if self._scene_cloud.get_subscription_count():
+            self.publish_scene(mapper)
+
+    def scene_awaited(self) -> bool:
+        """Whether somebody has begun to listen to the scene since this was asked last, where nobody did before."""
+        before, self._scene_watched = self._scene_watched, self._scene_cloud.get_subscription_count() > 0
+        return self._scene_watched and not before
+
+    def publish_scene(self, mapper: Mapper) -> None:
+        """The scene as a cloud, unless that is switched off."""
+        if self._scene_cloud_points:
+            points, colors, ids = mapper.scene_cloud(self._scene_cloud_points)
+            self._scene_cloud.publish(cloud_message(self.header(mapper.stats.stamp), points, colors, ids))
 
     def publish_status(self, status: Status, diagnostics: DiagnosticArray) -> None:
         """The health of the node."""
@@ -134,12 +147,6 @@ class Outputs:
                 colors=[to_color(c) for c in label_colors(np.array(ids, np.int64))],
             )
         )  # fmt: skip
-
-    def _publish_scene(self, header: Header, mapper: Mapper) -> None:
-        if not self._scene_cloud_points or not self._scene_cloud.get_subscription_count():
-            return
-        points, colors, ids = mapper.scene_cloud(self._scene_cloud_points)
-        self._scene_cloud.publish(cloud_message(header, points, colors, ids))
 
     def _marker_array(self, header: Header, objects: list[MapObject]) -> MarkerArray:
         markers = []

@@ -28,7 +28,7 @@ from lift_ros.objects.registry import ObjectEvent
 from lift_ros.ros.budgets import BudgetedSegmenter, Duty, process_memory
 from lift_ros.ros.compat import Buffer, TransformListener
 from lift_ros.ros.conversions import nanoseconds
-from lift_ros.ros.frame_builder import FrameBuilder, LiveFrame
+from lift_ros.ros.frame_builder import TIME_JUMP_NS, FrameBuilder, LiveFrame
 from lift_ros.ros.labeller import Labeller
 from lift_ros.ros.mapper_worker import MapperWorker
 from lift_ros.ros.node_config import NodeConfig
@@ -106,7 +106,7 @@ class Pipeline:
         self._listener = TransformListener(self.tf_buffer, node)
         self._subscriptions = self._subscribe(poses)
         self._clock_jump = node.get_clock().create_jump_callback(
-            JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False),
+            JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-TIME_JUMP_NS), on_clock_change=False),
             post_callback=lambda _: self._builder.reset_time(),
         )
         # steady: the health of the node does not depend on the speed of a replay
@@ -118,7 +118,9 @@ class Pipeline:
         )
 
     def start(self) -> None:
-        """Start the workers."""
+        """Start the workers; what a loaded map holds is known at once."""
+        if self.worker.mapper.snapshot.tracks:
+            self._publish_map(self.worker.mapper, [])
         self.labeller.start()
         self.worker.start()
         self._builder.start()
@@ -184,6 +186,8 @@ class Pipeline:
             self._image_latency.add((time.time_ns() - received_ns) / 1e9)
 
     def _on_masks(self, message: Any) -> None:
+        if not self._builder.running:
+            return
         try:
             self._segmenter.offer(nanoseconds(message.header.stamp), self._builder.labels(message))
         except FrameRejected as error:
@@ -208,11 +212,23 @@ class Pipeline:
         self.stamp = mapper.stats.stamp
         self.outputs.publish_map(mapper, self._mapping.lifting.method, events)
 
+    def _show_scene(self) -> None:
+        """Somebody who comes late sees the scene of now, even while nothing changes."""
+        if self._builder.running and self.outputs.scene_awaited():
+            self.worker.submit(lambda: self.outputs.publish_scene(self.worker.mapper))
+
+    def _state(self) -> int:
+        if not self._builder.running:
+            return Status.INACTIVE
+        if self.worker.paused.is_set():
+            return Status.PAUSED
+        return Status.MAPPING if self._frames else Status.WAITING
+
     def _publish_status(self) -> None:
         stats, drops = self.worker.mapper.stats, self._drops.counts()
-        state = Status.MAPPING if self._frames else Status.WAITING
+        self._show_scene()
         status = Status(
-            state=Status.PAUSED if self.worker.paused.is_set() else state,
+            state=self._state(),
             frames=self._frames,
             keyframes=stats.keyframes,
             gaussians=stats.gaussians,

@@ -1,4 +1,5 @@
-"""Plays a rosbag2 recording (mcap or sqlite3, also one that was cut off) with /clock. Needs no rosbag2."""
+"""Plays a rosbag2 recording (mcap or sqlite3, also one that was cut off) with /clock: a simulator's if it was recorded,
+else the time of recording. Needs no rosbag2."""
 
 from __future__ import annotations
 
@@ -24,6 +25,7 @@ from lift_ros.errors import DatasetError
 CLOCK_PERIOD = 0.04  # s of wall time; each tick wakes the executor of every node, some ms of Python each
 ACK_TIMEOUT = Duration(seconds=2.0)
 LATCHED_TOPICS = ("/tf_static", "/robot_description")
+INFRASTRUCTURE = ("/tf", "/tf_static", "/clock")  # nodes subscribe to them before they listen to anything else
 
 
 class Player(Node):
@@ -33,7 +35,8 @@ class Player(Node):
         """Advertise every topic whose message type is installed."""
         super().__init__("play_bag")
         self._bag = bag
-        self._clock = self.create_publisher(Clock, "/clock", QoSProfile(depth=1))
+        recorded = "/clock" in bag.types  # two clocks would have time jump to and fro between them
+        self._clock = None if recorded else self.create_publisher(Clock, "/clock", QoSProfile(depth=1))
         self._topics: dict[str, Publisher] = {}
         for topic, kind in sorted(bag.types.items()):
             message_type = _message_type(kind)
@@ -46,9 +49,9 @@ class Player(Node):
             self._topics[topic] = self.create_publisher(message_type, topic, qos)
 
     def wait_for_subscribers(self, timeout: float) -> bool:
-        """Wait until a topic other than TF is listened to."""
+        """Wait until a topic other than TF and the clock is listened to."""
         deadline = time.monotonic() + timeout
-        topics = [publisher for topic, publisher in self._topics.items() if not topic.startswith("/tf")]
+        topics = [publisher for topic, publisher in self._topics.items() if topic not in INFRASTRUCTURE]
         while rclpy.ok() and time.monotonic() < deadline:
             if any(publisher.get_subscription_count() for publisher in topics):
                 time.sleep(0.5)  # the other subscriptions of the same node
@@ -66,7 +69,8 @@ class Player(Node):
             while rclpy.ok():
                 elapsed = time.monotonic() - wall
                 ahead = (time_ns - begin_ns) / 1e9 / rate - elapsed
-                self._clock.publish(Clock(clock=Time(nanoseconds=begin_ns + int(elapsed * rate * 1e9)).to_msg()))
+                if self._clock:
+                    self._clock.publish(Clock(clock=Time(nanoseconds=begin_ns + int(elapsed * rate * 1e9)).to_msg()))
                 if ahead <= 0:
                     break
                 time.sleep(min(ahead, CLOCK_PERIOD))

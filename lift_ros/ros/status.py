@@ -38,7 +38,9 @@ class Health:
         silence = time.monotonic() - self._last_frame
 
         level, message = DiagnosticStatus.OK, "mapping"
-        if status.state == Status.PAUSED:
+        if status.state == Status.INACTIVE:
+            message, self._last_frame = "inactive", time.monotonic()
+        elif status.state == Status.PAUSED:
             message = "paused"
         elif error:
             level, message = DiagnosticStatus.ERROR, error

@@ -57,14 +57,19 @@ PARAMETERS = {
 
 
 class Rig:
-    """The node under test, and a node that plays the rest of the robot, in one executor."""
+    """The node under test, and a node that plays the rest of the robot, in an executor and a namespace of their own."""
 
-    def __init__(self, activate: bool = True, **overrides: Any) -> None:
-        parameters = {**PARAMETERS, **overrides}
+    _made = 0
+
+    def __init__(self, activate: bool = True, **given: Any) -> None:
+        parameters = {**PARAMETERS, **given}
         method = METHODS[parameters.get("lifting.method", LiftingConfig().method)]
         self._steps = parameters["mapping.photometric_steps"] + method.trained * parameters["mapping.lifting_steps"]
-        self.mapping = MappingNode(parameter_overrides=[Parameter(n, value=v) for n, v in parameters.items()])
-        self.node = rclpy.create_node("robot")
+        Rig._made += 1
+        namespace = f"rig{Rig._made}"  # several may be alive, and must not hear each other
+        overrides = [Parameter(name, value=value) for name, value in parameters.items()]
+        self.mapping = MappingNode(parameter_overrides=overrides, namespace=namespace)
+        self.node = rclpy.create_node("robot", namespace=namespace)
         create = self.node.create_publisher
         self.images, self.infos = create(Image, "image", 10), create(CameraInfo, "camera_info", 10)
         self.depths, self.masks = create(Image, "depth", 10), create(Image, "masks", 10)
@@ -72,7 +77,7 @@ class Rig:
         self.odometry, self.poses = create(Odometry, "odometry", 10), create(PoseStamped, "pose", 10)
         self.received: dict[str, list] = defaultdict(list)
         for name, (kind, qos) in OUTPUTS.items():
-            self.node.create_subscription(kind, f"/lift_ros/{name}", self.received[name].append, qos)
+            self.node.create_subscription(kind, f"lift_ros/{name}", self.received[name].append, qos)
         if activate:
             self.mapping.trigger_configure()
             self.mapping.trigger_activate()
@@ -166,7 +171,7 @@ class Rig:
 
     def call(self, kind: type, service: str, /, **fields: Any) -> Any:
         """Call a service of the node."""
-        client = self.node.create_client(kind, f"/lift_ros/{service}")
+        client = self.node.create_client(kind, f"lift_ros/{service}")
         try:
             assert client.wait_for_service(10.0)
             future = client.call_async(kind.Request(**fields))

@@ -230,6 +230,25 @@ def test_poses_from_a_topic(make_rig, source):
     assert min(abs(o.centroid.x - x) for o in rig.objects) < 0.15, first
 
 
+def test_a_camera_whose_messages_name_another_frame_keeps_its_depth(make_rig):
+    """As simulators do: images and depth are stamped with a body frame, and seen from an optical one."""
+    rig = make_rig(camera_frame="optical")
+    for index in range(3):
+        rig.send(index, pose=transform(rig.header(index), wall.position(index), child="optical"))
+        time.sleep(0.05)
+    rig.wait_for_frames(3)
+    assert "depth_not_registered" not in rig.drops
+
+
+def test_depth_of_another_camera_is_left_out_and_counted(make_rig):
+    rig = make_rig()
+    depth = image_message(rig.header(0), "32FC1", wall.depth())
+    depth.header.frame_id = "infrared"
+    rig.send(0, depth=depth)
+    rig.wait_for_drop("depth_not_registered")
+    rig.wait_for_frames(1)
+
+
 def test_camera_info_that_never_comes(make_rig):
     rig = make_rig(pose_timeout=0.1)
     rig.send(0, info=None)

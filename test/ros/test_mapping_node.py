@@ -6,9 +6,12 @@ import threading
 
 import numpy as np
 import pytest
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rclpy.qos import QoSProfile
 from ros import wall
 from ros.rig import Rig, pixels
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import Image, PointCloud2
 from std_srvs.srv import SetBool, Trigger
 
 from lift_ros.msg import ObjectEvent, Status
@@ -131,7 +134,7 @@ def test_find_an_object_at_a_pixel_a_point_in_a_box_and_along_a_ray(rig):
 
 def test_uncertainty_comes_with_the_labels_where_it_is_asked_for(rig):
     received = []
-    subscription = rig.node.create_subscription(Image, "/lift_ros/uncertainty", received.append, 10)
+    subscription = rig.node.create_subscription(Image, "lift_ros/uncertainty", received.append, 10)
     try:
         wanted = rig.mapping._pipeline.outputs
         rig.wait_until(lambda: wanted.uncertainty_wanted, "the subscription")
@@ -180,7 +183,7 @@ def test_save_and_load_through_services(rig, tmp_path):
 def test_a_service_that_waits_for_the_mapper_holds_up_no_other_callback(rig):
     release = threading.Event()
     rig.mapping._pipeline.worker.submit(release.wait)
-    client = rig.node.create_client(SaveMap, "/lift_ros/save_map")
+    client = rig.node.create_client(SaveMap, "lift_ros/save_map")
     try:
         saved = client.call_async(SaveMap.Request(name="late"))
         frames = rig.status.frames
@@ -201,12 +204,47 @@ def test_names_of_maps_do_not_lead_out_of_the_directory(rig, name):
     assert not rig.call(LoadMap, "load_map", name=name).success
 
 
+def test_who_comes_late_sees_the_scene_of_now(rig):
+    for subscription in [s for s in rig.node.subscriptions if s.topic_name.endswith("/scene_cloud")]:
+        rig.node.destroy_subscription(subscription)
+    status = len(rig.received["status"])
+    rig.wait_until(lambda: len(rig.received["status"]) > status + 2, "the node to notice")
+    clouds: list = []
+    not_latched = QoSProfile(depth=5)
+    rig.node.create_subscription(PointCloud2, "lift_ros/scene_cloud", clouds.append, not_latched)
+    rig.wait_until(lambda: clouds, "the scene")
+    assert 0.5 * rig.status.gaussians < clouds[-1].width <= rig.status.gaussians
+
+
+def change(rig: Rig, *transitions: int) -> None:
+    """As a lifecycle manager does."""
+    for transition in transitions:
+        assert rig.call(ChangeState, "change_state", transition=Transition(id=transition)).success
+
+
+def test_an_inactive_node_looks_at_nothing_and_goes_on_afterwards(rig):
+    change(rig, Transition.TRANSITION_DEACTIVATE)
+    rig.wait_until(lambda: rig.status.state == Status.INACTIVE, "it to rest")
+    drops, frames = rig.drops, rig.status.frames
+    for index in range(40):  # more than wait for their pose
+        rig.send(LAST + 10 + index, pose=None)
+    told = len(rig.received["status"])
+    rig.wait_until(lambda: len(rig.received["status"]) > told + 1, "what was sent to be over")
+    change(rig, Transition.TRANSITION_ACTIVATE)
+    rig.wait_until(lambda: rig.status.state == Status.MAPPING, "it to go on")
+    assert rig.drops == drops and rig.status.frames == frames
+    rig.send(LAST + 50)
+    rig.wait_for_frames(frames + 1)
+
+
 def test_pause_and_reset(rig):
     assert rig.call(SetBool, "pause", data=True).success
     rig.wait_until(lambda: rig.status.state == Status.PAUSED, "paused")
     keyframes = rig.status.keyframes
-    rig.send(LAST + 3)
-    rig.wait_until(lambda: rig.received["labels"][-1].header.stamp == rig.header(LAST + 3).stamp, "labels while paused")
+    rig.send(LAST + 60)
+    rig.wait_until(
+        lambda: rig.received["labels"][-1].header.stamp == rig.header(LAST + 60).stamp, "labels while paused"
+    )
     assert rig.status.keyframes == keyframes
     assert rig.call(SetBool, "pause", data=False).success
     assert rig.call(Trigger, "reset").success

@@ -11,8 +11,10 @@ import time
 import numpy as np
 import pytest
 import rclpy
+from builtin_interfaces.msg import Time
+from rclpy.serialization import serialize_message
 from ros import wall
-from ros.rig import LATCHED, Rig
+from ros.rig import LATCHED, Rig, transform
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 from tf2_msgs.msg import TFMessage
@@ -127,6 +129,33 @@ def test_a_topic_of_an_unknown_type_is_left_out():
         player.destroy_node()
 
 
+def test_a_recorded_clock_is_played_and_no_other():
+    class Bag:
+        types = {"/clock": "rosgraph_msgs/msg/Clock", "/picture": "sensor_msgs/msg/Image"}
+
+        def raw_messages(self, topics):
+            for second in (7, 8, 9):  # a simulator's time, recorded at another
+                yield "/clock", int(1.7e18) + second * 10**7, serialize_message(Clock(clock=Time(sec=second)))
+
+    heard = []
+    node = rclpy.create_node("audience")
+    node.create_subscription(Clock, "/clock", lambda message: heard.append(message.clock.sec), 10)
+    player = Player(Bag())
+    try:
+        assert not player.wait_for_subscribers(0.5), "who hears the clock alone is no audience"
+        deadline = time.monotonic() + 10
+        while not player.count_subscribers("/clock") and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert player.play(1.0) == 3
+        while len(heard) < 3 and time.monotonic() < deadline:
+            rclpy.spin_once(node, timeout_sec=0.1)
+        rclpy.spin_once(node, timeout_sec=0.2)
+        assert heard == [7, 8, 9]
+    finally:
+        player.destroy_node()
+        node.destroy_node()
+
+
 def test_a_file_that_is_no_bag_ends_the_player_with_an_error(tmp_path):
     (tmp_path / "x.mcap").write_bytes(b"no bag")
     done = subprocess.run(
@@ -170,6 +199,23 @@ def test_a_bag_through_the_node_to_a_saved_map(bag, tmp_path):
         for process in (mapping, player):
             process.kill()
         node.destroy_node()
+
+
+def test_a_clock_that_wavers_clears_nothing():
+    rig = Rig(use_sim_time=True, pose_timeout=10.0)
+    try:
+        clock = rig.node.create_publisher(Clock, "/clock", 10)
+        rig.wait_until(clock.get_subscription_count, "the clock's subscription")
+        rig.send(0, pose=None)  # waits for its pose
+        for nanosec in (900_000_000, 800_000_000):
+            time.sleep(0.1)
+            clock.publish(Clock(clock=Time(sec=100, nanosec=nanosec)))
+        time.sleep(0.2)
+        rig.tf.publish(TFMessage(transforms=[transform(rig.header(0), wall.position(0))]))
+        rig.wait_for_frames(1)
+        assert "time_jump" not in rig.drops
+    finally:
+        rig.close()
 
 
 def test_a_clock_that_starts_over_clears_what_waits():

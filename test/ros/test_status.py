@@ -44,6 +44,15 @@ def test_silence_is_a_warning(monkeypatch):
     assert "no usable frame for 10 s" in report(health, frames=1).message
 
 
+def test_a_node_that_is_not_active_misses_nothing(monkeypatch):
+    health = Health("lift_ros")
+    now = module.time.monotonic()
+    for seconds, state, message in ((60, Status.INACTIVE, "inactive"), (62, Status.WAITING, "mapping")):
+        monkeypatch.setattr(module.time, "monotonic", lambda seconds=seconds: now + seconds)
+        entry = health.diagnostics(Status(state=state), "").status[0]
+        assert entry.level == DiagnosticStatus.OK and entry.message == message
+
+
 def test_a_full_scene_is_a_warning():
     health = Health("lift_ros")
     entry = health.diagnostics(Status(state=Status.MAPPING, frames=1), "", full=True).status[0]

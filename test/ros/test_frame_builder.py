@@ -1,0 +1,136 @@
+"""Which depth an image gets, where the two do not come at one time."""
+
+from __future__ import annotations
+
+import gc
+import time
+
+import numpy as np
+import pytest
+from rclpy.logging import get_logger
+from ros.rig import image_message
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from lift_ros.camera import Camera
+from lift_ros.ros.conversions import camera_info_message, to_stamp
+from lift_ros.ros.frame_builder import FrameBuilder
+from lift_ros.ros.node_config import NodeConfig
+from lift_ros.ros.queues import DropCounter
+
+CAMERA = Camera(8, 6, 8.0, 8.0, 4.0, 3.0)
+FOREVER = 60.0  # s, longer than a test
+
+
+class Standing:
+    """The pose of a camera that does not move."""
+
+    def lookup(self, frame: str, stamp_ns: int) -> np.ndarray:
+        return np.eye(4)
+
+    def clear(self) -> None:
+        pass
+
+
+class Bench:
+    """A frame builder, its input and what comes out."""
+
+    def __init__(self, **config) -> None:
+        self.frames, self.drops = [], DropCounter()
+        self.builder = FrameBuilder(
+            NodeConfig(depth_topic="depth", **config), Standing(), lambda *_: np.eye(4), self.drops,
+            self.frames.append, lambda: None, get_logger("bench"),
+        )  # fmt: skip
+        self.builder.add_info(camera_info_message(self.header(0.0), CAMERA))
+        self.builder.start()
+
+    def header(self, seconds: float) -> Header:
+        return Header(stamp=to_stamp(seconds), frame_id="camera")
+
+    def image(self, seconds: float) -> None:
+        self.builder.add_image(image_message(self.header(seconds), "rgb8", np.zeros((6, 8, 3), np.uint8)))
+
+    def depth(self, seconds: float) -> None:
+        """Depth that is as many metres as its stamp is seconds."""
+        self.builder.add_depth(image_message(self.header(seconds), "32FC1", np.full((6, 8), seconds, np.float32)))
+
+    def taken(self, count: int) -> list[float]:
+        """Stamps of the depth that the first ``count`` frames have."""
+        deadline = time.monotonic() + 20
+        while len(self.frames) < count and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return [round(float(live.frame.depth[3, 4]), 4) for live in self.frames]
+
+
+@pytest.fixture
+def bench():
+    """Makes one, which is stopped at the end."""
+    made = []
+
+    def make(**config) -> Bench:
+        made.append(Bench(**config))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.builder.stop()
+
+
+def test_the_depth_of_an_image_is_waited_for_though_the_one_before_is_near(bench):
+    camera = bench(depth_slop=0.02, pose_timeout=FOREVER)
+    for seconds in (1.0, 1.0167):
+        camera.depth(seconds)
+        camera.image(seconds)
+    assert camera.taken(2) == [1.0, 1.0167]
+    camera.image(1.0333)
+    time.sleep(0.2)
+    assert len(camera.frames) == 2
+    camera.depth(1.0333)
+    assert camera.taken(3)[-1] == 1.0333
+
+
+def test_depth_that_always_comes_a_little_before_its_image_is_not_held_back(bench):
+    camera = bench(pose_timeout=FOREVER)
+    for seconds in (1.0, 1.033, 1.066):
+        camera.depth(seconds)
+        camera.image(seconds + 0.005)  # the next depth would be farther off
+    assert camera.taken(3) == [1.0, 1.033, 1.066]
+
+
+def test_depth_that_is_lost_is_replaced_by_the_nearest_in_the_end(bench):
+    camera = bench(depth_slop=0.02, pose_timeout=0.3)
+    for seconds in (1.0, 1.0167, 1.0333):
+        camera.depth(seconds)
+    camera.image(1.05)
+    assert camera.taken(1) == [1.0333] and camera.drops.counts() == {}
+    camera.image(1.2)
+    deadline = time.monotonic() + 20
+    while not camera.drops.counts() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert camera.drops.counts() == {"depth_missing": 1}
+
+
+def test_depth_that_was_used_is_not_kept(bench):
+    gc.collect()
+    before = sum(type(item) is Image for item in gc.get_objects())
+    camera = bench(pose_timeout=FOREVER)
+    for index in range(20):
+        camera.depth(1 + 0.1 * index)
+        camera.image(1 + 0.1 * index)
+        camera.taken(index + 1)
+    camera.frames.clear()
+    gc.collect()
+    assert sum(type(item) is Image for item in gc.get_objects()) - before < 5
+
+
+def test_what_comes_while_nothing_runs_is_neither_kept_nor_counted(bench):
+    camera = bench()
+    camera.builder.stop()
+    for index in range(100):
+        camera.depth(1 + 0.1 * index)
+        camera.image(1 + 0.1 * index)
+    assert camera.builder.waiting == 0 and camera.drops.counts() == {}
+    camera.builder.start()
+    camera.depth(5.0)
+    camera.image(5.0)
+    assert camera.taken(1) == [5.0]

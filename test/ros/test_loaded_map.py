@@ -1,0 +1,23 @@
+"""A node that starts from a saved map."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+from ros.rig import Rig
+
+from lift_ros.msg import Status
+from lift_ros.srv import GetObject, SaveMap
+
+
+def test_what_a_map_holds_is_known_before_the_first_frame(tmp_path):
+    with closing(Rig(map_directory=str(tmp_path))) as rig:
+        rig.map_the_wall()
+        saved = rig.call(SaveMap, "save_map", name="wall")
+        assert saved.success, saved.message
+        known = {o.id for o in rig.objects}
+    with closing(Rig(map_directory=str(tmp_path), load_map="wall")) as rig:
+        rig.wait_until(lambda: rig.objects, "its objects")
+        assert {o.id for o in rig.objects} == known == set(rig.received["label_info"][-1].ids)
+        assert rig.call(GetObject, "get_object", id=min(known)).object.id == min(known)
+        assert rig.status.state == Status.WAITING and rig.status.frames == 0
