@@ -101,17 +101,40 @@ def cut_impure(
     purity, say, divided_by = counts.purity(parts, part_count, views)
     impure = (say > 0) & (purity < pure_rate * say)
     mask = counts.strongest_masks(parts, part_count, views, np.where(impure, divided_by, -1))
-    some = np.flatnonzero(mask >= 0)
-    masks = int(mask.max(initial=0)) + 1
-    pieces, piece, size = np.unique(parts[some] * masks + mask[some], return_inverse=True, return_counts=True)
-    of_part = pieces // masks
+    return _cut(parts, part_count, mask, min_size)
+
+
+def cut_known(
+    parts: NDArray[np.integer], part_count: int, known: NDArray[np.integer], min_size: int
+) -> NDArray[np.int64]:
+    """Cut the parts that hold what was taken for several objects the last time, along these.
+
+    Now and then a few Gaussians astride a border link two objects, and the view along which they are cut apart shows
+    one of them in part only: the rest would go over to the other. As a part of its own the masks decide about it.
+
+    Args:
+        known: (N,) what each Gaussian was taken for, 0 for none yet.
+
+    Returns:
+        (N,) parts; new ones are numbered from ``part_count`` on.
+    """
+    return _cut(parts, part_count, np.where(parts >= 0, known, 0) - 1, min_size)
+
+
+def _cut(parts: NDArray[np.integer], part_count: int, side: NDArray[np.integer], min_size: int) -> NDArray[np.int64]:
+    """Make pieces of at least ``min_size`` Gaussians that lie on one ``side`` (N,) parts of their own; but the largest
+    of each part keeps its number, together with small pieces and what lies on no side, -1.
+    """
+    some = np.flatnonzero(side >= 0)
+    sides = int(side.max(initial=0)) + 1
+    pieces, piece, size = np.unique(parts[some] * sides + side[some], return_inverse=True, return_counts=True)
+    of_part = pieces // sides
     order = np.lexsort((-size, of_part))
-    # the largest piece keeps the part's number, together with what this view does not show
     largest = np.append(True, np.diff(of_part[order]) > 0)[: len(order)]
     new = order[(size[order] >= min_size) & ~largest]
     number = of_part.copy()
     number[new] = part_count + np.arange(len(new))
-    parts = parts.copy()
+    parts = parts.astype(np.int64)
     parts[some] = number[piece]
     return parts
 

@@ -1,7 +1,7 @@
 """The default method: view consensus, kept up to date keyframe by keyframe.
 
 pieces     touching Gaussians that masks hardly ever part (``local_parts``)
-parts      pieces without what does not belong to them, cut where masks keep dividing them
+parts      pieces without what does not belong to them, cut where masks keep dividing them, and between known objects
 objects    parts that share masks in most of the views that see both are joined (``merge_parts``)
 votes      the masks decide each Gaussian near a border, and how sure that is
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from lift_ros.lifting.base import Decoded, LiftingView
 from lift_ros.lifting.config import LiftConfig
-from lift_ros.lifting.consensus import cut_impure, expel_strangers, local_parts, merge_parts, vote
+from lift_ros.lifting.consensus import cut_impure, cut_known, expel_strangers, local_parts, merge_parts, vote
 from lift_ros.lifting.counts import part_agreement
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.parts import connected_parts
@@ -29,6 +29,7 @@ from lift_ros.scene.neighbours import Neighbours
 PIECE_RATES = (0.9, 0.7)  # of the views in which touching Gaussians of one piece lie in one mask
 PURE_STRANGERS = 0.9  # pure_part_rate of what had to be taken out of other parts: several things, as likely as one
 MIN_PART = 6  # Gaussians; smaller parts join what surrounds them
+MIN_KNOWN = 20  # Gaussians; fewer of a known object in the part of another are its border
 
 
 class Lift:
@@ -57,7 +58,9 @@ class Lift:
         strange = expelled >= count
         parts, count = _numbered(expelled, neighbours)
         pure_rate = np.where(_mostly(strange, parts, count), PURE_STRANGERS, config.pure_part_rate)
-        parts, count = _numbered(cut_impure(parts, count, evidence, pure_rate, MIN_PART), neighbours)
+        parts = cut_impure(parts, count, evidence, pure_rate, MIN_PART)
+        parts = cut_known(parts, int(parts.max(initial=-1)) + 1, self._object.cpu().numpy(), MIN_KNOWN)
+        parts, count = _numbered(parts, neighbours)
         agreed, seen = part_agreement(parts, count, evidence)
         known = self._known(parts, count)
         same = (known[:, None] == known[None, :]) & (known > 0)[None, :]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from lifting.views import evidence, grouped, line
 
-from lift_ros.lifting.consensus import DOUBT, cut_impure, expel_strangers, local_parts, merge_parts, vote
+from lift_ros.lifting.consensus import DOUBT, cut_impure, cut_known, expel_strangers, local_parts, merge_parts, vote
 from lift_ros.lifting.counts import part_agreement, purity
 from lift_ros.scene.neighbours import Neighbours
 
@@ -264,6 +264,21 @@ def test_every_part_may_have_its_own_rate():
 
 def test_no_view_no_cut():
     assert cut_impure(np.zeros(3, int), 1, [], 0.7, 1).tolist() == [0, 0, 0]
+
+
+def test_what_was_two_objects_is_two_parts_again():
+    parts = np.array([0] * 8 + [1] * 4 + [-1] * 2)
+    known = np.array([3, 3, 3, 3, 0, 7, 7, 5] + [7] * 4 + [3, 3])
+    cut = cut_known(parts, 2, known, 2)
+    assert partition(cut) == {
+        frozenset({0, 1, 2, 3, 4, 7}),
+        frozenset({5, 6}),
+        frozenset(range(8, 12)),
+        frozenset({12, 13}),
+    }
+    assert (cut[:5] == 0).all() and cut[5] == 2 and (cut[12:] == -1).all()
+    assert np.array_equal(cut_known(parts, 2, known, 3), parts)
+    assert np.array_equal(cut_known(parts, 2, np.zeros(14, int), 1), parts)
 
 
 # -- strangers ---------------------------------------------------------------------------------------------------------

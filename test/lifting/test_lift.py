@@ -62,6 +62,22 @@ def test_a_decision_is_not_reversed_by_a_narrow_majority(hysteresis, changes):
     assert len(set(after(6, 14)[:2])) == 1 and len(set(after(14, 2)[:2])) == 2  # a clear one does
 
 
+def test_what_glimpses_link_does_not_go_over_to_the_other_object(monkeypatch):
+    """A table (40 Gaussians) and a box (50) on it; all near views show but one half of the box."""
+    table, box, half = np.arange(90) < 40, np.arange(90) >= 40, np.arange(90) >= 60
+
+    def view(pixels: float, *masks: np.ndarray) -> MaskEvidence:
+        return evidence(pixels * np.stack(masks))
+
+    first, second, both = view(10, table, box & ~half), view(10, table, box & half), view(2, table, box)
+    views, method = [first] * 4 + [second] * 3 + [both] * 4, fresh(90)
+    before = method.decode([], views, line(90)).labels
+    assert len(set(before[:40].tolist())) == len(set(before[40:].tolist())) == 1 and before[0] != before[40]
+    monkeypatch.setattr(lift, "local_parts", lambda *_: np.zeros(90, np.int64))
+    after = method.decode([], views, line(90)).labels
+    assert len(set(after[:40].tolist())) == len(set(after[40:].tolist())) == 1 and after[0] != after[40]
+
+
 def test_a_small_object_that_touches_a_large_one_is_found():
     """15 Gaussians on a floor of 100."""
     table = np.zeros((2, 115), np.float32)
