@@ -75,6 +75,7 @@ class ObjectRegistry:
         self.config = config
         self.ids = np.zeros(0, np.int64)
         self._former = np.zeros(0, np.int64)  # what each Gaussian belonged to before that object was lost, 0 for none
+        self._unborn = np.zeros(0, np.int64)  # 1 for Gaussians of what may become an object once more views show it
         self.tracks: dict[int, Track] = {}
         self._loaded: dict[int, Track] = {}
         self._next_id = 1
@@ -82,6 +83,7 @@ class ObjectRegistry:
     def edit(self, origin: NDArray[np.int64]) -> None:
         """Follow an edit of the scene (see ``GaussianScene``); new Gaussians belong to no object yet."""
         self.ids, self._former = _follow(self.ids, origin), _follow(self._former, origin)
+        self._unborn = _follow(self._unborn, origin)
 
     def update(
         self,
@@ -116,6 +118,7 @@ class ObjectRegistry:
         # what enough keyframes showed is known, even where some of them were let go of since
         shown = [max(n, self.tracks[i].views) if i else n for n, i in zip(seen.sum(0), known.tolist(), strict=True)]
         kept = np.flatnonzero(enough & sure & seen.any(0) & (np.array(shown, int) >= min_views))
+        unborn = found >= 0
         number = np.full(count + 1, -1)
         number[kept] = np.arange(len(kept))
         found = number[found]
@@ -132,6 +135,7 @@ class ObjectRegistry:
             events += new
             parents = np.append(whole_ids, 0)[whole_of]
         self.ids = self._with_unseen(np.append(ids_of, 0)[found], ids_of, views)
+        self._unborn = (unborn & (self.ids == 0)).astype(np.int64)
         self._former[np.isin(self._former, ids_of)] = 0  # these are back
         events += self._retire(previous, parents)
         times, seen, confidence, members = np.asarray(stamps), seen[:, kept], confidence[kept], members[kept]
@@ -146,18 +150,21 @@ class ObjectRegistry:
     def adopt(self, view: MaskEvidence) -> None:
         """Give Gaussians that belong to no object that of their mask, where most of what the mask shows is one.
 
-        So new ground has its labels at once, from one view; the next ``update`` asks all of them.
+        Not those of what is yet to become one, and none where the mask shows mostly these. So new ground has its labels
+        at once, from one view; the next ``update`` asks all of them.
         """
         if not self.tracks or not len(view.gaussian):
             return
-        values, column = _present(self.ids[view.gaussian])
+        ids = np.where(self._unborn > 0, self._next_id, self.ids)
+        values, column = _present(ids[view.gaussian])
         cell = view.mask.astype(np.int64) * len(values) + column
         shown = np.bincount(cell, view.weight, len(view.area) * len(values)).reshape(-1, len(values))
         known = np.where(values > 0, shown, 0)
         most = known.max(1)
         sure = (most >= ADOPT_PURITY * known.sum(1)) & (known.sum(1) >= ADOPT_KNOWN * shown.sum(1))
-        object_of = np.where(sure & (most > 0), values[known.argmax(1)], 0)
-        strongest = strongest_masks(np.where(self.ids == 0, 0, -1), 1, [view], np.zeros(1, np.int64))
+        best = values[known.argmax(1)]
+        object_of = np.where(sure & (most > 0) & (best < self._next_id), best, 0)
+        strongest = strongest_masks(np.where(ids == 0, 0, -1), 1, [view], np.zeros(1, np.int64))
         new = strongest >= 0
         self.ids[new] = object_of[strongest[new]]
 
@@ -271,7 +278,7 @@ class ObjectRegistry:
         if unknown:
             raise MapFileError(f"Gaussians belong to objects that the map does not list: {sorted(unknown)[:5]}")
         self.ids, self.tracks, self._next_id = ids.astype(np.int64), tracks, int(state["next_id"])
-        self._former = np.zeros_like(self.ids)
+        self._former, self._unborn = np.zeros_like(self.ids), np.zeros_like(self.ids)
         self._loaded = dict(tracks)
 
 

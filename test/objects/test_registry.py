@@ -89,6 +89,22 @@ def test_a_mask_that_tells_little_gives_no_object(weights: list[float]):
     assert objects.ids[-1] == 0
 
 
+def test_what_may_become_an_object_is_not_adopted_by_another_meanwhile():
+    """Two views of three show the second group: it is not published yet, but known to be something else."""
+    objects = registry(2 * SIZE, min_views=3)
+    update(objects, [grouped([[0], [1]], SIZE)] * 2 + [grouped([[0]], SIZE)], [[0], [1]])
+    assert groups_of(objects) == [1, 0]
+    grown(objects, 2)
+    mostly_first = seen([0, 0, 0], [0, SIZE, 2 * SIZE], [9.0, 1.0, 1.0])
+    mostly_second = seen([0, 0, 0], [0, SIZE, 2 * SIZE + 1], [1.0, 9.0, 1.0])
+    for view in (mostly_first, mostly_second):
+        objects.adopt(view)
+    assert objects.ids[[0, SIZE, 2 * SIZE, 2 * SIZE + 1]].tolist() == [1, 0, 1, 0]
+    objects.edit(np.arange(2 * SIZE))
+    objects.adopt(seen([0, 0], [0, SIZE], [9.0, 1.0]))
+    assert groups_of(objects) == [1, 0]
+
+
 def test_what_was_adopted_is_asked_again_at_the_next_update():
     objects = registry(2 * SIZE)
     update(objects, [grouped([[0], [1]], SIZE)] * 2, [[0], [1]])
