@@ -6,7 +6,6 @@ import math
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +176,8 @@ class _Poses:
             self._tree.add(
                 stamp_of(message), self.world_frame, self._body, (p.x, p.y, p.z), (q.x, q.y, q.z, q.w)
             )  # fmt: skip
+        if options.world_frame.lstrip("/") not in ("", self.world_frame):
+            raise DatasetError(f"{topic} gives poses in '{self.world_frame}', not in '{options.world_frame}' as asked")
         if self._body not in self._tf.ancestors(self._camera):
             raise DatasetError(
                 f"{topic} gives the pose of '{self._body}', but /tf and /tf_static do not connect it to the camera's "
@@ -196,10 +197,10 @@ class _Poses:
             return False
 
 
-def read_tf(bag: BagFile, limit: int | None = None) -> TransformTree:
-    """What the bag holds on /tf and /tf_static, or the first ``limit`` messages of it."""
+def read_tf(bag: BagFile) -> TransformTree:
+    """What the bag holds on /tf and /tf_static."""
     tree = TransformTree()
-    for topic, _, message in islice(bag.messages(["/tf", "/tf_static"]), limit):
+    for topic, _, message in bag.messages(["/tf", "/tf_static"]):
         for stamped in message.transforms:
             t, q = stamped.transform.translation, stamped.transform.rotation
             tree.add(
@@ -213,10 +214,10 @@ def choose_pose_source(bag: BagFile, options: BagOptions, tf: TransformTree, cam
     """Where the pose of ``camera_frame`` comes from, given what the bag holds on /tf.
 
     Returns:
-        a topic of poses, "" for /tf itself; and the frame of the map.
+        a topic of poses, "" for /tf itself; and the frame that they are given in, the one that was asked for on /tf.
 
     Raises:
-        DatasetError: neither tells, or several topics could, or none gives poses in the frame that was asked for.
+        DatasetError: neither tells, or several topics could.
     """
     ancestors, world = tf.ancestors(camera_frame), options.world_frame.lstrip("/")
     if not options.pose_topic and len(ancestors) > 1 and (not world or world in ancestors):
@@ -227,10 +228,7 @@ def choose_pose_source(bag: BagFile, options: BagOptions, tf: TransformTree, cam
     first = next((message for _, _, message in bag.messages([topic])), None)
     if first is None:
         raise DatasetError(f"no message of {topic} can be read")
-    found = first.header.frame_id.lstrip("/") or "world"
-    if world not in ("", found):
-        raise DatasetError(f"{topic} gives poses in '{found}', not in '{world}' as asked")
-    return topic, found
+    return topic, first.header.frame_id.lstrip("/") or "world"
 
 
 def stamp_of(message: Any) -> int:

@@ -75,7 +75,7 @@ class ObjectRegistry:
         self.config = config
         self.ids = np.zeros(0, np.int64)
         self._former = np.zeros(0, np.int64)  # what each Gaussian belonged to before that object was lost, 0 for none
-        self._unborn = np.zeros(0, np.int64)  # 1 for Gaussians of what may become an object once more views show it
+        self._unborn = np.zeros(0, np.int64)  # 1 for Gaussians of what was found, but is no object (yet)
         self.tracks: dict[int, Track] = {}
         self._loaded: dict[int, Track] = {}
         self._next_id = 1

@@ -116,6 +116,9 @@ class FrameBuilder:
             return
         stamp_ns = nanoseconds(message.header.stamp)
         with self._lock:
+            if self._depths and stamp_ns < max(self._depths) - TIME_JUMP_NS:  # a new start, as with images
+                self._depths.clear()
+                self._depth_gaps.clear()
             if self._depths and stamp_ns > max(self._depths):
                 self._depth_gaps.append(stamp_ns - max(self._depths))
             self._depths[stamp_ns] = message
@@ -167,7 +170,7 @@ class FrameBuilder:
         T_world_camera = self._wait(lambda: self._poses.lookup(camera_frame, stamp_ns), deadline)
         depth = None
         if self._config.depth_topic:
-            depth_message = self._wait(lambda: self._depth_near(stamp_ns, time.monotonic() <= deadline), deadline)
+            depth_message = self._depth_of(stamp_ns, deadline)
             if self._is_registered(depth_message.header.frame_id, message.header.frame_id, camera_frame, stamp_ns):
                 depth = undistorter.depth(clip_depth(message_depth(depth_message), self._config.max_depth))
         stamp = message.header.stamp
@@ -224,25 +227,36 @@ class FrameBuilder:
             raise undistorter
         return undistorter
 
-    def _depth_near(self, stamp_ns: int, patient: bool) -> Any:
-        """The nearest depth, and if ``patient`` none to which one that is still to come would be preferred.
+    def _depth_of(self, stamp_ns: int, deadline: float) -> Any:
+        """The depth nearest to an image; waits until no nearer one is to be expected, at most to the deadline."""
+        while True:
+            last = time.monotonic() > deadline or not self.running
+            depth, settled = self._depth_near(stamp_ns)
+            if depth is not None and (settled or last):
+                return depth
+            if settled or last:
+                slop, topic = self._config.depth_slop, self._config.depth_topic
+                raise FrameRejected("depth_missing", f"no depth within {slop} s of an image on '{topic}'")
+            time.sleep(POLL)
+
+    def _depth_near(self, stamp_ns: int) -> tuple[Any, bool]:
+        """The nearest depth so far, None if none is near; and whether it stays that, whatever comes.
 
         What is too old for this image, and so for all to come, is forgotten, but for the latest: it tells when the next
         is due.
         """
         slop_ns = self._config.depth_slop * 1e9
         with self._lock:
-            latest = max(self._depths, default=0)
+            if not self._depths:
+                return None, False
+            latest = max(self._depths)
             for old in [depth_ns for depth_ns in self._depths if depth_ns < min(stamp_ns - slop_ns, latest)]:
                 del self._depths[old]
-            nearest = min(self._depths, key=lambda depth_ns: abs(depth_ns - stamp_ns), default=None)
-            if nearest is not None and abs(nearest - stamp_ns) <= slop_ns:
-                due = latest + min(self._depth_gaps, default=0)
-                if latest >= stamp_ns or abs(due - stamp_ns) >= stamp_ns - nearest or not patient:
-                    return self._depths[nearest]
-        raise FrameRejected(
-            "depth_missing", f"no depth within {self._config.depth_slop} s of an image on '{self._config.depth_topic}'"
-        )
+            nearest = min(self._depths, key=lambda depth_ns: abs(depth_ns - stamp_ns))
+            if abs(nearest - stamp_ns) > slop_ns:
+                return None, latest > stamp_ns
+            due = latest + min(self._depth_gaps, default=0)
+            return self._depths[nearest], latest >= stamp_ns or abs(due - stamp_ns) >= stamp_ns - nearest
 
     def _wait(self, attempt: Callable[[], Result], deadline: float) -> Result:
         """What belongs to an image may come a little later: try until the deadline."""

@@ -35,10 +35,12 @@ class Player(Node):
         """Advertise every topic whose message type is installed."""
         super().__init__("play_bag")
         self._bag = bag
-        recorded = "/clock" in bag.types  # two clocks would have time jump to and fro between them
+        recorded = bag.counts.get("/clock", 0) > 0  # two clocks would have time jump to and fro between them
         self._clock = None if recorded else self.create_publisher(Clock, "/clock", QoSProfile(depth=1))
         self._topics: dict[str, Publisher] = {}
         for topic, kind in sorted(bag.types.items()):
+            if topic == "/clock" and not recorded:
+                continue
             message_type = _message_type(kind)
             if message_type is None:
                 self.get_logger().warning(f"{topic} is not played: the message type {kind} is not installed here")

@@ -13,7 +13,6 @@ POSE_SOURCE_OF = {
     "geometry_msgs/msg/PoseStamped": "pose",
     "geometry_msgs/msg/PoseWithCovarianceStamped": "pose_with_covariance",
 }
-TF_MESSAGES = 2000  # enough to have seen every frame
 
 
 def replay_parameters(path: Path, options: BagOptions) -> dict[str, str]:
@@ -32,9 +31,10 @@ def replay_parameters(path: Path, options: BagOptions) -> dict[str, str]:
         }
         if "image_rect" in topics.image:  # the names image_proc gives
             result["rectified"] = "true"
-        topic, world = choose_pose_source(bag, options, read_tf(bag, TF_MESSAGES), topics.camera_frame)
+        topic, world = choose_pose_source(bag, options, read_tf(bag), topics.camera_frame)
         if topic:
             result |= {"pose_topic": topic, "pose_source": POSE_SOURCE_OF[bag.types[topic]]}
-        return result | {"world_frame": world}
+        # the node can follow TF from the frame of a topic's poses to another
+        return result | {"world_frame": options.world_frame.lstrip("/") or world}
     finally:
         bag.close()

@@ -110,6 +110,28 @@ def test_depth_that_is_lost_is_replaced_by_the_nearest_in_the_end(bench):
     assert camera.drops.counts() == {"depth_missing": 1}
 
 
+def test_an_image_without_depth_does_not_hold_up_the_next(bench):
+    """Depth at half the rate of the images."""
+    camera = bench(depth_slop=0.01, pose_timeout=FOREVER)
+    for seconds in (1.0, 1.0667, 1.1333):
+        camera.depth(seconds)
+    for seconds in (1.0, 1.0333, 1.0667, 1.1, 1.1333):
+        camera.image(seconds)
+    assert camera.taken(3) == [1.0, 1.0667, 1.1333]
+    assert camera.drops.counts() == {"depth_missing": 2}
+
+
+def test_depth_of_another_time_is_forgotten(bench):
+    camera = bench(depth_slop=0.02, pose_timeout=FOREVER)
+    for seconds in (5.0, 1.0, 1.0167, 1.0333):
+        camera.depth(seconds)
+    camera.image(1.05)
+    time.sleep(0.2)
+    assert not camera.frames
+    camera.depth(1.05)
+    assert camera.taken(1) == [1.05]
+
+
 def test_depth_that_was_used_is_not_kept(bench):
     gc.collect()
     before = sum(type(item) is Image for item in gc.get_objects())

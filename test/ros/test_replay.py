@@ -120,6 +120,7 @@ def test_a_signal_ends_the_player_in_the_middle_of_a_bag(bag, how):
 def test_a_topic_of_an_unknown_type_is_left_out():
     class Bag:
         types = {"/odd": "no_such_msgs/msg/Thing", "/picture": "sensor_msgs/msg/Image"}
+        counts = {"/odd": 1, "/picture": 1}
 
     player = Player(Bag())
     try:
@@ -132,6 +133,7 @@ def test_a_topic_of_an_unknown_type_is_left_out():
 def test_a_recorded_clock_is_played_and_no_other():
     class Bag:
         types = {"/clock": "rosgraph_msgs/msg/Clock", "/picture": "sensor_msgs/msg/Image"}
+        counts = {"/clock": 3, "/picture": 0}
 
         def raw_messages(self, topics):
             for second in (7, 8, 9):  # a simulator's time, recorded at another
@@ -151,6 +153,32 @@ def test_a_recorded_clock_is_played_and_no_other():
             rclpy.spin_once(node, timeout_sec=0.1)
         rclpy.spin_once(node, timeout_sec=0.2)
         assert heard == [7, 8, 9]
+    finally:
+        player.destroy_node()
+        node.destroy_node()
+
+
+def test_a_clock_that_was_recorded_without_a_message_is_replaced():
+    class Bag:
+        types = {"/clock": "rosgraph_msgs/msg/Clock", "/picture": "sensor_msgs/msg/Image"}
+        counts = {"/clock": 0, "/picture": 1}
+
+        def raw_messages(self, topics):
+            yield "/picture", 10**18, serialize_message(Image())
+
+    heard = []
+    node = rclpy.create_node("audience")
+    node.create_subscription(Clock, "/clock", heard.append, 10)
+    player = Player(Bag())
+    try:
+        assert player.count_publishers("/clock") == 1
+        deadline = time.monotonic() + 10
+        while not player.count_subscribers("/clock") and time.monotonic() < deadline:
+            time.sleep(0.05)
+        while not heard and time.monotonic() < deadline:
+            assert player.play(1.0) == 1
+            rclpy.spin_once(node, timeout_sec=0.1)
+        assert heard[0].clock.sec >= 10**9
     finally:
         player.destroy_node()
         node.destroy_node()
