@@ -116,11 +116,12 @@ class FrameBuilder:
             return
         stamp_ns = nanoseconds(message.header.stamp)
         with self._lock:
-            if self._depths and stamp_ns < max(self._depths) - TIME_JUMP_NS:  # a new start, as with images
+            latest = max(self._depths, default=stamp_ns)
+            if stamp_ns < latest - TIME_JUMP_NS:  # a new start, as with images
                 self._depths.clear()
                 self._depth_gaps.clear()
-            if self._depths and stamp_ns > max(self._depths):
-                self._depth_gaps.append(stamp_ns - max(self._depths))
+            elif stamp_ns > latest:
+                self._depth_gaps.append(stamp_ns - latest)
             self._depths[stamp_ns] = message
             while len(self._depths) > DEPTHS_KEPT:
                 self._depths.popitem(last=False)
