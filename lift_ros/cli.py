@@ -176,7 +176,7 @@ def _take_negative_numbers(command: argparse.ArgumentParser) -> None:
 
 def _map(args: argparse.Namespace) -> int:
     from lift_ros.config import Config
-    from lift_ros.data.changed import without_depth
+    from lift_ros.data.changed import WithoutDepth
     from lift_ros.mapping.map_files import check_writable
     from lift_ros.mapping.mapper import Mapper, make_mapper_segmenter
     from lift_ros.mapping.offline import CaptureMasks, map_capture, write_results
@@ -200,7 +200,7 @@ def _map(args: argparse.Namespace) -> int:
     started = time.monotonic()
     with _open_capture(args, args.capture, args.max_depth) as capture:
         if args.no_depth:
-            capture = without_depth(capture)
+            capture = WithoutDepth(capture)
         for problem in capture.problems:
             print(f"lift: {problem}", file=sys.stderr)
         if args.scale is not None:
@@ -244,9 +244,14 @@ def _evaluate(args: argparse.Namespace) -> int:
         scale=args.scale, seed=args.seed, use_depth=not args.no_depth, settings=assignments("--set", args.set),
         truth=args.truth, bag=assignments("--bag", args.bag), max_depth=args.max_depth,
     )  # fmt: skip
-    outcomes = carry_out(runs, args.out)
-    for path in (*write_report(outcomes, args.out), *write_plots(outcomes, args.out)):
-        print(path)
+    outcomes = []
+    try:
+        for outcome in carry_out(runs, args.out):
+            outcomes.append(outcome)
+    finally:  # what is done by then is not lost on who stops it
+        if outcomes:
+            for path in (*write_report(outcomes, args.out), *write_plots(outcomes, args.out)):
+                print(path)
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     for outcome in failed:
         print(f"lift: failed: {outcome.run.key}: {outcome.error}", file=sys.stderr)

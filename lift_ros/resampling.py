@@ -1,4 +1,4 @@
-"""Smaller images of what must not be mixed: labels and depths.
+"""Other sizes of images of what must not be mixed: labels and depths.
 
 OpenCV's nearest neighbour takes a corner of each block of pixels, which shifts the image by half a pixel and makes what
 is thin come and go.
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_SAMPLES = 4  # along each axis of a block
+SAME_ASPECT = 0.02  # relative: sizes are rounded
 
 
 def most_frequent(labels: NDArray[np.integer], height: int, width: int) -> NDArray[np.integer]:
@@ -22,6 +23,20 @@ def most_frequent(labels: NDArray[np.integer], height: int, width: int) -> NDArr
         votes += blocks == other
     first, last = votes.argmax(0), len(blocks) - 1 - votes[::-1].argmax(0)
     return np.take_along_axis(blocks, np.where(_even(height, width), first, last)[None], axis=0)[0]
+
+
+def same_aspect(shape: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether two sizes (height, width) are of one image at two scales."""
+    return math.isclose(shape[0] * other[1], shape[1] * other[0], rel_tol=SAME_ASPECT)
+
+
+def labels_at(labels: NDArray[np.integer], height: int, width: int) -> NDArray[np.integer]:
+    """(h, w) labels of an image, brought to its size. Raises ValueError where more than the scale differs."""
+    if labels.shape == (height, width):
+        return labels
+    if not same_aspect(labels.shape, (height, width)):
+        raise ValueError(f"of {labels.shape[1]}x{labels.shape[0]} pixels, the image of {width}x{height}")
+    return most_frequent(labels, height, width)
 
 
 def median_depth(depth: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:

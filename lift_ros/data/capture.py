@@ -14,12 +14,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from lift_ros.errors import DatasetError, FrameRejected
 from lift_ros.frame import Frame
+from lift_ros.resampling import labels_at
 
 if TYPE_CHECKING:
     from lift_ros.data.rosbag import BagOptions
@@ -43,6 +43,7 @@ class Capture(ABC):
         sparse_cloud: points known of the scene, None where there are none.
         recorded_names: names that ``recorded_labels`` knows.
         incomplete_names: those of them in which 0 is what nobody labelled; else it is background.
+        timed: whether the stamps of frames are times; else they only tell the order.
         problems: what is wrong with the capture as a whole but does not stop it from being read (a truncated file).
     """
 
@@ -52,6 +53,7 @@ class Capture(ABC):
     sparse_cloud: SparseCloud | None = None
     recorded_names: tuple[str, ...] = ()
     incomplete_names: tuple[str, ...] = ()
+    timed: bool = True
 
     def __init__(self) -> None:
         self.problems: list[str] = []
@@ -62,8 +64,8 @@ class Capture(ABC):
         """Number of frames listed; those that cannot be used are counted here and skipped in ``frames``."""
 
     @abstractmethod
-    def load(self, index: int) -> Frame:
-        """Frame ``index`` of the listing, 0-based.
+    def load(self, index: int, depth: bool = True) -> Frame:
+        """Frame ``index`` of the listing, 0-based; its depth is read only if ``depth``.
 
         Raises:
             FrameRejected: the frame cannot be used; its ``reason`` is the key it is counted under.
@@ -72,6 +74,10 @@ class Capture(ABC):
     @abstractmethod
     def _load_labels(self, name: str, frame: Frame) -> NDArray | None:
         """Labels of ``frame`` at the size of the recorded image, undistorted as it is; None where there are none."""
+
+    @abstractmethod
+    def labelled(self, name: str) -> int:
+        """How many frames of the listing have recorded labels ``name``."""
 
     @property
     def frames(self) -> Frames:
@@ -100,11 +106,10 @@ class Capture(ABC):
         labels = self._load_labels(name, frame)
         if labels is None:
             return None
-        height, width = frame.image.shape[:2]
-        if labels.shape != (height, width):
-            # OpenCV resizes no int32; float32 holds every id below 2^24
-            labels = cv2.resize(labels.astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST)
-        return labels.astype(np.int32)
+        try:
+            return labels_at(labels, *frame.image.shape[:2]).astype(np.int32)
+        except ValueError as error:
+            raise FrameRejected("labels_size", f"labels {name} of {frame.name} are {error}") from None
 
     def close(self) -> None:  # noqa: B027  layouts that keep no file open need none
         """Release open files."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from numpy.typing import NDArray
 
@@ -19,15 +18,19 @@ class ChangedCapture(Capture):
         self._capture, self._change = capture, change
         self.name, self.world_frame, self.has_depth = capture.name, capture.world_frame, capture.has_depth
         self.sparse_cloud, self.recorded_names = capture.sparse_cloud, capture.recorded_names
-        self.incomplete_names = capture.incomplete_names
+        self.incomplete_names, self.timed = capture.incomplete_names, capture.timed
         self.problems = capture.problems
 
     def __len__(self) -> int:
         return len(self._capture)
 
-    def load(self, index: int) -> Frame:
+    def labelled(self, name: str) -> int:
+        """See ``Capture.labelled``."""
+        return self._capture.labelled(name)
+
+    def load(self, index: int, depth: bool = True) -> Frame:
         """See ``Capture.load``."""
-        return self._change(self._capture.load(index))
+        return self._change(self._capture.load(index, depth))
 
     def _load_labels(self, name: str, frame: Frame) -> NDArray | None:
         return self._capture._load_labels(name, frame)
@@ -37,8 +40,13 @@ class ChangedCapture(Capture):
         self._capture.close()
 
 
-def without_depth(capture: Capture) -> Capture:
-    """``capture`` as if it had been taken with a camera that measures no depth."""
-    changed = ChangedCapture(capture, lambda frame: replace(frame, depth=None))
-    changed.has_depth = False
-    return changed
+class WithoutDepth(ChangedCapture):
+    """``capture`` as if it had been taken with a camera that measures no depth: what it has is not read."""
+
+    def __init__(self, capture: Capture) -> None:
+        super().__init__(capture, lambda frame: frame)
+        self.has_depth = False
+
+    def load(self, index: int, depth: bool = True) -> Frame:
+        """See ``Capture.load``."""
+        return super().load(index, depth=False)

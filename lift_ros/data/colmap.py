@@ -30,6 +30,8 @@ _FOLDER = r"images(?:_(\d+))?"
 class ColmapCapture(ListedCapture):
     """A directory with a sparse model and its images. Poses have the scale of the reconstruction."""
 
+    timed = False
+
     def __init__(self, path: str | Path, *, max_depth: float = math.inf) -> None:
         """Read the model. Raises DatasetError; see ``open_capture``."""
         path = Path(path)
@@ -70,14 +72,7 @@ class ColmapCapture(ListedCapture):
         image = self._images[index]
         if image.camera_id not in self._lenses:
             raise FrameRejected("camera_info", f"{image.name} has camera {image.camera_id}, which the model lacks")
-        lens = self._lenses[image.camera_id]
-        if not math.isclose(width * lens.camera.height, height * lens.camera.width, rel_tol=0.02):
-            raise FrameRejected(
-                "image_size",
-                f"{image.name} is {width}x{height}; its camera of {lens.camera.width}x{lens.camera.height} has "
-                "another shape",
-            )
-        return lens.resized(width, height)
+        return self._lenses[image.camera_id].resized(width, height)
 
 
 class _ImageFiles:

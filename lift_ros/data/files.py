@@ -46,11 +46,17 @@ def images_by_stem(folder: Path, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> di
 
 
 def unique_names(paths: list[str]) -> list[str]:
-    """Stems of relative paths, with their folders where stems alone are ambiguous (several cameras)."""
-    stems = [PurePosixPath(path).stem for path in paths]
-    if len(set(stems)) < len(stems):
-        stems = ["_".join(PurePosixPath(path).with_suffix("").parts) for path in paths]
-    return stems
+    """A file name for each path: its stem; where these are ambiguous (several cameras) with folders, or all of it."""
+    files = [PurePosixPath(path) for path in paths]
+    files = [file.relative_to(file.anchor) for file in files]
+    for names in (
+        [file.stem for file in files],
+        ["_".join(file.with_suffix("").parts) for file in files],
+        ["_".join(file.parts) for file in files],
+    ):
+        if len(set(names)) == len(names):
+            return names
+    return [f"{name}_{number}" for number, name in enumerate(names)]
 
 
 def read_rgb(file: Path) -> NDArray[np.uint8]:

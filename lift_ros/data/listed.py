@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,8 +19,10 @@ from lift_ros.data.files import read_depth, read_labels, read_rgb
 from lift_ros.data.undistort import Undistorter
 from lift_ros.errors import FrameRejected
 from lift_ros.frame import Frame, check_rigid
+from lift_ros.resampling import same_aspect
 
-FRAME_INTERVAL = 0.1  # seconds between frames of layouts without time
+FRAME_INTERVAL = 0.1  # stands for the time between frames of layouts without times: ``Capture.timed`` is False
+KINECT_INTERVAL = 1 / 30  # seconds, of the sensors of ScanNet and 7-Scenes
 
 
 class Lens(NamedTuple):
@@ -32,7 +33,16 @@ class Lens(NamedTuple):
     model: str = "plumb_bob"
 
     def resized(self, width: int, height: int) -> Lens:
-        """The lens of the same image resampled to ``width`` x ``height``."""
+        """The lens of the same image resampled to ``width`` x ``height``.
+
+        Raises:
+            FrameRejected: ``image_size``, where more than the scale differs.
+        """
+        if not same_aspect((height, width), (self.camera.height, self.camera.width)):
+            raise FrameRejected(
+                "image_size", f"{width}x{height} pixels; its camera of {self.camera.width}x{self.camera.height} has "
+                "another shape",
+            )  # fmt: skip
         return self._replace(camera=self.camera.resized(width, height))
 
 
@@ -86,7 +96,11 @@ class ListedCapture(Capture):
     def __len__(self) -> int:
         return len(self._entries)
 
-    def load(self, index: int) -> Frame:
+    def labelled(self, name: str) -> int:
+        """See ``Capture.labelled``."""
+        return sum(name in entry.labels and entry.labels[name].exists() for entry in self._entries)
+
+    def load(self, index: int, depth: bool = True) -> Frame:
         """See ``Capture.load``."""
         entry = self._entries[index]
         T_world_camera = check_rigid(self._pose(index))
@@ -94,11 +108,11 @@ class ListedCapture(Capture):
         lens = self._checked_lens(index, image)
         undistorter = self._undistorter(*lens)
         image = undistorter.image(image)
-        depth = None
-        if entry.depth is not None:
-            depth = clip_depth(read_depth(entry.depth, self._depth_unit), self._max_depth)
-            depth = undistorter.depth(self._register(depth, lens.camera))
-        return Frame(image, undistorter.camera, T_world_camera, entry.stamp, depth, entry.name)
+        measured = None
+        if depth and entry.depth is not None:
+            measured = clip_depth(read_depth(entry.depth, self._depth_unit), self._max_depth)
+            measured = undistorter.depth(self._register(measured, lens.camera))
+        return Frame(image, undistorter.camera, T_world_camera, entry.stamp, measured, entry.name)
 
     def _load_labels(self, name: str, frame: Frame) -> NDArray | None:
         index = self._index.get(frame.name)
@@ -106,7 +120,11 @@ class ListedCapture(Capture):
         if path is None or not path.exists():
             return None
         labels = self._read_labels(path)
-        return self._undistorter(*self._checked_lens(index, labels)).labels(labels)
+        try:
+            lens = self._checked_lens(index, labels)
+        except FrameRejected as error:
+            raise FrameRejected("labels_size", f"{path}: {error}") from None
+        return self._undistorter(*lens).labels(labels)
 
     def _read_labels(self, path: Path) -> NDArray[np.int32]:
         return read_labels(path)
@@ -116,11 +134,13 @@ class ListedCapture(Capture):
             return self._lens(index, image.shape[1], image.shape[0])
         except ValueError as error:
             raise FrameRejected("camera_info", f"intrinsics of {self._entries[index].image}: {error}") from None
+        except FrameRejected as error:
+            raise FrameRejected(error.reason, f"{self._entries[index].image}: {error}") from None
 
 
 def enlarged(depth: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
     """Registered depth of a coarser sensor at the image's size; another aspect is left to be rejected."""
     height, width = shape
-    if depth.shape != shape and math.isclose(depth.shape[1] / depth.shape[0], width / height, rel_tol=0.01):
+    if depth.shape != shape and same_aspect(depth.shape, shape):
         return cv2.resize(depth, (width, height), interpolation=cv2.INTER_NEAREST)
     return depth

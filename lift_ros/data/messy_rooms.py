@@ -31,7 +31,9 @@ _BLENDER_TO_OPTICAL = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
 class MessyRoomsCapture(ListedCapture):
-    """A scene of Messy Rooms."""
+    """A scene of Messy Rooms, whose views were drawn at random."""
+
+    timed = False
 
     def __init__(self, path: str | Path, *, max_depth: float = math.inf) -> None:
         """Read the metadata. Raises DatasetError; see ``open_capture``."""

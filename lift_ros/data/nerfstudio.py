@@ -54,7 +54,10 @@ class NerfstudioCapture(ListedCapture):
         self._meta = _read_listing(file)
         self._frames = _in_order(self._meta.pop("frames"))
         names = unique_names([frame["file_path"] for frame in self._frames])
-        masks = sorted(p.name.removeprefix("masks_") for p in root.glob("masks_*") if p.is_dir())
+        timed = all("time" in frame for frame in self._frames)
+        # masks_2, masks_4 are nerfstudio's own, of what is valid in downscaled images
+        folders = (p.name.removeprefix("masks_") for p in root.glob("masks_*") if p.is_dir())
+        masks = sorted(name for name in folders if not name.isdigit())
         entries = []
         for index, (name, frame) in enumerate(zip(names, self._frames, strict=True)):
             labels = {mask: root / f"masks_{mask}" / f"{name}.png" for mask in masks}
@@ -65,13 +68,14 @@ class NerfstudioCapture(ListedCapture):
                 Entry(
                     name,
                     _image_file(root / frame["file_path"]),
-                    float(frame.get("time", index * FRAME_INTERVAL)),
+                    float(frame["time"]) if timed else index * FRAME_INTERVAL,
                     root / depth if depth else None,
                     labels,
                 )
             )
         unit = self._meta.get("depth_unit_scale_factor", self._meta.get("integer_depth_scale", 0.001))
         super().__init__(root, entries, max_depth=max_depth, depth_unit=float(unit))
+        self.timed = timed
         if cloud := self._meta.get("ply_file_path"):
             self.sparse_cloud = read_points(root / cloud)
 
@@ -131,7 +135,7 @@ def _image_file(path: Path) -> Path:
 
 
 def _lens(entry: dict[str, Any], width: int, height: int) -> Lens:
-    """Of a frame's entry merged over the global one."""
+    """Of a frame's entry merged over the global one, for an image of ``width`` x ``height``: maybe a smaller copy."""
     w, h = int(entry.get("w", width)), int(entry.get("h", height))
     fx = _focal_length(entry, "x", w)
     fy = _focal_length(entry, "y", h)
@@ -144,7 +148,7 @@ def _lens(entry: dict[str, Any], width: int, height: int) -> Lens:
     model, keys = _MODELS[name]
     if name == "OPENCV" and entry.get("k4"):
         raise ValueError("a fourth radial coefficient k4 is not part of the OPENCV model")
-    return Lens(camera, tuple(float(entry.get(key, 0.0)) for key in keys), model)
+    return Lens(camera, tuple(float(entry.get(key, 0.0)) for key in keys), model).resized(width, height)
 
 
 def _focal_length(entry: dict[str, Any], axis: str, size: int) -> float | None:

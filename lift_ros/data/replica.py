@@ -42,6 +42,8 @@ _LABELS = {"instances": "semantic_instance", "semantic": "semantic_class"}
 class _Replica(ListedCapture):
     """Image n has row n of the trajectory."""
 
+    timed = False
+
     def __init__(
         self, root: Path, numbers: list[str], entries: list[Entry], trajectory: Path, unit: float, max_depth: float
     ) -> None:
@@ -82,6 +84,7 @@ class SemanticNerfCapture(_Replica):
             for number, image in images.items()
         ]
         super().__init__(root, list(images), entries, trajectory, 0.001, max_depth)
+        self.incomplete_names = ("instances",)  # walls and floor are instances, and one of them all has the number 0
 
     def _lens(self, index: int, width: int, height: int) -> Lens:
         return Lens(Camera(width, height, width / 2, width / 2, width / 2, height / 2))
@@ -104,7 +107,7 @@ class NiceSlamCapture(_Replica):
         super().__init__(root, list(images), entries, trajectory, 1 / scale, max_depth)
 
     def _lens(self, index: int, width: int, height: int) -> Lens:
-        return Lens(self._camera.resized(width, height))
+        return Lens(self._camera).resized(width, height)
 
 
 def _camera_parameters(root: Path) -> tuple[Camera, float]:

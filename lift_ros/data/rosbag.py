@@ -89,18 +89,23 @@ class BagCapture(Capture):
     def __len__(self) -> int:
         return len(self._images)
 
-    def load(self, index: int) -> Frame:
+    def labelled(self, name: str) -> int:
+        """See ``Capture.labelled``."""
+        images = {entry.stamp_ns for entry in self._images}
+        return sum(entry.stamp_ns in images for entry in self._index[self._label_topics[name]])
+
+    def load(self, index: int, depth: bool = True) -> Frame:
         """See ``Capture.load``."""
         entry = self._images[index]
         T_world_camera = self._poses.at(entry.stamp_ns)
         undistorter = self._undistorter_at(entry.stamp_ns)
         image = undistorter.image(message_rgb(self._read(self.topics.image, entry)))
-        depth = None
-        nearest = _nearest(self._depths, entry.stamp_ns)
+        measured = None
+        nearest = _nearest(self._depths, entry.stamp_ns) if depth else None
         if nearest and abs(nearest.stamp_ns - entry.stamp_ns) <= self._depth_slop_ns:
-            depth = message_depth(self._read(self.topics.depth, nearest))
-            depth = undistorter.depth(clip_depth(depth, self._max_depth))
-        return Frame(image, undistorter.camera, T_world_camera, entry.stamp_ns / 1e9, depth, _name(entry))
+            measured = message_depth(self._read(self.topics.depth, nearest))
+            measured = undistorter.depth(clip_depth(measured, self._max_depth))
+        return Frame(image, undistorter.camera, T_world_camera, entry.stamp_ns / 1e9, measured, _name(entry))
 
     def _load_labels(self, name: str, frame: Frame) -> NDArray | None:
         seconds, nanoseconds = frame.name.split("_")

@@ -27,9 +27,10 @@ from numpy.typing import NDArray
 
 from lift_ros.camera import Camera
 from lift_ros.data.files import images_by_stem, read_matrix, read_pose, require
-from lift_ros.data.listed import FRAME_INTERVAL, Entry, Lens, ListedCapture
+from lift_ros.data.listed import FRAME_INTERVAL, KINECT_INTERVAL, Entry, Lens, ListedCapture
 from lift_ros.data.registration import resample_depth
-from lift_ros.errors import DatasetError
+from lift_ros.errors import DatasetError, FrameRejected
+from lift_ros.frame import Frame
 
 _LAYOUT = "ScanNet"
 _COLOR_K = ("intrinsic/intrinsic_color.txt", "intrinsics_color.txt", "intrinsic_color.txt")
@@ -39,6 +40,7 @@ _TRUE = {
     "instances": ("instance-filt", "{}_2d-instance-filt/instance-filt", "rs_instance", "instance"),
     "semantic": ("label-filt", "{}_2d-label-filt/label-filt", "rs_semantics", "semantics", "semantic", "label"),
 }
+OFF_CENTRE = 0.2  # most that the principal point is off the centre, as a share of the image
 _PREDICTED = ("*_instance", "*_semantics", "*_semantic", "*_segments")
 
 
@@ -56,8 +58,11 @@ def label_folders(root: Path) -> dict[str, Path]:
     return found
 
 
-def color_entries(root: Path, layout: str) -> list[Entry]:
-    """Frames of ``color/``, with the depth and labels of the same stem. Raises DatasetError where there are none."""
+def color_entries(root: Path, layout: str, interval: float | None = None) -> list[Entry]:
+    """Frames of ``color/``, with the depth and labels of the same stem. Raises DatasetError where there are none.
+
+    ``interval``: seconds from one number of a frame to the next; None where they tell no time.
+    """
     images = images_by_stem(root / "color")
     if not images:
         require(root / "color" / "0.jpg", layout, "colour images color/<n>.jpg or .png")
@@ -67,7 +72,7 @@ def color_entries(root: Path, layout: str) -> list[Entry]:
         Entry(
             stem,
             image,
-            index * FRAME_INTERVAL,
+            index * FRAME_INTERVAL if interval is None else int(stem) * interval,
             depths.get(stem),
             {name: files[stem] for name, files in labels.items() if stem in files},
         )
@@ -81,14 +86,32 @@ class ScannetCapture(ListedCapture):
     def __init__(self, path: str | Path, *, max_depth: float = math.inf) -> None:
         """List the files. Raises DatasetError; see ``open_capture``."""
         root = Path(path)
-        super().__init__(root, color_entries(root, _LAYOUT), max_depth=max_depth)
+        truth = label_folders(root).get("instances")
+        # Panoptic Lifting has these for Replica, HyperSim and its own captures, too
+        of_rendering = truth is not None and truth.name == "rs_instance"
+        self.timed = not of_rendering and all(stem.isdigit() for stem in images_by_stem(root / "color"))
+        entries = color_entries(root, _LAYOUT, KINECT_INTERVAL if self.timed else None)
+        super().__init__(root, entries, max_depth=max_depth)
         self._poses = images_by_stem(require(root / "pose", _LAYOUT, "a pose <n>.txt for each colour image"), (".txt",))
         K_file = _first(root, _COLOR_K) or require(root / _COLOR_K[0], _LAYOUT, "the colour camera, 3x3 or 4x4")
-        self._K = _read_K(K_file)
-        if label_folders(root).get("instances", root).name == "instance-filt":
+        self._K, self._K_file = _read_K(K_file), K_file
+        if truth is not None and not of_rendering:
             self.incomplete_names = ("instances",)  # of what was annotated: walls and floor are instances, too
         depth_K_file = _first(root, _DEPTH_K)
         self._depth_K = _read_K(depth_K_file) if depth_K_file else None
+
+    def load(self, index: int, depth: bool = True) -> Frame:
+        """See ``Capture.load``."""
+        frame = super().load(index, depth)
+        camera = frame.camera
+        if not max(abs(camera.cx / camera.width - 0.5), abs(camera.cy / camera.height - 0.5)) <= OFF_CENTRE:
+            # SensReader's image_size resizes the images and leaves the intrinsics as they were
+            raise FrameRejected(
+                "camera_info",
+                f"{self._K_file} has its principal point at ({camera.cx:.0f}, {camera.cy:.0f}), the images have "
+                f"{camera.width}x{camera.height} pixels: scale its first two rows as the images were",
+            )
+        return frame
 
     def _pose(self, index: int) -> NDArray[np.float64]:
         return read_pose(self._poses.get(self._entries[index].name))

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from lift_ros.camera import Camera
 from lift_ros.data.files import files_by_key, natural_key, read_pose
-from lift_ros.data.listed import FRAME_INTERVAL, Entry, Lens, ListedCapture
+from lift_ros.data.listed import KINECT_INTERVAL, Entry, Lens, ListedCapture
 from lift_ros.data.registration import register_depth
 from lift_ros.errors import DatasetError
 from lift_ros.frame import check_rigid
@@ -59,9 +59,11 @@ class SevenScenesCapture(ListedCapture):
                     f"this looks like 7-Scenes, but {folder}/frame-<n>.pose.txt are missing: a pose for each colour "
                     "image; see docs/datasets.md"
                 )
+            start = entries[-1].stamp + KINECT_INTERVAL if entries else 0.0
             for key, image in files_by_key(folder, r"(frame-\d+)\.color\.png").items():
                 name = key if folder == root else f"{folder.name}_{key}"
-                entries.append(Entry(name, image, len(entries) * FRAME_INTERVAL, depths.get(key)))
+                stamp = start + int(key.removeprefix("frame-")) * KINECT_INTERVAL
+                entries.append(Entry(name, image, stamp, depths.get(key)))
                 self._poses.append(poses.get(key))
         super().__init__(root, entries, max_depth=max_depth)
 
@@ -69,7 +71,7 @@ class SevenScenesCapture(ListedCapture):
         return check_rigid(read_pose(self._poses[index])) @ _T_DEPTH_COLOR
 
     def _lens(self, index: int, width: int, height: int) -> Lens:
-        return Lens(_COLOR_CAMERA.resized(width, height))
+        return Lens(_COLOR_CAMERA).resized(width, height)
 
     def _register(self, depth: NDArray[np.float32], camera: Camera) -> NDArray[np.float32]:
         height, width = depth.shape

@@ -21,6 +21,7 @@ PARTS = "parts"  # name under which they hold the parts of these
 NESTED = "nested"
 RECORDED = "recorded:"
 CORRUPTIONS = {**LEVELS, "PCF": PCF}
+MOST_FRAMES = 0.5  # that must have true instances, where masks are made from these
 
 
 class CorruptedMasks:
@@ -114,7 +115,7 @@ def check_masks(source: str, capture: Capture, truth: str = TRUTH) -> None:
     """Refuse masks that a capture cannot have.
 
     Raises:
-        ConfigError: it holds no masks of that name, or no true instances to corrupt, or there is no such segmenter.
+        ConfigError: it holds no masks of that name, or too few true instances to corrupt; there is no such segmenter.
     """
     known = ", ".join(capture.recorded_names) or "none"
     if source == NESTED and PARTS not in capture.recorded_names:
@@ -125,6 +126,13 @@ def check_masks(source: str, capture: Capture, truth: str = TRUTH) -> None:
                 f"masks {source} are made from true instances, and {capture.name} has none named '{truth}'; "
                 f"what it has: {known} (--masks {RECORDED}NAME, or --truth NAME if one of them is the truth)"
             )
+        labelled = capture.labelled(truth)
+        if labelled < MOST_FRAMES * len(capture):
+            raise ConfigError(
+                f"masks {source} are made from true instances, and {capture.name} has these for {labelled} of its "
+                f"{len(capture)} frames only, on which it is to be judged: use {RECORDED}NAME (it has: {known}) or a "
+                "segmenter"
+            )
     elif source.startswith(RECORDED):
         if source.removeprefix(RECORDED) not in capture.recorded_names:
             raise ConfigError(
@@ -132,6 +140,7 @@ def check_masks(source: str, capture: Capture, truth: str = TRUTH) -> None:
             )
     else:
         segmenters = next(option.choices for option in walk(Config()) if option.name == "masks.segmenter")
+        segmenters = tuple(name for name in segmenters if name != "topic")  # nobody publishes any here
         if source not in segmenters:
             raise ConfigError(
                 f"--masks '{source}' is none of {RECORDED}NAME, {', '.join((*CORRUPTIONS, NESTED, *segmenters))}"

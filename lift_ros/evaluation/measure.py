@@ -13,7 +13,7 @@ import os
 import sys
 import time
 import zlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from lift_ros.data.capture import Capture
-from lift_ros.data.changed import without_depth
+from lift_ros.data.changed import WithoutDepth
 from lift_ros.errors import FrameRejected, LiftError
 from lift_ros.evaluation.boundaries import inner_bands, mean_boundary_iou, named_quality
 from lift_ros.evaluation.hierarchy import click_ious
@@ -66,7 +66,7 @@ def measure(run: Run, pictures: Path) -> Figures:
     """
     with run.open() as capture:
         config = run.config(next(iter(capture.frames)).camera.width)
-        seen = capture if run.use_depth else without_depth(capture)
+        seen = capture if run.use_depth else WithoutDepth(capture)
         segmenter = make_masks(run.masks, seen, config, run.seed, run.truth)
         sparse = SparseMasks(segmenter, run.mask_share)
         mapper = Mapper(config, sparse, capture.world_frame)
@@ -95,10 +95,15 @@ def measure(run: Run, pictures: Path) -> Figures:
 
 @dataclass(frozen=True)
 class Truth:
-    """The true instances of a capture, if it holds any under that name."""
+    """The true instances of a capture, if it holds any under that name.
+
+    Attributes:
+        unreadable: names of the frames whose labels were asked for and cannot be read.
+    """
 
     capture: Capture
     name: str
+    unreadable: set[str] = field(default_factory=set)
 
     @property
     def known(self) -> bool:
@@ -110,8 +115,19 @@ class Truth:
         return 0 if self.name in self.capture.incomplete_names else None
 
     def labels(self, frame: Frame) -> NDArray[np.int32] | None:
-        """(H, W) true instances of a frame, None where there are none."""
-        return self.capture.recorded_labels(self.name, frame) if self.known else None
+        """(H, W) true instances of a frame, None where there are none, or none that can be read."""
+        return self._read(self.name, frame) if self.known else None
+
+    def parts(self, frame: Frame) -> NDArray[np.int32] | None:
+        """The same of their parts."""
+        return self._read(PARTS, frame) if PARTS in self.capture.recorded_names else None
+
+    def _read(self, name: str, frame: Frame) -> NDArray[np.int32] | None:
+        try:
+            return self.capture.recorded_labels(name, frame)
+        except FrameRejected:
+            self.unreadable.add(frame.name)
+            return None
 
 
 @dataclass
@@ -198,8 +214,11 @@ def _score(
     shown: list[tuple[Frame, NDArray, NDArray | None]] = []
     count = len(capture)
     compared, pictured = (set(_spread(count, n)) for n in (SCENE_VIEWS, SHOWN_VIEWS))
-    for index, whole in enumerate(capture.frames):
-        frame = whole if seen is capture else replace(whole, depth=None)
+    for index in range(count):
+        try:
+            frame = seen.load(index)
+        except FrameRejected:
+            continue
         labels, truth, before = frame_labels(mapper, frame), truth_of.labels(frame), online.labels(frame)
         if before is not None:
             agreement.add(before, labels)
@@ -207,10 +226,9 @@ def _score(
             views.append(Compared.of(labels, truth, void))
             table.update(views[-1].all)
         if index in compared:
-            scene.append(_scene_errors(mapper, whole))
-            if truth is not None and PARTS in capture.recorded_names:
-                parts = capture.recorded_labels(PARTS, frame)
-                clicks += [] if parts is None else click_ious(mapper, frame, parts, truth, ALIGN_STEPS)
+            scene.append(_scene_errors(mapper, frame if seen is capture else _measured(capture, index, frame)))
+            parts = None if truth is None else truth_of.parts(frame)
+            clicks += [] if parts is None else click_ious(mapper, frame, parts, truth, ALIGN_STEPS)
         if index in pictured:
             shown.append((frame, labels, truth))
 
@@ -226,8 +244,14 @@ def _score(
         "part_iou": float(np.mean([click.part for click in clicks])) if clicks else None,
         "whole_iou": float(np.mean([click.whole for click in clicks])) if clicks else None,
         "hierarchical_iou": float(np.mean([click.mean for click in clicks])) if clicks else None,
+        "truth_unreadable": len(truth_of.unreadable),
     }
-    return figures | (_accuracy(table, views, online, void) if views else dict.fromkeys(ACCURACY))
+    if not views:
+        return figures | dict.fromkeys(ACCURACY)
+    accuracy = _accuracy(table, views, online, void)
+    if not capture.timed:
+        accuracy["id_switches_per_object_minute"] = None
+    return figures | accuracy
 
 
 ACCURACY = (
@@ -258,6 +282,14 @@ def _accuracy(table: Contingency, views: list[Compared], online: Online, void: i
         sets.symmetric_best_dice, online.switches.switches, online.switches.per_object_minute,
     )  # fmt: skip
     return dict(zip(ACCURACY, values, strict=True))
+
+
+def _measured(capture: Capture, index: int, frame: Frame) -> Frame:
+    """``frame`` with the depth that the mapper was not given, if there is any that can be read."""
+    try:
+        return capture.load(index)
+    except FrameRejected:
+        return frame
 
 
 def _scene_errors(mapper: Mapper, frame: Frame) -> tuple[float, float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -9,7 +10,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
@@ -23,6 +24,8 @@ from lift_ros.data.bag_topics import BagOptions
 from lift_ros.errors import ConfigError, LiftError
 from lift_ros.evaluation.masks import TRUTH, check_masks, mask_settings
 from lift_ros.options import assignments, walk, with_values
+
+PROGRESS_INTERVAL = 2.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,8 @@ def plan(
         DatasetError: a capture cannot be opened.
     """
     methods = [name for given in methods for name in (known_methods() if given == "all" else (given,))]
+    if not methods:
+        raise ConfigError(f"--methods names none; there are {', '.join(known_methods())}")
     for share in shares:
         if not 0 < share <= 1:
             raise ConfigError(f"--mask-share must be in (0, 1], got {share:g}")
@@ -149,8 +154,10 @@ def plan(
     return runs
 
 
-def carry_out(runs: Iterable[Run], out: Path) -> list[Outcome]:
+def carry_out(runs: Iterable[Run], out: Path) -> Iterator[Outcome]:
     """Carry out the runs that ``out/runs`` holds no figures of, one after the other; progress goes to stderr.
+
+    Yields the outcome of each run as soon as it is known, in the order of the runs.
 
     A run that fails is recorded as failed and does not stop the rest. The next time it is tried again.
 
@@ -162,18 +169,15 @@ def carry_out(runs: Iterable[Run], out: Path) -> list[Outcome]:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LiftError(f"cannot write to {out}: {error}") from None
-    outcomes = []
     with tqdm(runs, "evaluating", file=sys.stderr, unit="run") as bar:
         for run in bar:
             outcome = _read(run, directory)
             if outcome is None or outcome.error is not None:
-                bar.set_postfix_str(run.key)
-                _carry_out(run, directory)
+                _carry_out(run, directory, lambda done, run=run: bar.set_postfix_str(f"{run.key} {done}"))
                 outcome = _read(run, directory)
                 if outcome is None:
                     raise LiftError(f"{directory / run.key}.json was written and cannot be read again")
-            outcomes.append(outcome)
-    return outcomes
+            yield outcome
 
 
 def fingerprint(path: Path, out: Path | None = None) -> str:
@@ -206,27 +210,41 @@ def _read(run: Run, directory: Path) -> Outcome | None:
     return Outcome(run, content.get("figures") or {}, content.get("error"), directory / run.key)
 
 
-def _carry_out(run: Run, directory: Path) -> None:
+def _carry_out(run: Run, directory: Path, progress: Callable[[str], None] = lambda done: None) -> None:
+    """``progress`` is told, from time to time, how far it is: "mapping 40%"."""
     result, log = directory / f"{run.key}.json", directory / f"{run.key}.log"
     definition = run.definition()
     # the package that runs here is the one that is measured, wherever it was started and however it was installed
     package = str(Path(lift_ros.__file__).absolute().parents[1])
     path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
     command = [sys.executable, "-m", "lift_ros.evaluation.measure", str(result), str(directory / run.key)]
-    with log.open("w") as stream:
-        finished = subprocess.run(
-            command,
-            input=json.dumps({"run": asdict(run), "defined_by": definition}),
-            text=True,
-            stdout=stream,
-            stderr=stream,
-            env={**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
-            check=False,
-        )
-    if finished.returncode == 0:
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+    progress("")
+    with (
+        log.open("w") as stream,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=stream, stderr=stream, env=environment) as process,
+    ):
+        try:
+            with contextlib.suppress(BrokenPipeError), process.stdin as stdin:  # it may end before it has read them
+                stdin.write(json.dumps({"run": asdict(run), "defined_by": definition}).encode())
+            while process.poll() is None:
+                try:
+                    process.wait(PROGRESS_INTERVAL)
+                except subprocess.TimeoutExpired:
+                    progress(_progress(log))
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode == 0:
         return
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     reason = lines[-1] if lines else "it wrote nothing"
-    if finished.returncode < 0:
-        reason = f"killed by signal {-finished.returncode}, maybe for want of memory; last line: {reason}"
+    if process.returncode < 0:
+        reason = f"killed by signal {-process.returncode}, maybe for want of memory; last line: {reason}"
     write_json(result, {"defined_by": definition, "error": reason})
+
+
+def _progress(log: Path) -> str:
+    """What the last progress bar in the output of a run says, "mapping 40%"; empty where there is none."""
+    bars = re.findall(r"(\w+): +(\d+%)", log.read_text(errors="replace"))
+    return " ".join(bars[-1]) if bars else ""

@@ -7,11 +7,10 @@ from pathlib import Path
 
 from lift_ros.errors import ConfigError
 from lift_ros.masks.base import Segmenter
+from lift_ros.masks.config import SEGMENTERS
 from lift_ros.masks.generator import AutomaticMaskSegmenter, GeneratorConfig
 
 log = logging.getLogger(__name__)
-
-SEGMENTERS = ("sam_vit_b", "sam_vit_l", "sam_vit_h", "mobile_sam", "mobile_sam_onnx", "graph", "recorded", "topic")
 
 
 def make_segmenter(

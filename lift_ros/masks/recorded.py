@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
-import numpy as np
 from numpy.typing import NDArray
 
+from lift_ros.data.files import read_labels
 from lift_ros.errors import DatasetError, FrameRejected
 from lift_ros.frame import Frame
 from lift_ros.masks.base import Masks, Prompts
+from lift_ros.resampling import labels_at
 
 
 class RecordedSegmenter:
-    """Reads the masks of a frame from ``<directory>/<frame.name>.png``, an 8- or 16-bit label image, 0 = no mask."""
+    """Reads the masks of a frame from ``<directory>/<frame.name>.png``, a label image of the undistorted frame, 0 = no
+    mask; its ids are those of ``read_labels``."""
 
     name = "recorded"
     promptable = False
@@ -37,18 +38,12 @@ class RecordedSegmenter:
         """The stored masks, one per label, at the frame's resolution; ``prompts`` change nothing.
 
         Raises:
-            FrameRejected: ``masks_missing``, ``masks_size``.
-            DatasetError: the file is no label image.
+            FrameRejected: ``masks_missing``, ``masks_size``; ``labels_unreadable``, ``labels_encoding``.
         """
         path = self.directory / f"{frame.name}.png"
         if not frame.name or not path.is_file():
             raise FrameRejected("masks_missing", f"no recorded masks for frame {frame.name!r} in {self.directory}")
-        labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        if labels is None:
-            raise DatasetError(f"{path} is not a readable image")
-        if labels.ndim != 2:
-            raise DatasetError(f"{path} has {labels.shape[2]} channels; a label image has one (8 or 16 bit)")
-        return masks_at(labels, frame)
+        return masks_at(read_labels(path), frame)
 
 
 def masks_at(labels: NDArray, frame: Frame) -> Masks:
@@ -57,11 +52,7 @@ def masks_at(labels: NDArray, frame: Frame) -> Masks:
     Raises:
         FrameRejected: ``masks_size``, where the shapes differ by more than a change of scale.
     """
-    height, width = frame.image.shape[:2]
-    if labels.shape != (height, width):
-        if abs(labels.shape[0] * width - labels.shape[1] * height) > 0.01 * labels.shape[0] * width:
-            raise FrameRejected(
-                "masks_size", f"masks are {labels.shape[1]}x{labels.shape[0]}, the image {width}x{height}"
-            )
-        labels = cv2.resize(labels.astype(np.int32), (width, height), interpolation=cv2.INTER_NEAREST)
-    return Masks.from_label_image(labels)
+    try:
+        return Masks.from_label_image(labels_at(labels, *frame.image.shape[:2]))
+    except ValueError as error:
+        raise FrameRejected("masks_size", f"masks are {error}") from None

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
+import pytest
 
 from lift_ros.data import open_capture
-from lift_ros.data.changed import without_depth
+from lift_ros.data.changed import WithoutDepth
+from lift_ros.errors import DatasetError
 
 
 def test_a_capture_without_its_depth(demo_room):
     with open_capture(demo_room.capture) as capture:
-        blind = without_depth(capture)
+        blind = WithoutDepth(capture)
         assert capture.has_depth and not blind.has_depth
         assert len(blind) == len(capture) and blind.recorded_names == capture.recorded_names
         for seen, listed in zip(blind.frames, capture.frames, strict=True):
@@ -19,11 +23,27 @@ def test_a_capture_without_its_depth(demo_room):
         assert np.array_equal(blind.recorded_labels("L0", seen), capture.recorded_labels("L0", listed))
 
 
+def test_depth_that_is_not_asked_for_need_not_be_there(demo_room, tmp_path):
+    room = tmp_path / "room"
+    shutil.copytree(demo_room.capture, room)
+    shutil.rmtree(room / "depth")
+    with open_capture(room) as capture:
+        with pytest.raises(DatasetError, match="8 x depth_unreadable"):
+            list(capture.frames)
+        assert len(list(WithoutDepth(capture).frames)) == len(capture)
+
+
+def test_a_bag_without_its_depth(demo_room):
+    with open_capture(demo_room.bag) as capture:
+        frame = next(iter(WithoutDepth(capture).frames))
+        assert frame.depth is None and next(iter(capture.frames)).depth is not None
+
+
 def test_closing_it_closes_the_capture(demo_room, monkeypatch):
     with open_capture(demo_room.bag) as capture:
         closed = []
         monkeypatch.setattr(capture, "close", lambda: closed.append(capture))
-        with without_depth(capture):
+        with WithoutDepth(capture):
             assert not closed
         assert closed == [capture]
         monkeypatch.undo()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from lift_ros.data import open_capture
+from lift_ros.data.files import unique_names
 from lift_ros.errors import DatasetError, FrameRejected
 
 W, H = 64, 48
@@ -142,12 +143,54 @@ def test_order_is_by_time_else_by_number(listing):
     assert frames[0].stamp < frames[1].stamp < frames[2].stamp
 
 
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["images/a.png", "images/b.png"], ["a", "b"]),
+        (["/data/cam0/1.png", "/data/cam1/1.png"], ["data_cam0_1", "data_cam1_1"]),  # not of the root directory
+        (["images/a.png", "images/a.jpg"], ["images_a.png", "images_a.jpg"]),
+        (["a/b_c.png", "a_b/c.png", "x/c.png"], ["a_b_c.png_0", "a_b_c.png_1", "x_c.png_2"]),
+        (["a.png", "a.png"], ["a.png_0", "a.png_1"]),
+    ],
+)
+def test_every_frame_has_a_file_name_of_its_own(paths, names):
+    assert unique_names(paths) == names
+
+
 def test_equal_stems_of_several_cameras_stay_apart(listing):
     for camera in ("left", "right"):
         (listing.root / camera).mkdir()
         (listing.root / camera / "0000.png").write_bytes((listing.root / "rgb/0000.png").read_bytes())
     listing.frames = [{**listing.frames[0], "file_path": f"{camera}/0000.png"} for camera in ("left", "right")]
     assert [f.name for f in listing.open().frames] == ["left_0000", "right_0000"]
+
+
+def test_smaller_copies_of_images_and_labels(listing):
+    assert listing.open().recorded_names == ("L0", "instances")
+    small = (W // 2, H // 2)
+    image = listing.root / "rgb/0000.png"
+    cv2.imwrite(str(image), cv2.resize(cv2.imread(str(image)), small))
+    cv2.imwrite(str(listing.root / "masks_L0/0001.png"), np.full(small[::-1], 5, np.uint16))
+    cv2.imwrite(str(listing.root / "masks_L0/0002.png"), np.full((H, W // 2), 5, np.uint16))
+    (listing.root / "masks_2").mkdir()  # nerfstudio's own, of what is valid in a smaller copy
+    listing.meta |= {"k1": 0.05, "k2": 0.0, "p1": 0.0, "p2": 0.0}
+    capture = listing.open()
+    assert capture.recorded_names == ("L0", "instances")
+    half, whole, _ = capture.frames
+    assert half.image.shape == (H // 2, W // 2, 3) and whole.image.shape == (H, W, 3)
+    assert half.camera.fx == pytest.approx(whole.camera.fx / 2, rel=0.02)
+    assert half.camera.cx == pytest.approx(whole.camera.cx / 2, abs=0.5)
+    labels = capture.recorded_labels("L0", whole)
+    assert labels.shape == (H, W) and (labels == 5).all()
+    with pytest.raises(FrameRejected, match="0002.png.*another shape") as rejected:
+        capture.recorded_labels("L0", capture.frames[2])
+    assert rejected.value.reason == "labels_size"
+
+
+def test_stamps_are_times_only_where_they_are_given(listing):
+    assert listing.open().timed
+    del listing.frames[0]["time"]
+    assert not listing.open().timed
 
 
 def test_depth_units_ceiling_and_coarser_sensors(listing):

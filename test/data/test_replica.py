@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data.layouts import H, W, assert_labels, pose, text, write, write_depth, write_labels, write_rgb
+from data.layouts import H, W, assert_labels, pose, text, write, write_depth, write_image, write_labels, write_rgb
 
 from lift_ros.data import open_capture
 from lift_ros.errors import DatasetError
+from lift_ros.evaluation import Contingency, panoptic_quality
 
 TRAJECTORY = text(np.stack([pose(index).ravel() for index in range(11)]))
 CAMERA = {"w": 2 * W, "h": 2 * H, "fx": 60.0, "fy": 61.0, "cx": 31.5, "cy": 23.5, "scale": 6553.5}
@@ -49,6 +50,23 @@ def test_semantic_nerf(tmp_path):
         assert_labels(capture.recorded_labels("semantic", frame), 1 + index)
     camera = frames[0].camera  # 90 degrees wide
     assert (camera.fx, camera.fy, camera.cx, camera.cy) == (W / 2, W / 2, W / 2, H / 2)
+
+
+def test_perfect_labels_score_one_although_walls_are_instances_and_one_has_no_number(tmp_path):
+    root = semantic_nerf(tmp_path / "room_0/Sequence_1")
+    truth = np.zeros((H, W), np.uint16)
+    truth[:12], truth[12:20], truth[20:, :8] = 93, 40, 7  # wall, floor and an object; another one is 0
+    for index in (0, 9, 10):
+        write_image(root / f"semantic_instance/semantic_instance_{index}.png", truth)
+    capture = open_capture(root)
+    assert not capture.timed
+    void = 0 if "instances" in capture.incomplete_names else None
+    table = Contingency()
+    for frame in capture.frames:
+        labels = capture.recorded_labels("instances", frame)
+        table.add(np.where(labels == 0, 500, labels), labels)
+    quality = panoptic_quality(table, void)
+    assert (quality.pq, quality.matched, quality.spurious, quality.missed) == (1.0, 3, 0, 0)
 
 
 def test_nice_slam(tmp_path):

@@ -47,6 +47,28 @@ def test_scannet(tmp_path):
     assert (camera.fx, camera.fy, camera.cx, camera.cy) == (30, 31, 16, 12)
 
 
+def test_frames_are_a_thirtieth_of_a_second_apart(tmp_path):
+    capture = open_capture(scannet(tmp_path))
+    assert capture.timed and [round(30 * frame.stamp) for frame in capture.frames] == [0, 2, 10]
+
+
+def test_what_is_annotated_is_never_all(tmp_path):
+    root = scannet(tmp_path)
+    (root / "instance-filt").rename(root / "instance")  # as the other archive unpacks
+    capture = open_capture(root)
+    assert capture.incomplete_names == ("instances",) and capture.labelled("instances") == 3
+    (root / "instance/2.png").unlink()
+    assert open_capture(root).labelled("instances") == 2
+
+
+def test_images_that_were_resized_need_intrinsics_of_their_size(tmp_path):
+    root = scannet(tmp_path)
+    for index in (0, 2, 10):
+        write_rgb(root / f"color/{index}.jpg", size=(W // 2, H // 2))
+    with pytest.raises(DatasetError, match=r"3 x camera_info.*intrinsic_color.txt has its .* point at \(16, 12\)"):
+        list(open_capture(root).frames)
+
+
 def test_depth_is_looked_up_through_both_cameras(tmp_path):
     root = scannet(tmp_path)
     columns = np.tile(np.arange(1, W // 2 + 1, dtype=np.uint16) * 100, (H // 2, 1))

@@ -51,6 +51,14 @@ def test_all_sequences_of_a_scene(tmp_path):
         sequence(tmp_path / name, frames=1)
     capture = open_capture(tmp_path)
     assert [frame.name for frame in capture.frames] == [f"seq-{n}_frame-000000" for n in ("01", "02", "10")]
+    assert [round(30 * frame.stamp) for frame in capture.frames] == [0, 1, 2]  # one after the other
+
+
+def test_frames_left_out_take_their_time(tmp_path):
+    folder = sequence(tmp_path, frames=5)
+    for index in (1, 2):
+        (folder / f"frame-{index:06d}.color.png").unlink()
+    assert [round(30 * frame.stamp) for frame in open_capture(folder).frames] == [0, 3, 4]
 
 
 def test_frames_and_files_that_are_missing(tmp_path):

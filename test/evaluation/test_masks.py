@@ -88,11 +88,19 @@ def test_the_next_keyframe_has_the_masks_of_frames_that_are_none(capture):
     [
         ("recorded:L9", "no recorded masks 'L9'; it has: L0, L1, L2, parts, instances"),
         ("crayon", "'crayon' is none of recorded:NAME, L0, L1, L2, PCF, nested, sam_vit_b"),
+        ("topic", "'topic' is none of recorded:NAME"),
     ],
 )
 def test_masks_that_there_are_not(capture, source, message):
     with pytest.raises(ConfigError, match=message):
         check_masks(source, capture)
+
+
+def test_masks_are_not_made_of_the_few_views_that_are_to_be_judged(capture, monkeypatch):
+    monkeypatch.setattr(capture, "labelled", lambda name: len(capture) // 2 - 1)
+    with pytest.raises(ConfigError, match="for 3 of its 8 frames only, on which it is to be judged: use recorded:NAME"):
+        check_masks("L1", capture)
+    check_masks("recorded:L0", capture)
 
 
 def test_corrupted_masks_need_true_instances(capture, monkeypatch):

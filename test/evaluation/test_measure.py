@@ -51,6 +51,22 @@ def test_the_growing_map_the_finished_one_and_pixels_that_nobody_labelled(demo_r
     )  # what is on the background is not held against it
 
 
+def test_truth_that_cannot_be_read_costs_its_frame_alone(demo_room, tmp_path):
+    path = tmp_path / "room"
+    shutil.copytree(demo_room.capture, path)
+    broken = sorted((path / "inst").iterdir())[3]
+    broken.write_bytes(broken.read_bytes()[:100])
+    run = Run(str(path), "recorded:L0", 1.0, "lift", settings=SETTINGS)
+    figures = measure.measure(run, tmp_path / "pictures")
+    assert figures["truth_unreadable"] == 1 and figures["frames"] == 8
+    assert figures["pq"] > 0.5 and figures["id_switches_per_object_minute"] is not None
+
+
+def test_depth_that_the_mapper_is_not_given_is_compared_all_the_same(demo_room, tmp_path):
+    run = Run(str(demo_room.capture), "recorded:L0", 1.0, "lift", use_depth=False, settings=SETTINGS)
+    assert measure.measure(run, tmp_path / "pictures")["depth_l1"] is not None
+
+
 def test_pixels_that_nobody_labelled_are_not_compared():
     labels, truth = np.array([[5, 5, 6, 6]]), np.array([[0, 1, 1, 2]])
     compared = measure.Compared.of(labels, truth, 0)

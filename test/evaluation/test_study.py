@@ -163,7 +163,35 @@ def test_a_run_that_is_killed_is_recorded_as_failed(tmp_path, monkeypatch):
     assert outcome.error == "killed by signal 9, maybe for want of memory; last line: at work"
     assert json.loads((tmp_path / "runs" / f"{RUN.key}.json").read_text())["error"] == outcome.error
     program.write_text("#!/bin/sh\necho no better\nexit 3\n")  # it is tried again
-    assert carry_out([RUN], tmp_path)[0].error == "no better"
+    assert [outcome.error for outcome in carry_out([RUN], tmp_path)] == ["no better"]
+
+
+def test_how_far_a_run_is(tmp_path, monkeypatch):
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\nprintf 'mapping:   7%%|#\\rmapping:  40%%|###'\nsleep 0.5\nexit 3\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.setattr(study, "PROGRESS_INTERVAL", 0.1)
+    told: list[str] = []
+    study._carry_out(RUN, tmp_path, told.append)
+    assert told[0] == "" and told[-1] == "mapping 40%"
+
+
+def test_what_is_done_is_in_the_table_of_an_evaluation_that_is_stopped(capture, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (the evaluate extra)")
+    carry = study._carry_out
+
+    def stopped_at_the_second(run, directory, *rest):
+        if run.masks == "L2":
+            raise KeyboardInterrupt
+        carry(run, directory, *rest)
+
+    monkeypatch.setattr(study, "_carry_out", stopped_at_the_second)
+    arguments = (capture, "--methods", "lift", "--masks", "L1", "L2", *QUICK, "--out", tmp_path)
+    assert evaluate(*arguments) == 130
+    with (tmp_path / "table.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["kind"] == "measured"]
+    assert [row["masks"] for row in rows] == ["L1"] and float(rows[0]["pq"]) > 0
 
 
 def test_every_combination_once(capture):
@@ -219,6 +247,7 @@ def test_masks_of_a_run_reach_its_configuration():
     ("arguments", "message"),
     [
         (["--methods", "guessing"], "'method' must be one of lift"),
+        (["--methods", ","], "--methods names none; there are lift"),
         (["--masks", "crayon"], "'crayon' is none of recorded:NAME, L0, L1, L2, PCF"),
         (["--masks", "recorded:L9"], "no recorded masks 'L9'"),
         (["--mask-share", "0"], "--mask-share must be in (0, 1], got 0"),

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from masks.models import frame_of, random_image
+from PIL import Image
 
 from lift_ros.errors import DatasetError, FrameRejected
 from lift_ros.masks import make_segmenter
@@ -58,10 +59,18 @@ def test_recorded_files_that_are_no_label_images(masks_dir):
     segmenter = make_segmenter("recorded", masks_dir=masks_dir)
     (masks_dir / "0002.png").write_bytes((masks_dir / "0001.png").read_bytes()[:30])
     cv2.imwrite(str(masks_dir / "0003.png"), IMAGE)
-    with pytest.raises(DatasetError, match="0002.png is not a readable image"):
-        segmenter.segment(frame_of(IMAGE, name="0002"))
-    with pytest.raises(DatasetError, match="0003.png has 3 channels"):
-        segmenter.segment(frame_of(IMAGE, name="0003"))
+    for name, reason in (("0002", "labels_unreadable"), ("0003", "labels_encoding")):
+        with pytest.raises(FrameRejected, match=f"{name}.png") as rejected:  # the other frames can still be used
+            segmenter.segment(frame_of(IMAGE, name=name))
+        assert rejected.value.reason == reason
+
+
+def test_recorded_palette_images_are_ids(masks_dir):
+    picture = Image.fromarray((LABELS > 0).astype(np.uint8) * 3, mode="P")
+    picture.putpalette(list(range(256)) * 3)
+    picture.save(masks_dir / "0004.png")
+    masks = make_segmenter("recorded", masks_dir=masks_dir).segment(frame_of(IMAGE, name="0004"))
+    np.testing.assert_array_equal(masks.masks, [LABELS > 0])
 
 
 def test_recorded_directory_that_is_missing_names_its_neighbours(masks_dir):
