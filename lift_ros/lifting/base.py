@@ -136,6 +136,12 @@ class Decoded(NamedTuple):
     confidence: torch.Tensor
     parents: torch.Tensor | None = None
 
+    @classmethod
+    def nothing(cls, gaussians: torch.Tensor) -> Decoded:
+        """No Gaussian belongs to anything; ``gaussians`` has a row for each of them."""
+        count = len(gaussians)
+        return cls(gaussians.new_full((count,), -1, dtype=torch.int64), gaussians.new_zeros(count))
+
 
 @runtime_checkable
 class HasUnitFeatures(Protocol):

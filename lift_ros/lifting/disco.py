@@ -77,7 +77,7 @@ class Disco:
         """The slot that wins, and its probability."""
         logits = self.logits.value
         if not logits.shape[1]:
-            return Decoded(logits.new_zeros(len(logits), dtype=torch.int64), logits.new_zeros(len(logits)))
+            return Decoded.nothing(logits)
         confidence, labels = logits.softmax(1).max(1)
         return Decoded(labels, confidence)
 

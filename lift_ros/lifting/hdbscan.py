@@ -63,7 +63,7 @@ class Hdbscan:
         own = self.unit_features
         centers = self._centers(views)
         if not len(centers):
-            return Decoded(own.new_zeros(len(own), dtype=torch.int64), own.new_zeros(len(own)))
+            return Decoded.nothing(own)
         confidence, labels = (own @ centers.T).max(1)
         return Decoded(labels, confidence.clamp(0, 1))
 

@@ -65,7 +65,7 @@ class PcfLift:
     def step(self, views: Sequence[LiftingView], neighbours: Neighbours, rate: float = 1.0) -> dict[str, float]:
         """Down equation (6): contrast and concentration are L_contra, variance L_reg, and cross_view L_cross."""
         config = self.config
-        late = self.features.steps >= config.cross_view_after and len(views) > 1
+        late = self.features.all_steps >= config.cross_view_after and len(views) > 1
         order = torch.randperm(len(views), generator=self._generator)[: 2 if late else 1].tolist()
         first, *second = (draw([views[k]], Batch.masked, self._generator) for k in order)
         if not len(first.masks):
@@ -106,7 +106,7 @@ class PcfLift:
         own = _own(self.features.value)
         prototypes = self.prototypes(views)
         if not len(prototypes.mean) or not len(own.mean):
-            return Decoded(own.mean.new_zeros(len(own.mean), dtype=torch.int64), own.mean.new_zeros(len(own.mean)))
+            return Decoded.nothing(own.mean)
         chunk = max(CHUNK // len(prototypes.mean), 1)
         best = [
             log_kernel(own[k : k + chunk][:, None], prototypes[None]).max(dim=1) for k in range(0, len(own.mean), chunk)
@@ -138,10 +138,14 @@ class PcfLift:
         return candidates[suppress(candidates, torch.cat(scores), threshold)]
 
     def state(self) -> dict[str, torch.Tensor]:
-        return {"gaussian.pcf_lift.features": self.features.value.detach()}
+        return {
+            "gaussian.pcf_lift.features": self.features.value.detach(),
+            "pcf_lift.steps": torch.tensor(self.features.all_steps),
+        }
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
-        self.features.load(state["gaussian.pcf_lift.features"], "lifting.pcf_lift.embedding_dim")
+        steps = int(state["pcf_lift.steps"])
+        self.features.load(state["gaussian.pcf_lift.features"], "lifting.pcf_lift.embedding_dim", steps)
 
 
 def _own(state: torch.Tensor) -> Normals:
@@ -199,7 +203,7 @@ def variance_loss(features: Normals) -> torch.Tensor:
 def cross_view_loss(first: Normals, second: Normals, similarity: float) -> torch.Tensor:
     """Equation (5): pixels of two views, (P, N) and (Q, N), that are this similar already become more so."""
     log_similarity = log_kernel(first[:, None], second[None])
-    pairs = log_similarity > math.log(similarity)
+    pairs = log_similarity.exp() > similarity
     return -torch.where(pairs, log_similarity, 0).sum() / pairs.sum().clamp_min(1)
 
 

@@ -30,7 +30,7 @@ class Trained:
 
     Attributes:
         value: the tensor, a leaf of the graphs that losses make of it.
-        steps: () float32, steps made so far.
+        steps: () float32, steps made since the value was set or loaded.
     """
 
     _first_option_dim = 0  # the options set the size of the dimensions from here on
@@ -40,11 +40,17 @@ class Trained:
         self.rate, self.beta2 = rate, beta2
         self._start(value)
 
-    def load(self, saved: torch.Tensor, options: str) -> None:
+    @property
+    def all_steps(self) -> int:
+        """Steps made so far, those before the value was saved too."""
+        return self._earlier + int(self.steps)
+
+    def load(self, saved: torch.Tensor, options: str, steps: int = 0) -> None:
         """Go on from a ``saved`` value.
 
         Args:
             options: names of the options that the shape of the value depends on.
+            steps: that it was trained for.
 
         Raises:
             MapFileError: the options were others.
@@ -55,15 +61,16 @@ class Trained:
                 f"the map was made with another {options}: it holds {was} numbers where {expected} are expected; "
                 "set it as it was, or start a new map"
             )
-        self._start(saved.to(self.value.device, copy=True))  # steps change it in place
+        self._start(saved.to(self.value.device, copy=True), steps)  # steps change it in place
 
     def move(self, gradient: torch.Tensor, rate: float) -> None:
         adam_step(self.value.detach(), gradient, self.moments, self.steps, rate * self.rate, self.beta2)
 
-    def _start(self, value: torch.Tensor) -> None:
+    def _start(self, value: torch.Tensor, earlier: int = 0) -> None:
         self.value = value.detach().requires_grad_()
         self.moments = (torch.zeros_like(value), torch.zeros_like(value))
-        self.steps = torch.zeros((), device=value.device)
+        self.steps = torch.zeros((), device=value.device)  # Adam's: its moments start anew
+        self._earlier = earlier
 
 
 class TrainedGaussians(Trained):

@@ -65,7 +65,7 @@ class UnicLift:
         if batch.mask_count == 0 or not len(batch.masks):
             return {}
         gaussians, touching = batch.gaussians, None
-        if self.embeddings.steps >= config.neighbourhood_after and neighbours.index.shape[1]:
+        if self.embeddings.all_steps >= config.neighbourhood_after and neighbours.index.shape[1]:
             touching = Touching.draw(gaussians, neighbours, NEIGHBOURHOOD_SAMPLES, self._generator)
             gaussians = touching.gaussians
         embeddings = self.embeddings.of(gaussians)
@@ -104,10 +104,12 @@ class UnicLift:
             "gaussian.unic_lift.embeddings": self.embeddings.value.detach(),
             "unic_lift.layer.weight": self._weight.value.detach(),
             "unic_lift.layer.bias": self._bias.value.detach(),
+            "unic_lift.steps": torch.tensor(self.embeddings.all_steps),
         }
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
-        self.embeddings.load(state["gaussian.unic_lift.embeddings"], "lifting.unic_lift.embedding_dim")
+        steps = int(state["unic_lift.steps"])
+        self.embeddings.load(state["gaussian.unic_lift.embeddings"], "lifting.unic_lift.embedding_dim", steps)
         self._weight.load(state["unic_lift.layer.weight"], "lifting.unic_lift.embedding_dim")
         self._bias.load(state["unic_lift.layer.bias"], "lifting.unic_lift.embedding_dim")
 

@@ -23,9 +23,10 @@ from lift_ros.camera import PosedCamera
 from lift_ros.config import Config
 from lift_ros.errors import ConfigError, LiftError, MapFileError
 from lift_ros.frame import Frame
-from lift_ros.lifting.base import HasUnitFeatures
+from lift_ros.lifting.base import HasUnitFeatures, LiftingView
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.methods import METHODS, make_method
+from lift_ros.lifting.sampling import view_of_objects
 from lift_ros.mapping.keyframes import Keyframe, is_keyframe, most_redundant, viewing_distance
 from lift_ros.mapping.map_files import MapContents, load_map, save_map
 from lift_ros.mapping.selection import Clicks, Selection, select
@@ -155,6 +156,7 @@ class Mapper:
         self._registry = ObjectRegistry(config.objects)
         self._keyframes: list[Keyframe] = []
         self._prior: list[tuple[float, MaskEvidence]] = []  # what a loaded map says, as if keyframes did
+        self._prior_views: list[LiftingView] = []  # and what is trained on of it
         self._neighbours: Neighbours | None = None
         self._owed = {"photometric": 0, "lifting": 0}
         self._photometric_steps = 0
@@ -257,8 +259,7 @@ class Mapper:
         views = [(keyframe.stamp, keyframe.evidence) for keyframe in self._keyframes]
         views = self._prior + [view for view in views if len(view[1].area)]
         stamps, evidence = [stamp for stamp, _ in views], [each for _, each in views]
-        ready = [keyframe.lifting for keyframe in self._keyframes if keyframe.lifting is not None]
-        decoded = self._method.decode(ready, evidence, self._near())
+        decoded = self._method.decode(self._lifting_views(), evidence, self._near())
         labels = torch.where(self._coarse, -1, decoded.labels).cpu().numpy()
         wholes = None if decoded.parents is None else decoded.parents.cpu().numpy()
         self._uncertainty = (1 - decoded.confidence).clamp(0, 1)
@@ -345,6 +346,9 @@ class Mapper:
             raise MapFileError(f"{directory} holds no {error}; it was not saved by this package") from None
         stamp = float(contents.meta["stamp"])
         mapper._prior = [(stamp, MaskEvidence.of_objects(ids))] * config.objects.min_views
+        if mapper._method.trained and ids.any():
+            on_device = contents.tensors["gaussian.object_id"].to(device)
+            mapper._prior_views = [view_of_objects(on_device, config.lifting.pixels, mapper._rng)]
         mapper.stats = replace(mapper.stats, stamp=stamp)
         mapper._count()
         mapper._publish()
@@ -466,12 +470,16 @@ class Mapper:
         return losses
 
     def _train_lifting(self, count: int) -> dict[str, float]:
-        ready = [k.lifting for k in self._keyframes if k.lifting is not None and k.lifting.mask_count]
+        ready = [view for view in self._lifting_views() if view.mask_count]
         losses: dict[str, float] = {}
         rate = ANNEAL_TO ** max(1 - self._left("lifting") / STILL, 0)
         for _ in range(count if ready else 0):
             losses = self._method.step(ready, self._near(), rate)
         return losses
+
+    def _lifting_views(self) -> list[LiftingView]:
+        """What the lifting method is trained on: of a loaded map, and of the keyframes that are ready for it."""
+        return self._prior_views + [k.lifting for k in self._keyframes if k.lifting is not None]
 
     def _left(self, kind: str) -> float:
         """Share of the training at the end that is left of a kind; 1 while frames come."""
@@ -515,6 +523,7 @@ class Mapper:
         appends = only_appends(origin, len(self._registry.ids))
         if not appends:
             self._prior = [(stamp, evidence.follow(origin)) for stamp, evidence in self._prior]
+        self._prior_views = [view.follow(origin) for view in self._prior_views]
         self._registry.edit(origin.cpu().numpy())
         self._uncertainty = follow(self._uncertainty, origin, fill=1.0)
         self._coarse = follow(self._coarse, origin)

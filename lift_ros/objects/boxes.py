@@ -16,6 +16,7 @@ MAX_POINTS = 4000  # a box of more points than this is that of a random subset: 
 NEIGHBOURS = 8
 LINK_LENGTH = 2.0  # in distances to the eighth neighbour
 MIN_SHARE = 0.05  # of all points: a group of linked points smaller than this is stray
+MIN_BODY = 0.5  # of all points, that must not be stray
 TOLERANCE = 1e-6  # relative: less is rounding
 MAX_FACETS = 64  # largest hull facets tried as faces of a box without known gravity
 
@@ -62,7 +63,8 @@ def main_body(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
     Two neighbours are linked if their distance is usual around *both* of them, so that a sparse part of an object is
     as good a part as a dense one; groups of linked points that hold less than 5 % of all are stray. Percentiles of
-    the coordinates would instead cut into every box.
+    the coordinates would instead cut into every box. Points that are mostly in such groups have no body, and none of
+    them is stray.
     """
     if len(points) > MAX_POINTS:
         points = points[np.random.default_rng(0).choice(len(points), MAX_POINTS, replace=False)]
@@ -75,7 +77,8 @@ def main_body(points: NDArray[np.float64]) -> NDArray[np.float64]:
     linked = distance <= LINK_LENGTH * np.minimum(usual[:, None], usual[neighbour])
     i, k = np.nonzero(linked)
     group = connected_components(coo_array((np.ones(len(i), bool), (i, neighbour[i, k])), (n, n)), directed=False)[1]
-    return points[np.bincount(group)[group] >= MIN_SHARE * n]
+    main = np.bincount(group)[group] >= MIN_SHARE * n
+    return points[main] if main.mean() > MIN_BODY else points
 
 
 def _gravity_axes(points: NDArray, up: NDArray) -> NDArray[np.float64]:

@@ -114,10 +114,9 @@ class ObjectRegistry:
         known = _known_as(found, count, self.ids)
         sure = confidence >= np.where(known > 0, KEPT, 1.0) * self.config.min_confidence
         enough = members >= self.config.min_gaussians
-        min_views = min(self.config.min_views, len(views))
         # what enough keyframes showed is known, even where some of them were let go of since
         shown = [max(n, self.tracks[i].views) if i else n for n, i in zip(seen.sum(0), known.tolist(), strict=True)]
-        kept = np.flatnonzero(enough & sure & seen.any(0) & (np.array(shown, int) >= min_views))
+        kept = np.flatnonzero(enough & sure & seen.any(0) & (np.array(shown, int) >= self.config.min_views))
         unborn = found >= 0
         number = np.full(count + 1, -1)
         number[kept] = np.arange(len(kept))
@@ -137,7 +136,11 @@ class ObjectRegistry:
         self.ids = self._with_unseen(np.append(ids_of, 0)[found], ids_of, views)
         self._unborn = (unborn & (self.ids == 0)).astype(np.int64)
         self._former[np.isin(self._former, ids_of)] = 0  # these are back
-        events += self._retire(previous, parents)
+        hidden = {self.tracks[i].parent for i in set(_present(self.ids)[0].tolist()) - {0, *ids_of.tolist()}} - {0}
+        alone = [self.tracks[i].parent if i in self.tracks else 0 for i in ids_of.tolist()]
+        # a part whose siblings no keyframe shows any more stays with them
+        parents = np.where((parents == 0) & np.isin(alone, list(hidden)), alone, parents)
+        events += self._retire(previous, hidden | set(parents.tolist()))
         times, seen, confidence, members = np.asarray(stamps), seen[:, kept], confidence[kept], members[kept]
         for k, i in enumerate(ids_of.tolist()):
             self.tracks[i] = self._track(i, times, seen[:, k], float(confidence[k]), loaded, int(parents[k]))
@@ -227,7 +230,8 @@ class ObjectRegistry:
         table, ids = _overlap(found, count, known)
         objects = np.flatnonzero(ids > 0)
         shared = table[:, objects]
-        smaller = np.minimum(table.sum(1)[:, None], shared.sum(0)[None, :])
+        whole = np.bincount(known)[ids[objects]]  # what the keyframes that are left do not show of it, too
+        smaller = np.minimum(table.sum(1)[:, None], whole[None, :])
         shared = np.where(shared >= MIN_SHARED * smaller, shared, 0)
         rows, columns = linear_sum_assignment(-shared)
         result = np.zeros(count, np.int64)
@@ -250,10 +254,12 @@ class ObjectRegistry:
                 events.append(ObjectEvent("birth", int(result[k])))
         return events, result
 
-    def _retire(self, previous: NDArray[np.int64], parents: NDArray[np.int64]) -> list[ObjectEvent]:
-        """Drop the tracks that have no Gaussians any more; ``previous`` (N,) ids say what became of these."""
+    def _retire(self, previous: NDArray[np.int64], wholes: set[int]) -> list[ObjectEvent]:
+        """Drop the tracks that have no Gaussians any more and are none of the ``wholes``; ``previous`` (N,) ids say what
+        became of these.
+        """
         found: list[ObjectEvent] = []
-        for i in sorted(set(self.tracks) - set(_present(self.ids)[0].tolist()) - set(parents.tolist())):
+        for i in sorted(set(self.tracks) - set(_present(self.ids)[0].tolist()) - wholes):
             del self.tracks[i]
             self._former[previous == i] = i
             heirs, size = np.unique(self.ids[previous == i], return_counts=True)

@@ -65,7 +65,7 @@ def test_without_enough_pixels_there_are_no_clusters():
     method = known(near_axes(OBJECTS))
     for views in ([], [one_gaussian_a_pixel(torch.tensor([0] * 10 + [-1] * 390))]):
         labels, confidence, *_ = method.decode(views, [], NO_NEIGHBOURS)
-        assert set(labels.tolist()) == {0} and set(confidence.tolist()) == {0.0}
+        assert set(labels.tolist()) == {-1} and set(confidence.tolist()) == {0.0}
 
 
 def test_a_step_descends_the_contrastive_and_the_norm_loss_of_masked_pixels():

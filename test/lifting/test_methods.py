@@ -15,7 +15,7 @@ from lift_ros.lifting.base import LiftingMethod, LiftingView
 from lift_ros.lifting.config import LiftingConfig
 from lift_ros.lifting.lift import Lift
 from lift_ros.lifting.methods import make_method
-from lift_ros.lifting.sampling import sample_view
+from lift_ros.lifting.sampling import sample_view, view_of_objects
 from lift_ros.masks.base import Patches
 from lift_ros.options import with_values
 from lift_ros.scene.neighbours import Neighbours
@@ -232,6 +232,37 @@ def test_a_step_without_finite_gradients_changes_nothing(name, world, views, nei
     assert same(saved(method), before)
     train(method, [view], neighbours, 1)
     assert of_gaussians(method).isfinite().all() and not same(saved(method), before)
+
+
+def test_pixels_all_of_whose_gaussians_went_decide_nothing(name, world, views):
+    method = fresh(name, world)
+    train(method, views, NO_NEIGHBOURS, 2)
+    origin = torch.arange(len(world.scene))[world.objects != 3]
+    method.edit(origin, world.scene.means[origin])
+    left = [view.follow(origin) for view in views]
+    assert any((view.weights.alpha()[view.masks >= 0] == 0).any() for view in left)
+    decoded = method.decode(left, [], NO_NEIGHBOURS)
+    assert len(decoded.labels) == len(origin) and decoded.confidence.isfinite().all()
+
+
+def test_a_loaded_map_stays_known_though_one_view_shows_little_of_it(name, world, views, neighbours):
+    method = fresh(name, world)
+    train(method, views, neighbours, 150)
+    known = method.decode(views, [], neighbours).labels
+    loaded = fresh(name, world, seed=5)
+    loaded.load_state(saved(method))
+    new = views[0]
+    shown = new.inside[:, :2].any(1).nonzero()[:, 0]  # two of its masks
+    little = replace(
+        new, weights=new.weights.rows(shown), masks=new.masks[shown], inside=new.inside[shown],
+        pairs=new.pairs[:0], ends=None,
+    )  # fmt: skip
+    map_view = view_of_objects(known - known.min() + 1, 2048, np.random.default_rng(0))
+    again = loaded.decode([map_view, little], [], neighbours).labels
+    pairs = torch.unique(torch.stack([known, again], 1), dim=0, return_counts=True)[1]
+    assert pairs.sort(descending=True).values[: len(known.unique())].sum() > 0.97 * len(known)  # one to one
+    train(loaded, [map_view, little], neighbours, 5)
+    assert of_gaussians(loaded).isfinite().all()
 
 
 def test_saved_state_restores_labels_and_training(name, world, views, neighbours):

@@ -93,6 +93,7 @@ def test_cross_view_loss_is_equation_5():
     assert cross_view_loss(first, second, similarity).item() == pytest.approx(expected, rel=1e-10)
     check_gradient(lambda a, b: cross_view_loss(a, b, similarity), first, second)
     assert cross_view_loss(first, second, 1.0).item() == 0  # nothing is that similar
+    assert cross_view_loss(first, second, 0.0).item() > 0  # everything is
 
 
 def test_variance_loss_is_l_reg():
@@ -126,7 +127,7 @@ def known(mean: list[float], variance: list[float]) -> PcfLift:
     """A method whose Gaussians have these features of one dimension."""
     method = PcfLift(PcfLiftConfig(embedding_dim=1))
     columns = torch.stack([torch.tensor(mean), (torch.tensor(variance) - MIN_VARIANCE).log()], dim=1)
-    method.load_state({"gaussian.pcf_lift.features": columns})
+    method.load_state({"gaussian.pcf_lift.features": columns, "pcf_lift.steps": torch.tensor(0)})
     return method
 
 
@@ -178,7 +179,7 @@ def test_a_step_goes_down_equation_6():
     mean = random(9, dim=config.embedding_dim).mean.float()
     start = torch.cat([mean, torch.linspace(-2.0, 0.0, mean.numel()).reshape(mean.shape)], dim=1)
     method = PcfLift(config)
-    method.load_state({"gaussian.pcf_lift.features": start})
+    method.load_state({"gaussian.pcf_lift.features": start, "pcf_lift.steps": torch.tensor(0)})
     masks = [[0, 0, 1, 1, 1, -1, -1, -1, -1], [-1, -1, -1, -1, 0, 0, 0, 1, 1]]
     losses = method.step([pixels(m) for m in masks], NO_NEIGHBOURS)
 
@@ -207,4 +208,7 @@ def test_two_views_are_compared_late():
     method = PcfLift(PcfLiftConfig(cross_view_after=2, pixels=64))
     method.edit(torch.full((len(world.scene),), -1), world.scene.means)
     assert ["cross_view" in method.step(views, NO_NEIGHBOURS) for _ in range(4)] == [False, False, True, True]
+    again = PcfLift(method.config)
+    again.load_state(method.state())
+    assert "cross_view" in again.step(views, NO_NEIGHBOURS)  # a loaded map does not start over
     assert "cross_view" not in method.step(views[:1], NO_NEIGHBOURS)  # there is no second view

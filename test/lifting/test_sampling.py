@@ -8,7 +8,14 @@ import pytest
 import torch
 from lifting.tiles import patches_of, tiles
 
-from lift_ros.lifting.sampling import BATCH_PIXELS, MIN_MASK_PIXELS, MIN_WEIGHT, border_pairs, sample_view
+from lift_ros.lifting.sampling import (
+    BATCH_PIXELS,
+    MIN_MASK_PIXELS,
+    MIN_WEIGHT,
+    border_pairs,
+    sample_view,
+    view_of_objects,
+)
 from lift_ros.render import BlendWeights
 
 
@@ -137,6 +144,19 @@ def test_of_many_masks_each_is_heard_in_every_batch():
     for masks in np.split(view.masks.numpy(), view.ends[:-1]):
         assert len(masks) <= BATCH_PIXELS + 200
         assert (np.bincount(masks, minlength=200) > 0).all()
+
+
+def test_a_map_as_a_view_shows_every_object_alike():
+    ids = torch.tensor([0, 7, 7, 7, 7, 3, 0, 9, 9])
+    view = view_of_objects(ids, 7, np.random.default_rng(0))
+    shown = view.weights.col
+    assert len(shown) == len(view.masks) == 5 and view.mask_count == 3  # two of each, and all of the one that has one
+    assert torch.equal(torch.tensor([3, 7, 9])[view.masks], ids[shown])
+    assert torch.equal(view.inside.int().argmax(1), view.masks) and (view.inside.sum(1) == 1).all()
+    assert (view.weights.alpha() == 1).all() and view.weights.gaussian_count == len(ids)
+    many = view_of_objects(torch.ones(2000, dtype=torch.int64), 1500, np.random.default_rng(0))
+    assert [rows.stop - rows.start for rows in many.batches()] == [512, 512, 476]
+    assert view_of_objects(torch.zeros(4, dtype=torch.int64), 10, np.random.default_rng(0)).mask_count == 0
 
 
 def test_small_weights_are_left_out():

@@ -117,6 +117,16 @@ def test_stray_points_in_a_clump_and_alone_are_left_out():
     assert len(kept) >= 0.96 * len(clean)
 
 
+@pytest.mark.parametrize("bridge", [0, 4, 5])
+def test_what_is_nothing_but_clumps_is_boxed_whole(bridge):
+    """None of 25 clumps along 2.4 m has a twentieth of the points; the points between two of them may link some."""
+    rng = np.random.default_rng(0)
+    clumps = [rng.normal((0.1 * k, 0, 0), 0.005, (20, 3)) for k in range(25)]
+    between = [[(0.1 * k + 0.1 * (j + 1) / (bridge + 1), 0, 0) for j in range(bridge)] for k in range(24)]
+    points = np.concatenate([*clumps, np.reshape(between, (-1, 3))])
+    assert oriented_box(points, (0, 0, 1)).size[0] == pytest.approx(2.4, abs=0.05)
+
+
 def test_many_points_are_no_problem():
     rng = np.random.default_rng(19)
     box = oriented_box(sampled_box(Rotation.identity(), 60_000, rng), UP)
