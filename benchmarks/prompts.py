@@ -66,11 +66,13 @@ class CountingSegmenter:
             for side in (*self.sides, points_per_side)
         ]
         self.recalls: list[list[float]] = []
+        self.spent: list[int] = []
 
     def segment(self, frame: Frame, prompts: Prompts | None = None) -> Masks:
         self._model.labels = self._capture.recorded_labels(self._masks, frame)
         *full, incremental = self._grids
         masks = incremental.segment(frame, prompts)
+        self.spent.append(masks.prompts_used)
         self.recalls.append([self._recall(masks), *(self._recall(grid.segment(frame)) for grid in full)])
         return masks
 
@@ -91,7 +93,7 @@ def main() -> None:
         segmenter = CountingSegmenter(capture, args.masks, args.points_per_side)
         mapper = Mapper(Config(), segmenter, capture.world_frame)
         map_capture(capture, mapper)
-    spent = mapper.stats.prompts_per_keyframe
+    spent = segmenter.spent
     print("points per keyframe:", *spent)
     incremental, *full = np.mean(segmenter.recalls, axis=0)
     print(f"mean {np.mean(spent):.0f}, second half {np.mean(spent[len(spent) // 2 :]):.0f}, recall {incremental:.3f}")

@@ -222,8 +222,8 @@ def _map(args: argparse.Namespace) -> int:
         f"{args.out}: {stats.keyframes} keyframes of {stats.frames} frames, {stats.gaussians} Gaussians, "
         f"{len(mapper.objects)} objects, {time.monotonic() - started:.0f} s"
     )
-    if any(stats.prompts_per_keyframe):
-        print("prompts per keyframe:", *stats.prompts_per_keyframe)
+    if stats.all_prompts:
+        print(f"{stats.all_prompts / (stats.keyframes + stats.thinned_keyframes):.0f} prompt points a keyframe")
     return 0
 
 

@@ -13,6 +13,8 @@ from lift_ros.errors import FrameRejected
 from lift_ros.resampling import median_depth
 
 ROTATION_TOLERANCE = 1e-3  # poses are published as float32 quaternions or 6-digit text
+MAX_COORDINATE = 3e4  # of positions; beyond, single precision resolves less than some thousandths
+MAX_DEPTH = 1e6  # beyond, it is a mark of the driver's for what it could not measure
 
 
 def check_rigid(T: NDArray) -> NDArray[np.float64]:
@@ -61,7 +63,8 @@ class Frame:
         """Check shapes and pose, and zero depth that is not a distance.
 
         Raises:
-            FrameRejected: ``image_encoding``, ``image_size``, ``depth_size``, ``pose_not_finite``, ``pose_not_rigid``.
+            FrameRejected: ``image_encoding``, ``image_size``, ``depth_size``, ``pose_not_finite``, ``pose_not_rigid``,
+                ``pose_far``.
         """
         if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
             raise FrameRejected(
@@ -77,8 +80,15 @@ class Frame:
                 size = "x".join(str(n) for n in reversed(self.depth.shape))
                 raise FrameRejected("depth_size", f"depth is {size}, the image {w}x{h}")
             depth = self.depth.astype(np.float32)
-            self.depth = np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
+            self.depth = np.where((depth > 0) & (depth < MAX_DEPTH), depth, np.float32(0))
         self.T_world_camera = check_rigid(self.T_world_camera)
+        if (np.abs(self.T_world_camera[:3, 3]) > MAX_COORDINATE).any():
+            position = ", ".join(f"{x:.0f}" for x in self.T_world_camera[:3, 3])
+            raise FrameRejected(
+                "pose_far",
+                f"the camera is at ({position}); the map resolves millimetres up to {MAX_COORDINATE:.0f} from the "
+                "origin: give poses in a frame that starts nearby, such as map or odom, not in utm or earth",
+            )
 
     def resized(self, width: int, height: int) -> Frame:
         """The frame at another resolution: colour by area, depth by the median (no mixing over edges)."""

@@ -94,13 +94,21 @@ def test_images_that_do_not_fit_are_rejected(changes, reason, message):
     assert caught.value.reason == reason
 
 
+def test_positions_that_single_precision_does_not_resolve():
+    far = rigid()
+    far[:3, 3] = 5e5, 4.2e6, 0.0  # utm
+    with pytest.raises(FrameRejected, match=r"\(500000, 4200000, 0\).*such as map or odom") as rejected:
+        frame(T_world_camera=far)
+    assert rejected.value.reason == "pose_far"
+
+
 def test_depth_that_is_no_distance_is_zero():
     depth = np.full((6, 8), 2.0)
-    depth[0, :5] = np.nan, np.inf, -np.inf, -1.0, 0.0
+    depth[0, :6] = np.nan, np.inf, -np.inf, -1.0, 0.0, 1e30
     given = depth.copy()
     checked = frame(depth=depth).depth
     assert checked.dtype == np.float32
-    assert checked[0].tolist() == [0, 0, 0, 0, 0, 2, 2, 2] and (checked[1:] == 2).all()
+    assert checked[0].tolist() == [0, 0, 0, 0, 0, 0, 2, 2] and (checked[1:] == 2).all()
     assert np.array_equal(depth, given, equal_nan=True)
     assert frame(depth=np.full((6, 8), 1500, np.uint16)).depth.max() == 1500
 

@@ -96,7 +96,7 @@ def sample_view(patches: Patches, weights: BlendWeights, count: int, rng: np.ran
 
 
 def view_of_objects(ids: torch.Tensor, count: int, rng: np.random.Generator) -> LiftingView:
-    """What a loaded map knows, in the form of a keyframe: pixels that each show one Gaussian, in the mask of its object.
+    """What a loaded map knows, in the form of a keyframe: each pixel shows one Gaussian, in the mask of its object.
 
     Args:
         ids: (N,) int64 object of each Gaussian, 0 for none.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ from lift_ros.render import Rendering, blend_weights
 from lift_ros.scene.gaussians import GaussianScene
 from lift_ros.scene.trainer import TrainingView
 
+SAME_PICTURE = 0.99  # correlation of grey values, from which two pictures are of one place
+BLUR = 4  # pixels
 MAX_UNKNOWN = 0.05  # Gaussians planted in a view since it was computed, as a share of those it showed
 
 
@@ -33,7 +36,10 @@ def is_keyframe(frame: Frame, keyframes: list[Keyframe], rendering: Rendering, c
     if not keyframes:
         return True
     alpha = rendering.alpha
-    if float((alpha < 0.5).float().mean()) > config.keyframe_new_area:
+    unknown = (alpha < 0.5).cpu().numpy()
+    if frame.depth is not None:
+        unknown &= frame.depth > 0  # the rest, sky or glass, will not be known after it either
+    if unknown.mean() > config.keyframe_new_area and not (frame.depth is None and _at_rest(frame, keyframes)):
         return True
     depth = float(rendering.depth[alpha >= 0.5].median())
     angle, parallax = _apart(frame.T_world_camera[None], np.array([depth]), keyframes)
@@ -41,6 +47,30 @@ def is_keyframe(frame: Frame, keyframes: list[Keyframe], rendering: Rendering, c
         return False
     full = len(keyframes) >= config.max_keyframes
     return not full or _steps(angle, parallax, config).min() > most_redundant(keyframes, config)[1]
+
+
+def _at_rest(frame: Frame, keyframes: list[Keyframe]) -> bool:
+    """Whether a keyframe shows the same picture: without depth, and before the camera moves, nothing comes of another.
+    Poses do not tell it, since nobody knows how large their noise is.
+
+    Asked are the latest and those that were nearest and turned alike.
+    """
+    others, pose = np.stack([keyframe.T_world_camera for keyframe in keyframes]), frame.T_world_camera
+    nearest = np.linalg.norm(others[:, :3, 3] - pose[:3, 3], axis=1).argmin()
+    here = _blurred(frame.image)
+    for k in {len(keyframes) - 1, int(nearest), int((others[:, :3, 2] @ pose[:3, 2]).argmax())}:
+        there = _blurred(keyframes[k].view.image.cpu().numpy())
+        if float((here * there).mean()) > SAME_PICTURE * float(here.std() * there.std()) > 0:
+            return True
+    return False
+
+
+def _blurred(image: NDArray) -> NDArray[np.float32]:
+    """(h, w) grey values of an (H, W, 3) image without noise and mean."""
+    height, width = image.shape[:2]
+    size = max(width // BLUR, 1), max(height // BLUR, 1)
+    grey = cv2.resize(image, size, interpolation=cv2.INTER_AREA).mean(2, dtype=np.float32)
+    return grey - grey.mean()
 
 
 def _apart(

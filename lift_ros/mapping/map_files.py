@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -30,6 +32,9 @@ import lift_ros
 from lift_ros.errors import MapFileError
 from lift_ros.mapping.gaussian_ply import check_scene, decode_gaussian_ply, encode_gaussian_ply
 
+log = logging.getLogger(__name__)
+
+STALE = 3600.0  # seconds, after which nobody is writing what an interrupted save left
 FORMAT = "lift_ros map"
 FORMAT_VERSION = 2
 SCENE, TENSORS, OBJECTS, HEADER = "scene.ply", "embeddings.safetensors", "objects.json", "map.yaml"
@@ -79,9 +84,11 @@ def load_map(directory: Path | str) -> MapContents:
     """
     directory = Path(directory)
     if not directory.is_dir():
-        kept = sorted(directory.parent.glob(f".{directory.name}.previous-*"))
-        hint = f"; the map before an interrupted save is in {kept[-1]}, rename it to get it back" if kept else ""
-        raise MapFileError(f"there is no map directory {directory}{hint}")
+        kept = max(_left_by(directory, "previous"), key=lambda path: path.stat().st_mtime, default=None)
+        if kept is None:
+            raise MapFileError(f"there is no map directory {directory}")
+        log.warning("%s is missing: a save was interrupted; the map before it is read, from %s", directory, kept)
+        directory = kept
     header = _read_header(directory / HEADER)
     data = {name: _read_checked(directory / name, header["files"]) for name in (SCENE, TENSORS, OBJECTS)}
     parse = {SCENE: decode_gaussian_ply, TENSORS: _decode_tensors, OBJECTS: json.loads}
@@ -167,11 +174,18 @@ def replace_directory(directory: Path) -> Iterator[Path]:
         _sync(new)
         _swap(new, directory, old)
         _sync(directory.parent)
-        shutil.rmtree(old, ignore_errors=True)
+        for gone in (*_left_by(directory, "previous"), *_left_by(directory, "saving", STALE)):
+            shutil.rmtree(gone, ignore_errors=True)
     except OSError as error:
         raise _not_saved(directory, error) from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
+
+
+def _left_by(directory: Path, what: str, seconds: float = 0.0) -> list[Path]:
+    """What saves of ``directory`` have beside it: "previous" or "saving", not touched for so many ``seconds``."""
+    found = directory.parent.glob(f".{directory.name}.{what}-*")
+    return [path for path in found if path.is_dir() and time.time() - path.stat().st_mtime >= seconds]
 
 
 def _swap(new: Path, directory: Path, old: Path) -> None:

@@ -21,7 +21,7 @@ from scipy.spatial import cKDTree
 
 from lift_ros.camera import PosedCamera
 from lift_ros.config import Config
-from lift_ros.errors import ConfigError, LiftError, MapFileError
+from lift_ros.errors import ConfigError, FrameRejected, LiftError, MapFileError
 from lift_ros.frame import Frame
 from lift_ros.lifting.base import HasUnitFeatures, LiftingView
 from lift_ros.lifting.evidence import MaskEvidence
@@ -44,6 +44,7 @@ from lift_ros.scene.gaussians import GaussianScene, Seeds, follow, only_appends
 from lift_ros.scene.neighbours import Neighbours
 from lift_ros.scene.seeder import Seeder
 from lift_ros.scene.seeding import too_coarse
+from lift_ros.scene.ssim import WINDOW
 from lift_ros.scene.thinning import thinned
 from lift_ros.scene.trainer import PhotometricTrainer, TrainingView
 
@@ -60,6 +61,7 @@ MASK_GAUSSIANS = 40  # that a mask should show, to be an object of its own
 RESEED_AFTER = 3  # keyframes later, a keyframe without depth has neighbours on both sides, and better seeds
 SPARED = (3, 1, 0)  # times the Gaussians of the smallest object, below which none is thinned; if need be the next
 NEW_GROUND = 0.1  # share of a view; for less, nothing is thinned: borders are never explained to the last pixel
+MIN_MEASURED = 0.01  # of a depth image that must be known; with less, the frame counts as one without
 SHOWN_AGAIN = 4.0  # pixels that a keyframe shows of a thinned Gaussian, from which masks tell again what it is
 
 
@@ -78,8 +80,7 @@ class MapperStats:
     Attributes:
         frames: frames that were processed; keyframes, gaussians, steps: as they say.
         photometric_loss, lifting_loss: latest sums of losses, NaN before.
-        prompts: prompt points decoded for the latest keyframe.
-        prompts_per_keyframe: the same for every keyframe so far.
+        prompts: prompt points decoded for the latest keyframe; all_prompts: for all of them.
         stamp: of the latest frame, seconds.
         skipped_steps: training that was not done because a computer could not keep up.
         thinned_keyframes: keyframes that gave way to others; see ``max_keyframes``.
@@ -93,7 +94,7 @@ class MapperStats:
     photometric_loss: float = math.nan
     lifting_loss: float = math.nan
     prompts: int = 0
-    prompts_per_keyframe: tuple[int, ...] = ()
+    all_prompts: int = 0
     stamp: float = 0.0
     skipped_steps: int = 0
     thinned_keyframes: int = 0
@@ -184,9 +185,9 @@ class Mapper:
         """Take in a frame; returns whether it became a keyframe.
 
         Raises:
-            FrameRejected: the segmenter has no masks for it. The map is as before.
+            FrameRejected: ``image_size``, or the segmenter has no masks for it. The map is as before.
         """
-        small = frame.at_width(self.config.mapping.image_width)
+        small = self._small(frame)
         self.stats = replace(self.stats, frames=self.stats.frames + 1, stamp=frame.stamp)
         index = self._seeder.count
         given = small.posed_camera(self._scene.device)
@@ -234,7 +235,8 @@ class Mapper:
     ) -> None:
         """Train on all keyframes once no more frames will come; ``progress`` is told (steps done, steps in all)."""
         guessed = [keyframe for keyframe in self._keyframes if not keyframe.view.measured]
-        settled = self._prior or self.config.scene.refine_poses  # a loaded scene, or poses that moved since
+        # a loaded scene, or places whose keyframes were let go of, or poses that moved since
+        settled = self._prior or self.stats.thinned_keyframes or self.config.scene.refine_poses
         if photometric_steps and not settled and len(guessed) == len(self._keyframes) > 0:
             self._replant()
         else:
@@ -330,6 +332,13 @@ class Mapper:
                     f"{directory} was made with {key} '{contents.meta[key]}', but '{wanted}' is configured; "
                     f"set it to '{contents.meta[key]}', or start a new map"
                 )
+        size = len(contents.scene["means"])
+        if size > config.scene.max_gaussians:
+            log.warning(
+                "%s holds %d Gaussians, more than scene.max_gaussians = %d: all are kept, and that many may be there",
+                directory, size, config.scene.max_gaussians,
+            )  # fmt: skip
+            config = replace(config, scene=replace(config.scene, max_gaussians=size))
         mapper = cls(config, segmenter, world_frame)
         device = mapper._scene.device
         mapper._scene = GaussianScene(**contents.scene).to(device)
@@ -354,17 +363,27 @@ class Mapper:
         mapper._publish()
         return mapper
 
+    def _small(self, frame: Frame) -> Frame:
+        """A frame as the scene is trained with it."""
+        small = frame.at_width(self.config.mapping.image_width)
+        if min(small.image.shape[:2]) < WINDOW:
+            raise FrameRejected(
+                "image_size",
+                f"the image has {frame.camera.width}x{frame.camera.height} pixels, {small.camera.width}x"
+                f"{small.camera.height} for mapping, and {WINDOW} along each side are needed; mapping.image_width",
+            )
+        if small.depth is not None and (small.depth > 0).mean() < MIN_MEASURED:
+            return replace(small, depth=None)
+        return small
+
     def _segment(self, frame: Frame, small: Frame) -> Patches:
         """Masks, finer than ``small`` if they can be."""
         prompts = None
         if self.segmenter.promptable and len(self.snapshot.scene):
             prompts = make_prompts(*self.snapshot.label_image(self.snapshot.locate(frame)))
         masks = self.segmenter.segment(frame, prompts)
-        self.stats = replace(
-            self.stats,
-            prompts=masks.prompts_used,
-            prompts_per_keyframe=(*self.stats.prompts_per_keyframe, masks.prompts_used),
-        )
+        spent = masks.prompts_used
+        self.stats = replace(self.stats, prompts=spent, all_prompts=self.stats.all_prompts + spent)
         finer = FINER if frame.camera.height >= FINER * small.camera.height else 1
         height, width = finer * small.camera.height, finer * small.camera.width
         step = max(1, frame.camera.height // (2 * height))  # of a large image some pixels will do
@@ -543,7 +562,8 @@ class Mapper:
         ):  # fmt: skip
             owed = self._owed[kind] + steps
             self._owed[kind] = min(owed, limits.max_backlog * each)
-            self.stats = replace(self.stats, skipped_steps=self.stats.skipped_steps + owed - self._owed[kind])
+            if len(self._scene):  # else there is nothing to train
+                self.stats = replace(self.stats, skipped_steps=self.stats.skipped_steps + owed - self._owed[kind])
 
     def _count(self) -> None:
         self.stats = replace(self.stats, keyframes=len(self._keyframes), gaussians=len(self._scene))

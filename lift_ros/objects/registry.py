@@ -255,8 +255,8 @@ class ObjectRegistry:
         return events, result
 
     def _retire(self, previous: NDArray[np.int64], wholes: set[int]) -> list[ObjectEvent]:
-        """Drop the tracks that have no Gaussians any more and are none of the ``wholes``; ``previous`` (N,) ids say what
-        became of these.
+        """Drop the tracks without Gaussians that are none of the ``wholes``; ``previous`` (N,) ids say what became of
+        them.
         """
         found: list[ObjectEvent] = []
         for i in sorted(set(self.tracks) - set(_present(self.ids)[0].tolist()) - wholes):

@@ -12,6 +12,7 @@ from lift_ros.frame import Frame
 
 MAX_FEATURES = 1000
 MATCH_RATIO = 0.8  # nearest over second nearest descriptor distance (Lowe 2004)
+MIN_MATCHES = 20  # of two frames, to tell how far features moved
 MIN_PARALLAX = 1.5  # degrees; below, depth is mostly noise
 
 
@@ -68,6 +69,20 @@ def triangulate(
         with np.errstate(invalid="ignore"):
             good &= np.linalg.norm(frame.camera.project(points)[0] - pixels, axis=1) < max_error
     return in_a[good] @ a.T_world_camera[:3, :3].T + a.T_world_camera[:3, 3], pixels_a[good]
+
+
+def shift(a: Frame, features_a: Features, b: Frame, features_b: Features) -> float | None:
+    """Median distance in pixels between features of ``b`` and where ``a`` would show them if they were infinitely far
+    away: how much of their motion is not that of the camera's turning. None where too few match to tell.
+    """
+    pairs = _match(features_a.descriptors, features_b.descriptors)
+    pixels_a, pixels_b = features_a.pixels[pairs[:, 0]], features_b.pixels[pairs[:, 1]]
+    rays = np.hstack([pixels_a, np.ones((len(pairs), 1))]) @ np.linalg.inv(a.camera.K).T
+    R_b_a = b.T_world_camera[:3, :3].T @ a.T_world_camera[:3, :3]
+    expected, z = b.camera.project(rays @ R_b_a.T)
+    if (z > 0).sum() < MIN_MATCHES:
+        return None
+    return float(np.median(np.linalg.norm(expected - pixels_b, axis=1)[z > 0]))
 
 
 def epipolar_error(a: Frame, b: Frame, pixels_a: NDArray, pixels_b: NDArray) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from lift_ros.frame import Frame
 from lift_ros.render import Rendering
 from lift_ros.scene.config import SceneConfig
-from lift_ros.scene.features import Features, detect, triangulate
+from lift_ros.scene.features import Features, detect, shift, triangulate
 from lift_ros.scene.gaussians import Seeds
 from lift_ros.scene.seeding import (
     FAINT_OPACITY,
@@ -27,6 +27,7 @@ BEST_PARALLAX = 6.0  # degrees: less is imprecise, more is hard to match
 MIN_POINTS = 20  # below, a range of depth is a guess
 MAX_POINTS = 20_000  # kept to bound the depth of frames
 PATIENCE = 5  # frames without a known point, before their depth is guessed
+MIN_SHIFT = 0.01  # of the image's width; less, also turned by a wrong pose, may be a camera at rest
 RANDOM_SEEDS = 2000  # per frame of unknown depth
 SEEDED_SHARE = 0.8  # of the budget; the rest is left to densification
 SCARCE = 0.05  # of that free: less is no room for new ground
@@ -53,6 +54,7 @@ class Seeder:
         self._triangulated: dict[int, NDArray] = {}  # (m, 5): points, and their pixels in the frame
         self._stereo: dict[int, tuple[tuple[int, ...], StereoDepth]] = {}
         self._points = np.zeros((0, 3))
+        self._moved = False  # whether frames without depth were ever taken from different places
 
     def add(self, frame: Frame) -> int:
         """Remember ``frame`` and triangulate its features with earlier ones; returns its index."""
@@ -65,6 +67,8 @@ class Seeder:
                 if other in self._features:
                     there = self._frames[other], self._features[other]
                     found.append(np.hstack(triangulate(frame, self._features[index], *there)))
+                    moved = None if self._moved else shift(frame, self._features[index], *there)
+                    self._moved |= moved is None or moved > MIN_SHIFT * frame.camera.width
             self._triangulated[index] = np.concatenate(found)
             self._remember(self._triangulated[index][:, :3])
         return index
@@ -186,7 +190,7 @@ class Seeder:
         """A range relative to how far the cameras are apart, once frames enough came without a single point."""
         centres = np.stack([frame.T_world_camera[:3, 3] for frame in self._frames.values()])
         spread = float(np.linalg.norm(np.ptp(centres, axis=0)))
-        if len(self._frames) < PATIENCE or spread == 0:
+        if len(self._frames) < PATIENCE or spread == 0 or not self._moved:  # at rest the poses differ by their noise
             return None
         return 2 * spread, 20 * spread
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 _RADIUS = 5
+WINDOW = 2 * _RADIUS + 1  # pixels; both sides of an image must have as many
 _C1, _C2 = 0.01**2, 0.03**2
 _TAPS = np.exp(-0.5 * (np.arange(-_RADIUS, _RADIUS + 1) / 1.5) ** 2)
 _TAPS /= _TAPS.sum()
@@ -18,12 +19,12 @@ _TAPS /= _TAPS.sum()
 def ssim(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     """Mean SSIM (Wang et al. 2004) of (H, W, C) images in [0, 1], differentiable in ``image``.
 
-    Gaussian window of 11 taps, sigma 1.5; only pixels whose window lies inside the image count, so both sides must
-    be at least 11 pixels.
+    Gaussian window of ``WINDOW`` taps, sigma 1.5; only pixels whose window lies inside the image count, so both sides
+    must be at least ``WINDOW`` pixels.
     """
-    if image.shape != reference.shape or min(image.shape[:2]) <= 2 * _RADIUS:
+    if image.shape != reference.shape or min(image.shape[:2]) < WINDOW:
         raise ValueError(
-            "ssim needs two (H, W, C) images of one size, at least 11x11 pixels, "
+            f"ssim needs two (H, W, C) images of one size, at least {WINDOW}x{WINDOW} pixels, "
             f"got {tuple(image.shape)} and {tuple(reference.shape)}"
         )
     return _Ssim.apply(image, reference.detach())

@@ -165,7 +165,7 @@ class PhotometricTrainer:
         """Remove faint Gaussians, split where the screen gradient since the last call was high; return ``origin``."""
         scene, config = self.scene, self.config
         keep = scene.opacities > config.prune_opacity
-        keep &= torch.isfinite(scene.means.sum(1) + scene.quats.sum(1) + scene.log_scales.sum(1))
+        keep &= torch.isfinite(scene.means.sum(1) + scene.quats.sum(1) + scene.log_scales.exp().sum(1))
         excess = int(keep.sum()) - config.max_gaussians
         if excess > 0:  # seeds came after the scene was full
             keep[torch.where(keep, scene.opacities, torch.inf).topk(excess, largest=False).indices] = False

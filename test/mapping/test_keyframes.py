@@ -27,8 +27,12 @@ def pose(x: float = 0.0, yaw: float = 0.0, roll: float = 0.0) -> np.ndarray:
     return T
 
 
-def frame(T: np.ndarray) -> Frame:
-    return Frame(np.zeros((10, 20, 3), np.uint8), CAMERA, T, 0.0)
+def picture(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (10, 20, 3), np.uint8)
+
+
+def frame(T: np.ndarray, depth: np.ndarray | None = None, seed: int = 0) -> Frame:
+    return Frame(picture(seed), CAMERA, T, 0.0, depth)
 
 
 def rendering(depth: float = 2.0, unknown: float = 0.0) -> Rendering:
@@ -38,9 +42,14 @@ def rendering(depth: float = 2.0, unknown: float = 0.0) -> Rendering:
     return Rendering(torch.zeros(10, 20, 3), alpha, torch.full((10, 20), depth))
 
 
+def taken(T: np.ndarray, seed: int = 1) -> SimpleNamespace:
+    """What is asked of a keyframe."""
+    view = SimpleNamespace(image=torch.from_numpy(picture(seed)))
+    return SimpleNamespace(T_world_camera=T, distance=2.0, view=view)
+
+
 def decide(T: np.ndarray, known: list[np.ndarray], view: Rendering | None = None) -> bool:
-    keyframes = [SimpleNamespace(T_world_camera=other) for other in known]
-    return is_keyframe(frame(T), keyframes, view or rendering(), CONFIG)
+    return is_keyframe(frame(T), [taken(other) for other in known], view or rendering(), CONFIG)
 
 
 def test_the_first_frame_is_one():
@@ -90,9 +99,30 @@ def test_what_the_map_does_not_explain(unknown, expected):
     assert decide(pose(), [pose()], rendering(unknown=unknown)) == expected
 
 
+def test_what_has_no_depth_will_not_be_known_after_it_either():
+    sky = np.full((10, 20), 2.0, np.float32)
+    sky[:5] = 0
+    here = [taken(pose())]
+    assert not is_keyframe(frame(pose(), sky), here, rendering(unknown=0.5), CONFIG)
+    assert is_keyframe(frame(pose(), sky), here, rendering(unknown=1.0), CONFIG)
+    assert is_keyframe(frame(pose(yaw=11.0), sky), here, rendering(unknown=0.5), CONFIG)  # turned all the same
+
+
+def test_without_depth_a_camera_at_rest_brings_none_however_its_pose_trembles():
+    nothing = rendering(unknown=1.0)
+    nearby = [taken(pose(x=50.0), seed=2), taken(pose(x=0.02))]
+    assert not is_keyframe(frame(pose(), seed=1), nearby, nothing, CONFIG)
+    noisy = frame(pose(), seed=1)
+    noisy.image = (0.8 * noisy.image + np.random.default_rng(3).integers(0, 4, noisy.image.shape)).astype(np.uint8)
+    assert not is_keyframe(noisy, nearby, nothing, CONFIG)
+    assert is_keyframe(frame(pose(), seed=3), nearby, nothing, CONFIG)
+    depth = np.full((10, 20), 2.0, np.float32)
+    assert is_keyframe(frame(pose(), depth, seed=1), nearby, nothing, CONFIG)  # it has something to plant
+
+
 def test_a_map_that_shows_nothing_decides_by_rotation():
     config = MappingConfig(keyframe_new_area=1.0)
-    known = [SimpleNamespace(T_world_camera=pose())]
+    known = [taken(pose())]
     nothing = rendering(unknown=1.0)
     assert not is_keyframe(frame(pose(x=5.0)), known, nothing, config)
     assert is_keyframe(frame(pose(yaw=50.0, x=5.0)), known, nothing, config)
@@ -112,7 +142,7 @@ def test_the_most_redundant_is_the_one_that_another_is_closest_to():
 
 
 def test_where_there_are_enough_a_new_one_must_be_farther_off_than_the_one_that_gives_way():
-    known = [SimpleNamespace(T_world_camera=pose(yaw=yaw), distance=2.0) for yaw in (0, 15, 30, 60)]
+    known = [taken(pose(yaw=yaw)) for yaw in (0, 15, 30, 60)]
     assert most_redundant(known, CONFIG)[1] == pytest.approx(1.5)
     assert is_keyframe(frame(pose(yaw=46)), known, rendering(), CONFIG)
     full = replace(CONFIG, max_keyframes=4)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import resource
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -144,11 +145,17 @@ def test_a_failing_rename_puts_the_old_map_back(tmp_path, monkeypatch):
     assert_same(load_map(tmp_path / "map"), make_contents(seed=1))
 
 
-def test_the_map_kept_by_a_killed_save_is_named(tmp_path):
-    save_map(make_contents(), tmp_path / "map")
+def test_the_map_kept_by_a_killed_save_is_read_and_what_it_left_goes_with_the_next(tmp_path, caplog):
+    save_map(make_contents(seed=1), tmp_path / "map")
+    for left in (".map.saving-0a1b2c3d", ".map.saving-4e5f6a7b"):
+        shutil.copytree(tmp_path / "map", tmp_path / left)
+    os.utime(tmp_path / ".map.saving-4e5f6a7b", (0, 0))
     (tmp_path / "map").rename(tmp_path / ".map.previous-0a1b2c3d")
-    with pytest.raises(MapFileError, match=r"previous-0a1b2c3d, rename it"):
-        load_map(tmp_path / "map")
+    assert_same(load_map(tmp_path / "map"), make_contents(seed=1))
+    assert "a save was interrupted" in caplog.text and "previous-0a1b2c3d" in caplog.text
+    save_map(make_contents(seed=2), tmp_path / "map")
+    assert names(tmp_path) == [".map.saving-0a1b2c3d", "map"]  # that one may still be written
+    assert_same(load_map(tmp_path / "map"), make_contents(seed=2))
 
 
 @contextmanager

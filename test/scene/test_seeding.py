@@ -204,6 +204,16 @@ def test_blank_frames_get_random_seeds_after_a_while():
     assert counts[-1] > 500
 
 
+def test_a_camera_at_rest_gets_no_seeds_by_the_noise_of_its_poses():
+    config, rng = SceneConfig(), np.random.default_rng(0)
+    seeder, empty = Seeder(config), PhotometricTrainer(GaussianScene.empty(), config)
+    for k in range(12):
+        frame = rooms.view(0.0, yaw=0.02 * k, depth=False)  # it may look around
+        frame.T_world_camera[:3, 3] += 0.005 * rng.normal(size=3)
+        seeds = seeder.seeds(seeder.add(frame), empty.render(frame.posed_camera()), 0)
+        assert not (seeds.opacities < 0.5).any()  # none at random
+
+
 def test_a_large_cloud_leaves_room_for_frames():
     seeder = Seeder(SceneConfig(max_gaussians=1000))
     points = np.random.default_rng(0).normal(size=(5000, 3))

@@ -168,6 +168,14 @@ def test_an_empty_scene_takes_a_step_and_gives_a_rendering():
     assert trainer.render(view.camera, 0).alpha.max() == 0
 
 
+def test_gaussians_of_infinite_size_go():
+    trainer, _ = seeded(rooms.views(2), SceneConfig())
+    count = len(trainer.scene)
+    trainer.scene.log_scales[3] = 89.0  # finite, but exp of it is not
+    trainer.densify()
+    assert len(trainer.scene) == count - 1 and trainer.scene.means.isfinite().all()
+
+
 def test_densification_follows_the_screen_gradient():
     """Where a sharp texture is shown by a few large Gaussians, those are split."""
     config = SceneConfig(max_gaussians=3000, seed_spacing=12.0, densify_gradient=2e-4)
