@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from lifting.tiles import NO_NEIGHBOURS
 from torch.nn.functional import normalize, one_hot
 
 from lift_ros.lifting.base import LiftingView
@@ -11,9 +12,7 @@ from lift_ros.lifting.config import HdbscanConfig
 from lift_ros.lifting.contrastive import Clusters, Groups, contrastive_loss, norm_loss
 from lift_ros.lifting.hdbscan import Hdbscan
 from lift_ros.render import BlendWeights
-from lift_ros.scene.neighbours import Neighbours
 
-NO_NEIGHBOURS = Neighbours(torch.zeros(0, 0, dtype=torch.int64), torch.zeros(0, 0, dtype=torch.bool))
 OBJECTS = torch.tensor([0] * 300 + [1] * 60 + [2] * 40)
 
 

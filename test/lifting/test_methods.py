@@ -7,16 +7,14 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 import torch
-from lifting.tiles import NO_NEIGHBOURS, Tiles, accuracy, patches_of, tiles
-from numpy.typing import NDArray
+from lifting.tiles import NO_NEIGHBOURS, Tiles, accuracy, sampled, tiles
 
 from lift_ros.errors import MapFileError
 from lift_ros.lifting.base import LiftingMethod, LiftingView
 from lift_ros.lifting.config import LiftingConfig
 from lift_ros.lifting.lift import Lift
 from lift_ros.lifting.methods import make_method
-from lift_ros.lifting.sampling import sample_view, view_of_objects
-from lift_ros.masks.base import Patches
+from lift_ros.lifting.sampling import view_of_objects
 from lift_ros.options import with_values
 from lift_ros.scene.neighbours import Neighbours
 
@@ -30,7 +28,6 @@ METHODS = {
     "panoptic_lifting": 100,
     "hdbscan": 150,
 }
-BLOCK = 4  # pixels; the image is a whole number of blocks
 
 
 @pytest.fixture(params=METHODS)
@@ -51,32 +48,6 @@ def neighbours(world) -> Neighbours:
 @pytest.fixture(scope="module")
 def views(world) -> list[LiftingView]:
     return sampled(world)
-
-
-def sampled(world: Tiles, wrong: bool = False, nested: bool = False) -> list[LiftingView]:
-    """Views whose mask numbers disagree.
-
-    Args:
-        wrong: blocks of every view's masks have changed places, in each view others.
-        nested: masks of parts and of wholes; they stay nested where they are wrong.
-    """
-    rng = np.random.default_rng(0)
-    views = []
-    for camera in world.cameras:
-        masks = world.nested_masks(camera, rng) if nested else world.masks(camera, rng)
-        if wrong:
-            masks = shuffled(masks, rng)
-        patches = Patches.of(masks) if nested else patches_of(masks)
-        views.append(sample_view(patches, world.weights(camera), 2048, rng))
-    return views
-
-
-def shuffled(images: NDArray, rng: np.random.Generator) -> NDArray:
-    """(..., H, W), blocks of all images exchanged alike."""
-    *stack, height, width = images.shape
-    blocks = images.reshape(-1, height // BLOCK, BLOCK, width // BLOCK, BLOCK).swapaxes(2, 3)
-    blocks = rng.permutation(blocks.reshape(len(blocks), -1, BLOCK, BLOCK), axis=1).reshape(blocks.shape)
-    return blocks.swapaxes(2, 3).reshape(*stack, height, width)
 
 
 def fresh(name: str, world: Tiles, seed: int = 0, **options) -> LiftingMethod:
@@ -111,6 +82,9 @@ def test_every_method_is_tested():
 
 def test_methods_are_made_by_name(name):
     assert make_method(replace(LiftingConfig(), method=name), 0, "cpu").name == name
+    assert make_method(LiftingConfig(), 0, "cpu").name == "lift"
+    with pytest.raises(ValueError, match="astrology"):
+        make_method(replace(LiftingConfig(), method="astrology"), 0, "cpu")
 
 
 def test_objects_emerge_from_masks_whose_numbers_disagree(name, world, views, neighbours):

@@ -1,4 +1,4 @@
-"""UniC-Lift: its losses against their equations, its state through edits, and a scene whose objects it must find."""
+"""UniC-Lift: its losses against their equations, codes as labels, and smoothness where no view looks."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from lifting.tiles import NO_NEIGHBOURS, Tiles, accuracy, patches_of, tiles
+from lifting.tiles import NO_NEIGHBOURS, accuracy, sampled, tiles, train_on
 from torch.autograd import gradcheck
 
 from lift_ros.lifting.base import LiftingView
-from lift_ros.lifting.config import LiftingConfig, UnicLiftConfig
-from lift_ros.lifting.methods import make_method
-from lift_ros.lifting.sampling import sample_view
+from lift_ros.lifting.config import UnicLiftConfig
 from lift_ros.lifting.unic_lift import UnicLift, by_mask, cluster_loss, neighbourhood_loss, triplet_loss
 from lift_ros.render import BlendWeights
-from lift_ros.scene.neighbours import Neighbours
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -133,161 +130,14 @@ def test_triplets_pair_a_mask_with_itself_and_with_the_one_across_the_border():
 # -- a scene -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def world() -> Tiles:
-    return tiles()
-
-
-@pytest.fixture(scope="module")
-def neighbours(world) -> Neighbours:
-    return Neighbours.of(world.scene.means)
-
-
-def sampled(world: Tiles, wrong: bool = False) -> list[LiftingView]:
-    """Views whose mask numbers disagree; ``wrong``: the masks do not even lie where the objects are."""
-    rng = np.random.default_rng(0)
-    views = []
-    for camera in world.cameras:
-        masks = world.masks(camera, rng)
-        if wrong:
-            masks = np.roll(masks, (rng.integers(12, 36), rng.integers(16, 48)), (0, 1))
-        views.append(sample_view(patches_of(masks), world.weights(camera), 2048, rng))
-    return views
-
-
-def fresh(world: Tiles, seed: int = 0, **options) -> UnicLift:
-    method = UnicLift(UnicLiftConfig(**options), seed)
-    method.edit(torch.full((len(world.scene),), -1), world.scene.means)
-    return method
-
-
-def train(method: UnicLift, views: list[LiftingView], neighbours: Neighbours, steps: int) -> None:
-    for _ in range(steps):
-        method.step(views, neighbours)
-
-
-def test_objects_emerge_from_masks_whose_numbers_disagree(world, neighbours):
-    method = fresh(world)
-    assert accuracy(method.decode([], [], NO_NEIGHBOURS).labels, world.objects) < 0.3
-    train(method, sampled(world), neighbours, 150)
-    assert accuracy(method.decode([], [], NO_NEIGHBOURS).labels, world.objects) > 0.95
-
-
-def test_masks_of_something_else_give_nothing(world, neighbours):
-    method = fresh(world)
-    train(method, sampled(world, wrong=True), neighbours, 150)
-    assert accuracy(method.decode([], [], NO_NEIGHBOURS).labels, world.objects) < 0.5
-
-
 @pytest.mark.parametrize(("weight", "low", "high"), [(1.0, 0.7, 1.0), (0.0, 0.0, 0.5)])
-def test_smoothness_labels_what_no_view_shows(world, neighbours, weight, low, high):
+def test_smoothness_labels_what_no_view_shows(weight, low, high):
+    world = tiles()
     hidden = torch.arange(len(world.scene)) % 12 == 0
     scene = world.scene.clone()
     scene.logit_opacities[hidden] = -20.0
-    method = fresh(world, neighbourhood_weight=weight, neighbourhood_after=0)
-    train(method, sampled(replace(world, scene=scene)), neighbours, 200)
+    method = UnicLift(UnicLiftConfig(neighbourhood_weight=weight, neighbourhood_after=0))
+    train_on(world, method, sampled(replace(world, scene=scene)), 200)
     labels = method.decode([], [], NO_NEIGHBOURS).labels
     assert accuracy(labels[~hidden], world.objects[~hidden]) > 0.8
     assert low <= accuracy(labels[hidden], world.objects[hidden]) <= high
-
-
-def test_the_same_seed_gives_the_same_embeddings(world, neighbours):
-    views = sampled(world)
-
-    def trained(seed: int) -> torch.Tensor:
-        method = fresh(world, seed, neighbourhood_after=0)
-        train(method, views, neighbours, 10)
-        return method.embeddings.value
-
-    first = trained(3)
-    assert torch.equal(first, trained(3))
-    assert not torch.equal(first, trained(4))
-
-
-def test_training_goes_on_alike_after_gaussians_changed_places(world):
-    """State and moments are those of the same Gaussian: an edit that only permutes changes nothing but the order."""
-    views = sampled(world)
-    still, moved = fresh(world), fresh(world)
-    for method in (still, moved):
-        train(method, views, NO_NEIGHBOURS, 5)
-    origin = torch.randperm(len(world.scene), generator=torch.Generator().manual_seed(0))
-    moved.edit(origin, world.scene.means[origin])
-    assert torch.equal(moved.embeddings.value, still.embeddings.value[origin])
-    train(still, views, NO_NEIGHBOURS, 5)
-    train(moved, [view.follow(origin) for view in views], NO_NEIGHBOURS, 5)
-    # the order of sums differs; Adam's steps are 0.05 each
-    assert (moved.embeddings.value - still.embeddings.value[origin]).abs().max() < 2e-3
-
-
-def test_edits_carry_embeddings_along_and_new_gaussians_start_as_their_nearest():
-    means = torch.tensor([[0.0, 0, 0], [1, 0, 0], [2, 0, 0], [3, 0, 0]])
-    method = UnicLift(UnicLiftConfig(embedding_dim=4))
-    method.edit(torch.full((4,), -1), means)
-    before = method.embeddings.value.clone()
-    # 1 is gone, 3 was split, one came beside 0 and one beside the children of 3
-    origin = torch.tensor([0, 2, 3, 3, -1, -1])
-    method.edit(origin, torch.tensor([[0.0, 0, 0], [2, 0, 0], [3, 0.1, 0], [3, -0.1, 0], [0.2, 0, 0], [3.3, -0.3, 0]]))
-    assert torch.equal(method.embeddings.value, before[[0, 2, 3, 3, 0, 3]])
-
-
-@pytest.mark.parametrize("count", [1, 2])
-def test_the_first_gaussians_may_be_few(count):
-    method = UnicLift(UnicLiftConfig())
-    method.edit(torch.full((count,), -1), torch.ones(count, 3))
-    assert torch.isfinite(method.embeddings.value).all()
-
-
-def test_a_scene_that_was_emptied_fills_again():
-    method = UnicLift(UnicLiftConfig())
-    method.edit(torch.full((3,), -1), torch.eye(3))
-    method.edit(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 3))
-    assert method.decode([], [], NO_NEIGHBOURS).labels.shape == (0,)
-    method.edit(torch.full((5,), -1), torch.rand(5, 3))
-    assert method.embeddings.value.shape == (5, 12) and torch.isfinite(method.embeddings.value).all()
-
-
-def test_a_view_without_masks_teaches_nothing(world, neighbours):
-    method = fresh(world)
-    before = method.embeddings.value.clone()
-    view = sampled(world)[0]
-    assert method.step([replace(view, masks=torch.full_like(view.masks, -1))], neighbours) == {}
-    assert method.step([replace(view, mask_count=0)], neighbours) == {}
-    assert torch.equal(method.embeddings.value, before)
-
-
-def test_a_step_without_finite_gradients_changes_nothing(world, neighbours):
-    method = fresh(world)
-    before, layer = method.embeddings.value.clone(), method.state()["unic_lift.layer.weight"].clone()
-    view = sampled(world)[0]
-    broken = replace(view.weights, val=torch.full_like(view.weights.val, float("nan")), _transpose=None)
-    method.step([replace(view, weights=broken)], neighbours)
-    assert torch.equal(method.embeddings.value, before)
-    assert torch.equal(method.state()["unic_lift.layer.weight"], layer)
-    train(method, [view], neighbours, 1)
-    assert torch.isfinite(method.embeddings.value).all() and not torch.equal(method.embeddings.value, before)
-
-
-def test_saved_state_restores_labels_and_training(world, neighbours):
-    views = sampled(world)
-    method = fresh(world)
-    train(method, views, neighbours, 20)
-    saved = {name: tensor.clone() for name, tensor in method.state().items()}
-    assert len(saved["gaussian.unic_lift.embeddings"]) == len(world.scene)
-
-    def resumed() -> UnicLift:
-        other = fresh(world, seed=5)
-        other.load_state(saved)
-        return other
-
-    assert torch.equal(resumed().decode([], [], NO_NEIGHBOURS).labels, method.decode([], [], NO_NEIGHBOURS).labels)
-    a, b = resumed(), resumed()
-    for other in (a, b):
-        train(other, views, neighbours, 3)
-    assert torch.equal(a.embeddings.value, b.embeddings.value)
-    assert torch.equal(saved["gaussian.unic_lift.embeddings"], method.embeddings.value)  # training a copy left it alone
-
-
-def test_methods_are_made_by_name():
-    assert make_method(LiftingConfig(), 0, "cpu").name == "lift"
-    with pytest.raises(ValueError, match="astrology"):
-        make_method(replace(LiftingConfig(), method="astrology"), 0, "cpu")

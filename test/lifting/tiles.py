@@ -20,6 +20,7 @@ from lift_ros.scene.neighbours import Neighbours
 CAMERA = Camera(64, 48, 55.0, 55.0, 32.0, 24.0)
 COLUMNS, ROWS, SPACING = 30, 22, 0.05
 CELLS = 12
+BLOCK = 4  # pixels; the image is a whole number of blocks
 
 
 @dataclass(frozen=True)
@@ -113,14 +114,30 @@ def patches_of(labels: NDArray) -> Patches:
 NO_NEIGHBOURS = Neighbours(torch.zeros(0, 0, dtype=torch.int64), torch.zeros(0, 0, dtype=torch.bool))
 
 
-def sampled(world: Tiles, nested: bool = False) -> list[LiftingView]:
-    """Views of the scene whose mask numbers disagree; ``nested``: masks of parts and of wholes."""
+def sampled(world: Tiles, wrong: bool = False, nested: bool = False) -> list[LiftingView]:
+    """Views of the scene whose mask numbers disagree.
+
+    Args:
+        wrong: blocks of every view's masks have changed places, in each view others.
+        nested: masks of parts and of wholes; they stay nested where they are wrong.
+    """
     rng = np.random.default_rng(0)
     views = []
     for camera in world.cameras:
-        patches = Patches.of(world.nested_masks(camera, rng)) if nested else patches_of(world.masks(camera, rng))
+        masks = world.nested_masks(camera, rng) if nested else world.masks(camera, rng)
+        if wrong:
+            masks = shuffled(masks, rng)
+        patches = Patches.of(masks) if nested else patches_of(masks)
         views.append(sample_view(patches, world.weights(camera), 2048, rng))
     return views
+
+
+def shuffled(images: NDArray, rng: np.random.Generator) -> NDArray:
+    """(..., H, W), blocks of all images exchanged alike."""
+    *stack, height, width = images.shape
+    blocks = images.reshape(-1, height // BLOCK, BLOCK, width // BLOCK, BLOCK).swapaxes(2, 3)
+    blocks = rng.permutation(blocks.reshape(len(blocks), -1, BLOCK, BLOCK), axis=1).reshape(blocks.shape)
+    return blocks.swapaxes(2, 3).reshape(*stack, height, width)
 
 
 def train_on(world: Tiles, method: LiftingMethod, views: list[LiftingView], steps: int) -> LiftingMethod:
