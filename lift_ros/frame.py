@@ -13,7 +13,7 @@ from lift_ros.errors import FrameRejected
 from lift_ros.resampling import median_depth
 
 ROTATION_TOLERANCE = 1e-3  # poses are published as float32 quaternions or 6-digit text
-MAX_COORDINATE = 3e4  # of positions; beyond, single precision resolves less than some thousandths
+MAX_COORDINATE = 3e4  # metres; beyond, single precision resolves no millimetres
 MAX_DEPTH = 1e6  # beyond, it is a mark of the driver's for what it could not measure
 
 
@@ -35,6 +35,22 @@ def check_rigid(T: NDArray) -> NDArray[np.float64]:
             "pose_not_rigid",
             f"pose is not a rotation and a translation (R R^T is off the identity by {off:.2g}, "
             f"det R = {np.linalg.det(R):.3g})",
+        )
+    return T
+
+
+def check_near(T: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return ``T`` (4, 4), a pose in metres, if the map can resolve what is around it.
+
+    Raises:
+        FrameRejected: ``pose_far``.
+    """
+    if (np.abs(T[:3, 3]) > MAX_COORDINATE).any():
+        position = ", ".join(f"{x:.0f}" for x in T[:3, 3])
+        raise FrameRejected(
+            "pose_far",
+            f"the camera is at ({position}); the map resolves millimetres within {MAX_COORDINATE:.0f} m of the origin: "
+            "give poses in a frame that starts nearby, such as map or odom, not in utm or earth",
         )
     return T
 
@@ -63,8 +79,7 @@ class Frame:
         """Check shapes and pose, and zero depth that is not a distance.
 
         Raises:
-            FrameRejected: ``image_encoding``, ``image_size``, ``depth_size``, ``pose_not_finite``, ``pose_not_rigid``,
-                ``pose_far``.
+            FrameRejected: ``image_encoding``, ``image_size``, ``depth_size``, ``pose_not_finite``, ``pose_not_rigid``.
         """
         if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
             raise FrameRejected(
@@ -82,13 +97,6 @@ class Frame:
             depth = self.depth.astype(np.float32)
             self.depth = np.where((depth > 0) & (depth < MAX_DEPTH), depth, np.float32(0))
         self.T_world_camera = check_rigid(self.T_world_camera)
-        if (np.abs(self.T_world_camera[:3, 3]) > MAX_COORDINATE).any():
-            position = ", ".join(f"{x:.0f}" for x in self.T_world_camera[:3, 3])
-            raise FrameRejected(
-                "pose_far",
-                f"the camera is at ({position}); the map resolves millimetres up to {MAX_COORDINATE:.0f} from the "
-                "origin: give poses in a frame that starts nearby, such as map or odom, not in utm or earth",
-            )
 
     def resized(self, width: int, height: int) -> Frame:
         """The frame at another resolution: colour by area, depth by the median (no mixing over edges)."""

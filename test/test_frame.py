@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from lift_ros.camera import Camera
 from lift_ros.errors import FrameRejected
-from lift_ros.frame import Frame, check_rigid
+from lift_ros.frame import Frame, check_near, check_rigid
 
 CAMERA = Camera(8, 6, 7.0, 7.0, 4.0, 3.0)
 
@@ -98,8 +98,10 @@ def test_positions_that_single_precision_does_not_resolve():
     far = rigid()
     far[:3, 3] = 5e5, 4.2e6, 0.0  # utm
     with pytest.raises(FrameRejected, match=r"\(500000, 4200000, 0\).*such as map or odom") as rejected:
-        frame(T_world_camera=far)
+        check_near(far)
     assert rejected.value.reason == "pose_far"
+    assert check_near(rigid()).shape == (4, 4)
+    frame(T_world_camera=far)  # poses of unknown unit may be anywhere
 
 
 def test_depth_that_is_no_distance_is_zero():

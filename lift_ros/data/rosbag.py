@@ -19,7 +19,7 @@ from lift_ros.data.image_codec import message_depth, message_labels, message_rgb
 from lift_ros.data.transforms import TransformTree
 from lift_ros.data.undistort import Undistorter, same_calibration
 from lift_ros.errors import DatasetError, FrameRejected
-from lift_ros.frame import Frame
+from lift_ros.frame import Frame, check_near
 
 WORLD_FRAMES = ("map", "odom", "world")  # REP-105: the most global one that is there
 SAME_PLACE = 1e-3  # of a transform's entries: depth in a frame that only differs by name is registered
@@ -97,7 +97,7 @@ class BagCapture(Capture):
     def load(self, index: int, depth: bool = True) -> Frame:
         """See ``Capture.load``."""
         entry = self._images[index]
-        T_world_camera = self._poses.at(entry.stamp_ns)
+        T_world_camera = check_near(self._poses.at(entry.stamp_ns))
         undistorter = self._undistorter_at(entry.stamp_ns)
         image = undistorter.image(message_rgb(self._read(self.topics.image, entry)))
         measured = None

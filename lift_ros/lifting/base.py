@@ -111,7 +111,10 @@ class LiftingView:
         count = torch.bincount(entry, minlength=len(old.col))
         before = torch.cat([count.new_zeros(1), count.cumsum(0)])
         weights = BlendWeights(before[old.crow], heir, old.val[entry] / count[entry], len(origin))
-        return replace(self, weights=weights)
+        nothing = weights.crow[1:] == weights.crow[:-1]  # all that the pixel showed is gone
+        return replace(
+            self, weights=weights, masks=self.masks.masked_fill(nothing, -1), inside=self.inside & ~nothing[:, None]
+        )
 
 
 def draw(

@@ -123,8 +123,7 @@ class OmniSeg3D:
         for view in views:
             masked = view.inside.any(1).nonzero()[:, 0]
             some = torch.randperm(len(masked), generator=generator)[: -(-SAMPLES // len(views))]
-            features = view.weights.rows(masked[some.to(masked.device)]).matmul(self.embeddings.value)
-            found.append(features[features.any(1)])  # all that a pixel showed may have gone since
+            found.append(view.weights.rows(masked[some.to(masked.device)]).matmul(self.embeddings.value))
         if sum(map(len, found)):
             return normalize(torch.cat(found), dim=1)[:SAMPLES]
         some = torch.randperm(len(self.embeddings.value), generator=generator)[:SAMPLES]

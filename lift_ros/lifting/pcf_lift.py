@@ -144,7 +144,7 @@ class PcfLift:
         }
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
-        steps = int(state["pcf_lift.steps"])
+        steps = int(state.get("pcf_lift.steps", 0))
         self.features.load(state["gaussian.pcf_lift.features"], "lifting.pcf_lift.embedding_dim", steps)
 
 

@@ -96,7 +96,8 @@ def sample_view(patches: Patches, weights: BlendWeights, count: int, rng: np.ran
 
 
 def view_of_objects(ids: torch.Tensor, count: int, rng: np.random.Generator) -> LiftingView:
-    """What a loaded map knows, in the form of a keyframe: each pixel shows one Gaussian, in the mask of its object.
+    """What a loaded map knows, in the form of a keyframe to decode with: each pixel shows one Gaussian, in the mask of
+    its object.
 
     Args:
         ids: (N,) int64 object of each Gaussian, 0 for none.
@@ -106,13 +107,9 @@ def view_of_objects(ids: torch.Tensor, count: int, rng: np.random.Generator) -> 
     objects = np.unique(owner[owner > 0])
     share = max(count // max(len(objects), 1), 1)
     members = [rng.permutation(np.flatnonzero(owner == i))[:share] for i in objects.tolist()]
-    mask = np.repeat(np.arange(len(objects)), [len(some) for some in members])
-    order = rng.permutation(len(mask))
-    gaussians = torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *members])[order]).to(ids.device)
-    masks = torch.from_numpy(mask[order]).to(ids.device)
-    rows = torch.arange(len(order) + 1, device=ids.device)
-    inside = torch.zeros(len(order), len(objects), dtype=torch.bool, device=ids.device)
-    inside[rows[:-1], masks] = True
-    ends = (*range(BATCH_PIXELS, len(order), BATCH_PIXELS), len(order))
-    weights = BlendWeights(rows, gaussians, torch.ones(len(order), device=ids.device), len(ids))
-    return LiftingView(weights, masks, len(objects), inside, rows.new_zeros(0, 2), ends)
+    gaussians = torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *members])).to(ids.device)
+    masks = torch.from_numpy(np.repeat(np.arange(len(objects)), [len(some) for some in members])).to(ids.device)
+    rows = torch.arange(len(masks) + 1, device=ids.device)
+    inside = masks[:, None] == torch.arange(len(objects), device=ids.device)
+    weights = BlendWeights(rows, gaussians, torch.ones(len(masks), device=ids.device), len(ids))
+    return LiftingView(weights, masks, len(objects), inside, rows.new_zeros(0, 2))

@@ -108,7 +108,7 @@ class UnicLift:
         }
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
-        steps = int(state["unic_lift.steps"])
+        steps = int(state.get("unic_lift.steps", 0))
         self.embeddings.load(state["gaussian.unic_lift.embeddings"], "lifting.unic_lift.embedding_dim", steps)
         self._weight.load(state["unic_lift.layer.weight"], "lifting.unic_lift.embedding_dim")
         self._bias.load(state["unic_lift.layer.bias"], "lifting.unic_lift.embedding_dim")

@@ -21,8 +21,8 @@ from lift_ros.render import Rendering, blend_weights
 from lift_ros.scene.gaussians import GaussianScene
 from lift_ros.scene.trainer import TrainingView
 
-SAME_PICTURE = 0.99  # correlation of grey values, from which two pictures are of one place
-BLUR = 4  # pixels
+BLUR = 4  # pixels, over which noise is averaged before two pictures are compared
+NOISE = 3.0  # grey levels that are left of it in most of a picture
 MAX_UNKNOWN = 0.05  # Gaussians planted in a view since it was computed, as a share of those it showed
 
 
@@ -35,18 +35,24 @@ def is_keyframe(frame: Frame, keyframes: list[Keyframe], rendering: Rendering, c
     """
     if not keyframes:
         return True
-    alpha = rendering.alpha
-    unknown = (alpha < 0.5).cpu().numpy()
-    if frame.depth is not None:
-        unknown &= frame.depth > 0  # the rest, sky or glass, will not be known after it either
-    if unknown.mean() > config.keyframe_new_area and not (frame.depth is None and _at_rest(frame, keyframes)):
+    known = rendering.alpha >= 0.5
+    unknown = _new_area(frame, known) > config.keyframe_new_area
+    if unknown and (frame.depth is not None or not _at_rest(frame, keyframes)):
         return True
-    depth = float(rendering.depth[alpha >= 0.5].median())
+    depth = float(rendering.depth[known].median()) if bool(known.any()) else viewing_distance(frame, rendering)
     angle, parallax = _apart(frame.T_world_camera[None], np.array([depth]), keyframes)
     if not ((angle > config.keyframe_rotation) | (parallax > config.keyframe_parallax)).all():
         return False
     full = len(keyframes) >= config.max_keyframes
     return not full or _steps(angle, parallax, config).min() > most_redundant(keyframes, config)[1]
+
+
+def _new_area(frame: Frame, known: torch.Tensor) -> float:
+    """Share of a frame that the map does not know, where ``known`` (H, W) is False; of what has depth in a frame that
+    has: in the sky or behind glass nothing will be known after it either.
+    """
+    asked = known if frame.depth is None else known[torch.from_numpy(frame.depth > 0).to(known.device)]
+    return float((~asked).float().mean()) if len(asked) else 0.0
 
 
 def _at_rest(frame: Frame, keyframes: list[Keyframe]) -> bool:
@@ -57,20 +63,20 @@ def _at_rest(frame: Frame, keyframes: list[Keyframe]) -> bool:
     """
     others, pose = np.stack([keyframe.T_world_camera for keyframe in keyframes]), frame.T_world_camera
     nearest = np.linalg.norm(others[:, :3, 3] - pose[:3, 3], axis=1).argmin()
-    here = _blurred(frame.image)
-    for k in {len(keyframes) - 1, int(nearest), int((others[:, :3, 2] @ pose[:3, 2]).argmax())}:
-        there = _blurred(keyframes[k].view.image.cpu().numpy())
-        if float((here * there).mean()) > SAME_PICTURE * float(here.std() * there.std()) > 0:
-            return True
-    return False
+    asked = {len(keyframes) - 1, int(nearest), int((others[:, :3, 2] @ pose[:3, 2]).argmax())}
+    return any(_same_picture(frame.image, keyframes[k].view.image.cpu().numpy()) for k in asked)
 
 
-def _blurred(image: NDArray) -> NDArray[np.float32]:
-    """(h, w) grey values of an (H, W, 3) image without noise and mean."""
+def _same_picture(image: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
+    """Whether two (H, W, 3) images differ by noise and exposure alone, almost everywhere."""
+    if image.shape != other.shape:
+        return False
     height, width = image.shape[:2]
     size = max(width // BLUR, 1), max(height // BLUR, 1)
-    grey = cv2.resize(image, size, interpolation=cv2.INTER_AREA).mean(2, dtype=np.float32)
-    return grey - grey.mean()
+    a, b = (cv2.resize(each, size, interpolation=cv2.INTER_AREA).mean(2, dtype=np.float32) for each in (image, other))
+    a, b = a - a.mean(), b - b.mean()
+    gain = (a * b).mean() / max((a * a).mean(), 1e-6)
+    return float(np.percentile(np.abs(b - gain * a), 95)) < NOISE
 
 
 def _apart(

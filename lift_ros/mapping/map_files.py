@@ -8,6 +8,7 @@ map.yaml                versions, world frame, method, parameters; counts and ch
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import logging
@@ -82,9 +83,9 @@ def load_map(directory: Path | str) -> MapContents:
     Raises:
         MapFileError: names the file that is missing, damaged, of another version or inconsistent.
     """
-    directory = Path(directory)
+    directory = Path(os.path.realpath(directory))
     if not directory.is_dir():
-        kept = max(_left_by(directory, "previous"), key=lambda path: path.stat().st_mtime, default=None)
+        kept = max(_left_by(directory, "previous"), key=os.path.getmtime, default=None)
         if kept is None:
             raise MapFileError(f"there is no map directory {directory}")
         log.warning("%s is missing: a save was interrupted; the map before it is read, from %s", directory, kept)
@@ -184,8 +185,12 @@ def replace_directory(directory: Path) -> Iterator[Path]:
 
 def _left_by(directory: Path, what: str, seconds: float = 0.0) -> list[Path]:
     """What saves of ``directory`` have beside it: "previous" or "saving", not touched for so many ``seconds``."""
-    found = directory.parent.glob(f".{directory.name}.{what}-*")
-    return [path for path in found if path.is_dir() and time.time() - path.stat().st_mtime >= seconds]
+    found = []
+    for path in directory.parent.glob(f".{glob.escape(directory.name)}.{what}-*"):
+        with suppress(OSError):  # another process may tidy up as well
+            if path.is_dir() and time.time() - path.stat().st_mtime >= seconds:
+                found.append(path)
+    return found
 
 
 def _swap(new: Path, directory: Path, old: Path) -> None:

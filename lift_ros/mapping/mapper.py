@@ -61,7 +61,7 @@ MASK_GAUSSIANS = 40  # that a mask should show, to be an object of its own
 RESEED_AFTER = 3  # keyframes later, a keyframe without depth has neighbours on both sides, and better seeds
 SPARED = (3, 1, 0)  # times the Gaussians of the smallest object, below which none is thinned; if need be the next
 NEW_GROUND = 0.1  # share of a view; for less, nothing is thinned: borders are never explained to the last pixel
-MIN_MEASURED = 0.01  # of a depth image that must be known; with less, the frame counts as one without
+MIN_MEASURED = 0.01  # of a depth image; with less from the beginning, there is nothing that measures
 SHOWN_AGAIN = 4.0  # pixels that a keyframe shows of a thinned Gaussian, from which masks tell again what it is
 
 
@@ -157,8 +157,9 @@ class Mapper:
         self._registry = ObjectRegistry(config.objects)
         self._keyframes: list[Keyframe] = []
         self._prior: list[tuple[float, MaskEvidence]] = []  # what a loaded map says, as if keyframes did
-        self._prior_views: list[LiftingView] = []  # and what is trained on of it
+        self._prior_views: list[LiftingView] = []  # and how its objects look to a method that was trained
         self._neighbours: Neighbours | None = None
+        self._measured = False  # whether any depth image had something in it
         self._owed = {"photometric": 0, "lifting": 0}
         self._photometric_steps = 0
         self._final_steps = 0  # of the kind in training, owed when no more frames will come
@@ -261,7 +262,8 @@ class Mapper:
         views = [(keyframe.stamp, keyframe.evidence) for keyframe in self._keyframes]
         views = self._prior + [view for view in views if len(view[1].area)]
         stamps, evidence = [stamp for stamp, _ in views], [each for _, each in views]
-        decoded = self._method.decode(self._lifting_views(), evidence, self._near())
+        ready = [keyframe.lifting for keyframe in self._keyframes if keyframe.lifting is not None]
+        decoded = self._method.decode(self._prior_views + ready, evidence, self._near())
         labels = torch.where(self._coarse, -1, decoded.labels).cpu().numpy()
         wholes = None if decoded.parents is None else decoded.parents.cpu().numpy()
         self._uncertainty = (1 - decoded.confidence).clamp(0, 1)
@@ -335,7 +337,7 @@ class Mapper:
         size = len(contents.scene["means"])
         if size > config.scene.max_gaussians:
             log.warning(
-                "%s holds %d Gaussians, more than scene.max_gaussians = %d: all are kept, and that many may be there",
+                "%s holds %d Gaussians, more than scene.max_gaussians = %d: all are kept, and the scene counts as full",
                 directory, size, config.scene.max_gaussians,
             )  # fmt: skip
             config = replace(config, scene=replace(config.scene, max_gaussians=size))
@@ -372,9 +374,10 @@ class Mapper:
                 f"the image has {frame.camera.width}x{frame.camera.height} pixels, {small.camera.width}x"
                 f"{small.camera.height} for mapping, and {WINDOW} along each side are needed; mapping.image_width",
             )
-        if small.depth is not None and (small.depth > 0).mean() < MIN_MEASURED:
-            return replace(small, depth=None)
-        return small
+        if small.depth is None or self._measured:
+            return small
+        self._measured = bool((small.depth > 0).mean() >= MIN_MEASURED)
+        return small if self._measured else replace(small, depth=None)
 
     def _segment(self, frame: Frame, small: Frame) -> Patches:
         """Masks, finer than ``small`` if they can be."""
@@ -489,16 +492,12 @@ class Mapper:
         return losses
 
     def _train_lifting(self, count: int) -> dict[str, float]:
-        ready = [view for view in self._lifting_views() if view.mask_count]
+        ready = [k.lifting for k in self._keyframes if k.lifting is not None and k.lifting.mask_count]
         losses: dict[str, float] = {}
         rate = ANNEAL_TO ** max(1 - self._left("lifting") / STILL, 0)
         for _ in range(count if ready else 0):
             losses = self._method.step(ready, self._near(), rate)
         return losses
-
-    def _lifting_views(self) -> list[LiftingView]:
-        """What the lifting method is trained on: of a loaded map, and of the keyframes that are ready for it."""
-        return self._prior_views + [k.lifting for k in self._keyframes if k.lifting is not None]
 
     def _left(self, kind: str) -> float:
         """Share of the training at the end that is left of a kind; 1 while frames come."""

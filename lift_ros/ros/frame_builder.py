@@ -18,7 +18,7 @@ from lift_ros.data.capture import clip_depth
 from lift_ros.data.image_codec import message_depth, message_labels, message_rgb
 from lift_ros.data.undistort import Undistorter, same_calibration
 from lift_ros.errors import FrameRejected
-from lift_ros.frame import Frame
+from lift_ros.frame import Frame, check_near
 from lift_ros.ros.conversions import nanoseconds
 from lift_ros.ros.node_config import NodeConfig
 from lift_ros.ros.pose_source import PoseSource
@@ -168,7 +168,7 @@ class FrameBuilder:
         undistorter = self._wait(self._current_undistorter, deadline)
         image = undistorter.image(message_rgb(message))
         camera_frame = self._config.camera_frame or message.header.frame_id
-        T_world_camera = self._wait(lambda: self._poses.lookup(camera_frame, stamp_ns), deadline)
+        T_world_camera = check_near(self._wait(lambda: self._poses.lookup(camera_frame, stamp_ns), deadline))
         depth = None
         if self._config.depth_topic:
             depth_message = self._depth_of(stamp_ns, deadline)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -118,6 +119,38 @@ def test_without_depth_a_camera_at_rest_brings_none_however_its_pose_trembles():
     assert is_keyframe(frame(pose(), seed=3), nearby, nothing, CONFIG)
     depth = np.full((10, 20), 2.0, np.float32)
     assert is_keyframe(frame(pose(), depth, seed=1), nearby, nothing, CONFIG)  # it has something to plant
+
+
+def test_a_bright_sky_does_not_hide_that_the_camera_moves():
+    """Over a faint wall that it moves along; and at rest, where noise is all that differs."""
+    wall = cv2.resize(np.random.default_rng(0).integers(90, 150, (12, 60, 3), np.uint8), (480, 96))
+
+    def seen(column: int, noise: int) -> np.ndarray:
+        image = np.full((144, 192, 3), 250, np.uint8)
+        image[48:] = wall[:, column : column + 192]
+        shaken = image + np.random.default_rng(noise).normal(0, 4, image.shape)
+        return np.clip(shaken, 0, 255).astype(np.uint8)
+
+    camera = Camera(192, 144, 150.0, 150.0, 96.0, 72.0)
+    view = Rendering(torch.zeros(144, 192, 3), torch.zeros(144, 192), torch.zeros(144, 192))
+    first = SimpleNamespace(T_world_camera=pose(), view=SimpleNamespace(image=torch.from_numpy(seen(0, 1))))
+    assert not is_keyframe(Frame(seen(0, 2), camera, pose(x=0.01), 0.0), [first], view, CONFIG)
+    assert is_keyframe(Frame(seen(24, 3), camera, pose(x=0.3), 0.0), [first], view, CONFIG)
+
+
+def test_depth_of_a_small_part_of_the_view_tells_what_is_new():
+    """As of a sensor with a short range; and where the map has nothing at all in view, turning is still turning."""
+    few = np.zeros((10, 20), np.float32)
+    few[:1] = 2.0  # a twentieth
+    here = [taken(pose())]
+    assert is_keyframe(frame(pose(x=1.0), few), here, rendering(unknown=1.0), CONFIG)
+    assert not is_keyframe(frame(pose(x=0.01), few), here, rendering(), CONFIG)
+    nothing = np.zeros((10, 20), np.float32)
+    full = replace(CONFIG, max_keyframes=1)
+    assert not is_keyframe(frame(pose(), nothing), here, rendering(unknown=1.0), CONFIG)
+    assert is_keyframe(
+        frame(pose(yaw=50.0), nothing), [taken(pose()), taken(pose(yaw=11.0))], rendering(unknown=1.0), full
+    )
 
 
 def test_a_map_that_shows_nothing_decides_by_rotation():

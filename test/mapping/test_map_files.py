@@ -158,6 +158,20 @@ def test_the_map_kept_by_a_killed_save_is_read_and_what_it_left_goes_with_the_ne
     assert_same(load_map(tmp_path / "map"), make_contents(seed=2))
 
 
+@pytest.mark.parametrize("name", ["map", "room[1]", "link"])
+def test_saves_leave_nothing_behind_and_what_was_kept_is_found_whatever_the_name(tmp_path, name):
+    place = tmp_path / name
+    if name == "link":
+        place.symlink_to(tmp_path / "real")
+        save_map(make_contents(seed=1), place)
+    for seed in (1, 2, 3):
+        save_map(make_contents(seed=seed), place)
+    assert set(names(tmp_path)) <= {name, "real"}
+    real = Path(os.path.realpath(place))
+    real.rename(real.with_name(f".{real.name}.previous-0a1b2c3d"))
+    assert_same(load_map(place), make_contents(seed=3))
+
+
 @contextmanager
 def file_size_limit(size: int) -> Iterator[None]:
     """Lets no file grow beyond ``size`` bytes: writing fails as it does on a full disk, with another number.

@@ -828,6 +828,25 @@ def test_depth_images_that_know_nothing_count_as_none():
     assert_same(state(mapper), state(without))
 
 
+def test_depth_that_fails_for_a_while_plants_nothing():
+    mapper = Mapper(configured(), NoMasks())
+    feed(mapper, rooms.views(6))
+    count = mapper.stats.gaussians
+    blind = [replace(frame, depth=np.zeros_like(frame.depth), stamp=10.0 + k) for k, frame in enumerate(rooms.views(5))]
+    feed(mapper, [replace(frame, T_world_camera=rooms.view(3.0 + k).T_world_camera) for k, frame in enumerate(blind)])
+    assert mapper.stats.gaussians <= count
+
+
+def test_colour_images_of_several_sizes(frames, truth):
+    blind = [replace(frame, depth=None) for frame in frames[:4]]
+    cropped = replace(
+        blind[1], image=blind[1].image[:-20], camera=replace(blind[1].camera, height=blind[1].camera.height - 20)
+    )
+    mapper = Mapper(configured(), NoMasks())
+    feed(mapper, [blind[0], cropped, *blind[2:]])
+    assert mapper.stats.frames == 4 and mapper.stats.keyframes >= 3
+
+
 def test_a_loaded_map_larger_than_the_budget_loses_nothing(frames, truth, tmp_path, caplog):
     mapper = mapped(frames[:3], truth)
     mapper.save(tmp_path / "map")

@@ -95,6 +95,7 @@ def truncated(header):
         ("depth_size", {"depth": lambda header: image_message(header, "32FC1", wall.depth()[:60])}),
         ("depth_missing", {"depth": None}),
         ("pose_missing", {"pose": None}),
+        ("pose_far", {"pose": lambda header: transform(header, (5e5, 4.2e6, 0.0), (0.0, 0.0, 0.0, 1.0))}),
     ],
 )
 def test_a_frame_that_cannot_be_used_is_counted_by_reason(mapped, reason, what):
