@@ -222,12 +222,8 @@ def _map(args: argparse.Namespace) -> int:
         f"{args.out}: {stats.keyframes} keyframes of {stats.frames} frames, {stats.gaussians} Gaussians, "
         f"{len(mapper.objects)} objects, {time.monotonic() - started:.0f} s"
     )
-    if stats.keyframes < config.objects.min_views:
-        print(
-            f"lift: an object must be shown by {config.objects.min_views} keyframes (objects.min_views), and there are "
-            f"{stats.keyframes}",
-            file=sys.stderr,
-        )
+    if stats.keyframes == 1 < config.objects.min_views:
+        print("lift: one keyframe alone confirms no object; set objects.min_views=1 to have them", file=sys.stderr)
     if stats.all_prompts:
         print(f"{stats.all_prompts / (stats.keyframes + stats.thinned_keyframes):.0f} prompt points a keyframe")
     return 0

@@ -26,6 +26,7 @@ from lift_ros.scene.neighbours import Neighbours
 MIN_SHARED = 0.25  # of the smaller of a cluster and an object: sharing less is a frayed border, no identity
 ADOPT_KNOWN = 0.2  # of what a mask shows must be known to tell what the rest of it is
 ADOPT_PURITY = 0.8  # of what is known in it must be one object
+CONFIRMED = 2  # views
 KEPT = 0.6  # of the confidence that an object must have, which a published one must keep: it does not flicker
 
 
@@ -114,9 +115,11 @@ class ObjectRegistry:
         known = _known_as(found, count, self.ids)
         sure = confidence >= np.where(known > 0, KEPT, 1.0) * self.config.min_confidence
         enough = members >= self.config.min_gaussians
+        # at the beginning all that there are must do, but for one, which nothing confirms
+        min_views = min(self.config.min_views, max(len(views), CONFIRMED))
         # what enough keyframes showed is known, even where some of them were let go of since
         shown = [max(n, self.tracks[i].views) if i else n for n, i in zip(seen.sum(0), known.tolist(), strict=True)]
-        kept = np.flatnonzero(enough & sure & seen.any(0) & (np.array(shown, int) >= self.config.min_views))
+        kept = np.flatnonzero(enough & sure & seen.any(0) & (np.array(shown, int) >= min_views))
         unborn = found >= 0
         number = np.full(count + 1, -1)
         number[kept] = np.arange(len(kept))

@@ -270,7 +270,12 @@ def test_small_objects_and_glimpses_are_not_published():
     update(objects, [grouped(APART, SIZE)] * 2 + [glimpse] * 4)
     assert groups_of(objects) == [1, 2, 0]
     first = registry(3 * SIZE, min_views=3)
-    assert update(first, [grouped(APART, SIZE)] * 2) == [] and groups_of(first) == [0, 0, 0]  # nor at the beginning
+    assert update(first, [grouped(APART, SIZE)]) == [] and groups_of(first) == [0, 0, 0]  # nothing confirms them
+    update(first, [grouped(APART, SIZE), glimpse])
+    assert groups_of(first) == [1, 2, 0]  # at the beginning, two will do
+    alone = registry(3 * SIZE, min_views=1)
+    update(alone, [grouped(APART, SIZE)])
+    assert groups_of(alone) == [1, 2, 3]
 
 
 def test_what_masks_hardly_agree_on_is_not_published_but_stays_for_less():
