@@ -22,6 +22,8 @@ from lift_ros.scene.gaussians import GaussianScene
 from lift_ros.scene.trainer import TrainingView
 
 BLUR = 4  # pixels, over which noise is averaged before two pictures are compared
+MAX_GAIN = 2.0  # of an automatic exposure
+MIN_MEASURED = 0.01  # of a depth image: less are specks
 NOISE = 3.0  # grey levels that are left of it in most of a picture
 MAX_UNKNOWN = 0.05  # Gaussians planted in a view since it was computed, as a share of those it showed
 
@@ -49,10 +51,10 @@ def is_keyframe(frame: Frame, keyframes: list[Keyframe], rendering: Rendering, c
 
 def _new_area(frame: Frame, known: torch.Tensor) -> float:
     """Share of a frame that the map does not know, where ``known`` (H, W) is False; of what has depth in a frame that
-    has: in the sky or behind glass nothing will be known after it either.
+    has: in the sky or behind glass nothing will be known after it either. Specks of depth tell nothing.
     """
     asked = known if frame.depth is None else known[torch.from_numpy(frame.depth > 0).to(known.device)]
-    return float((~asked).float().mean()) if len(asked) else 0.0
+    return float((~asked).float().mean()) if asked.numel() >= MIN_MEASURED * known.numel() else 0.0
 
 
 def _at_rest(frame: Frame, keyframes: list[Keyframe]) -> bool:
@@ -75,7 +77,7 @@ def _same_picture(image: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
     size = max(width // BLUR, 1), max(height // BLUR, 1)
     a, b = (cv2.resize(each, size, interpolation=cv2.INTER_AREA).mean(2, dtype=np.float32) for each in (image, other))
     a, b = a - a.mean(), b - b.mean()
-    gain = (a * b).mean() / max((a * a).mean(), 1e-6)
+    gain = np.clip((a * b).mean() / max((a * a).mean(), 1e-6), 1 / MAX_GAIN, MAX_GAIN)  # else nothing looks like all
     return float(np.percentile(np.abs(b - gain * a), 95)) < NOISE
 
 

@@ -27,7 +27,7 @@ from lift_ros.lifting.base import HasUnitFeatures, LiftingView
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.methods import METHODS, make_method
 from lift_ros.lifting.sampling import view_of_objects
-from lift_ros.mapping.keyframes import Keyframe, is_keyframe, most_redundant, viewing_distance
+from lift_ros.mapping.keyframes import MIN_MEASURED, Keyframe, is_keyframe, most_redundant, viewing_distance
 from lift_ros.mapping.map_files import MapContents, load_map, save_map
 from lift_ros.mapping.selection import Clicks, Selection, select
 from lift_ros.mapping.snapshot import MapSnapshot
@@ -61,7 +61,6 @@ MASK_GAUSSIANS = 40  # that a mask should show, to be an object of its own
 RESEED_AFTER = 3  # keyframes later, a keyframe without depth has neighbours on both sides, and better seeds
 SPARED = (3, 1, 0)  # times the Gaussians of the smallest object, below which none is thinned; if need be the next
 NEW_GROUND = 0.1  # share of a view; for less, nothing is thinned: borders are never explained to the last pixel
-MIN_MEASURED = 0.01  # of a depth image; with less from the beginning, there is nothing that measures
 SHOWN_AGAIN = 4.0  # pixels that a keyframe shows of a thinned Gaussian, from which masks tell again what it is
 
 
@@ -337,7 +336,7 @@ class Mapper:
         size = len(contents.scene["means"])
         if size > config.scene.max_gaussians:
             log.warning(
-                "%s holds %d Gaussians, more than scene.max_gaussians = %d: all are kept, and the scene counts as full",
+                "%s holds %d Gaussians, more than scene.max_gaussians = %d; all stay, but new ground may thin them",
                 directory, size, config.scene.max_gaussians,
             )  # fmt: skip
             config = replace(config, scene=replace(config.scene, max_gaussians=size))
@@ -376,6 +375,7 @@ class Mapper:
             )
         if small.depth is None or self._measured:
             return small
+        # with specks alone from the beginning, there is nothing that measures
         self._measured = bool((small.depth > 0).mean() >= MIN_MEASURED)
         return small if self._measured else replace(small, depth=None)
 

@@ -115,8 +115,8 @@ class ObjectRegistry:
         known = _known_as(found, count, self.ids)
         sure = confidence >= np.where(known > 0, KEPT, 1.0) * self.config.min_confidence
         enough = members >= self.config.min_gaussians
-        # at the beginning all that there are must do, but for one, which nothing confirms
-        min_views = min(self.config.min_views, max(len(views), CONFIRMED))
+        # at the beginning all that there are must do, but for one, which nothing confirms; what is published stays
+        min_views = np.minimum(self.config.min_views, np.where(known > 0, CONFIRMED, max(len(views), CONFIRMED)))
         # what enough keyframes showed is known, even where some of them were let go of since
         shown = [max(n, self.tracks[i].views) if i else n for n, i in zip(seen.sum(0), known.tolist(), strict=True)]
         kept = np.flatnonzero(enough & sure & seen.any(0) & (np.array(shown, int) >= min_views))

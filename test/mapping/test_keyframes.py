@@ -138,6 +138,22 @@ def test_a_bright_sky_does_not_hide_that_the_camera_moves():
     assert is_keyframe(Frame(seen(24, 3), camera, pose(x=0.3), 0.0), [first], view, CONFIG)
 
 
+def test_specks_of_depth_are_no_new_ground():
+    specks = np.zeros((10, 20), np.float32)
+    specks[3, 4] = 2.0
+    assert not is_keyframe(frame(pose(), specks), [taken(pose())], rendering(unknown=1.0), CONFIG)
+
+
+@pytest.mark.parametrize("first", ["dark", "textured"])
+def test_a_picture_of_nothing_is_like_no_other(first):
+    """As of a camera that starts up in the dark."""
+    dark = np.random.default_rng(0).integers(0, 5, (10, 20, 3), np.uint8)
+    a, b = (dark, picture()) if first == "dark" else (picture(), dark)
+    here = SimpleNamespace(T_world_camera=pose(), view=SimpleNamespace(image=torch.from_numpy(a)))
+    assert is_keyframe(Frame(b, CAMERA, pose(), 0.0), [here], rendering(unknown=1.0), CONFIG)
+    assert not is_keyframe(Frame(a, CAMERA, pose(), 0.0), [here], rendering(unknown=1.0), CONFIG)
+
+
 def test_depth_of_a_small_part_of_the_view_tells_what_is_new():
     """As of a sensor with a short range; and where the map has nothing at all in view, turning is still turning."""
     few = np.zeros((10, 20), np.float32)

@@ -273,6 +273,10 @@ def test_small_objects_and_glimpses_are_not_published():
     assert update(first, [grouped(APART, SIZE)]) == [] and groups_of(first) == [0, 0, 0]  # nothing confirms them
     update(first, [grouped(APART, SIZE), glimpse])
     assert groups_of(first) == [1, 2, 0]  # at the beginning, two will do
+    both = [grouped(APART, SIZE)] * 2
+    early = registry(3 * SIZE, min_views=3)
+    update(early, both)
+    assert update(early, [*both, glimpse]) == [] and groups_of(early) == [1, 2, 3]  # and what is published stays
     alone = registry(3 * SIZE, min_views=1)
     update(alone, [grouped(APART, SIZE)])
     assert groups_of(alone) == [1, 2, 3]
