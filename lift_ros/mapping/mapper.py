@@ -35,7 +35,7 @@ from lift_ros.masks import make_segmenter
 from lift_ros.masks.base import Patches, Segmenter
 from lift_ros.masks.generator import GeneratorConfig
 from lift_ros.masks.prompting import make_prompts
-from lift_ros.objects.description import MapObject
+from lift_ros.objects.description import MapObject, as_json
 from lift_ros.objects.registry import ObjectEvent, ObjectRegistry
 from lift_ros.options import walk
 from lift_ros.render import Rendering, rasterize
@@ -582,24 +582,3 @@ class Mapper:
             return None
         twists = [self._trainer.poses.twist(keyframe.view.index) for keyframe in self._keyframes]
         return CorrectionTrack.of([keyframe.stamp for keyframe in self._keyframes], twists)
-
-
-def as_json(item: MapObject) -> dict[str, object]:
-    """An object as written to objects.json: everything but its points."""
-    return {
-        "id": item.id,
-        "parent": item.parent,
-        "confidence": round(item.confidence, 4),
-        "uncertainty": round(item.uncertainty, 4),
-        "first_seen": item.first_seen,
-        "last_seen": item.last_seen,
-        "views": item.views,
-        "points": len(item.points),
-        "centroid": item.centroid.tolist(),
-        "box": {
-            "center": item.box.center.tolist(),
-            "quaternion_wxyz": item.box.quaternion.tolist(),
-            "size": item.box.size.tolist(),
-        },
-        "color": item.color.tolist(),
-    }

@@ -45,6 +45,27 @@ class MapObject:
     colors: NDArray[np.uint8]
 
 
+def as_json(item: MapObject) -> dict[str, object]:
+    """An object as written to objects.json: everything but its points."""
+    return {
+        "id": item.id,
+        "parent": item.parent,
+        "confidence": round(item.confidence, 4),
+        "uncertainty": round(item.uncertainty, 4),
+        "first_seen": item.first_seen,
+        "last_seen": item.last_seen,
+        "views": item.views,
+        "points": len(item.points),
+        "centroid": item.centroid.tolist(),
+        "box": {
+            "center": item.box.center.tolist(),
+            "quaternion_wxyz": item.box.quaternion.tolist(),
+            "size": item.box.size.tolist(),
+        },
+        "color": item.color.tolist(),
+    }
+
+
 def parts(objects: Sequence[MapObject]) -> list[MapObject]:
     """The objects without the wholes of a hierarchy, whose points are those of their parts."""
     wholes = {item.parent for item in objects}

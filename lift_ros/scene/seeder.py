@@ -67,8 +67,9 @@ class Seeder:
                 if other in self._features:
                     there = self._frames[other], self._features[other]
                     found.append(np.hstack(triangulate(frame, self._features[index], *there)))
-                    moved = None if self._moved else shift(frame, self._features[index], *there)
-                    self._moved |= moved is None or moved > MIN_SHIFT * frame.camera.width
+                    if not self._moved:
+                        pixels = shift(frame, self._features[index], *there)
+                        self._moved = pixels is None or pixels > MIN_SHIFT * frame.camera.width
             self._triangulated[index] = np.concatenate(found)
             self._remember(self._triangulated[index][:, :3])
         return index

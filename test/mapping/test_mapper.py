@@ -23,12 +23,12 @@ from lift_ros.frame import Frame
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.methods import METHODS
 from lift_ros.mapping.keyframes import all_weights
-from lift_ros.mapping.mapper import ANNEAL_TO, NEW_GROUND, SETTLED, Mapper, as_json, make_mapper_segmenter
+from lift_ros.mapping.mapper import ANNEAL_TO, NEW_GROUND, SETTLED, Mapper, make_mapper_segmenter
 from lift_ros.mapping.offline import CaptureMasks, frame_labels
 from lift_ros.mapping.snapshot import MIN_SHARE
 from lift_ros.masks.base import Masks, Segmenter
 from lift_ros.masks.recorded import RecordedSegmenter
-from lift_ros.objects.description import MapObject
+from lift_ros.objects.description import MapObject, as_json
 from lift_ros.options import with_values
 from lift_ros.scene.gaussians import Seeds
 
