@@ -1,5 +1,6 @@
 """Start the mapping node. ``ros2 launch lift_ros mapping.launch.py --show-args`` lists the arguments."""
 
+import re
 from pathlib import Path
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix, get_package_share_directory
@@ -9,16 +10,18 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 SHARE = Path(get_package_share_directory("lift_ros"))
+DEFAULTS = SHARE / "config" / "mapping.yaml"
 PRESETS = sorted(path.stem for path in (SHARE / "config" / "presets").glob("*.yaml"))
+RVIZ = SHARE / "rviz" / "lift.rviz"
 
 # argument -> (parameter it sets, description); empty leaves what the parameter files say
 OVERRIDES = {
     "image_topic": ("image_topic", "colour images; .../compressed for CompressedImage"),
     "camera_info_topic": ("camera_info_topic", "intrinsics of the colour images"),
-    "depth_topic": ("depth_topic", "registered depth; .../compressedDepth for CompressedImage"),
+    "depth_topic": ("depth_topic", "registered depth; .../compressedDepth for CompressedImage; none for none"),
     "masks_topic": ("masks_topic", "label images, for segmenter:=topic"),
     "pose_source": ("pose_source", "tf, odometry, pose or pose_with_covariance"),
-    "pose_topic": ("pose_topic", "Odometry or PoseStamped, unless the pose comes from TF"),
+    "pose_topic": ("pose_topic", "Odometry, PoseStamped or PoseWithCovarianceStamped, unless the pose comes from TF"),
     "world_frame": ("world_frame", "frame of the map"),
     "camera_frame": ("camera_frame", "optical frame of the camera, if the images do not say"),
     "segmenter": ("masks.segmenter", "where the masks come from: a SAM, graph (no learned model) or topic"),
@@ -27,24 +30,30 @@ OVERRIDES = {
     "load_map": ("load_map", "name of a map in map_directory to start from"),
     "rectified": ("rectified", "true: the images are rectified already (image_rect topics)"),
     "autostart": ("autostart", "false: a lifecycle manager configures and activates the node"),
+    "use_sim_time": ("use_sim_time", "true: time from /clock"),
 }
+FLAGS = {"autostart", "rectified", "use_sim_time"}
 
 
 def start(context: LaunchContext) -> list:
-    """The node, with the parameters of files first and of arguments last."""
+    """The node, with the parameters of the preset first, then those of the user's file, and of arguments last."""
     preset = LaunchConfiguration("preset").perform(context)
-    config = Path(LaunchConfiguration("config").perform(context)).expanduser()
-    if not config.is_file():  # launch_ros would warn and start the node without it
-        raise FileNotFoundError(f"there is no parameter file {config}")
-    parameters = [str(config)]
+    config = LaunchConfiguration("config").perform(context)
+    parameters: list = [str(DEFAULTS)]
     if preset:
         parameters.append(str(SHARE / "config" / "presets" / f"{preset}.yaml"))
+    if config:
+        if not Path(config).expanduser().is_file():  # launch_ros would warn and start the node without it
+            raise FileNotFoundError(f"there is no parameter file {config}")
+        parameters.append(str(Path(config).expanduser()))
     overrides = {parameter: LaunchConfiguration(name).perform(context) for name, (parameter, _) in OVERRIDES.items()}
     overrides = {parameter: value for parameter, value in overrides.items() if value}
-    for name in {"autostart", "rectified"} & set(overrides):
+    for name in FLAGS & set(overrides):
         overrides[name] = overrides[name].lower() in ("true", "1")
-    use_sim_time = LaunchConfiguration("use_sim_time").perform(context).lower() in ("true", "1")
-    parameters.append({**overrides, "use_sim_time": use_sim_time})
+    if overrides.get("depth_topic") == "none":
+        overrides["depth_topic"] = ""
+    if overrides:
+        parameters.append(overrides)
     nodes = [
         Node(
             package="lift_ros", executable="mapping_node", name="lift_ros",
@@ -59,8 +68,21 @@ def start(context: LaunchContext) -> list:
                 "rviz:=true, but rviz2 is not installed here: install it (apt install ros-$ROS_DISTRO-rviz2), or leave "
                 "rviz out and run it on another computer"
             ) from None
-        nodes.append(Node(package="rviz2", executable="rviz2", arguments=["-d", str(SHARE / "rviz" / "lift.rviz")]))
+        nodes.append(rviz(context, overrides))
     return nodes
+
+
+def rviz(context: LaunchContext, overrides: dict) -> Node:
+    """RViz with the topics of the node in its namespace, and the frame of the map if the arguments tell it."""
+    frame = overrides.get("world_frame")
+    namespace = LaunchConfiguration("namespace").perform(context).strip("/")
+    topics = sorted(set(re.findall(r"/lift_ros/\w+", RVIZ.read_text()))) if namespace else []
+    return Node(
+        package="rviz2", executable="rviz2",
+        arguments=["-d", str(RVIZ), *(["-f", frame] if frame else [])],
+        remappings=[(topic, f"/{namespace}{topic}") for topic in topics],
+        parameters=[{"use_sim_time": overrides.get("use_sim_time", False)}],
+    )  # fmt: skip
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -72,13 +94,12 @@ def generate_launch_description() -> LaunchDescription:
         [
             *arguments,
             DeclareLaunchArgument(
-                "config", default_value=str(SHARE / "config" / "mapping.yaml"), description="parameters"
-            ),
-            DeclareLaunchArgument(
                 "preset", default_value="", choices=["", *PRESETS], description="parameters for a kind of computer"
             ),
+            DeclareLaunchArgument(
+                "config", default_value="", description="file with your parameters; they come after the preset's"
+            ),
             DeclareLaunchArgument("namespace", default_value="", description="namespace of the node"),
-            DeclareLaunchArgument("use_sim_time", default_value="false", description="time from /clock"),
             DeclareLaunchArgument("rviz", default_value="false", description="start rviz2 as well"),
             OpaqueFunction(function=start),
         ]

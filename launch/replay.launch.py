@@ -4,29 +4,30 @@ Topics and frames are found in the bag; every argument of mapping.launch.py may 
 depth_topic:=none leaves recorded depth alone.
 """
 
+import json
+import subprocess
 from pathlib import Path
 
-from ament_index_python.packages import get_package_share_directory
+from ament_index_python.packages import get_package_prefix, get_package_share_directory
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from lift_ros.data.bag_topics import BagOptions
-from lift_ros.ros.replay import replay_parameters
-
 MAPPING = Path(get_package_share_directory("lift_ros")) / "launch" / "mapping.launch.py"
-BAG_OPTIONS = ("image_topic", "camera_info_topic", "depth_topic", "pose_topic", "world_frame")
+COMMAND = Path(get_package_prefix("lift_ros")) / "lib" / "lift_ros" / "bag_parameters"
+BAG_OPTIONS = ("image_topic", "camera_info_topic", "depth_topic", "pose_topic", "world_frame", "camera_frame")
 
 
 def start(context: LaunchContext) -> list:
     """The node with what the bag says, and the player."""
     given = context.launch_configurations
     bag = Path(given["bag"]).expanduser()
-    found = replay_parameters(bag, BagOptions(**{name: given.get(name, "") for name in BAG_OPTIONS}))
+    found = bag_parameters(bag, {name: given[name] for name in BAG_OPTIONS if given.get(name)})
     decided = {name: given[name] for name in found if given.get(name) and name not in BAG_OPTIONS}
-    arguments = {**found, **decided, "use_sim_time": "true"}
+    # a bag without depth is one, whatever a parameter file says
+    arguments = {**found, "depth_topic": found["depth_topic"] or "none", **decided, "use_sim_time": "true"}
     player = ["--rate", LaunchConfiguration("rate")]
     if given["loop"].lower() in ("true", "1"):
         player.append("--loop")
@@ -34,6 +35,17 @@ def start(context: LaunchContext) -> list:
         IncludeLaunchDescription(PythonLaunchDescriptionSource(str(MAPPING)), launch_arguments=arguments.items()),
         Node(package="lift_ros", executable="play_bag", arguments=[str(bag), *player], output="screen"),
     ]
+
+
+def bag_parameters(bag: Path, options: dict[str, str]) -> dict[str, str]:
+    """What the bag says of the node's parameters. A command, because launch may run in a Python without the package's
+    requirements, where the command remembers the one that has them.
+    """
+    command = [str(COMMAND), str(bag), *(f"{name}={value}" for name, value in options.items())]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip())
+    return json.loads(done.stdout)
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -45,9 +45,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    command = commands.add_parser("map", help="map a capture: transforms.json directory or rosbag2")
+    command = commands.add_parser("map", help="map a capture: a directory of a data set, or a bag")
     command.set_defaults(run=_map)
-    command.add_argument("capture", type=Path, help="directory with transforms.json, rosbag2 directory, .mcap or .db3")
+    command.add_argument(
+        "capture", type=Path, help="directory in a layout of docs/datasets.md, rosbag2 directory, .mcap or .db3"
+    )
     command.add_argument("--out", type=Path, required=True, help="directory of the map; an older map there is replaced")
     command.add_argument(
         "--masks", metavar="SOURCE",
@@ -60,14 +62,16 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--no-depth", action="store_true", help="do not use the depth of the capture")
     command.add_argument("--max-depth", type=float, default=float("inf"), help="depth beyond this is not used")
     _add_capture_options(command)
-    command.add_argument("--config", type=Path, help="YAML file with parameters, nested as in lift_ros/config.py")
+    command.add_argument(
+        "--config", type=Path, help="YAML file with parameters, nested as in lift_ros/config.py, or the node's"
+    )
     command.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="one parameter, e.g. masks.points_per_side=16"
     )
 
     command = commands.add_parser("evaluate", help="lifting methods side by side on captures with true instances")
     command.set_defaults(run=_evaluate)
-    command.add_argument("captures", type=Path, nargs="+", metavar="DATASET", help="captures as for lift map")
+    command.add_argument("captures", type=Path, nargs="+", metavar="CAPTURE", help="captures as for lift map")
     command.add_argument("--out", type=Path, required=True, help="directory of the results; runs found there are kept")
     command.add_argument(
         "--methods",
@@ -100,27 +104,27 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("objects", help="print the objects of a map")
     command.set_defaults(run=_objects)
-    command.add_argument("map", type=Path)
+    _add_map(command)
 
     command = commands.add_parser("render", help="colour, depth and labels of a map from any pose")
     command.set_defaults(run=_render)
     _take_negative_numbers(command)
-    command.add_argument("map", type=Path)
+    _add_map(command)
     command.add_argument(
         "--pose", nargs="+", required=True, metavar="VALUE",
         help="camera to world, optical axes (x right, y down, z forward): x y z qx qy qz qw, or the 16 numbers of a "
         "matrix, or a JSON file that holds it",
     )  # fmt: skip
-    command.add_argument("--size", type=int, nargs=2, default=(640, 480), metavar=("WIDTH", "HEIGHT"))
+    command.add_argument("--size", type=int, nargs=2, default=(640, 480), metavar=("WIDTH", "HEIGHT"), help="pixels")
     command.add_argument("--fov", type=float, default=60.0, help="horizontal field of view in degrees")
-    command.add_argument("--out", type=Path, default=Path("."), help="directory for rgb.png, depth.png and labels.png")
+    command.add_argument("--out", type=Path, default=Path("."), help="directory for the pictures")
 
     command = commands.add_parser(
         "select", help="what of a map is similar to clicks (omniseg3d, unified_lift, hdbscan)"
     )
     command.set_defaults(run=_select)
     _take_negative_numbers(command)
-    command.add_argument("map", type=Path)
+    _add_map(command)
     command.add_argument(
         "--point", type=float, nargs=3, action="append", default=[], metavar=("X", "Y", "Z"),
         help="click in space, frame and unit of the map: the Gaussian nearest to it; any number of times",
@@ -148,14 +152,18 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("export-sam", help="MobileSAM's weights as the ONNX pair of mobile_sam_onnx")
     command.set_defaults(run=_export_sam)
     command.add_argument("checkpoint", type=Path, help="mobile_sam.pt")
-    command.add_argument("--out", type=Path, required=True)
+    command.add_argument("--out", type=Path, required=True, help="directory of the pair")
 
     command = commands.add_parser("demo", help="a generated room through the ROS node: pictures, table, map")
     command.set_defaults(run=_demo)
-    command.add_argument("--out", type=Path, default=Path("out/demo"))
+    command.add_argument("--out", type=Path, default=Path("out/demo"), help="directory of the results")
     command.add_argument("--frames", type=int, default=150, help="length at 10 Hz; 150 is once around the room")
-    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--seed", type=int, default=0, help="seed of the room")
     return parser
+
+
+def _add_map(command: argparse.ArgumentParser) -> None:
+    command.add_argument("map", type=Path, help="directory of a map, as lift map or the node wrote it")
 
 
 def _add_capture_options(command: argparse.ArgumentParser) -> None:
@@ -184,7 +192,7 @@ def _map(args: argparse.Namespace) -> int:
     check_writable(args.out)
     values: dict[str, object] = {}
     if args.config:
-        values |= flatten(_read_yaml(args.config))
+        values |= flatten(_read_parameters(args.config))
     values |= assignments("--set", args.set)
     if args.method:
         values["lifting.method"] = args.method
@@ -208,6 +216,8 @@ def _map(args: argparse.Namespace) -> int:
                 raise ConfigError(f"--scale must be in (0, 1], got {args.scale}")
             values["mapping.image_width"] = round(args.scale * next(iter(capture.frames)).camera.width)
         config = with_values(Config(), values)
+        if config.masks.segmenter == "topic":
+            raise ConfigError("masks come from a topic in the node only; --masks recorded:TOPIC reads those of a bag")
         segmenter = CaptureMasks(capture, recorded) if recorded else make_mapper_segmenter(config)
         if recorded and recorded not in capture.recorded_names:
             known = ", ".join(capture.recorded_names) or "none"
@@ -225,7 +235,7 @@ def _map(args: argparse.Namespace) -> int:
     if stats.keyframes == 1 < config.objects.min_views:
         print("lift: one keyframe alone confirms no object; set objects.min_views=1 to have them", file=sys.stderr)
     if stats.all_prompts:
-        print(f"{stats.all_prompts / (stats.keyframes + stats.thinned_keyframes):.0f} prompt points a keyframe")
+        print(f"{stats.all_prompts / stats.taken:.0f} prompt points a keyframe")
     return 0
 
 
@@ -234,8 +244,8 @@ def _evaluate(args: argparse.Namespace) -> int:
         from lift_ros.evaluation.plots import write_plots
     except ModuleNotFoundError as error:
         raise LiftError(
-            f"lift evaluate draws plots and needs {error.name}: pip install 'lift_ros[evaluate]', or in a clone "
-            "pip install -r requirements/evaluate.txt"
+            f"lift evaluate draws plots and needs {error.name}: in a clone pip install -r "
+            "requirements/evaluate.txt, or pip install '.[evaluate]'"
         ) from None
     from lift_ros.evaluation.report import write_report
     from lift_ros.evaluation.study import carry_out, plan
@@ -408,14 +418,22 @@ def _frame(capture: Capture, name: str) -> Frame:
     raise ConfigError(f"{capture.name} has no frame '{name}' that could be used; labels/ of its map has their names")
 
 
-def _read_yaml(path: Path) -> dict:
+def _read_parameters(path: Path) -> dict:
+    """Groups of parameters of a YAML file, which may be one for the node: of that, without what is the node's own."""
     try:
         content = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read as YAML: {error}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold names and values")
-    return content
+    of_nodes = [
+        node["ros__parameters"] for node in content.values() if isinstance(node, dict) and "ros__parameters" in node
+    ]
+    if not of_nodes:
+        return content
+    if len(content) > 1 or not isinstance(of_nodes[0], dict):
+        raise ConfigError(f"{path} must hold the ros__parameters of one node")
+    return {name: value for name, value in of_nodes[0].items() if isinstance(value, dict) or "." in name}
 
 
 def _pose(values: list[str]) -> NDArray[np.float64]:

@@ -15,10 +15,11 @@ import yaml
 from scipy.spatial.transform import Rotation
 
 from lift_ros import __version__
-from lift_ros.cli import main
+from lift_ros.cli import _read_parameters, main
 from lift_ros.data import open_capture
 from lift_ros.data.bag_writer import BagWriter
 from lift_ros.data.ply import read_points
+from lift_ros.errors import ConfigError
 from lift_ros.mapping.map_files import load_map
 
 MASKS = "/segmentation/masks"
@@ -110,6 +111,25 @@ def test_map_of_a_sqlite3_bag_twice_gives_the_same_files(bag, tmp_path):
     assert len(files) == 5 + 3
     for file in files:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
+
+
+def test_a_config_may_be_the_file_of_the_node(demo_room, tmp_path, capsys):
+    """Its own parameters, topics for instance, are not for the map; a wrong name in a group is one here, too."""
+    node = {"image_topic": "/camera", "autostart": True, "lifting": {"pixels": 300}, "scene.sh_degree": 0}
+    (tmp_path / "node.yaml").write_text(yaml.safe_dump({"/**": {"ros__parameters": node}}))
+    assert _read_parameters(tmp_path / "node.yaml") == {"lifting": {"pixels": 300}, "scene.sh_degree": 0}
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump({"/**": {"ros__parameters": {"lifting": {"pixel": 300}}}}))
+    assert lift("map", demo_room.capture, "--out", tmp_path / "map", "--config", tmp_path / "wrong.yaml") == 2
+    assert "unknown parameter 'pixel'" in capsys.readouterr().err
+    two = {"/one": {"ros__parameters": {}}, "/two": {"ros__parameters": {}}}
+    (tmp_path / "two.yaml").write_text(yaml.safe_dump(two))
+    with pytest.raises(ConfigError, match="of one node"):
+        _read_parameters(tmp_path / "two.yaml")
+
+
+def test_masks_of_a_topic_are_for_the_node(demo_room, tmp_path, capsys):
+    assert lift("map", demo_room.capture, "--out", tmp_path / "map", "--masks", "topic") == 2
+    assert "in the node only" in capsys.readouterr().err
 
 
 def test_map_without_depth_from_a_single_bag_file_with_a_config(bag, tmp_path):

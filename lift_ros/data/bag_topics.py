@@ -33,6 +33,7 @@ class BagOptions:
     depth_topic: str = option("", "Depth registered to the colour images; 'none' reads no depth.")
     pose_topic: str = option("", "Odometry, PoseStamped or PoseWithCovarianceStamped; empty: /tf where it reaches.")
     pose_frame: str = option("", "Frame whose pose a PoseStamped topic gives; empty: the camera's optical frame.")
+    camera_frame: str = option("", "Optical frame of the camera; empty: the frame_id of the images.")
     world_frame: str = option("", "Frame of the map; empty: map, odom or world on /tf, else the root of its tree.")
     depth_slop: float = option(
         0.02, "Greatest difference between the stamps of an image and its depth.", unit="s", min=0.0, max=1.0
@@ -71,7 +72,7 @@ def choose_topics(bag: BagFile, options: BagOptions) -> BagTopics:
         _require(bag, image, images, "image_topic")
     else:
         image = _only(_one_transport(kinds["color"]), "image_topic", "colour images")
-    camera_frame = firsts[image].header.frame_id
+    image_frame = firsts[image].header.frame_id
 
     infos = [topic for topic in firsts if bag.types[topic] == INFO_TYPE]
     info = options.camera_info_topic
@@ -79,7 +80,7 @@ def choose_topics(bag: BagFile, options: BagOptions) -> BagTopics:
         _require(bag, info, infos, "camera_info_topic")
     else:
         sibling = base_topic(image).rsplit("/", 1)[0] + "/camera_info"
-        same_frame = [topic for topic in infos if firsts[topic].header.frame_id == camera_frame]
+        same_frame = [topic for topic in infos if firsts[topic].header.frame_id == image_frame]
         info = sibling if sibling in infos else _only(same_frame or infos, "camera_info_topic", "camera info")
 
     depth: str | None = options.depth_topic
@@ -89,11 +90,14 @@ def choose_topics(bag: BagFile, options: BagOptions) -> BagTopics:
         _require(bag, depth, images, "depth_topic")
     else:
         candidates = _one_transport(kinds["depth"])
-        registered = [topic for topic in candidates if firsts[topic].header.frame_id == camera_frame]
+        registered = [topic for topic in candidates if firsts[topic].header.frame_id == image_frame]
         depth = _only(registered or candidates, "depth_topic", "depth images") if candidates else None
 
     labels = tuple(sorted(topic for topic in kinds["labels"] if topic not in (image, depth)))
-    return BagTopics(image, info, depth, labels, camera_frame, firsts[depth].header.frame_id if depth else "")
+    camera_frame, depth_frame = options.camera_frame or image_frame, firsts[depth].header.frame_id if depth else ""
+    return BagTopics(
+        image, info, depth, labels, camera_frame, camera_frame if depth_frame == image_frame else depth_frame
+    )
 
 
 def choose_pose_topic(bag: BagFile, options: BagOptions, why: str) -> str:

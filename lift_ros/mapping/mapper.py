@@ -99,6 +99,11 @@ class MapperStats:
     thinned_keyframes: int = 0
     full: bool = False
 
+    @property
+    def taken(self) -> int:
+        """Keyframes that were taken, those that gave way since included."""
+        return self.keyframes + self.thinned_keyframes
+
 
 def make_mapper_segmenter(config: Config) -> Segmenter:
     """The segmenter that ``config.masks`` names. See ``make_segmenter`` for the errors."""

@@ -72,7 +72,7 @@ def map_capture(
                 if mapper.process(frame):
                     while mapper.step():
                         pass
-                    if mapper.segmenter.promptable or mapper.stats.keyframes % UPDATE_EVERY == 0:
+                    if mapper.segmenter.promptable or mapper.stats.taken % UPDATE_EVERY == 0:
                         mapper.update_objects()
                     frames.set_postfix(
                         keyframes=mapper.stats.keyframes,

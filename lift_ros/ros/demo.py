@@ -91,7 +91,7 @@ def run(out: Path, frames: int, seed: int, size: tuple[int, int] = SIZE) -> int:
         (out / "objects.ply", "points of all objects with their ids; one by one in objects/"),
         (out / "labels", "every label image published"),
         (saved, "the saved map, for: lift objects, lift render"),
-        (demo.bag, "the bag, for: ros2 launch lift_ros replay.launch.py bag:=..."),
+        (demo.bag, "the bag; with a ROS distribution: ros2 launch lift_ros replay.launch.py bag:=..."),
         (out / "mapping_node.log", "what the node said"),
     ):
         print(f"{os.path.relpath(path):<28} {what}")

@@ -24,8 +24,8 @@ class NodeConfig:
     )
     masks_topic: str = option(
         "",
-        "Label images (mono8, mono16 or 32SC1, 0 = no mask) with the stamps of the colour images, for the segmenter "
-        "'topic'; CompressedImage (png) where the name ends in '/compressed'.",
+        "Label images (mono8, mono16, 16UC1 or 32SC1, 0 = no mask) with the stamps of the colour images, for the "
+        "segmenter 'topic'; CompressedImage (png) where the name ends in '/compressed'.",
     )
     rectified: bool = option(
         False, "The images are rectified already (image_rect topics): camera_info's P applies and no distortion."

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
+import json
+import sys
 from pathlib import Path
 
 from lift_ros.data.bag_file import BagFile
 from lift_ros.data.bag_topics import BagOptions, choose_topics
 from lift_ros.data.rosbag import choose_pose_source, read_tf
+from lift_ros.errors import LiftError
+from lift_ros.options import assignments, with_values
 
 POSE_SOURCE_OF = {
     "nav_msgs/msg/Odometry": "odometry",
@@ -28,6 +33,7 @@ def replay_parameters(path: Path, options: BagOptions) -> dict[str, str]:
             "image_topic": topics.image,
             "camera_info_topic": topics.camera_info,
             "depth_topic": topics.depth or "",
+            "pose_source": "tf",
         }
         if "image_rect" in topics.image:  # the names image_proc gives
             result["rectified"] = "true"
@@ -38,3 +44,24 @@ def replay_parameters(path: Path, options: BagOptions) -> dict[str, str]:
         return result | {"world_frame": options.world_frame.lstrip("/") or world}
     finally:
         bag.close()
+
+
+def main() -> int:
+    """Command line of ``ros2 run lift_ros bag_parameters``: the values as JSON."""
+    parser = argparse.ArgumentParser(prog="bag_parameters", description=__doc__)
+    parser.add_argument("bag", type=Path, help="rosbag2 directory, .mcap or .db3 file")
+    parser.add_argument(
+        "options", nargs="*", metavar="NAME=VALUE", help="what is known: image_topic=/camera/image, ..."
+    )
+    arguments = parser.parse_args()
+    try:
+        options = with_values(BagOptions(), assignments("bag_parameters", arguments.options))
+        print(json.dumps(replay_parameters(arguments.bag, options)))
+    except LiftError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -226,7 +226,18 @@ def test_reader_and_node_take_the_same_poses(tmp_path, options, topic, world):
     np.testing.assert_allclose(frame.T_world_camera, pose(1 if topic else 0), atol=1e-9)
     found = replay_parameters(tmp_path / "bag", options)
     assert capture.world_frame == found["world_frame"] == world
-    assert found.get("pose_topic") == topic and found.get("pose_source") == (topic and "pose")
+    assert found.get("pose_topic") == topic and found["pose_source"] == ("pose" if topic else "tf")
+
+
+def test_the_frame_of_the_camera_where_images_name_another(tmp_path):
+    with Recorder(tmp_path / "bag") as bag:
+        bag.info(0.0)
+        bag.tf(0.1, "map", "lens", pose(1))
+        bag.image(0.1)
+    with pytest.raises(DatasetError, match="does not connect 'optical'"):
+        open_capture(tmp_path / "bag")
+    (frame,) = open_capture(tmp_path / "bag", bag=BagOptions(camera_frame="lens")).frames
+    np.testing.assert_allclose(frame.T_world_camera, pose(1), atol=1e-9)
 
 
 def test_a_bag_without_poses_says_so(tmp_path):

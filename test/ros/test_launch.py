@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
+import sys
+import threading
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -17,6 +21,7 @@ from lift_ros.frame import Frame
 pytest.importorskip(
     "launch_ros", reason="launch_ros is not installed: the launch files are tested on a ROS distribution"
 )
+import launch_ros.actions
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch import LaunchContext
 from launch.actions import OpaqueFunction
@@ -56,6 +61,26 @@ def test_rviz_is_started_or_missed_by_name():
         assert actions_of("mapping.launch.py", rviz="true")[1].node_executable == "rviz2"
 
 
+def test_files_before_arguments_and_the_users_file_after_the_preset(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("/**:\n  ros__parameters:\n    scene:\n      max_gaussians: 1000\n    use_sim_time: true\n")
+    with patch.object(launch_ros.actions, "Node") as node:
+        actions_of("mapping.launch.py", preset="cpu", config=str(mine), depth_topic="none", world_frame="odom")
+    *files, arguments = node.call_args.kwargs["parameters"]
+    assert [Path(file).name for file in files] == ["mapping.yaml", "cpu.yaml", "mine.yaml"]
+    assert arguments == {"depth_topic": "", "world_frame": "odom"}  # and nothing that the file may say
+
+
+def test_rviz_sees_the_topics_and_the_frame():
+    installed = {"lift_ros": get_package_prefix("lift_ros"), "rviz2": "/opt/rviz2"}
+    prefix = patch("ament_index_python.packages.get_package_prefix", installed.get)
+    with prefix, patch.object(launch_ros.actions, "Node") as node:
+        actions_of("mapping.launch.py", rviz="true", namespace="arm", world_frame="odom")
+    rviz = node.call_args.kwargs
+    assert ("/lift_ros/object_cloud", "/arm/lift_ros/object_cloud") in rviz["remappings"]
+    assert rviz["arguments"][-2:] == ["-f", "odom"]
+
+
 def test_a_parameter_file_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match="none.yaml"):
         actions_of("mapping.launch.py", config=str(tmp_path / "none.yaml"))
@@ -72,7 +97,25 @@ def test_replay(tmp_path):
     assert given["use_sim_time"] == "true" and given["image_topic"] and given["depth_topic"]
     assert player.node_executable == "play_bag"
     without = dict(actions_of("replay.launch.py", bag=bag, depth_topic="none", rectified="true")[0].launch_arguments)
-    assert without["depth_topic"] == "" and without["image_topic"] == given["image_topic"]
+    assert without["depth_topic"] == "none" and without["image_topic"] == given["image_topic"]
+    other = actions_of("replay.launch.py", bag=bag, camera_frame="camera_link", world_frame="map")[0]
+    assert dict(other.launch_arguments)["pose_source"] == "tf"
+
+
+def test_replay_of_what_is_no_bag(tmp_path):
+    with pytest.raises(RuntimeError, match="nothing"):
+        actions_of("replay.launch.py", bag=str(tmp_path / "nothing"))
+
+
+@pytest.mark.parametrize("name", ["mapping.launch.py", "replay.launch.py"])
+def test_launch_needs_none_of_the_requirements(name, monkeypatch):
+    """On a robot it runs in the Python of the distribution, and torch may be in a virtual environment only."""
+    for module in [module for module in sys.modules if module.split(".")[0] == "lift_ros"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setitem(sys.modules, "rosbags", None)
+    assert get_launch_description_from_python_launch_file(str(LAUNCH / name)).entities
+    assert not [module for module in sys.modules if module.split(".")[0] == "lift_ros"]
 
 
 @pytest.mark.skipif(shutil.which("ros2") is None, reason="needs the command ros2")
@@ -81,12 +124,15 @@ def test_the_node_starts_and_stops():
     launch = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
+    too_late = threading.Timer(120.0, os.killpg, (launch.pid, signal.SIGKILL))  # which ends its output
+    too_late.start()
     try:
         for line in launch.stdout:
             if "masks by 'topic'" in line:
                 break
         launch.send_signal(signal.SIGINT)
-        rest = launch.communicate(timeout=60)[0]
+        rest = launch.communicate()[0]
         assert "process has finished cleanly" in rest and launch.returncode == 0
     finally:
+        too_late.cancel()
         launch.kill()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -56,9 +57,19 @@ def stop(process):
 
 def test_what_a_bag_holds(bag):
     found = replay_parameters(bag, BagOptions())
-    assert set(found) == {"image_topic", "camera_info_topic", "depth_topic", "world_frame"}
+    assert set(found) == {"image_topic", "camera_info_topic", "depth_topic", "pose_source", "world_frame"}
+    assert found["pose_source"] == "tf"
     assert found["image_topic"].endswith("compressed") and found["depth_topic"].endswith("compressedDepth")
     assert replay_parameters(bag, BagOptions(depth_topic="none"))["depth_topic"] == ""
+
+
+def test_the_command_says_what_a_bag_holds(bag, tmp_path):
+    """The launch file asks it: launch may run in a Python without what this package needs."""
+    command = [sys.executable, "-m", "lift_ros.ros.replay"]
+    done = subprocess.run([*command, str(bag), "depth_topic=none"], capture_output=True, text=True)
+    assert json.loads(done.stdout) == replay_parameters(bag, BagOptions(depth_topic="none"))
+    failed = subprocess.run([*command, str(tmp_path / "nothing")], capture_output=True, text=True)
+    assert failed.returncode == 2 and "nothing" in failed.stderr and "Traceback" not in failed.stderr
 
 
 def test_no_bag(tmp_path):

@@ -1,0 +1,30 @@
+"""Whole captures through the mapper: what is done when."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from unittest.mock import patch
+
+from lift_ros.config import Config
+from lift_ros.data import open_capture
+from lift_ros.mapping.mapper import Mapper
+from lift_ros.mapping.offline import UPDATE_EVERY, CaptureMasks, map_capture
+from lift_ros.options import with_values
+
+
+def test_objects_are_updated_as_often_when_keyframes_give_way(demo_room):
+    """With 5 kept there are 5 from then on, after every keyframe."""
+    updates = {}
+    for kept in (UPDATE_EVERY, 400):
+        values = {"mapping.image_width": 64, "mapping.photometric_steps": 1, "mapping.device": "cpu"}
+        config = with_values(Config(), values)
+        config = replace(config, mapping=replace(config.mapping, max_keyframes=kept))  # fewer than users may have
+        with (
+            open_capture(demo_room.capture) as capture,
+            patch.object(Mapper, "update_objects", autospec=True, side_effect=Mapper.update_objects) as update,
+        ):
+            mapper = Mapper(config, CaptureMasks(capture, "L0"), capture.world_frame)
+            map_capture(capture, mapper, photometric_steps=0)
+        assert mapper.stats.taken > UPDATE_EVERY
+        updates[kept] = update.call_count - mapper.stats.taken // UPDATE_EVERY
+    assert updates == {UPDATE_EVERY: 1, 400: 1}  # and once at the end
