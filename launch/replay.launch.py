@@ -41,7 +41,7 @@ def bag_parameters(bag: Path, options: dict[str, str]) -> dict[str, str]:
     """What the bag says of the node's parameters. A command, because launch may run in a Python without the package's
     requirements, where the command remembers the one that has them.
     """
-    command = [str(COMMAND), str(bag), *(f"{name}={value}" for name, value in options.items())]
+    command = [str(COMMAND), str(bag), *(f"--{name}={value}" for name, value in options.items())]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(done.stderr.strip())

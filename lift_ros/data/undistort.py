@@ -31,7 +31,8 @@ class Undistorter:
         Args:
             camera: intrinsics of the distorted image (this package's pixel convention, centres at +0.5).
             D: distortion coefficients in OpenCV's order: plumb_bob (k1, k2, p1, p2[, k3]), rational_polynomial
-                (k1, k2, p1, p2, k3, k4, k5, k6), equidistant = fisheye (k1, k2, k3, k4). All zero or empty: none.
+                (k1, k2, p1, p2, k3, k4, k5, k6), equidistant = fisheye (k1, k2, k3, k4). Empty: none, whatever the
+                model. All zero: none, but of a fisheye lens, which bends without any, too.
             model: the ``distortion_model`` of sensor_msgs/CameraInfo.
 
         Raises:
@@ -43,7 +44,7 @@ class Undistorter:
         self.camera = camera
         self._source = camera
         self._maps: tuple[NDArray, NDArray] | None = None
-        if not D.any():
+        if not len(D) or not D.any() and model not in FISHEYE_MODELS:
             return
         if model not in MODELS:
             raise FrameRejected("camera_info", f"distortion model '{model}' is not one of {', '.join(MODELS)}")
@@ -96,7 +97,8 @@ class Undistorter:
             )
         except ValueError as error:
             raise FrameRejected("camera_info", f"camera_info cannot be used: {error}") from None
-        return cls(camera, [] if rectified else info.d, info.distortion_model)
+        # all zero is an image that is rectified already, also to image_geometry
+        return cls(camera, [] if rectified or not np.any(info.d) else info.d, info.distortion_model)
 
     def image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Remap an (H, W, 3) image, linearly. Raises FrameRejected ``image_size``."""
@@ -108,8 +110,7 @@ class Undistorter:
 
     def labels(self, labels: NDArray) -> NDArray[np.int32]:
         """Remap an (H, W) label image without mixing ids. Raises FrameRejected ``labels_size``."""
-        # float32 holds every id below 2^24, and OpenCV remaps no int32
-        return self._remap(labels.astype(np.float32), cv2.INTER_NEAREST, "labels_size").astype(np.int32)
+        return self._remap(labels.astype(np.int32), cv2.INTER_NEAREST, "labels_size")
 
     def _remap(self, image: NDArray, interpolation: int, reason: str) -> NDArray:
         height, width = image.shape[:2]

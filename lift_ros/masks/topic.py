@@ -20,10 +20,12 @@ class TopicSegmenter:
     """Answers with the label image of the frame's own stamp.
 
     ``offer`` and ``segment`` may be called from different threads. Label images come later than the images they were
-    made from, so ``segment`` waits for them; the oldest of more than ``capacity`` waiting ones is dropped. Frames come
-    in the order of time: what is older than one that was asked for is of no use any more.
+    made from, so ``segment`` waits for them; the oldest of more than ``capacity`` waiting ones is dropped. Frames and
+    label images come in the order of time: what is older than one that was asked for is of no use any more, and where
+    those of a later image are there, its own will not come.
 
     Attributes:
+        wait: seconds that a frame's masks are waited for, at most.
         capacity: label images that are kept; as many as frames may be on their way here.
     """
 
@@ -31,10 +33,11 @@ class TopicSegmenter:
     promptable = False
 
     def __init__(self, wait: float = 1.0, capacity: int = 16) -> None:
-        """Wait at most ``wait`` seconds for a frame's masks and keep at most ``capacity`` label images."""
-        self._wait = wait
+        """Without label images at first."""
+        self.wait = wait
         self.capacity = capacity
         self._labels: OrderedDict[int, NDArray] = OrderedDict()
+        self._cleared = 0  # times
         self._arrived = threading.Condition()
 
     def offer(self, stamp_ns: int, labels: NDArray[np.integer]) -> None:
@@ -51,6 +54,8 @@ class TopicSegmenter:
         """Forget every label image that waits, as after a jump of the clock."""
         with self._arrived:
             self._labels.clear()
+            self._cleared += 1
+            self._arrived.notify_all()
 
     def segment(self, frame: Frame, prompts: Prompts | None = None) -> Masks:
         """The masks offered for this frame's stamp; ``prompts`` change nothing.
@@ -60,16 +65,25 @@ class TopicSegmenter:
         """
         stamp_ns = round(frame.stamp * 1e9)
         with self._arrived:
-            self._arrived.wait_for(lambda: self._find(stamp_ns) is not None, self._wait)
-            key = self._find(stamp_ns)
-            for older in [stamp for stamp in self._labels if stamp < stamp_ns - STAMP_TOLERANCE_NS]:
-                del self._labels[older]
+            cleared = self._cleared
+            self._arrived.wait_for(lambda: self._cleared > cleared or self._passed(stamp_ns), self.wait)
+            key = None
+            if self._cleared == cleared:  # else the frame is of a time before a jump, and so are none of the masks
+                key = self._find(stamp_ns)
+                for older in [stamp for stamp in self._labels if stamp < stamp_ns - STAMP_TOLERANCE_NS]:
+                    del self._labels[older]
             if key is None:
                 raise FrameRejected(
-                    "masks_missing", f"no masks for the image of {frame.stamp:.6f} s came within {self._wait} s"
+                    "masks_missing",
+                    f"no masks for the image of {frame.stamp:.6f} s came within {self.wait} s, or before those of a "
+                    "later image",
                 )
             labels = self._labels.pop(key)
         return masks_at(labels, frame)
+
+    def _passed(self, stamp_ns: int) -> bool:
+        """Whether the masks of this stamp are there, or will not come."""
+        return max(self._labels, default=stamp_ns - 2 * STAMP_TOLERANCE_NS) >= stamp_ns - STAMP_TOLERANCE_NS
 
     def _find(self, stamp_ns: int) -> int | None:
         """The offered stamp nearest to this one, if it is the same but for rounding."""

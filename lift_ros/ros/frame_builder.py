@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.impl.rcutils_logger import RcutilsLogger
+from std_msgs.msg import Header
 
 from lift_ros.data.capture import clip_depth
 from lift_ros.data.image_codec import message_depth, message_labels, message_rgb
@@ -32,6 +33,7 @@ GAPS_KEPT = 10  # between depth images, to know how soon the next one is due
 SAME_PLACE = 1e-3  # of a transform's entries: depth in a frame that only differs by name is registered
 POLL = 0.01  # s, between looks for what has not come yet
 TIME_JUMP_NS = 1_000_000_000  # stamps further back than this are a new start of the clock, nearer ones late images
+ENDED = ("stopped", "time_jump")  # nothing was wrong with these images
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,18 @@ class LiveFrame:
     """A frame on its way through the node."""
 
     frame: Frame
-    header: Any  # of the image message
+    header: Header  # stamp of the image, frame of the camera
     arrival: float  # time.monotonic()
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """An image message that waits for its pose; ``epoch``: how often the clock had jumped when it came."""
+
+    message: Any
+    stamp_ns: int
+    arrival: float  # time.monotonic()
+    epoch: int
 
 
 class FrameBuilder:
@@ -68,13 +80,14 @@ class FrameBuilder:
         self._on_frame = on_frame
         self._on_time_jump = on_time_jump
         self._log = logger
-        self._images: KeepNewest[tuple[Any, float]] = KeepNewest(config.frame_queue)
+        self._images: KeepNewest[_Waiting] = KeepNewest(config.frame_queue)
         self._depths: OrderedDict[int, Any] = OrderedDict()
         self._depth_gaps: deque[int] = deque(maxlen=GAPS_KEPT)  # ns
         self._lock = threading.Lock()
         self._info: Any = None
         self._undistorter: tuple[Any, Undistorter | FrameRejected] | None = None
         self._last_ns: int | None = None
+        self._epoch = 0  # jumps of the clock so far
         self._running = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -98,13 +111,29 @@ class FrameBuilder:
         self._running.clear()
         if self._thread:
             self._thread.join()
-        self._images.clear()
+        self._drops.add("stopped", self._images.clear())
         self._forget_depths()
 
     def add_image(self, message: Any) -> None:
-        """Take an Image or CompressedImage."""
-        if self.running:
-            self._drops.add("frame_queue_full", self._images.put((message, time.monotonic())))
+        """Take an Image or CompressedImage. One older than that before it is dropped, unless time jumped back."""
+        if not self.running:
+            return
+        stamp_ns = nanoseconds(message.header.stamp)
+        if stamp_ns == 0:
+            self._reject(FrameRejected("stamp_missing", "an image with stamp 0: no pose can be looked up for it"))
+            return
+        if self._last_ns is not None and stamp_ns <= self._last_ns:
+            late = self._last_ns - stamp_ns
+            if late < TIME_JUMP_NS:
+                reason = f"image of {stamp_ns} ns after one of {self._last_ns} ns"
+                self._reject(FrameRejected("stamp_not_increasing", reason))
+                return
+            self._log.warning(f"time jumped back by {late / 1e9:.1f} s: buffers cleared, the map is kept")
+            self._drops.add("time_jump")  # itself, so that it shows even where nothing waited
+            self.reset_time()
+        self._last_ns = stamp_ns
+        waiting = _Waiting(message, stamp_ns, time.monotonic(), self._epoch)
+        self._drops.add("frame_queue_full", self._images.put(waiting))
 
     def add_info(self, message: Any) -> None:
         """Take a CameraInfo."""
@@ -132,19 +161,17 @@ class FrameBuilder:
 
     def reset_time(self) -> None:
         """The clock has jumped: forget all that is stamped in the old time. The map is not concerned."""
+        self._epoch += 1
+        self._last_ns = None
         self._drops.add("time_jump", self._images.clear())
-        self._forget()
+        self._forget_depths()
+        self._poses.clear()
+        self._on_time_jump()
 
     def _forget_depths(self) -> None:
         with self._lock:
             self._depths.clear()
             self._depth_gaps.clear()
-
-    def _forget(self) -> None:
-        self._forget_depths()
-        self._last_ns = None
-        self._poses.clear()
-        self._on_time_jump()
 
     def _run(self) -> None:
         while self._running.is_set():
@@ -152,33 +179,37 @@ class FrameBuilder:
             if waiting is None:
                 continue
             try:
-                self._on_frame(self._build(*waiting))
+                frame = self._build(waiting)
+                self._check_current(waiting)
+                self._on_frame(frame)
             except FrameRejected as error:
-                self._drops.add(error.reason)
-                self._log.warning(f"image dropped ({error.reason}): {error}", throttle_duration_sec=5.0)
+                self._reject(error)
             except Exception as error:  # a library choked on the data: one image less, not the end of the node
                 self._drops.add("internal_error")
                 self._log.error(f"image dropped: {type(error).__name__}: {error}", throttle_duration_sec=5.0)
                 logging.getLogger(__name__).debug("while making a frame", exc_info=True)
 
-    def _build(self, message: Any, arrival: float) -> LiveFrame:
-        stamp_ns = nanoseconds(message.header.stamp)
-        self._check_order(stamp_ns)
-        deadline = arrival + self._config.pose_timeout
-        undistorter = self._wait(self._current_undistorter, deadline)
+    def _reject(self, error: FrameRejected) -> None:
+        self._drops.add(error.reason)
+        if error.reason not in ENDED:
+            self._log.warning(f"image dropped ({error.reason}): {error}", throttle_duration_sec=5.0)
+
+    def _build(self, waiting: _Waiting) -> LiveFrame:
+        message, stamp_ns = waiting.message, waiting.stamp_ns
+        undistorter = self._wait(self._current_undistorter, waiting)
         image = undistorter.image(message_rgb(message))
         camera_frame = self._config.camera_frame or message.header.frame_id
-        T_world_camera = check_near(self._wait(lambda: self._poses.lookup(camera_frame, stamp_ns), deadline))
+        T_world_camera = check_near(self._wait(lambda: self._poses.lookup(camera_frame, stamp_ns), waiting))
         depth = None
         if self._config.depth_topic:
-            depth_message = self._depth_of(stamp_ns, deadline)
+            depth_message = self._depth_of(waiting)
             if self._is_registered(depth_message.header.frame_id, message.header.frame_id, camera_frame, stamp_ns):
                 depth = undistorter.depth(clip_depth(message_depth(depth_message), self._config.max_depth))
         stamp = message.header.stamp
         frame = Frame(
             image, undistorter.camera, T_world_camera, stamp_ns / 1e9, depth, f"{stamp.sec}_{stamp.nanosec:09d}"
         )
-        return LiveFrame(frame, message.header, arrival)
+        return LiveFrame(frame, Header(stamp=stamp, frame_id=camera_frame), waiting.arrival)
 
     def _is_registered(self, depth_frame: str, image_frame: str, camera_frame: str, stamp_ns: int) -> bool:
         """Whether depth is seen from the colour camera; counted and left out where it is not.
@@ -201,16 +232,12 @@ class FrameBuilder:
         )
         return False
 
-    def _check_order(self, stamp_ns: int) -> None:
-        if self._last_ns is not None and stamp_ns <= self._last_ns:
-            if self._last_ns - stamp_ns < TIME_JUMP_NS:
-                raise FrameRejected("stamp_not_increasing", f"image of {stamp_ns} ns after one of {self._last_ns} ns")
-            self._log.warning(
-                f"time jumped back by {(self._last_ns - stamp_ns) / 1e9:.1f} s: buffers cleared, the map is kept"
-            )
-            self._drops.add("time_jump")
-            self._forget()
-        self._last_ns = stamp_ns
+    def _check_current(self, waiting: _Waiting) -> None:
+        """Raises FrameRejected where an image is of no use any more."""
+        if not self.running:
+            raise FrameRejected("stopped", "the node was deactivated")
+        if waiting.epoch != self._epoch:
+            raise FrameRejected("time_jump", "of before the clock jumped")
 
     def _current_undistorter(self) -> Undistorter:
         info = self._info
@@ -228,16 +255,17 @@ class FrameBuilder:
             raise undistorter
         return undistorter
 
-    def _depth_of(self, stamp_ns: int, deadline: float) -> Any:
+    def _depth_of(self, waiting: _Waiting) -> Any:
         """The depth nearest to an image; waits until no nearer one is to be expected, at most to the deadline."""
         while True:
-            last = time.monotonic() > deadline or not self.running
-            depth, settled = self._depth_near(stamp_ns)
+            last = time.monotonic() > self._deadline(waiting)
+            depth, settled = self._depth_near(waiting.stamp_ns)
             if depth is not None and (settled or last):
                 return depth
             if settled or last:
                 slop, topic = self._config.depth_slop, self._config.depth_topic
                 raise FrameRejected("depth_missing", f"no depth within {slop} s of an image on '{topic}'")
+            self._check_current(waiting)
             time.sleep(POLL)
 
     def _depth_near(self, stamp_ns: int) -> tuple[Any, bool]:
@@ -259,12 +287,16 @@ class FrameBuilder:
             due = latest + min(self._depth_gaps, default=0)
             return self._depths[nearest], latest >= stamp_ns or abs(due - stamp_ns) >= stamp_ns - nearest
 
-    def _wait(self, attempt: Callable[[], Result], deadline: float) -> Result:
+    def _wait(self, attempt: Callable[[], Result], waiting: _Waiting) -> Result:
         """What belongs to an image may come a little later: try until the deadline."""
         while True:
             try:
                 return attempt()
             except FrameRejected:
-                if time.monotonic() > deadline or not self._running.is_set():
+                if time.monotonic() > self._deadline(waiting):
                     raise
+            self._check_current(waiting)
             time.sleep(POLL)
+
+    def _deadline(self, waiting: _Waiting) -> float:
+        return waiting.arrival + self._config.pose_timeout

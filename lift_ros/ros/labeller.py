@@ -43,7 +43,6 @@ class Labeller:
     """Turns frames into label images. Only the newest frame waits: labels are of now or not at all.
 
     Attributes:
-        latest: last published, None before and of a map that was replaced; what a pixel in a query refers to.
         latency: seconds from the arrival of an image to its labels.
     """
 
@@ -57,8 +56,8 @@ class Labeller:
         logger: RcutilsLogger,
     ) -> None:
         """Render at ``width`` pixels; ``mapper`` gives the current mapper."""
-        self.latest: LabelledView | None = None
         self.latency = Window(100)
+        self._latest: tuple[Mapper, LabelledView] | None = None
         self._width = width
         self._config = config
         self._mapper = mapper
@@ -66,42 +65,52 @@ class Labeller:
         self._drops = drops
         self._log = logger
         self._frames: KeepNewest[LiveFrame] = KeepNewest(1)
-        self._running = threading.Event()
+        self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+
+    @property
+    def latest(self) -> LabelledView | None:
+        """Last published of the map of the moment, None where there is none; what a pixel in a query refers to."""
+        mapper, view = self._latest or (None, None)
+        return view if mapper is self._mapper() else None
 
     def start(self) -> None:
         """Start to label."""
-        self._running.set()
+        self._stopping.clear()
         self._thread = start_thread("labels", self._run)
 
     def stop(self) -> None:
         """Stop after the image at hand."""
-        self._running.clear()
+        self._stopping.set()
         if self._thread:
             self._thread.join()
-        self._frames.clear()
+        self._drops.add("stopped", self._frames.clear())
 
     def add_frame(self, live: LiveFrame) -> None:
         """Offer a frame; one that waits gives way."""
         self._drops.add("not_labelled", self._frames.put(live))
 
-    def render(self, live: LiveFrame) -> LabelledView:
+    def render(self, live: LiveFrame, mapper: Mapper) -> LabelledView:
         """Ids of the objects in a frame, 0 where no object has its share of the pixel."""
-        snapshot = self._mapper().snapshot
+        snapshot = mapper.snapshot
         labels, view = snapshot.labels_of(live.frame, self._width, min_share=self._config.label_min_share)
         unsure = snapshot.uncertainty_image(view) if self._outputs.uncertainty_wanted else None
         return LabelledView(live.header, labels, view, unsure)
 
     def _run(self) -> None:
         period = 1.0 / self._config.label_rate if self._config.label_rate else 0.0
-        while self._running.is_set():
+        while not self._stopping.is_set():
             live = self._frames.get(timeout=0.1)
             if live is None:
                 continue
             begin = time.monotonic()
             try:
-                view = self.render(live)
-                self.latest = view  # first: who sees the labels may ask about them at once
+                mapper = self._mapper()
+                view = self.render(live, mapper)
+                if mapper is not self._mapper():  # ids of a map that was replaced meanwhile
+                    self._drops.add("not_labelled")
+                    continue
+                self._latest = mapper, view  # first: who sees the labels may ask about them at once
                 self._outputs.publish_labels(live, view.labels, view.uncertainty)
                 self.latency.add(time.monotonic() - live.arrival)
             except Exception:  # one image without labels; the next may do
@@ -109,4 +118,4 @@ class Labeller:
                     return
                 self._drops.add("internal_error")
                 self._log.error(f"labels: {traceback.format_exc()}", throttle_duration_sec=10.0)
-            time.sleep(max(0.0, period - (time.monotonic() - begin)))
+            self._stopping.wait(max(0.0, period - (time.monotonic() - begin)))

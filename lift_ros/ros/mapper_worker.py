@@ -107,7 +107,7 @@ class MapperWorker:
 
     def replace(self, mapper: Mapper) -> None:
         """Go on with another map. To be run by ``submit``."""
-        self._frames.clear()
+        self._drops.add("map_replaced", self._frames.clear())
         self.mapper = mapper
         self._changed = False
         self._on_update(mapper, [])

@@ -85,8 +85,9 @@ class MappingNode(LifecycleNode):
         return SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Forget the map, too."""
-        self._dismantle()
+        """Stop the workers. The rest goes with the node: a request that waits for the mapper is to be answered yet."""
+        if self._pipeline:
+            self._pipeline.stop()
         return SUCCESS
 
     def destroy_node(self) -> None:

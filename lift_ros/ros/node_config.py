@@ -48,6 +48,14 @@ class NodeConfig:
     pose_timeout: float = option(
         0.5, "Longest wait for the pose and the depth of an image, from its arrival.", unit="s", min=0.0, max=10.0
     )
+    masks_timeout: float = option(
+        1.0,
+        "Longest wait of the mapper for the masks of a keyframe on masks_topic; none where those of a later image are "
+        "there.",
+        unit="s",
+        min=0.0,
+        max=60.0,
+    )
     depth_slop: float = option(
         0.02, "Greatest difference between the stamps of an image and its depth.", unit="s", min=0.0, max=1.0
     )
@@ -87,4 +95,8 @@ class NodeConfig:
     )
     map_directory: str = option("~/.ros/lift_ros", "Directory inside which maps are saved and loaded.")
     load_map: str = option("", "Name of a map inside map_directory to start from. Empty: start with an empty map.")
+    autosave: str = option(
+        "",
+        "Name inside map_directory that the map is saved under when the node is deactivated or ends. Empty: it is not.",
+    )
     autostart: bool = option(True, "Configure and activate on start. False: a lifecycle manager does it.")

@@ -44,7 +44,6 @@ class Outputs:
         self._world_frame = world_frame
         self._scene_cloud_points = scene_cloud_points
         self._label_info: tuple | None = None
-        self._marked: set[int] = set()
         self._scene_watched = False
 
         self._labels = node.create_publisher(Image, "~/labels", LIVE)
@@ -149,7 +148,7 @@ class Outputs:
         )  # fmt: skip
 
     def _marker_array(self, header: Header, objects: list[MapObject]) -> MarkerArray:
-        markers = []
+        markers = [Marker(header=header, action=Marker.DELETEALL)]  # those of an earlier life of the node, too
         for item in objects:
             box = object_message(item)
             color = to_color(label_colors(np.array(item.id)))
@@ -166,8 +165,4 @@ class Outputs:
             text.pose.position = box.centroid
             text.scale.z = 0.08
             markers += [outline, text]
-        ids = {o.id for o in objects}
-        for gone in sorted(self._marked - ids):
-            markers += [Marker(header=header, ns=ns, id=gone, action=Marker.DELETE) for ns in ("boxes", "ids")]
-        self._marked = ids
         return MarkerArray(markers=markers)

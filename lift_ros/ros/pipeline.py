@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
 from rclpy.node import Node
-from rclpy.qos import qos_profile_sensor_data
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from lift_ros.config import Config
-from lift_ros.errors import ConfigError, FrameRejected
+from lift_ros.errors import ConfigError, FrameRejected, LiftError
 from lift_ros.mapping.map_files import resolve_map_name
 from lift_ros.mapping.mapper import Mapper
 from lift_ros.masks.base import Segmenter
@@ -62,7 +64,10 @@ class Pipeline:
         self._mapping, self._segmenter = mapping, segmenter
         share = config.segmenter_duty
         if isinstance(segmenter, TopicSegmenter):
+            if not config.masks_topic:
+                raise ConfigError("the segmenter is 'topic', but masks_topic is empty: name the topic of the masks")
             share = 1.0  # the wait for the masks of another node is no work of this one
+            segmenter.wait = config.masks_timeout
             segmenter.capacity = config.frame_queue + config.mapper_queue + BETWEEN_QUEUES
         self._masks = BudgetedSegmenter(segmenter, Duty(share), config.max_memory)
         self._drops = DropCounter()
@@ -73,9 +78,15 @@ class Pipeline:
 
         mapper = Mapper(mapping, self._masks, config.world_frame)
         if config.load_map:
-            mapper = self.loaded_mapper(resolve_map_name(Path(config.map_directory).expanduser(), config.load_map))
-        log = node.get_logger()
+            mapper = self.loaded_mapper(self.map_path(config.load_map))
+        with ExitStack() as undo:  # what is on the node already, should the rest fail
+            self._build(mapper, undo)
+            self._undo = undo.pop_all()
+
+    def _build(self, mapper: Mapper, undo: ExitStack) -> None:
+        node, config, log = self.node, self.config, self.node.get_logger()
         self.outputs = Outputs(node, config.world_frame, config.scene_cloud_points)
+        undo.callback(self.outputs.destroy)
         self.worker = MapperWorker(
             mapper,
             config.mapper_queue,
@@ -86,7 +97,7 @@ class Pipeline:
             log,
         )
         self.labeller = Labeller(
-            mapping.mapping.image_width,
+            self._mapping.mapping.image_width,
             config,
             lambda: self.worker.mapper,
             self.outputs,
@@ -101,21 +112,22 @@ class Pipeline:
             config, poses, partial(lookup_tf, self.tf_buffer), self._drops, self._take_frame, self._on_time_jump, log
         )
         self._health = Health(node.get_name(), config.max_memory)
-        self._services = Services(self)
-
-        self._listener = TransformListener(self.tf_buffer, node)
-        self._subscriptions = self._subscribe(poses)
-        self._clock_jump = node.get_clock().create_jump_callback(
+        undo.callback(Services(self).destroy)
+        undo.callback(TransformListener(self.tf_buffer, node).unregister)
+        self._subscribe(poses, undo)
+        clock_jump = node.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-TIME_JUMP_NS), on_clock_change=False),
             post_callback=lambda _: self._builder.reset_time(),
         )
+        undo.callback(clock_jump.unregister)
         # steady: the health of the node does not depend on the speed of a replay
-        self._timer = node.create_timer(
+        timer = node.create_timer(
             STATUS_PERIOD,
             self._publish_status,
             MutuallyExclusiveCallbackGroup(),
             Clock(clock_type=ClockType.STEADY_TIME),
         )
+        undo.callback(node.destroy_timer, timer)
 
     def start(self) -> None:
         """Start the workers; what a loaded map holds is known at once."""
@@ -126,21 +138,35 @@ class Pipeline:
         self._builder.start()
 
     def stop(self) -> None:
-        """Stop the workers; the map is kept."""
+        """Stop the workers; the map is kept, and saved where ``autosave`` says so."""
+        was_running = self._builder.running
         self._builder.stop()
         self.worker.stop()
         self.labeller.stop()
+        if was_running and self.config.autosave:
+            self._autosave()
+
+    def _autosave(self) -> None:
+        mapper, log = self.worker.mapper, self.node.get_logger()
+        if not len(mapper.snapshot.scene):
+            return
+        try:
+            path = self.map_path(self.config.autosave)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            mapper.save(path)
+        except (LiftError, OSError) as error:
+            log.error(f"map not saved: {error}")
+        else:
+            log.info(f"map saved in {path}")
 
     def destroy(self) -> None:
         """Take everything off the node again."""
         self.stop()
-        self.node.destroy_timer(self._timer)
-        self._clock_jump.unregister()
-        for subscription in self._subscriptions:
-            self.node.destroy_subscription(subscription)
-        self._listener.unregister()
-        self._services.destroy()
-        self.outputs.destroy()
+        self._undo.close()
+
+    def map_path(self, name: str) -> Path:
+        """Where the map ``name`` is saved, or would be. Raises ConfigError."""
+        return resolve_map_name(Path(self.config.map_directory).expanduser(), name)
 
     def loaded_mapper(self, path: Path) -> Mapper:
         """A mapper that goes on with the map saved in ``path``. Raises MapFileError."""
@@ -149,7 +175,6 @@ class Pipeline:
     def replace_map(self, mapper: Mapper) -> None:
         """Go on with another map. To be run by the worker."""
         self.worker.replace(mapper)
-        self.labeller.latest = None  # its ids are those of the old map
 
     def reset(self) -> None:
         """Start over with an empty map and counters at zero. To be run by the worker. Raises LiftError."""
@@ -157,27 +182,24 @@ class Pipeline:
         self._drops.clear()
         self._frames = 0
 
-    def _subscribe(self, poses: PoseSource) -> list[Any]:
+    def _subscribe(self, poses: PoseSource, undo: ExitStack) -> None:
         config, sensors = self.config, MutuallyExclusiveCallbackGroup()
 
-        def subscribe(kind: type, topic: str, callback: Any) -> Any:
-            return self.node.create_subscription(kind, topic, callback, qos_profile_sensor_data, callback_group=sensors)
+        def subscribe(kind: type, topic: str, callback: Any) -> None:
+            subscription = self.node.create_subscription(
+                kind, topic, callback, QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT),
+                callback_group=sensors, qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            )  # fmt: skip
+            undo.callback(self.node.destroy_subscription, subscription)
 
-        subscriptions = [
-            subscribe(_image_type(config.image_topic), config.image_topic, self._on_image),
-            subscribe(CameraInfo, config.camera_info_topic, self._builder.add_info),
-        ]
+        subscribe(_image_type(config.image_topic), config.image_topic, self._on_image)
+        subscribe(CameraInfo, config.camera_info_topic, self._builder.add_info)
         if config.depth_topic:
-            subscriptions.append(
-                subscribe(_image_type(config.depth_topic), config.depth_topic, self._builder.add_depth)
-            )
+            subscribe(_image_type(config.depth_topic), config.depth_topic, self._builder.add_depth)
         if isinstance(self._segmenter, TopicSegmenter):
-            if not config.masks_topic:
-                raise ConfigError("the segmenter is 'topic', but masks_topic is empty: name the topic of the masks")
-            subscriptions.append(subscribe(_image_type(config.masks_topic), config.masks_topic, self._on_masks))
+            subscribe(_image_type(config.masks_topic), config.masks_topic, self._on_masks)
         if isinstance(poses, TopicPoses):
-            subscriptions.append(subscribe(POSE_MESSAGES[config.pose_source], config.pose_topic, poses.add))
-        return subscriptions
+            subscribe(POSE_MESSAGES[config.pose_source], config.pose_topic, poses.add)
 
     def _on_image(self, message: Any, info: Any) -> None:
         self._builder.add_image(message)

@@ -41,6 +41,9 @@ class Player(Node):
         for topic, kind in sorted(bag.types.items()):
             if topic == "/clock" and not recorded:
                 continue
+            if topic.startswith("/lift_ros/"):
+                self.get_logger().warning(f"{topic} is not played: a mapping node publishes it anew")
+                continue
             message_type = _message_type(kind)
             if message_type is None:
                 self.get_logger().warning(f"{topic} is not played: the message type {kind} is not installed here")
@@ -63,15 +66,17 @@ class Player(Node):
 
     def play(self, rate: float) -> int:
         """Play once; returns the number of messages published."""
-        count, begin_ns = 0, None
+        count, begin_ns, time_ns = 0, None, 0
         wall = time.monotonic()
+        next_tick = 0.0  # s of wall time since the beginning
         for topic, time_ns, data in self._bag.raw_messages(list(self._topics)):
             if begin_ns is None:
                 begin_ns = time_ns
             while rclpy.ok():
                 elapsed = time.monotonic() - wall
                 ahead = (time_ns - begin_ns) / 1e9 / rate - elapsed
-                if self._clock:
+                if self._clock and elapsed >= next_tick:
+                    next_tick = elapsed + CLOCK_PERIOD
                     self._clock.publish(Clock(clock=Time(nanoseconds=begin_ns + int(elapsed * rate * 1e9)).to_msg()))
                 if ahead <= 0:
                     break
@@ -80,6 +85,8 @@ class Player(Node):
                 return count
             self._topics[topic].publish(data)
             count += 1
+        if self._clock and count:
+            self._clock.publish(Clock(clock=Time(nanoseconds=time_ns).to_msg()))
         # who leaves at once takes along what is still on its way
         for publisher in self._topics.values():
             publisher.wait_for_all_acked(ACK_TIMEOUT)
@@ -113,7 +120,7 @@ def main() -> int:
             if not rclpy.ok():
                 return 0
             player.get_logger().info(f"played {count} messages of {arguments.bag}")
-            if not arguments.loop:
+            if not arguments.loop or not count:
                 break
         for problem in bag.problems:
             player.get_logger().warning(problem)

@@ -11,7 +11,7 @@ from lift_ros.data.bag_file import BagFile
 from lift_ros.data.bag_topics import BagOptions, choose_topics
 from lift_ros.data.rosbag import choose_pose_source, read_tf
 from lift_ros.errors import LiftError
-from lift_ros.options import assignments, with_values
+from lift_ros.options import walk
 
 POSE_SOURCE_OF = {
     "nav_msgs/msg/Odometry": "odometry",
@@ -50,13 +50,11 @@ def main() -> int:
     """Command line of ``ros2 run lift_ros bag_parameters``: the values as JSON."""
     parser = argparse.ArgumentParser(prog="bag_parameters", description=__doc__)
     parser.add_argument("bag", type=Path, help="rosbag2 directory, .mcap or .db3 file")
-    parser.add_argument(
-        "options", nargs="*", metavar="NAME=VALUE", help="what is known: image_topic=/camera/image, ..."
-    )
-    arguments = parser.parse_args()
+    for option in walk(BagOptions()):
+        parser.add_argument(f"--{option.name}", type=option.type, default=option.value, help=option.help)
+    arguments = vars(parser.parse_args())
     try:
-        options = with_values(BagOptions(), assignments("bag_parameters", arguments.options))
-        print(json.dumps(replay_parameters(arguments.bag, options)))
+        print(json.dumps(replay_parameters(arguments.pop("bag"), BagOptions(**arguments))))
     except LiftError as error:
         print(error, file=sys.stderr)
         return 2

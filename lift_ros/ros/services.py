@@ -7,7 +7,6 @@ import time
 import traceback
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -17,7 +16,6 @@ from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
 from lift_ros.errors import FrameRejected, LiftError
-from lift_ros.mapping.map_files import resolve_map_name
 from lift_ros.mapping.selection import Clicks
 from lift_ros.objects import queries
 from lift_ros.objects.description import parts
@@ -189,7 +187,7 @@ class Services:
 
     async def _save_map(self, request: SaveMap.Request, response: SaveMap.Response) -> SaveMap.Response:
         try:
-            path = self._map_path(request.name)
+            path = self._pipeline.map_path(request.name)
             path.parent.mkdir(parents=True, exist_ok=True)
             worker = self._pipeline.worker
             await self._by_mapper(lambda: worker.mapper.save(path))
@@ -202,7 +200,7 @@ class Services:
 
     async def _load_map(self, request: LoadMap.Request, response: LoadMap.Response) -> LoadMap.Response:
         try:
-            path = self._map_path(request.name)
+            path = self._pipeline.map_path(request.name)
             await self._by_mapper(lambda: self._pipeline.replace_map(self._pipeline.loaded_mapper(path)))
         except LiftError as error:
             response.message = f"map not loaded: {error}"
@@ -225,9 +223,6 @@ class Services:
         (paused.set if request.data else paused.clear)()
         response.success, response.message = True, "paused" if request.data else "mapping"
         return response
-
-    def _map_path(self, name: str) -> Path:
-        return resolve_map_name(Path(self._pipeline.config.map_directory).expanduser(), name)
 
 
 def _check_pixels(view: LabelledView | None, pixels: Sequence[tuple[int, int]]) -> None:

@@ -17,6 +17,7 @@ LENSES = [
     ("plumb_bob", [-0.28, 0.09, 0.001, -0.0008, -0.01]),
     ("rational_polynomial", [0.3, -0.1, 0.0005, 0.0003, 0.02, 0.65, -0.05, 0.01]),
     ("equidistant", [0.02, -0.01, 0.004, -0.001]),
+    ("equidistant", [0.0, 0.0, 0.0, 0.0]),
 ]
 
 
@@ -54,6 +55,13 @@ def test_no_border_is_invented(model, D):
     map_x, map_y = undistorter._maps
     assert map_x.min() > -1.5 and map_x.max() < CAMERA.width + 0.5
     assert map_y.min() > -1.5 and map_y.max() < CAMERA.height + 0.5
+
+
+@pytest.mark.parametrize("D", [[0.0] * 5, LENSES[0][1]])
+def test_ids_of_32_bits_stay_apart(D):
+    ids = np.full((CAMERA.height, CAMERA.width), 2**24 + 1, np.int32)
+    ids[:, 160:] = 2**31 - 1
+    assert set(np.unique(Undistorter(CAMERA, D, "plumb_bob").labels(ids))) == {2**24 + 1, 2**31 - 1}
 
 
 def test_depth_and_labels_are_not_mixed():
@@ -103,6 +111,13 @@ def camera_info(**changes) -> SimpleNamespace:
         "roi": roi, "binning_x": 0, "binning_y": 0,
     }  # fmt: skip
     return SimpleNamespace(**{**fields, **changes})
+
+
+def test_a_fisheye_lens_bends_without_coefficients_but_not_where_a_message_has_none():
+    assert Undistorter(CAMERA, np.zeros(4), "equidistant").camera != CAMERA
+    for D in ([], [0.0] * 4):
+        info = camera_info(d=D, distortion_model="equidistant")
+        assert Undistorter.from_camera_info(info).camera.fx == 200.0
 
 
 def test_camera_info_moves_to_pixel_centres_at_one_half():

@@ -16,6 +16,7 @@ from lift_ros.masks import make_segmenter
 from lift_ros.masks.topic import TopicSegmenter
 
 LABELS = np.kron(np.array([[0, 300], [7, 300]], np.uint16), np.ones((12, 16), np.uint16))
+FOREVER = 600.0  # s
 STAMP_NS = 1_763_712_345_123_456_789
 IMAGE = random_image(24, 32)
 
@@ -112,6 +113,31 @@ def test_masks_that_never_come():
     with pytest.raises(FrameRejected, match="no masks") as rejected:
         topic.segment(frame_at(STAMP_NS))
     assert rejected.value.reason == "masks_missing"
+
+
+def test_masks_that_were_skipped_are_not_waited_for():
+    """Of a segmenter that is slower than the camera."""
+    topic = TopicSegmenter(wait=FOREVER)
+    later = threading.Timer(0.1, topic.offer, (STAMP_NS + 10**8, LABELS))
+    later.start()
+    with pytest.raises(FrameRejected, match="masks_missing|no masks"):
+        topic.segment(frame_at(STAMP_NS))
+    assert len(topic.segment(frame_at(STAMP_NS + 10**8))) == 2
+
+
+def test_a_jump_of_the_clock_ends_the_wait_and_keeps_what_came_after_it():
+    topic = TopicSegmenter(wait=FOREVER)
+
+    def jump() -> None:
+        topic.clear()
+        topic.offer(STAMP_NS - 10**12, LABELS)
+
+    later = threading.Timer(0.1, jump)
+    later.start()
+    with pytest.raises(FrameRejected):
+        topic.segment(frame_at(STAMP_NS))
+    later.join()
+    assert len(topic.segment(frame_at(STAMP_NS - 10**12))) == 2
 
 
 def test_oldest_offers_are_dropped():

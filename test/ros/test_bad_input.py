@@ -239,6 +239,9 @@ def test_a_camera_whose_messages_name_another_frame_keeps_its_depth(make_rig):
         time.sleep(0.05)
     rig.wait_for_frames(3)
     assert "depth_not_registered" not in rig.drops
+    for name in ("labels", "camera_info"):  # who projects them with TF must get what the pose was of
+        rig.wait_until(lambda name=name: rig.received[name], name)
+        assert rig.received[name][-1].header.frame_id == "optical"
 
 
 def test_depth_of_another_camera_is_left_out_and_counted(make_rig):
@@ -254,6 +257,41 @@ def test_camera_info_that_never_comes(make_rig):
     rig = make_rig(pose_timeout=0.1)
     rig.send(0, info=None)
     rig.wait_for_drop("camera_info_missing")
+
+
+def test_an_image_without_a_stamp_gets_no_pose(make_rig):
+    """TF takes the time 0 for the latest."""
+    rig = make_rig()
+    rig.send(0, start=0.0)
+    rig.wait_for_drop("stamp_missing")
+    assert rig.status.frames == 0
+
+
+def test_what_waits_is_counted_when_the_node_stops(make_rig):
+    rig = make_rig(pose_timeout=10.0)
+    for index in range(3):
+        rig.send(index, pose=None)
+    rig.wait_until(lambda: rig.status.frame_queue == 2, "two images in the queue and one at work")
+    rig.mapping.trigger_deactivate()
+    rig.wait_until(lambda: rig.drops.get("stopped") == 3, "three drops")
+
+
+@pytest.mark.parametrize(
+    "overrides", [{"masks_topic": ""}, {"image_topic": "no topic"}, {"masks_topic": "no topic"}], ids=str
+)
+def test_a_configuration_that_fails_leaves_nothing_behind(overrides):
+    parameters = {"masks.segmenter": "topic", **overrides}
+    node = MappingNode(
+        parameter_overrides=[Parameter(name, value=value) for name, value in parameters.items()], namespace="failing"
+    )
+    try:
+        kinds = ("publishers", "subscriptions", "services", "timers")
+        before = {kind: len(list(getattr(node, kind))) for kind in kinds}
+        for _ in range(2):
+            assert node.trigger_configure() is TransitionCallbackReturn.FAILURE
+            assert {kind: len(list(getattr(node, kind))) for kind in kinds} == before
+    finally:
+        node.destroy_node()
 
 
 def test_a_map_to_start_from_that_is_not_there(make_rig, tmp_path):

@@ -10,6 +10,20 @@ from lift_ros.msg import Status
 from lift_ros.srv import GetObject, SaveMap
 
 
+def test_a_map_is_saved_when_the_node_ends(tmp_path):
+    with closing(Rig(map_directory=str(tmp_path), autosave="left")) as rig:
+        rig.map_the_wall()
+        known = {o.id for o in rig.objects}
+        assert not list(tmp_path.iterdir())
+    with closing(Rig(map_directory=str(tmp_path), load_map="left", autosave="other")) as rig:
+        rig.wait_until(lambda: {o.id for o in rig.objects} == known, "its objects")
+        rig.mapping.trigger_deactivate()
+        assert (tmp_path / "other").is_dir()
+    with closing(Rig(map_directory=str(tmp_path), autosave="empty")) as rig:
+        assert rig.status.gaussians == 0
+    assert not (tmp_path / "empty").exists()
+
+
 def test_what_a_map_holds_is_known_before_the_first_frame(tmp_path):
     with closing(Rig(map_directory=str(tmp_path))) as rig:
         rig.map_the_wall()

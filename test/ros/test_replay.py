@@ -19,6 +19,7 @@ from ros import wall
 from ros.rig import LATCHED, Rig, transform
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
 from lift_ros.data.bag_topics import BagOptions
@@ -26,7 +27,7 @@ from lift_ros.data.bag_writer import write_bag
 from lift_ros.errors import DatasetError
 from lift_ros.frame import Frame
 from lift_ros.msg import ObjectArray
-from lift_ros.ros.play_bag import Player
+from lift_ros.ros.play_bag import CLOCK_PERIOD, Player
 from lift_ros.ros.replay import replay_parameters
 from lift_ros.srv import SaveMap
 
@@ -66,7 +67,7 @@ def test_what_a_bag_holds(bag):
 def test_the_command_says_what_a_bag_holds(bag, tmp_path):
     """The launch file asks it: launch may run in a Python without what this package needs."""
     command = [sys.executable, "-m", "lift_ros.ros.replay"]
-    done = subprocess.run([*command, str(bag), "depth_topic=none"], capture_output=True, text=True)
+    done = subprocess.run([*command, str(bag), "--depth_topic=none"], capture_output=True, text=True)
     assert json.loads(done.stdout) == replay_parameters(bag, BagOptions(depth_topic="none"))
     failed = subprocess.run([*command, str(tmp_path / "nothing")], capture_output=True, text=True)
     assert failed.returncode == 2 and "nothing" in failed.stderr and "Traceback" not in failed.stderr
@@ -107,8 +108,8 @@ def test_every_message_is_played_in_order_with_the_clock(bag):
     np.testing.assert_allclose(stamps, 1000.0 + 0.1 * np.arange(10), atol=1e-6)
     assert len(transforms) >= 10
     times = [m.clock.sec + m.clock.nanosec / 1e9 for m in clock]
-    assert times == sorted(times) and len(times) > 20
-    assert times[0] >= 1000.0 and times[-1] == pytest.approx(1000.9, abs=0.05)
+    assert times == sorted(times) and len(times) > 5
+    assert times[0] >= 1000.0 and times[-1] >= 1000.85  # later on a busy machine
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
@@ -138,6 +139,40 @@ def test_a_topic_of_an_unknown_type_is_left_out():
     try:
         assert [t for t, kinds in player.get_topic_names_and_types() if t == "/odd"] == []
         assert player.count_publishers("/picture") == 1
+    finally:
+        player.destroy_node()
+
+
+def test_the_clock_ticks_no_faster_the_more_messages_there_are():
+    """Each tick wakes every node."""
+
+    class Bag:
+        types = {"/clicks": "std_msgs/msg/Header"}
+        counts = {"/clicks": 500}
+
+        def raw_messages(self, topics):
+            return (("/clicks", 10**6 * index, serialize_message(Header())) for index in range(500))
+
+    player = Player(Bag())
+    ticks = []
+    player._clock.publish = ticks.append
+    try:
+        begin = time.monotonic()
+        assert player.play(1.0) == 500
+        assert 2 <= len(ticks) <= (time.monotonic() - begin) / CLOCK_PERIOD + 2
+        assert ticks[-1].clock.nanosec == 499 * 10**6
+    finally:
+        player.destroy_node()
+
+
+def test_what_a_mapping_node_published_is_not_played():
+    class Bag:
+        types = {"/lift_ros/labels": "sensor_msgs/msg/Image", "/picture": "sensor_msgs/msg/Image"}
+        counts = {"/lift_ros/labels": 1, "/picture": 1}
+
+    player = Player(Bag())
+    try:
+        assert player.count_publishers("/picture") == 1 and player.count_publishers("/lift_ros/labels") == 0
     finally:
         player.destroy_node()
 

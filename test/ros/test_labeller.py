@@ -1,0 +1,58 @@
+"""Labels and the map that they are of."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+
+import numpy as np
+from rclpy.logging import get_logger
+from std_msgs.msg import Header
+
+from lift_ros.camera import Camera
+from lift_ros.frame import Frame
+from lift_ros.ros.frame_builder import LiveFrame
+from lift_ros.ros.labeller import Labeller
+from lift_ros.ros.node_config import NodeConfig
+from lift_ros.ros.queues import DropCounter
+
+
+class Map:
+    """Labels every pixel with its number; ``during`` is called while it does."""
+
+    def __init__(self, number: int, during=lambda: None) -> None:
+        self.snapshot = self
+        self._number, self._during = number, during
+
+    def labels_of(self, frame, width, min_share):
+        self._during()
+        return np.full(frame.image.shape[:2], self._number, np.uint32), None
+
+
+def test_labels_of_a_map_that_was_replaced_meanwhile_are_not_published():
+    current = []
+    new = Map(2)
+    current.append(Map(1, during=lambda: current.append(new)))
+    published = []
+    outputs = SimpleNamespace(
+        uncertainty_wanted=False, publish_labels=lambda live, labels, _: published.append(int(labels[0, 0]))
+    )
+    drops = DropCounter()
+    labeller = Labeller(8, NodeConfig(label_rate=0.0), lambda: current[-1], outputs, drops, get_logger("labeller"))
+    frame = Frame(np.zeros((6, 8, 3), np.uint8), Camera(8, 6, 8.0, 8.0, 4.0, 3.0), np.eye(4), 1.0)
+    live = LiveFrame(frame, Header(), time.monotonic())
+    labeller.start()
+    try:
+        deadline = time.monotonic() + 20
+        labeller.add_frame(live)
+        while not drops.counts() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert drops.counts() == {"not_labelled": 1} and labeller.latest is None
+        labeller.add_frame(live)
+        while not published and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert published == [2] and labeller.latest.labels[0, 0] == 2
+        current.append(Map(3))
+        assert labeller.latest is None  # its ids are those of the map before
+    finally:
+        labeller.stop()
