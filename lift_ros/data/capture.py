@@ -5,6 +5,7 @@ Each layout is one module with a subclass of ``Capture``, and a line in ``LAYOUT
 
 from __future__ import annotations
 
+import json
 import math
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -104,12 +105,18 @@ class Capture(ABC):
                 f"{self.name} holds no recorded labels '{name}'; it has: {', '.join(self.recorded_names) or 'none'}"
             )
         labels = self._load_labels(name, frame)
-        if labels is None:
-            return None
-        try:
-            return labels_at(labels, *frame.image.shape[:2]).astype(np.int32)
-        except ValueError as error:
-            raise FrameRejected("labels_size", f"labels {name} of {frame.name} are {error}") from None
+        return None if labels is None else fit_labels(labels, name, frame)
+
+    def overlapping_masks(self, name: str, frame: Frame) -> list[NDArray[np.int32]]:
+        """The masks of ``recorded_labels`` one by one, where they overlap and it shows no more than a part of some.
+
+        Returns:
+            for each mask (H, W) at the size of ``frame``: its id, and 0. Empty where ``recorded_labels`` shows all.
+
+        Raises:
+            FrameRejected: as ``recorded_labels``.
+        """
+        return []
 
     def close(self) -> None:  # noqa: B027  layouts that keep no file open need none
         """Release open files."""
@@ -161,6 +168,14 @@ class Frames:
             )
 
 
+def fit_labels(labels: NDArray, name: str, frame: Frame) -> NDArray[np.int32]:
+    """Labels of the recorded image at the size of ``frame``. Raises FrameRejected ``labels_size``."""
+    try:
+        return labels_at(labels, *frame.image.shape[:2]).astype(np.int32)
+    except ValueError as error:
+        raise FrameRejected("labels_size", f"labels {name} of {frame.name} are {error}") from None
+
+
 def clip_depth(depth: NDArray[np.float32], max_depth: float) -> NDArray[np.float32]:
     """Depth beyond ``max_depth`` is no measurement: 0."""
     return depth if math.isinf(max_depth) else np.where(depth <= max_depth, depth, np.float32(0))
@@ -176,6 +191,25 @@ COLMAP_MODELS = ("sparse/0", "sparse", "colmap/sparse/0")  # the last by nerfstu
 
 def _is_colmap(path: Path) -> bool:
     return any(_has(path, f"{model}/{name}.*") for model in COLMAP_MODELS for name in ("cameras", "images"))
+
+
+def _is_lerf_mask(path: Path) -> bool:
+    return _has(path, "object_mask/") or _has(path, "test_mask/")
+
+
+def _is_nerfstudio(path: Path) -> bool:
+    """Panoptic Lifting leaves the transforms.json of its own captures beside what it made of it; see scannet.py."""
+    if not _has(path, "transforms.json"):
+        return path.suffix == ".json"
+    return not _has(path, "color/", "pose/", "intrinsic/") or _lists_images(path / "transforms.json")
+
+
+def _lists_images(file: Path) -> bool:
+    """Whether an image of a listing is there. What cannot be read counts as there: its reader says what is wrong."""
+    try:
+        return any((file.parent / frame["file_path"]).exists() for frame in json.loads(file.read_text())["frames"])
+    except (OSError, KeyError, TypeError, ValueError):
+        return True
 
 
 def _is_scannet(path: Path) -> bool:
@@ -198,8 +232,8 @@ class Layout:
     Attributes:
         name: as users know it.
         marker: what it is told by, in words.
-        matches: whether a path may hold it, told from names alone. Incomplete ones match too: their reader knows best
-            what is missing.
+        matches: whether a path may hold it, told from names. Incomplete ones match too: their reader knows best what is
+            missing.
         reader: module of ``lift_ros.data`` and class in it; imported only where such a capture is opened.
     """
 
@@ -214,7 +248,7 @@ LAYOUTS = (
     Layout(
         "nerfstudio, instant-ngp",
         "transforms.json",
-        lambda path: path.suffix == ".json" or _has(path, "transforms.json"),
+        _is_nerfstudio,
         ("nerfstudio", "NerfstudioCapture"),
     ),
     Layout(
@@ -226,7 +260,7 @@ LAYOUTS = (
     Layout(
         "LERF-Mask",
         "sparse/ with object_mask/ or test_mask/",
-        lambda path: _has(path, "object_mask/") or _has(path, "test_mask/"),
+        lambda path: _is_lerf_mask(path) or path.name.startswith("images") and _is_lerf_mask(path.parent),
         ("lerf_mask", "LerfMaskCapture"),
     ),
     Layout(
@@ -268,6 +302,14 @@ LAYOUTS = (
     ),
 )
 
+# of what is opened before it is ready: files by which it is told, and what to do with {}, such a file
+_HINTS = (
+    ("*.sens", "{} is a scan of ScanNet as released; export it with SensReader/python, all four --export options"),
+    ("frame-*.color.jpg", "{} is of ScanNet's SensReader in C++; export the scene with SensReader/python instead"),
+    ("seq-*.zip", "{} is a packed sequence of 7-Scenes; unpack it there"),
+    ("transforms_train.json", "name the file to open, {}: Blender scenes have several"),
+)
+
 
 def find_layout(path: Path) -> Layout | None:
     """The layout of what lies at ``path``, None if it is none that can be read."""
@@ -298,11 +340,14 @@ def open_capture(path: str | Path, *, max_depth: float = math.inf, bag: BagOptio
 
 
 def _unknown(path: Path) -> str:
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    for near in (*files, path.resolve().parent):
+        if path.is_dir() and near.is_dir() and (layout := find_layout(near)):
+            return f"{path} is not a capture, but {near} looks like one of {layout.name}"
+    for pattern, hint in _HINTS:
+        if file := next((file for file in files if file.match(pattern)), None):
+            return f"{path} is not a capture: {hint.format(file)}"
     markers = "; ".join(f"{layout.marker} ({layout.name})" for layout in LAYOUTS)
     if not path.is_dir():
         return f"{path} is not a capture: expected a directory with one of: {markers}"
-    message = f"{path} is not a capture: it holds no {markers}"
-    for near in (*sorted(path.iterdir()), path.resolve().parent):
-        if near.is_dir() and (layout := find_layout(near)):
-            return f"{path} is not a capture, but {near} looks like one of {layout.name}"
-    return message
+    return f"{path} is not a capture: it holds no {markers}"

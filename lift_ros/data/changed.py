@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 from numpy.typing import NDArray
 
 from lift_ros.data.capture import Capture
@@ -34,6 +35,10 @@ class ChangedCapture(Capture):
 
     def _load_labels(self, name: str, frame: Frame) -> NDArray | None:
         return self._capture._load_labels(name, frame)
+
+    def overlapping_masks(self, name: str, frame: Frame) -> list[NDArray[np.int32]]:
+        """See ``Capture.overlapping_masks``."""
+        return self._capture.overlapping_masks(name, frame)
 
     def close(self) -> None:
         """Release the files of the capture that was changed."""

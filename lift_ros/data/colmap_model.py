@@ -32,6 +32,8 @@ _MODELS: dict[int, tuple[str, tuple[int, ...], str, tuple[int | None, ...]]] = {
     6: ("FULL_OPENCV", (0, 1, 2, 3), "rational_polynomial", (4, 5, 6, 7, 8, 9, 10, 11)),
     8: ("SIMPLE_RADIAL_FISHEYE", (0, 0, 1, 2), "equidistant", (3, None, None, None)),
     9: ("RADIAL_FISHEYE", (0, 0, 1, 2), "equidistant", (3, 4, None, None)),
+    14: ("SIMPLE_FISHEYE", (0, 0, 1, 2), "equidistant", (None, None, None, None)),
+    15: ("FISHEYE", (0, 1, 2, 3), "equidistant", (None, None, None, None)),
 }
 _IDS = {model[0]: id for id, model in _MODELS.items()}
 

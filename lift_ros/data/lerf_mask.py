@@ -8,8 +8,9 @@ A COLMAP capture (colmap.py) with
 
 Source: https://github.com/lkeab/gaussian-grouping, scene/dataset_readers.py, render_lerf_mask.py and
 script/eval_lerf_mask.py: view k is the k-th image by name that ``images_train`` lacks, and a mask holds where it is
-above 128. Masks of two prompts may overlap, where the smaller one is shown. Ids number the prompts of the capture in
-alphabetical order, from 1.
+above 128. Masks of two prompts may overlap; the labels show the smaller one there, ``overlapping_masks`` both. Ids
+number the prompts of the capture in alphabetical order, from 1. The tracker did not see the test views: their
+``object_mask`` is black.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lift_ros.data.capture import COLMAP_MODELS
+from lift_ros.data.capture import COLMAP_MODELS, fit_labels
 from lift_ros.data.colmap import ColmapCapture
 from lift_ros.data.colmap_model import find_model, read_images
 from lift_ros.data.files import images_by_stem, require
 from lift_ros.errors import FrameRejected
+from lift_ros.frame import Frame
 
 
 class LerfMaskCapture(ColmapCapture):
@@ -38,11 +40,12 @@ class LerfMaskCapture(ColmapCapture):
     def __init__(self, path: str | Path, *, max_depth: float = math.inf) -> None:
         """Read the model. Raises DatasetError; see ``open_capture``."""
         path = Path(path)
-        if find_model(path) is None:
-            require(path / COLMAP_MODELS[0], "LERF-Mask", "the COLMAP model, with cameras and images")
-        self._object_masks = images_by_stem(path / "object_mask")
-        self._test_views, unknown = _test_views(path)
-        self.prompts = tuple(sorted({mask.stem for mask in (path / "test_mask").glob("*/*.png")}))
+        root = path if (path / "object_mask").is_dir() or (path / "test_mask").is_dir() else path.parent
+        if find_model(root) is None:
+            require(root / COLMAP_MODELS[0], "LERF-Mask", "the COLMAP model, with cameras and images")
+        self._object_masks = images_by_stem(root / "object_mask")
+        self._test_views, unknown = _test_views(root)
+        self.prompts = tuple(sorted({mask.stem for mask in (root / "test_mask").glob("*/*.png")}))
         super().__init__(path, max_depth=max_depth)
         self.incomplete_names = ("instances",)  # of the prompts alone
         if unknown:
@@ -59,16 +62,28 @@ class LerfMaskCapture(ColmapCapture):
     def _read_labels(self, path: Path) -> NDArray[np.int32]:
         if not path.is_dir():
             return super()._read_labels(path)
-        masks = []
-        for file in sorted(path.glob("*.png")):
-            mask = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
-            if mask is None or masks and mask.shape != masks[0][1].shape:
-                raise FrameRejected("labels_unreadable", f"{file} is damaged or of another size than its neighbours")
-            masks.append((1 + self.prompts.index(file.stem), mask > 128))
-        labels = np.zeros(masks[0][1].shape, np.int32)
-        for id, mask in sorted(masks, key=lambda item: -item[1].sum()):
-            labels[mask] = id
+        masks = self._read_masks(path)
+        labels = np.zeros_like(masks[0])
+        for mask in sorted(masks, key=np.count_nonzero, reverse=True):
+            labels = np.where(mask, mask, labels)
         return labels
+
+    def _read_masks(self, view: Path) -> list[NDArray[np.int32]]:
+        """The masks of a folder of ``test_mask``, each (H, W) of its id and 0. Raises FrameRejected."""
+        masks = []
+        for file in sorted(view.glob("*.png")):
+            mask = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+            if mask is None or masks and mask.shape != masks[0].shape:
+                raise FrameRejected("labels_unreadable", f"{file} is damaged or of another size than its neighbours")
+            masks.append(np.where(mask > 128, 1 + self.prompts.index(file.stem), 0).astype(np.int32))
+        return masks
+
+    def overlapping_masks(self, name: str, frame: Frame) -> list[NDArray[np.int32]]:
+        """See ``Capture.overlapping_masks``."""
+        view = self._label_path(name, frame)
+        if view is None or not view.is_dir():
+            return []
+        return [fit_labels(self._undistorted(mask, view, frame), name, frame) for mask in self._read_masks(view)]
 
 
 def _test_views(root: Path) -> tuple[dict[str, Path], list[str]]:

@@ -115,13 +115,19 @@ class ListedCapture(Capture):
         return Frame(image, undistorter.camera, T_world_camera, entry.stamp, measured, entry.name)
 
     def _load_labels(self, name: str, frame: Frame) -> NDArray | None:
+        path = self._label_path(name, frame)
+        return None if path is None else self._undistorted(self._read_labels(path), path, frame)
+
+    def _label_path(self, name: str, frame: Frame) -> Path | None:
+        """Where the recorded labels ``name`` of a frame are, None where there are none."""
         index = self._index.get(frame.name)
         path = None if index is None else self._entries[index].labels.get(name)
-        if path is None or not path.exists():
-            return None
-        labels = self._read_labels(path)
+        return path if path is not None and path.exists() else None
+
+    def _undistorted(self, labels: NDArray[np.int32], path: Path, frame: Frame) -> NDArray[np.int32]:
+        """Labels read from ``path`` as ``frame`` is. Raises FrameRejected ``labels_size``."""
         try:
-            lens = self._checked_lens(index, labels)
+            lens = self._checked_lens(self._index[frame.name], labels)
         except FrameRejected as error:
             raise FrameRejected("labels_size", f"{path}: {error}") from None
         return self._undistorter(*lens).labels(labels)

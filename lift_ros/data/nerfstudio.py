@@ -7,7 +7,8 @@ Poses are camera-to-world in the OpenGL convention (x right, y up, z backward). 
 nerfstudio turned the reconstruction's world into that of the poses; the poses and ``ply_file_path`` are both given
 after it, so nothing has to be undone. ``mask_path`` is not used: all pixels count.
 
-Of nerfstudio are ``depth_file_path`` (millimetres, or ``depth_unit_scale_factor``) and ``camera_model``; of
+Of nerfstudio are ``depth_file_path`` (millimetres, or ``depth_unit_scale_factor``), ``camera_model``, and
+``distortion_params`` (k1, k2, k3, k4, p1, p2), which goes before coefficients given by their names; of
 instant-ngp angles of view for focal lengths, paths without extension, ``is_fisheye``, and ``depth_path`` in counts of
 ``integer_depth_scale``. What instant-ngp says of its volume (``aabb_scale``, ``scale``, ``offset``) and its choice of
 frames (``sharpness``) does not matter here. ``instance_file_path`` is ours: true instances, offered as ``instances``.
@@ -33,13 +34,14 @@ from lift_ros.frame import check_rigid
 
 OPENGL_TO_OPTICAL = np.diag([1.0, -1.0, -1.0, 1.0])
 
-# camera_model -> distortion_model of sensor_msgs/CameraInfo and the coefficients in OpenCV's order
+# camera_model -> distortion_model of sensor_msgs/CameraInfo and the coefficients in OpenCV's order; those of all
+# perspective ones are the same, as in nerfstudio
+_PERSPECTIVE = ("OPENCV", "RADIAL", "SIMPLE_RADIAL", "PINHOLE", "SIMPLE_PINHOLE")
 _MODELS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "OPENCV": ("plumb_bob", ("k1", "k2", "p1", "p2", "k3")),
+    **dict.fromkeys(_PERSPECTIVE, ("plumb_bob", ("k1", "k2", "p1", "p2", "k3"))),
     "OPENCV_FISHEYE": ("fisheye", ("k1", "k2", "k3", "k4")),
-    "SIMPLE_PINHOLE": ("plumb_bob", ()),
-    "PINHOLE": ("plumb_bob", ()),
 }
+_DISTORTION_PARAMS = ("k1", "k2", "k3", "k4", "p1", "p2")
 _FOCAL_KEYS = ("fl_x", "camera_angle_x", "x_fov")
 
 
@@ -146,8 +148,13 @@ def _lens(entry: dict[str, Any], width: int, height: int) -> Lens:
     )  # fmt: skip
     name = "OPENCV_FISHEYE" if entry.get("is_fisheye") else entry.get("camera_model", "OPENCV")
     model, keys = _MODELS[name]
-    if name == "OPENCV" and entry.get("k4"):
-        raise ValueError("a fourth radial coefficient k4 is not part of the OPENCV model")
+    if "distortion_params" in entry:
+        values = entry["distortion_params"]
+        if len(values) != len(_DISTORTION_PARAMS):
+            raise ValueError(f"distortion_params are {len(values)}, not the 6 of {', '.join(_DISTORTION_PARAMS)}")
+        entry = {**entry, **dict(zip(_DISTORTION_PARAMS, values, strict=True))}
+    if name in _PERSPECTIVE and entry.get("k4"):
+        raise ValueError(f"a fourth radial coefficient k4 is not part of the {name} model")
     return Lens(camera, tuple(float(entry.get(key, 0.0)) for key in keys), model).resized(width, height)
 
 

@@ -8,6 +8,7 @@ Semantic-NeRF (also vMAP), one directory per sequence, such as ``room_0/Sequence
     semantic_class/semantic_class_0.png, ...            offered as ``semantic``
     traj_w_c.txt                                        a row of 16 numbers for each image
 
+Semantic-NeRF releases ``semantic_instance`` apart from the rest, for ``Sequence_1`` alone.
 Source: https://github.com/Harry-Zhi/semantic_nerf, SSR/datasets/replica/replica_datasets.py, SSR/training/trainer.py.
 
 NICE-SLAM (most RGB-D SLAM since), one directory per scene, such as ``Replica/room0``:
@@ -85,6 +86,11 @@ class SemanticNerfCapture(_Replica):
         ]
         super().__init__(root, list(images), entries, trajectory, 0.001, max_depth)
         self.incomplete_names = ("instances",)  # walls and floor are instances, and one of them all has the number 0
+        if labels["semantic"] and not labels["instances"]:
+            self.problems.append(
+                f"{root / _LABELS['instances']} with the true instances is missing: unpack there semantic_instance.zip "
+                "of the archive Replica_Instance_Segmentation, which has it for each Sequence_1"
+            )
 
     def _lens(self, index: int, width: int, height: int) -> Lens:
         return Lens(Camera(width, height, width / 2, width / 2, width / 2, height / 2))

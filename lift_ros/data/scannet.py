@@ -13,13 +13,18 @@ Source: https://github.com/ScanNet/ScanNet, SensReader/python, nerfstudio's scan
 
 Panoptic Lifting (Siddiqui et al., CVPR 2023) and Contrastive Lift preprocess ScanNet, Replica, HyperSim and own
 captures to the same folders, with true labels in ``rs_instance`` and ``rs_semantics``. Those of networks are in folders
-``<name>_instance``, ``<name>_semantics`` (``m2f_instance``) and offered under the names of these.
+``<name>_instance``, ``<name>_semantics`` (``m2f_instance``) and offered under the names of these. Own captures have no
+true labels: what is named so is a copy of ``m2f_instance`` or ``m2f_semantics``, and not offered. Nor are the colour
+pictures of labels in ``visualized_<name>``. In ``rs_instance`` stuff is 0 and, in ScanNet, what nobody annotated.
+Frames of ScanNet keep the numbers of SensReader; those of renderings and own captures are named 0_0000 or 0000.
 Source: https://github.com/nihalsid/panoptic-lifting, dataset/panopli.py, dataset/preprocessing.
 """
 
 from __future__ import annotations
 
+import filecmp
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +47,8 @@ _TRUE = {
 }
 OFF_CENTRE = 0.2  # most that the principal point is off the centre, as a share of the image
 _PREDICTED = ("*_instance", "*_semantics", "*_semantic", "*_segments")
+_COPIED = {"instances": "m2f_instance", "semantic": "m2f_semantics"}
+_NOT_PREDICTED = ("rs_", "visualized_")
 
 
 def label_folders(root: Path) -> dict[str, Path]:
@@ -49,13 +56,23 @@ def label_folders(root: Path) -> dict[str, Path]:
     found = {}
     for name, places in _TRUE.items():
         folders = (root / place.format(root.resolve().name) for place in places)
-        if folder := next((folder for folder in folders if folder.is_dir()), None):
+        predicted = root / _COPIED[name]
+        if folder := next((folder for folder in folders if folder.is_dir() and not _is_copy(folder, predicted)), None):
             found[name] = folder
     for pattern in _PREDICTED:
         for folder in sorted(root.glob(pattern)):
-            if folder.is_dir() and folder not in found.values():
+            if folder.is_dir() and not folder.name.startswith(_NOT_PREDICTED):
                 found[folder.name] = folder
     return found
+
+
+def _is_copy(folder: Path, other: Path) -> bool:
+    """Whether two folders hold the same files, by all names and the contents of a few."""
+    names, others = (sorted(file.name for file in place.glob("*")) for place in (folder, other))
+    if not names or names != others:
+        return False
+    some = {names[0], names[len(names) // 2], names[-1]}
+    return all(filecmp.cmp(folder / name, other / name, shallow=False) for name in some)
 
 
 def color_entries(root: Path, layout: str, interval: float | None = None) -> list[Entry]:
@@ -86,17 +103,16 @@ class ScannetCapture(ListedCapture):
     def __init__(self, path: str | Path, *, max_depth: float = math.inf) -> None:
         """List the files. Raises DatasetError; see ``open_capture``."""
         root = Path(path)
-        truth = label_folders(root).get("instances")
-        # Panoptic Lifting has these for Replica, HyperSim and its own captures, too
-        of_rendering = truth is not None and truth.name == "rs_instance"
-        self.timed = not of_rendering and all(stem.isdigit() for stem in images_by_stem(root / "color"))
+        stems = images_by_stem(root / "color")
+        renumbered = (root / "rs_instance").is_dir() and not _numbered_by_sensor(stems)
+        self.timed = not renumbered and all(stem.isdigit() for stem in stems)
         entries = color_entries(root, _LAYOUT, KINECT_INTERVAL if self.timed else None)
         super().__init__(root, entries, max_depth=max_depth)
         self._poses = images_by_stem(require(root / "pose", _LAYOUT, "a pose <n>.txt for each colour image"), (".txt",))
         K_file = _first(root, _COLOR_K) or require(root / _COLOR_K[0], _LAYOUT, "the colour camera, 3x3 or 4x4")
         self._K, self._K_file = _read_K(K_file), K_file
-        if truth is not None and not of_rendering:
-            self.incomplete_names = ("instances",)  # of what was annotated: walls and floor are instances, too
+        if "instances" in self.recorded_names and not renumbered:
+            self.incomplete_names = ("instances",)  # 0 is not the background: much of a scene is not annotated
         depth_K_file = _first(root, _DEPTH_K)
         self._depth_K = _read_K(depth_K_file) if depth_K_file else None
 
@@ -123,6 +139,11 @@ class ScannetCapture(ListedCapture):
         if self._depth_K is None or depth.shape == (camera.height, camera.width):  # the latter: preprocessed
             return super()._register(depth, camera)
         return resample_depth(depth, Camera.from_K(self._depth_K, depth.shape[1], depth.shape[0]), camera)
+
+
+def _numbered_by_sensor(stems: Iterable[str]) -> bool:
+    """Whether frames have numbers as SensReader writes them, without leading zeros."""
+    return all(stem.isdigit() and stem == str(int(stem)) for stem in stems)
 
 
 def _first(root: Path, names: tuple[str, ...]) -> Path | None:

@@ -79,11 +79,12 @@ def named_quality(
     """Quality of one label per named object (Ye et al., Gaussian Grouping, LERF-Mask; Unified-Lift, sec. 4.2).
 
     The published systems find the label of an object by its name; here, where there are no names, it is the label that
-    agrees best with the object over all views. It counts as empty where their IoU over all views is below
-    ``empty_iou`` (Unified-Lift does not say its threshold). The views of an object are those where it has true pixels.
+    agrees best with the object over all its views, those where it has true pixels. It counts as empty where their IoU
+    over these is below ``empty_iou`` (Unified-Lift does not say its threshold).
 
     Args:
-        views, bands: for each view the counts of its labels and of their ``inner_bands``.
+        views, bands: for each view the counts of its labels and of their ``inner_bands``. Where true masks of a view
+            overlap it is there several times, each object in one of them.
 
     Returns:
         The quality; all zero without objects.
@@ -97,8 +98,11 @@ def named_quality(
     scores, answered = [], 0
     for truth in objects:
         candidates = [label for label in labels if ((p == label) & (g == truth)).any()]
-        iou, answer = max(((pair_iou(table, label, truth), label) for label in candidates), default=(0.0, 0))
         shown = [i for i, view in enumerate(views) if (view.pairs[1] == truth).any()]
+        together = Contingency()
+        for i in shown:
+            together.update(views[i])
+        iou, answer = max(((pair_iou(together, label, truth), label) for label in candidates), default=(0.0, 0))
         if iou < empty_iou or not candidates:
             scores.append((0.0, 0.0))
             continue

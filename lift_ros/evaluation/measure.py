@@ -118,6 +118,10 @@ class Truth:
         """(H, W) true instances of a frame, None where there are none, or none that can be read."""
         return self._read(self.name, frame) if self.known else None
 
+    def overlapping(self, frame: Frame) -> list[NDArray[np.int32]]:
+        """See ``Capture.overlapping_masks``, for a frame whose ``labels`` were read."""
+        return self.capture.overlapping_masks(self.name, frame)
+
     def parts(self, frame: Frame) -> NDArray[np.int32] | None:
         """The same of their parts."""
         return self._read(PARTS, frame) if PARTS in self.capture.recorded_names else None
@@ -209,6 +213,7 @@ def _score(
     capture, void = truth_of.capture, truth_of.void
     table, agreement = Contingency(), Contingency()
     views: list[Compared] = []
+    whole: list[Compared] = []  # with the true masks uncut, where they overlap
     scene: list[tuple[float, float, float]] = []
     clicks: list[HierarchicalIou] = []
     shown: list[tuple[Frame, NDArray, NDArray | None]] = []
@@ -225,6 +230,7 @@ def _score(
         if truth is not None:
             views.append(Compared.of(labels, truth, void))
             table.update(views[-1].all)
+            whole += [Compared.of(labels, mask, None) for mask in truth_of.overlapping(frame)] or views[-1:]
         if index in compared:
             scene.append(_scene_errors(mapper, frame if seen is capture else _measured(capture, index, frame)))
             parts = None if truth is None else truth_of.parts(frame)
@@ -248,7 +254,7 @@ def _score(
     }
     if not views:
         return figures | dict.fromkeys(ACCURACY)
-    accuracy = _accuracy(table, views, online, void)
+    accuracy = _accuracy(table, views, whole, online, void)
     if not capture.timed:
         accuracy["id_switches_per_object_minute"] = None
     return figures | accuracy
@@ -262,12 +268,14 @@ ACCURACY = (
 )  # fmt: skip
 
 
-def _accuracy(table: Contingency, views: list[Compared], online: Online, void: int | None) -> Figures:
+def _accuracy(
+    table: Contingency, views: list[Compared], whole: list[Compared], online: Online, void: int | None
+) -> Figures:
     all_bands = Contingency()
     for view in views:
         all_bands.update(view.known_bands)
     quality, assigned = panoptic_quality(table, void), assigned_quality(table, void)
-    named = named_quality([view.all for view in views], [view.all_bands for view in views])
+    named = named_quality([view.all for view in whole], [view.all_bands for view in whole])
     sets = mean_mask_set_quality([view.known for view in views], background_id(table, void))
     background = with_background = None
     if void is None:

@@ -194,7 +194,8 @@ def background_iou(table: Contingency, void: int | None = None) -> float:
 def assigned_quality(table: Contingency, void: int | None = None) -> AssignedQuality:
     """mIoU and F-score at IoU 0.5 after the linear assignment that maximises the summed IoU (Unified-Lift, sec. 4.1).
 
-    Things, background and ``void`` as in :func:`panoptic_quality`, subsets over all views.
+    Things, background and ``void`` as in :func:`panoptic_quality`, subsets over all views. The paper does not say
+    whether its IoU is over all views or of each.
     """
     things = _things(table, void)
     n_true = len(things.truth)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -76,6 +77,43 @@ def test_what_was_converted_goes_before_what_it_was_made_from(tmp_path):
         for name in names:
             write(tmp_path / name, "")
     assert find_layout(tmp_path).name == "nerfstudio, instant-ngp"
+
+
+def test_a_listing_left_over_beside_what_was_made_of_it(tmp_path):
+    """By Panoptic Lifting's preprocess_itw.py."""
+    for folder in ("color", "pose", "intrinsic"):
+        write(tmp_path / folder / "0000.jpg", "")
+    listing = {"frames": [{"file_path": "0000.jpg"}]}
+    write(tmp_path / "transforms.json", json.dumps(listing))
+    assert find_layout(tmp_path).name == "ScanNet, Panoptic Lifting"
+    assert find_layout(tmp_path / "transforms.json").name == "nerfstudio, instant-ngp"  # as it is named
+    listing["frames"].append({"file_path": "color/0000.jpg"})
+    write(tmp_path / "transforms.json", json.dumps(listing))
+    assert find_layout(tmp_path).name == "nerfstudio, instant-ngp"
+    write(tmp_path / "transforms.json", "{")
+    assert find_layout(tmp_path).name == "nerfstudio, instant-ngp"
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("scene0000_00.sens", r"scene0000_00\.sens is a scan of ScanNet as released; export it"),
+        ("frame-000000.color.jpg", r"frame-000000\.color\.jpg is of ScanNet's SensReader in C\+\+; export"),
+        ("seq-01.zip", r"seq-01\.zip is a packed sequence of 7-Scenes; unpack"),
+        ("transforms_train.json", r"name the file to open, .*/transforms_train\.json: Blender scenes"),
+    ],
+)
+def test_what_has_to_be_done_first_is_said(tmp_path, file, message):
+    write(tmp_path / "scene" / file, "")
+    with pytest.raises(DatasetError, match=message) as error:
+        open_capture(tmp_path / "scene")
+    assert str(error.value).startswith(f"{tmp_path / 'scene'} is not a capture: ")
+    if not file.endswith(".json"):
+        with pytest.raises(DatasetError, match=message):
+            open_capture(tmp_path / "scene" / file)
+    write(tmp_path / "scene/made of it/rgb.txt", "")
+    with pytest.raises(DatasetError, match=r"made of it looks like one of TUM RGB-D"):
+        open_capture(tmp_path / "scene")
 
 
 def test_a_message_names_all_layouts(tmp_path):

@@ -12,7 +12,7 @@ from lift_ros.data.changed import WithoutDepth
 from lift_ros.errors import DatasetError
 
 
-def test_a_capture_without_its_depth(demo_room):
+def test_a_capture_without_its_depth(demo_room, monkeypatch):
     with open_capture(demo_room.capture) as capture:
         blind = WithoutDepth(capture)
         assert capture.has_depth and not blind.has_depth
@@ -21,6 +21,9 @@ def test_a_capture_without_its_depth(demo_room):
             assert seen.depth is None and listed.depth is not None
             assert seen.name == listed.name and np.array_equal(seen.image, listed.image)
         assert np.array_equal(blind.recorded_labels("L0", seen), capture.recorded_labels("L0", listed))
+        masks = [np.ones((2, 2), np.int32)]
+        monkeypatch.setattr(capture, "overlapping_masks", lambda name, frame: masks)
+        assert blind.overlapping_masks("L0", seen) is masks
 
 
 def test_depth_that_is_not_asked_for_need_not_be_there(demo_room, tmp_path):

@@ -113,6 +113,8 @@ def test_poses_cameras_and_points(tmp_path, form, folder):
             cv2.projectPoints,
         ),
         ((9, "RADIAL_FISHEYE", W, H, (40.0, 15.0, 11.0, 0.3, 0.1)), [0.3, 0.1, 0, 0], cv2.fisheye.projectPoints),
+        ((14, "SIMPLE_FISHEYE", W, H, (40.0, 15.0, 11.0)), [0, 0, 0, 0], cv2.fisheye.projectPoints),
+        ((15, "FISHEYE", W, H, (40.0, 40.0, 15.0, 11.0)), [0, 0, 0, 0], cv2.fisheye.projectPoints),
     ],
     ids=lambda value: value[1] if isinstance(value, tuple) else "",
 )
@@ -132,6 +134,7 @@ def test_camera_models(tmp_path, form, camera, D, project):
     seen[seen < 50] = 0
     found = np.array([(seen * (x + 0.5)).sum(), (seen * (y + 0.5)).sum()]) / seen.sum()
     assert np.abs(found - frame.camera.project(point[0])[0][0]).max() < 0.2
+    assert (frame.camera.fx == 40) == (not any(D) and project is cv2.projectPoints)  # what bends is remapped
 
 
 def test_the_largest_images_are_read_unless_others_are_named(tmp_path):
@@ -207,7 +210,7 @@ def lerf_mask(root: Path) -> None:
     """Four images, the first and the third of them test views."""
     Model(root, [f"frame_{index}.jpg" for index in range(4)]).write_binary()
     for index in range(4):
-        write_palette_labels(root / f"object_mask/frame_{index}.png", 40 + index)
+        write_palette_labels(root / f"object_mask/frame_{index}.png", 40 + index if index % 2 else 0)
     for index in (1, 3):
         write_rgb(root / f"images_train/frame_{index}.jpg")
     for view in ("0", "1"):
@@ -226,12 +229,31 @@ def test_lerf_mask(tmp_path):
     assert capture.prompts == ("green apple", "red apple")
     frames = list(capture.frames)
     for index, frame in enumerate(frames):
-        assert_labels(capture.recorded_labels("object_mask", frame), 40 + index)
+        assert_labels(capture.recorded_labels("object_mask", frame), 40 + index if index % 2 else 0)
     assert_labels(capture.recorded_labels("instances", frames[0]), 2)
     assert capture.recorded_labels("instances", frames[1]) is None
     both = capture.recorded_labels("instances", frames[2])
     assert (both[:4, :4] == 1).all() and both[10, 3] == 2 and both[10, 30] == 0  # the smaller one lies above
     assert len(capture.sparse_cloud.points) == 2
+    green, red = capture.overlapping_masks("instances", frames[2])
+    assert (green[:4, :4] == 1).all() and np.count_nonzero(green) == 16
+    assert_labels(red, 2)
+    assert not capture.overlapping_masks("instances", frames[1])
+    assert not capture.overlapping_masks("object_mask", frames[1])
+    small = capture.overlapping_masks("instances", frames[2].resized(W // 2, H // 2))
+    assert [mask.shape for mask in small] == [(H // 2, W // 2)] * 2
+
+
+def test_lerf_mask_in_downscaled_images(tmp_path):
+    lerf_mask(tmp_path)
+    for index in range(4):
+        write_rgb(tmp_path / f"images_2/frame_{index}.jpg", size=(W // 2, H // 2))
+    capture = open_capture(tmp_path / "images_2")
+    assert capture.name == tmp_path.name and capture.recorded_names == ("object_mask", "instances")
+    frame = capture.frames[1]
+    assert frame.camera.width == W // 2
+    labels = capture.recorded_labels("object_mask", frame)
+    assert labels.shape == (H // 2, W // 2) and set(np.unique(labels)) == {0, 41}
 
 
 def test_test_views_of_unknown_images_are_told(tmp_path):

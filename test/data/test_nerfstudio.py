@@ -111,11 +111,47 @@ def test_instant_ngp(listing):
     assert 0.5 * W / 2 < undistorted.camera.fx < 2 * W / 2 and undistorted.camera.fx != W / 2
 
 
-@pytest.mark.parametrize(("model", "keys"), [("OPENCV", "k1"), ("OPENCV_FISHEYE", "k2")])
+@pytest.mark.parametrize(
+    ("model", "keys"),
+    [("OPENCV", "k1"), ("OPENCV_FISHEYE", "k2"), ("SIMPLE_RADIAL", "k1"), ("RADIAL", "k2"), ("PINHOLE", "k1")],
+)
 def test_lens_distortion_is_removed(listing, model, keys):
     listing.meta.update(camera_model=model, **{keys: -0.2})
     frame = listing.open().frames[0]
     assert frame.camera.fx != 50.0 and frame.image.shape == (H, W, 3)
+
+
+@pytest.mark.parametrize("model", ["OPENCV", "OPENCV_FISHEYE"])
+def test_distortion_in_one_list_goes_before_its_coefficients(listing, model):
+    k4 = 0.01 if model == "OPENCV_FISHEYE" else 0.0
+    named = dict(zip(("k1", "k2", "k3", "k4", "p1", "p2"), (-0.2, 0.05, 0.01, k4, 0.002, -0.001), strict=True))
+    listing.meta |= {"camera_model": model, **named}
+    expected = listing.open().frames[0].camera
+    assert expected.fx != 50.0
+    listing.meta |= {"k1": 0.1, "distortion_params": list(named.values())}
+    assert listing.open().frames[0].camera == expected
+    listing.frames[2]["distortion_params"] = [0.0, 0.1, 0, 0, 0, 0]
+    cameras = [frame.camera for frame in listing.open().frames]
+    assert cameras[1] == expected != cameras[2]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([0.1, 0, 0, 0.2, 0, 0], "k4 is not part of the RADIAL model"),
+        ([0.1, 0, 0, 0], "distortion_params are 4, not the 6"),
+        (None, "has no len"),
+    ],
+)
+def test_wrong_distortion_params(listing, values, message):
+    listing.meta |= {"camera_model": "RADIAL", "distortion_params": values}
+    with pytest.raises(DatasetError, match=f"3 x camera_info.*{message}"):
+        list(listing.open().frames)
+
+
+def test_a_fisheye_lens_without_coefficients_bends_all_the_same(listing):
+    listing.meta |= {"camera_model": "OPENCV_FISHEYE"}
+    assert listing.open().frames[0].camera.fx != 50.0
 
 
 def test_recorded_labels(listing):

@@ -29,7 +29,7 @@ def semantic_nerf(root: Path) -> Path:
 
 def nice_slam(root: Path) -> Path:
     for index in (0, 9, 10, 11):
-        write_rgb(root / f"results/frame{index:06d}.png", red=index)
+        write_rgb(root / f"results/frame{index:06d}.jpg", red=index)
         write_depth(root / f"results/depth{index:06d}.png", 6554)
     write(root / "traj.txt", TRAJECTORY)
     write(root.parent / "cam_params.json", json.dumps({"camera": CAMERA}))
@@ -50,6 +50,18 @@ def test_semantic_nerf(tmp_path):
         assert_labels(capture.recorded_labels("semantic", frame), 1 + index)
     camera = frames[0].camera  # 90 degrees wide
     assert (camera.fx, camera.fy, camera.cx, camera.cy) == (W / 2, W / 2, W / 2, H / 2)
+
+
+def test_where_the_instances_are_is_said_where_they_are_missing(tmp_path):
+    root = semantic_nerf(tmp_path / "room_0/Sequence_1")
+    assert not open_capture(root).problems
+    (root / "semantic_instance").rename(tmp_path / "elsewhere")
+    capture = open_capture(root)
+    assert capture.recorded_names == ("semantic",)
+    assert "semantic_instance with the true instances is missing" in capture.problems[0]
+    assert "Replica_Instance_Segmentation" in capture.problems[0]
+    (root / "semantic_class").rename(tmp_path / "elsewhere, too")
+    assert not open_capture(root).problems  # a sequence without labels
 
 
 def test_perfect_labels_score_one_although_walls_are_instances_and_one_has_no_number(tmp_path):

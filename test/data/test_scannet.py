@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -98,21 +99,57 @@ def test_archives_unpacked_beside_and_the_layout_of_the_25k_frames(tmp_path):
     assert open_capture(root).frames[0].camera.fx == 30
 
 
-def test_panoptic_lifting(tmp_path):
+def panoptic_lifting(root: Path, name: str = "0_{:04d}") -> Path:
+    """``name`` of the frames: Replica's unless given."""
     for index in (0, 1):
-        name = f"0_{index:04d}"
-        write_rgb(tmp_path / f"color/{name}.jpg")
-        write_depth(tmp_path / f"depth/{name}.png", 1500)  # of the size of the image
-        write(tmp_path / f"pose/{name}.txt", text(pose(index)))
+        stem = name.format(index)
+        write_rgb(root / f"color/{stem}.jpg")
+        write_depth(root / f"depth/{stem}.png", 1500)  # of the size of the image
+        write(root / f"pose/{stem}.txt", text(pose(index)))
         for folder, id in (("rs_instance", 3), ("rs_semantics", 4), ("m2f_instance", 5), ("m2f_semantics", 6)):
-            write_labels(tmp_path / f"{folder}/{name}.png", id + index)
-    write(tmp_path / "intrinsic/intrinsic_color.txt", text(K))
-    capture = open_capture(tmp_path)
+            write_labels(root / f"{folder}/{stem}.png", id + index)
+            write_rgb(root / f"visualized_{folder}/{stem}.png")
+    write(root / "intrinsic/intrinsic_color.txt", text(K))
+    return root
+
+
+def test_panoptic_lifting(tmp_path):
+    capture = open_capture(panoptic_lifting(tmp_path))
     frame = capture.frames[1]
     assert frame.name == "0_0001" and frame.depth[5, 5] == pytest.approx(1.5)
     assert capture.recorded_names == ("instances", "semantic", "m2f_instance", "m2f_semantics")
     for name, id in zip(capture.recorded_names, (3, 4, 5, 6), strict=True):
         assert_labels(capture.recorded_labels(name, frame), id + 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "of_scannet"),
+    [("{}", True), ("{:04d}", False), ("0_{:04d}", False)],
+    ids=["ScanNet", "HyperSim", "Replica"],
+)
+def test_what_nobody_annotated_in_a_preprocessed_scannet(tmp_path, name, of_scannet):
+    capture = open_capture(panoptic_lifting(tmp_path, name))
+    assert capture.incomplete_names == (("instances",) if of_scannet else ())
+    assert capture.timed == of_scannet
+    if of_scannet:
+        assert math.isclose(capture.frames[1].stamp, 1 / 30)
+
+
+def test_predictions_that_stand_for_the_truth_are_not_offered_as_such(tmp_path):
+    """Panoptic Lifting's own captures."""
+    root = panoptic_lifting(tmp_path, "{:04d}")
+    for kind in ("instance", "semantics"):
+        shutil.rmtree(root / f"rs_{kind}")
+        for copy in (f"rs_{kind}", kind):
+            shutil.copytree(root / f"m2f_{kind}", root / copy)
+    listing = {"frames": [{"file_path": "0000.jpg", "transform_matrix": pose(0).tolist()}], "fl_x": 30.0}
+    write(root / "transforms.json", json.dumps(listing))
+    capture = open_capture(root)
+    assert capture.recorded_names == ("m2f_instance", "m2f_semantics")
+    assert not capture.incomplete_names and not capture.timed
+    assert len(list(capture.frames)) == 2
+    write_labels(root / "rs_instance/0001.png", 9)  # of one frame the truth
+    assert open_capture(root).recorded_names == ("instances", "m2f_instance", "m2f_semantics")
 
 
 def test_frames_that_lack_files(tmp_path):

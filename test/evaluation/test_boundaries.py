@@ -95,6 +95,22 @@ def test_one_label_answers_for_an_object_in_all_views():
     assert named_quality(views, views).miou == pytest.approx((1 + 0) / 2)
 
 
+def test_masks_that_overlap_are_several_images_of_one_view():
+    # 1 lies on 2, and both are labelled whole: 5 on 4
+    labels = row((5, 4), (4, 6), (9, 20))
+    whole = [row((1, 4), (0, 26)), row((2, 10), (0, 20))]
+    views = [table(labels, truth) for truth in whole]
+    assert named_quality(views, views).miou == pytest.approx((1 + 0.6) / 2)
+    cut = [table(labels, row((1, 4), (2, 6), (0, 20)))]
+    assert named_quality(cut, cut).miou == 1
+
+
+def test_an_answer_is_judged_in_the_views_of_its_object_alone():
+    views = [table(row((5, 4), (9, 9)), row((1, 4), (0, 9))), table(row((5, 40), (9, 60)), row((2, 9), (0, 91)))]
+    assert named_quality(views[:1], views[:1]).miou == 1
+    assert named_quality(views, views).answered == 1  # elsewhere 5 is on the other, too
+
+
 def test_no_objects_and_no_labels():
     assert named_quality([], []).miou == 0.0
     nothing = [table(row((0, 9)), row((1, 4), (0, 5)))]

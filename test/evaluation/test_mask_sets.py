@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn import metrics
 
 from lift_ros.evaluation import (
     Contingency,
@@ -60,7 +61,6 @@ def test_overlapping_masks_by_hand_and_equal_to_labels_where_they_do_not():
 
 
 def test_best_dice_against_a_literal_version():
-    metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 4, (12, 12))
     predicted = np.where(rng.random(truth.shape) < 0.3, rng.integers(0, 6, truth.shape), truth)

@@ -77,6 +77,20 @@ def test_pixels_that_nobody_labelled_are_not_compared():
     assert whole.known is whole.all and whole.known_bands is whole.all_bands
 
 
+def test_named_objects_are_compared_by_their_whole_masks(demo_room, tmp_path, monkeypatch):
+    run = Run(str(demo_room.capture), "L0", 1.0, "lift", settings=SETTINGS)
+    cut = measure.measure(run, tmp_path / "cut")
+
+    def overlapping(self, name, frame):
+        """One object that covers the image, and another of a half."""
+        whole = np.full(frame.image.shape[:2], 1, np.int32)
+        return [whole, np.where(np.arange(whole.shape[1]) < whole.shape[1] // 2, 2, 0) * whole]
+
+    monkeypatch.setattr(NerfstudioCapture, "overlapping_masks", overlapping)
+    whole = measure.measure(run, tmp_path / "whole")
+    assert {name for name in measure.ACCURACY if whole[name] != cut[name]} == {"named_miou", "named_mbiou"}
+
+
 def test_labels_that_found_their_object_take_its_color():
     # 7 found object 2, 9 stands for the background, 4 is on the background, 0 is unlabelled
     labels = np.array([[7, 7, 7, 9, 9, 9, 9, 4, 0, 0]])

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from sklearn import metrics
 
 from lift_ros.evaluation import (
     Contingency,
@@ -232,7 +233,8 @@ def test_id_switches_need_frames_in_order():
 
 @pytest.mark.parametrize(("room", "pq_of_majority_labels"), [("room12", 0.71), ("room50", 0.68)])
 def test_published_figures_of_the_rooms(shared_data, room, pq_of_majority_labels):
-    """The captures' README: raw per-view masks score 0, masks relabelled with their majority object 0.71 and 0.68."""
+    """What is stated of these captures: their masks of single views score 0, and 0.71 and 0.68 where each carries the
+    id of the object that most of it shows."""
     raw, relabelled = Contingency(), Contingency()
     for path in sorted((shared_data / room / "inst").glob("*.png")):
         truth = cv2.imread(str(path), cv2.IMREAD_UNCHANGED).astype(np.int64)
@@ -263,7 +265,6 @@ def test_matched_objects_are_those_that_count_as_found():
 def test_assigned_quality_against_every_assignment_and_scikit_learn():
     """mIoU is scikit-learn's Jaccard score of the labels renamed by the best of all assignments, and the F-score its F1
     of segments: those of both sides that were found, missed, or are not there."""
-    metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
     rng = np.random.default_rng(5)
     truth = np.where(rng.random((4, 12, 12)) < 0.4, 0, np.arange(12) // 3 + 1)
     predicted = np.where(truth, truth + 10, 9)
