@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -e -o pipefail -c
 .DELETE_ON_ERROR:
+.NOTPARALLEL:  # pip cannot install twice into one environment at a time
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint build clean
 
@@ -10,7 +11,7 @@ VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 IN_ROS := . .ci/environment.bash &&
 # Everything the build copies or compiles: a change to one of these builds again.
-SOURCES := package.xml CMakeLists.txt resource/command.py.in \
+SOURCES := package.xml CMakeLists.txt resource/command.py.in .ci/ros_from_pip.cmake \
   $(shell find lift_ros msg srv launch config rviz .ci/tf2_msgs -type f -not -name '*.pyc' -not -name '*.so')
 
 help:
@@ -50,7 +51,8 @@ $(VENV)/.ros: $(VENV)/.venv requirements/ros.txt
 	$(PIP) install -r requirements/ros.txt
 	touch $@
 
-$(VENV)/.tools: $(VENV)/.venv requirements/test.txt requirements/sam.txt requirements/evaluate.txt
+# After torch's CPU build, or what needs torch would bring the default one.
+$(VENV)/.tools: $(VENV)/.packages requirements/test.txt requirements/sam.txt requirements/evaluate.txt
 	$(PIP) install -r requirements/test.txt -r requirements/sam.txt -r requirements/evaluate.txt
 	touch $@
 

@@ -8,20 +8,21 @@ every 6th frame is labelled and compared with the true instances. The capture mu
 
 from __future__ import annotations
 
+import lift_ros  # noqa: F401  isort: skip  sets how OpenMP waits, before torch loads
+
 import argparse
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 import torch
+from common import labelled, quality, recorded
 from numpy.typing import NDArray
 
 from lift_ros.config import Config
 from lift_ros.data import Capture, open_capture
-from lift_ros.evaluation.metrics import Contingency, panoptic_quality
 from lift_ros.frame import Frame
 from lift_ros.lifting import lift
 from lift_ros.lifting.config import LiftConfig
@@ -30,13 +31,11 @@ from lift_ros.lifting.lift import Lift
 from lift_ros.mapping.keyframes import all_weights
 from lift_ros.mapping.mapper import Mapper
 from lift_ros.mapping.offline import CaptureMasks, map_capture
-from lift_ros.masks.base import Patches
+from lift_ros.masks.base import Masks, Patches
 from lift_ros.objects.config import ObjectsConfig
 from lift_ros.objects.registry import ObjectRegistry
 from lift_ros.options import with_values
 from lift_ros.scene.neighbours import Neighbours
-
-TRUTH = "instances"
 
 
 def without(name: str, stand_in: Callable) -> Callable[[], AbstractContextManager]:
@@ -69,25 +68,17 @@ VARIANTS: dict[str, tuple[Callable[[], AbstractContextManager], LiftConfig, Obje
 }
 
 
-def evidence_of(mapper: Mapper, frames: list[Frame], capture: Capture, name: str) -> list[MaskEvidence]:
-    """What the recorded masks ``name`` of the keyframes say about the Gaussians."""
+def evidence_of(mapper: Mapper, frames: dict[int, Frame], capture: Capture, name: str) -> list[MaskEvidence]:
+    """What the recorded masks ``name`` of the keyframes, ``frames`` by the index of their view, say."""
     found = []
-    for keyframe, frame in zip(mapper._keyframes, frames, strict=True):
-        patches = Patches.of(CaptureMasks(capture, name).segment(frame).masks).resized(*keyframe.patches.index.shape)
+    for keyframe in mapper._keyframes:
+        labels = recorded(capture, name, frames[keyframe.view.index])
+        if labels is None:
+            continue
+        patches = Patches.of(Masks.from_label_image(labels).masks).resized(*keyframe.patches.index.shape)
         weights = all_weights(mapper.snapshot.scene, mapper._camera(keyframe))
         found.append(MaskEvidence.of(weights, patches.label_image()))
     return [evidence for evidence in found if len(evidence.area)]
-
-
-def quality(mapper: Mapper, ids: NDArray[np.int64], capture: Capture, every: int) -> float:
-    """PQ_scene (things) of the ids of the Gaussians."""
-    snapshot = replace(mapper.snapshot, ids=torch.from_numpy(ids))
-    table = Contingency()
-    for number, frame in enumerate(capture.frames):
-        if number % every == 0:
-            labels = snapshot.labels_of(frame, mapper.config.mapping.image_width)[0]
-            table.add(labels, capture.recorded_labels(TRUTH, frame))
-    return panoptic_quality(table).pq
 
 
 def decoded(variant: str, evidence: list[MaskEvidence], near: Neighbours, means: torch.Tensor) -> NDArray[np.int64]:
@@ -115,21 +106,21 @@ def main() -> None:
         width = round(args.scale * next(iter(capture.frames)).camera.width)
         config = with_values(Config(), {"mapping.image_width": width, "mapping.device": "cpu"})
         mapper = Mapper(config, CaptureMasks(capture, args.masks[0]), capture.world_frame)
-        keyframes: list[Frame] = []
+        taken: dict[int, Frame] = {}  # by the index of the view; some may have given way to others
 
         def watch(frame: Frame) -> None:
-            if mapper.stats.keyframes > len(keyframes):
-                keyframes.append(frame)
+            if mapper.stats.taken > len(taken):
+                taken[mapper._keyframes[-1].view.index] = frame
 
         map_capture(capture, mapper, on_frame=watch)
         means = mapper.snapshot.scene.means
         near = Neighbours.of(means)
-        evidence = {name: evidence_of(mapper, keyframes, capture, name) for name in args.masks}
+        evidence = {name: evidence_of(mapper, taken, capture, name) for name in args.masks}
         print(f"| {args.capture.name}, PQ_scene | " + " | ".join(args.masks) + " |")
         print("|---" * (1 + len(args.masks)) + "|")
         for variant in VARIANTS:
             row = [
-                quality(mapper, decoded(variant, evidence[name], near, means), capture, args.every)
+                quality(mapper, labelled(capture, args.every), decoded(variant, evidence[name], near, means))
                 for name in args.masks
             ]
             print(f"| {variant} | " + " | ".join(f"{value:.3f}" for value in row) + " |", flush=True)

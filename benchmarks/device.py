@@ -21,41 +21,39 @@ from unittest import mock
 
 import numpy as np
 import torch
-from lifting import RenderedPixels, synchronized
-from rasterizer import camera, room
+from common import now
+from lifting import RenderedPixels
+from rooms import camera, frame, house
 
 from lift_ros.camera import PosedCamera
 from lift_ros.config import Config
-from lift_ros.frame import Frame
 from lift_ros.lifting.base import LiftingView
 from lift_ros.lifting.methods import METHODS, make_method
 from lift_ros.lifting.sampling import sample_view
 from lift_ros.mapping.keyframes import all_weights
-from lift_ros.mapping.snapshot import MapSnapshot
 from lift_ros.masks.base import Patches
 from lift_ros.options import with_values
 from lift_ros.scene.config import SceneConfig
-from lift_ros.scene.gaussians import GaussianScene, Seeds
 from lift_ros.scene.losses import ViewLosses
 from lift_ros.scene.neighbours import Neighbours
 from lift_ros.scene.trainer import PhotometricTrainer, TrainingView
 
-OBJECTS = 50
 VIEWS = 8
 TURN = 0.35  # rad between two of them
 TRAINED = [name for name in METHODS if name != "lift"]
+SECONDS, LEAST = 1.0, 5  # that each is measured for, and how often at least
 
 
-def median_ms(run: Callable[[], object], device: torch.device, seconds: float = 2.0, least: int = 5) -> float:
+def median_ms(run: Callable[[], object], device: torch.device) -> float:
     """Milliseconds of a call; the first ones, which allocate and compile, do not count."""
     for _ in range(3):
         run()
     times: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(times) < least or time.perf_counter() < end:
-        begin = synchronized(device)
+    end = time.perf_counter() + SECONDS
+    while len(times) < LEAST or time.perf_counter() < end:
+        begin = now(device)
         run()
-        times.append(synchronized(device) - begin)
+        times.append((now(device) - begin)[0])
     return 1e3 * statistics.median(times)
 
 
@@ -72,29 +70,18 @@ class Bench:
     """A room of ``count`` Gaussians on ``device``, seen in ``width`` x ``height`` pixels."""
 
     def __init__(self, count: int, width: int, height: int, device: torch.device) -> None:
-        made = room(count, 3)
-        scene = GaussianScene.empty()
-        scene.append(Seeds(made["means"], made["quats"], made["scales"], made["opacities"], made["channels"]))
-        centres = made["means"][torch.randperm(count, generator=torch.Generator().manual_seed(1))[:OBJECTS]]
-        ids = torch.cat([torch.cdist(some, centres).argmin(1) for some in made["means"].split(100_000)]) + 1
         self.device, self.width = device, width
-        self.scene = scene.to(device)
-        self.snapshot = MapSnapshot(self.scene, ids.to(device), torch.zeros(count, device=device))
+        self.snapshot = house(count, device=device)
+        self.scene = self.snapshot.scene
         self.cameras = [turned(camera(width, height), k * TURN) for k in range(VIEWS)]
         self.cameras = [PosedCamera(c.intrinsics, c.viewmat.to(device)) for c in self.cameras]
-        self.frames = [self._frame(view) for view in self.cameras]
-
-    def _frame(self, view: PosedCamera) -> Frame:
-        seen = self.snapshot.render(view)
-        pose = np.linalg.inv(view.viewmat.double().cpu().numpy())
-        image = (255 * seen.image).byte().cpu().numpy()
-        return Frame(image, view.intrinsics, pose, 0.0, seen.depth.cpu().numpy())
+        self.frames = [frame(self.snapshot, view) for view in self.cameras]
 
     def photometric(self) -> float:
         """Milliseconds of a step of scene training."""
         scene = self.scene.clone()
         trainer = PhotometricTrainer(scene, SceneConfig(max_gaussians=len(scene)))
-        views = [TrainingView.from_frame(frame, k, device=str(self.device)) for k, frame in enumerate(self.frames)]
+        views = [TrainingView.from_frame(seen, k, device=str(self.device)) for k, seen in enumerate(self.frames)]
         number = iter(range(10**9))
         return median_ms(lambda: trainer.step(views[next(number) % VIEWS]), self.device)
 
@@ -118,7 +105,7 @@ class Bench:
             )
             torch.autograd.grad(image.sum() + alpha.sum(), leaves)
 
-        return median_ms(run, self.device, 1.0)
+        return median_ms(run, self.device)
 
     def views(self) -> tuple[list[LiftingView], list[LiftingView]]:
         """What embeddings train on, cached and rendered."""
@@ -141,16 +128,16 @@ class Bench:
         """Milliseconds of a step of the method ``name``."""
         method = make_method(with_values(Config(), {"lifting.method": name}).lifting, 0, self.device)
         method.edit(torch.full((len(self.scene),), -1, device=self.device), self.scene.means)
-        return median_ms(lambda: method.step(views, near), self.device, 1.0)
+        return median_ms(lambda: method.step(views, near), self.device)
 
     def figures(self) -> list[tuple[str, float]]:
         """(what, milliseconds)."""
-        view, frame = self.cameras[0], self.frames[0]
+        view, seen = self.cameras[0], self.frames[0]
         found = [
             ("scene step", self.photometric()),
             ("blend weights of all pixels", median_ms(lambda: all_weights(self.scene, view), self.device)),
             ("label image, of the map", median_ms(lambda: self.snapshot.label_image(view), self.device)),
-            ("label image, with borders", median_ms(lambda: self.snapshot.labels_of(frame, self.width), self.device)),
+            ("label image, with borders", median_ms(lambda: self.snapshot.labels_of(seen, self.width), self.device)),
         ]
         if self.device.type == "cuda":
             found += [

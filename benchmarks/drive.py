@@ -14,6 +14,7 @@ from __future__ import annotations
 import lift_ros  # noqa: F401  isort: skip  sets how OpenMP waits, before torch loads
 
 import argparse
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,14 +22,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from common import TRUTH, is_due, quality, recorded, take
 
 from lift_ros.config import Config
 from lift_ros.data import open_capture
-from lift_ros.evaluation.metrics import Contingency, panoptic_quality
 from lift_ros.frame import Frame
 from lift_ros.mapping.mapper import Mapper
-from lift_ros.mapping.offline import UPDATE_EVERY
 from lift_ros.masks.base import Masks, Prompts
 from lift_ros.options import assignments, with_values
 
@@ -59,8 +58,8 @@ class Drive:
         with open_capture(path) as capture:
             self.world_frame = capture.world_frame
             self.room = list(capture.frames)[::every]
-            self._masks = [capture.recorded_labels(masks, frame) for frame in self.room]
-            self.truth = [capture.recorded_labels("instances", frame) for frame in self.room]
+            self._masks = [recorded(capture, masks, frame) for frame in self.room]
+            self.truth = [recorded(capture, TRUTH, frame) for frame in self.room]
         self._number = 0
 
     def frames(self, rooms: int, count: int, rate: float) -> Iterator[tuple[int, Frame]]:
@@ -78,20 +77,18 @@ class Drive:
 
     def segment(self, frame: Frame, prompts: Prompts | None = None) -> Masks:
         """See ``Segmenter``."""
-        return Masks.from_label_image(self._masks[self._number])
+        labels = self._masks[self._number]
+        return Masks.empty(*frame.image.shape[:2]) if labels is None else Masks.from_label_image(labels)
 
     def quality(self, mapper: Mapper, room: int) -> float:
         """PQ_scene (things) of a room."""
-        table = Contingency()
-        for number in range(0, len(self.room), EVERY):
-            labels: NDArray[np.uint32] = mapper.snapshot.labels_of(self.moved(number, room, 0.0), 320)[0]
-            table.add(labels, self.truth[number])
-        return panoptic_quality(table).pq
+        known = [number for number in range(0, len(self.room), EVERY) if self.truth[number] is not None]
+        return quality(mapper, ((self.moved(number, room, 0.0), self.truth[number]) for number in known))
 
 
 def resident_mib() -> int:
     """Memory of this process."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 >> 20
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
 
 
 def main() -> None:
@@ -113,25 +110,22 @@ def main() -> None:
     known, end = 0, BLOCK
     for room, frame in drive.frames(args.rooms, round(60 * args.minutes * args.rate), args.rate):
         begin = time.process_time()
-        new = mapper.process(frame)
-        while new and mapper.step():
-            pass
+        new = take(mapper, frame)
         spent["keyframe" if new else "frame"].append(time.process_time() - begin)
-        if new and (mapper.stats.keyframes + mapper.stats.thinned_keyframes) % UPDATE_EVERY == 0:
+        if new and is_due(mapper):
             begin = time.process_time()
             mapper.update_objects()
             spent["update"].append(time.process_time() - begin)
         if frame.stamp + 1 / args.rate >= end:
             mapper.update_objects()
             stats = mapper.stats
-            made = stats.keyframes + stats.thinned_keyframes
             means = [f"{1e3 * np.mean(values):.0f}" if values else "-" for values in spent.values()]
-            cells = (f"{end / 60:.0f}", f"{stats.keyframes}, {made - known}, {stats.thinned_keyframes}",
+            cells = (f"{end / 60:.0f}", f"{stats.keyframes}, {stats.taken - known}, {stats.thinned_keyframes}",
                      f"{stats.gaussians:,}", f"{len(mapper.snapshot.tracks)}", *means, f"{resident_mib()}",
                      f"{drive.quality(mapper, 0):.3f}",
                      f"{drive.quality(mapper, max(room - 1, 0)):.3f}")  # fmt: skip
             print("| " + " | ".join(cells) + " |", flush=True)
-            known, end = made, end + BLOCK
+            known, end = stats.taken, end + BLOCK
             spent = {name: [] for name in spent}
 
 

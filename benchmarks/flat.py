@@ -2,8 +2,9 @@
 
     python benchmarks/flat.py [--rooms 1 2 5 10] [--per-room 100000]
 
-A row of equal rooms; the camera stands in the first and sees nothing of the others. The ratio is to the map of that
-room alone; all maps take turns within each round, so that a busy machine slows all. Figures are medians.
+A row of equal rooms, each with objects of its own; the camera stands in the first and sees nothing of the others. The
+ratio is to the map of that room alone; all maps take turns within each round, so that a busy machine slows all. Figures
+are medians.
 """
 
 from __future__ import annotations
@@ -12,40 +13,26 @@ import lift_ros  # noqa: F401  isort: skip  sets how OpenMP waits, before torch 
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 
-import numpy as np
 import torch
-from rasterizer import ROOM, camera, room
+from common import by_turns
+from rooms import camera, frame, house
 
-from lift_ros.frame import Frame
-from lift_ros.mapping.snapshot import MapSnapshot
 from lift_ros.scene.config import SceneConfig
-from lift_ros.scene.gaussians import GaussianScene, Seeds
 from lift_ros.scene.trainer import PhotometricTrainer, TrainingView
 
 WIDTH, HEIGHT = 320, 240
-GAP = 2.0  # rooms from one to the next
-ROUNDS = 15
+ROUNDS, WARM_UP = 15, 2
 
 
 class House:
-    """``rooms`` equal rooms of ``per_room`` Gaussians in a row, away from the camera's gaze."""
+    """A row of rooms and the camera in the first, with what is timed on them. See ``house``."""
 
     def __init__(self, rooms: int, per_room: int) -> None:
-        made = room(per_room, 3)
-        scene = GaussianScene.empty()
-        for number in range(rooms):
-            means = made["means"] - number * GAP * torch.tensor([float(ROOM[0]), 0.0, float(ROOM[2])])
-            scene.append(Seeds(means, made["quats"], made["scales"], made["opacities"], made["channels"]))
-        self.view = camera(WIDTH, HEIGHT)
-        ids = torch.arange(len(scene)) % 50 + 1
-        self.snapshot = MapSnapshot(scene.clone(), ids, torch.zeros(len(scene)))
-        seen = self.snapshot.render(self.view)
-        pose = np.linalg.inv(self.view.viewmat.double().numpy())
-        image = (255 * seen.image).byte().numpy()
-        self.frame = Frame(image, self.view.intrinsics, pose, 0.0, seen.depth.numpy())
+        self.snapshot = house(per_room, rooms)
+        self.frame = frame(self.snapshot, camera(WIDTH, HEIGHT))
+        scene = self.snapshot.scene.clone()
         self.trainer = PhotometricTrainer(scene, SceneConfig(max_gaussians=len(scene)))
         self.training = TrainingView.from_frame(self.frame, 0)
 
@@ -65,19 +52,14 @@ def main() -> None:
     torch.set_num_threads(2)
     houses = [House(rooms, args.per_room) for rooms in args.rooms]
     names = list(houses[0].runs())
-    times: dict[tuple[str, int], list[float]] = {}
-    for _ in range(ROUNDS + 2):
-        for number, house in enumerate(houses):
-            for name, run in house.runs().items():
-                begin = time.perf_counter()
-                run()
-                times.setdefault((name, number), []).append(1e3 * (time.perf_counter() - begin))
+    runs = {(name, number): run for number, own in enumerate(houses) for name, run in own.runs().items()}
+    times = by_turns(runs, ROUNDS, WARM_UP)
     heads = [f"{name} [ms] | times the first" for name in names]
     print("| Gaussians | in view | " + " | ".join(heads) + " |\n" + "|---" * (2 + 2 * len(names)) + "|")
-    for number, house in enumerate(houses):
-        cells = [f"{len(house.snapshot.scene):,}", f"{args.per_room:,}"]
+    for number, each in enumerate(houses):
+        cells = [f"{len(each.snapshot.scene):,}", f"{args.per_room:,}"]
         for name in names:
-            own, first = times[name, number][2:], times[name, 0][2:]
+            own, first = times[name, number], times[name, 0]
             ratio = statistics.median(a / b for a, b in zip(own, first, strict=True))
             cells += [f"{statistics.median(own):.1f}", f"{ratio:.2f}"]
         print("| " + " | ".join(cells) + " |")

@@ -24,13 +24,14 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import rclpy
 from ament_index_python.packages import get_package_share_path
+from common import recorded
 from geometry_msgs.msg import TransformStamped
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
@@ -44,8 +45,9 @@ from lift_ros.data import open_capture
 from lift_ros.errors import LiftError
 from lift_ros.frame import Frame
 from lift_ros.msg import Status
+from lift_ros.resampling import most_frequent
 from lift_ros.ros.conversions import camera_info_message, nanoseconds
-from lift_ros.ros.processes import Processes
+from lift_ros.ros.processes import Processes, free_domain
 
 RATE = 30.0  # Hz, of the camera
 REPEAT = 3  # times that each frame is sent
@@ -92,9 +94,11 @@ def messages_of(path: Path, masks: str, size: tuple[int, int]) -> list[tuple[Any
     result = []
     with open_capture(path) as capture:
         for frame in itertools.islice(capture.frames, FRAMES):
-            labels = capture.recorded_labels(masks, frame)
-            frame = frame.at_width(size[0])
-            labels = cv2.resize(labels.astype(np.uint16), size, interpolation=cv2.INTER_NEAREST)
+            labels = recorded(capture, masks, frame)
+            if labels is None:
+                continue
+            frame = frame.resized(*size)
+            labels = most_frequent(labels.astype(np.uint16), frame.camera.height, frame.camera.width)
             info = camera_info_message(Header(), frame.camera)
             depth, image = image_message(frame.depth, "32FC1"), image_message(frame.image, "rgb8")
             result.append((pose_message(frame), info, depth, image_message(labels, "mono16"), image))
@@ -185,24 +189,26 @@ class Listener:
         while not future.done():
             time.sleep(0.1)
 
-    def next_status(self) -> Status:
-        """The first one from now on."""
+    def next_status(self, check: Callable[[], None]) -> Status:
+        """The first one from now on. ``check`` raises where there will be none."""
         self.status = None
         while self.status is None:
+            check()
             time.sleep(0.01)
         return self.status
 
 
-def measure(phase: str, listener: Listener, pid: int, sent: Any) -> str:
-    """One row of the table."""
-    before, begin = listener.next_status(), time.monotonic()
+def measure(phase: str, listener: Listener, pid: int, sent: Any, check: Callable[[], None]) -> str:
+    """One row of the table. ``check`` raises where something that is measured has ended."""
+    before, begin = listener.next_status(check), time.monotonic()
     used, sent_before, clouds = processor_time(pid), sent.value, listener.clouds
     listener.ages = []
     time.sleep(PHASE)
     ages, seconds = 1e3 * np.array(listener.ages), time.monotonic() - begin
     used = processor_time(pid) - used
     clouds = listener.clouds - clouds
-    status, sent_since = listener.next_status(), sent.value - sent_before
+    status, sent_since = listener.next_status(check), sent.value - sent_before
+    between = (nanoseconds(status.header.stamp) - nanoseconds(before.header.stamp)) / 1e9
     drops = Counter(dict(zip(status.drop_reasons, status.drop_counts, strict=True)))
     drops -= Counter(dict(zip(before.drop_reasons, before.drop_counts, strict=True)))
     cells = (
@@ -212,7 +218,7 @@ def measure(phase: str, listener: Listener, pid: int, sent: Any) -> str:
         f"{len(ages) / seconds:.1f}",
         str(clouds),
         *(f"{100 * used[name] / seconds:.0f}" for name in THREADS),
-        f"{(status.steps - before.steps) / seconds:.1f}",
+        f"{(status.steps - before.steps) / between:.1f}",
         f"{status.gaussians:,}",
         str(status.skipped_steps - before.skipped_steps),
         f"{(status.frames - before.frames) / max(sent_since, 1):.0%}",
@@ -232,7 +238,8 @@ def main() -> None:
         "FASTDDS_DEFAULT_PROFILES_FILE", str(get_package_share_path("lift_ros") / "config/fastdds.xml")
     )
     # apart from other ROS systems, unless the user says where
-    os.environ.setdefault("ROS_DOMAIN_ID", str(os.getpid() % 100 + 1))
+    if "ROS_DOMAIN_ID" not in os.environ:
+        os.environ["ROS_DOMAIN_ID"] = str(free_domain())
     parameters = PARAMETERS | dict(setting.split("=", 1) for setting in args.set)
     arguments = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
     context = multiprocessing.get_context("spawn")
@@ -245,20 +252,29 @@ def main() -> None:
     print(HEADER + "\n" + "|---" * HEADER.count(" | ") + "|---|", flush=True)
     with tempfile.TemporaryDirectory() as logs, Processes(Path(logs)) as processes, Listener() as listener:
         processes.start("mapping_node", "--ros-args", *arguments)
+
+        def check() -> None:
+            processes.require("mapping_node")
+            if not robot.is_alive():
+                raise LiftError(f"the camera ended with status {robot.exitcode}; it says why above")
+
         deadline = time.monotonic() + START_TIMEOUT
         while listener.status is None:
-            processes.require("mapping_node")
+            check()
             if time.monotonic() > deadline:
                 raise LiftError(f"the node published no status within {START_TIMEOUT:.0f} s")
             time.sleep(0.1)
         go.set()
+        while not sent.value:  # it may still be reading the capture
+            check()
+            time.sleep(0.1)
         time.sleep(WARM_UP)
         pid = processes.pid("mapping_node")
-        print(measure("training", listener, pid, sent), flush=True)
+        print(measure("training", listener, pid, sent, check), flush=True)
         listener.want_clouds()
-        print(measure("training, clouds", listener, pid, sent), flush=True)
+        print(measure("training, clouds", listener, pid, sent, check), flush=True)
         listener.pause()
-        print(measure("paused", listener, pid, sent), flush=True)
+        print(measure("paused", listener, pid, sent, check), flush=True)
         stop.set()
         robot.join()
     rclpy.try_shutdown()

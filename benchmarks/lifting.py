@@ -20,14 +20,13 @@ import lift_ros  # noqa: F401  isort: skip  sets how OpenMP waits, before torch 
 
 import argparse
 import statistics
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from ablation import quality
+from common import labelled, now, quality
 from numpy.typing import NDArray
 
 from lift_ros.camera import PosedCamera
@@ -47,6 +46,7 @@ from lift_ros.scene.gaussians import GaussianScene
 from lift_ros.scene.neighbours import Neighbours
 
 TURN = 25  # steps of one kind after each other, as training has it: a rendered step leaves no cache warm
+EVERY = 6  # frame that is compared with the truth
 TRAINED = [name for name in METHODS if name != "lift"]
 
 
@@ -105,9 +105,9 @@ class Student:
         self.seconds: list[NDArray[np.float64]] = []
 
     def step(self) -> None:
-        begin = synchronized(self.device)
+        begin = now(self.device)
         self.method.step(self.views, self.near)
-        self.seconds.append(synchronized(self.device) - begin)
+        self.seconds.append(now(self.device) - begin)
 
     def ids(self, evidence: list[MaskEvidence], config: Config) -> NDArray[np.int64]:
         """(N,) object of each Gaussian."""
@@ -121,13 +121,6 @@ class Student:
     def milliseconds(self) -> NDArray[np.float64]:
         """(2,) of the median step, by the clock and of the processor."""
         return 1e3 * np.median(self.seconds[len(self.seconds) // 2 :], axis=0)  # by then most batches were prepared
-
-
-def synchronized(device: torch.device) -> NDArray[np.float64]:
-    """(2,) s of the clock and of the processor, once the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return np.array([time.perf_counter(), time.process_time()])
 
 
 def views_of(mapper: Mapper) -> tuple[list[LiftingView], list[LiftingView]]:
@@ -204,7 +197,8 @@ def main() -> None:
                 for student in students[: 2 if done < args.rendered else 1]:
                     for _ in range(TURN):
                         student.step()
-            qualities = [f"{quality(mapper, student.ids(evidence, config), capture, 6):.3f}" for student in students]
+            found = (student.ids(evidence, config) for student in students)
+            qualities = [f"{quality(mapper, labelled(capture, EVERY), ids):.3f}" for ids in found]
             if args.rendered != args.steps:
                 qualities[1] = "-"
             fast, slow = (student.milliseconds for student in students)

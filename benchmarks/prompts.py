@@ -10,12 +10,15 @@ of them that finds as much says what as good masks would cost without a map.
 
 from __future__ import annotations
 
+import lift_ros  # noqa: F401  isort: skip  sets how OpenMP waits, before torch loads
+
 import argparse
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
+from common import recorded
 from numpy.typing import NDArray
 
 from lift_ros.config import Config
@@ -69,7 +72,10 @@ class CountingSegmenter:
         self.spent: list[int] = []
 
     def segment(self, frame: Frame, prompts: Prompts | None = None) -> Masks:
-        self._model.labels = self._capture.recorded_labels(self._masks, frame)
+        labels = recorded(self._capture, self._masks, frame)
+        if labels is None:
+            return Masks.empty(*frame.image.shape[:2])
+        self._model.labels = labels
         *full, incremental = self._grids
         masks = incremental.segment(frame, prompts)
         self.spent.append(masks.prompts_used)

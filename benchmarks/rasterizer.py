@@ -14,6 +14,8 @@ slows both; the ratio is the median over the rounds of theirs to ours. Their ima
 
 from __future__ import annotations
 
+import lift_ros  # noqa: F401  isort: skip  sets how OpenMP waits, before torch loads
+
 import argparse
 import importlib.util
 import math
@@ -24,8 +26,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from rooms import camera, room
 
-from lift_ros.camera import Camera, PosedCamera
+from lift_ros.camera import PosedCamera
 from lift_ros.render import blend_weights, cpu, rasterize
 
 SIZES = [(20_000, 320, 240), (20_000, 640, 480), (100_000, 320, 240), (100_000, 640, 480)]
@@ -35,62 +38,9 @@ BASE = (100_000, 640, 480, 3)
 GAUSSIANS = [10_000, 25_000, 50_000, 100_000, 200_000, 400_000]
 IMAGES = [(160, 120), (320, 240), (640, 480), (1280, 960)]
 CHANNEL_COUNTS = [1, 3, 8, 16, 32, 64]
-ROOM = torch.tensor([5.0, 2.6, 4.0])  # metres; y points down, as in the camera
 
 Render = Callable[..., tuple[torch.Tensor | None, ...]]
 clock = time.perf_counter
-
-
-def room(n: int, channel_count: int, seed: int = 0) -> dict[str, torch.Tensor]:
-    """``n`` discs on the surfaces of a furnished room: what a trained indoor scene looks like to a rasterizer."""
-    g = torch.Generator().manual_seed(seed)
-    origins, sizes = [torch.zeros(3)], [ROOM]
-    for _ in range(8):  # boxes on the floor
-        size = 0.25 + 0.75 * torch.rand(3, generator=g)
-        origin = 0.5 + torch.rand(3, generator=g) * (ROOM - 1)
-        origin[1] = ROOM[1] - size[1]
-        origins.append(origin)
-        sizes.append(size)
-    origins, sizes = torch.stack(origins), torch.stack(sizes)
-
-    # Points uniform over the area of the six faces of every box.
-    areas = torch.stack([sizes[:, (axis + 1) % 3] * sizes[:, (axis + 2) % 3] for axis in range(3)], 1)
-    face = torch.multinomial(areas.flatten(), n, replacement=True, generator=g)
-    box, axis = face // 3, face % 3
-    side = torch.randint(0, 2, (n,), generator=g).float()
-    means = origins[box] + torch.rand(n, 3, generator=g) * sizes[box]
-    rows = torch.arange(n)
-    means[rows, axis] = origins[box, axis] + side * sizes[box, axis]
-
-    # Discs a little smaller than their spacing, flat along the face's normal.
-    spacing = math.sqrt(2 * float(areas.sum()) / n)
-    scales = 0.9 * spacing * torch.exp(0.35 * torch.randn(n, 3, generator=g))
-    scales[:, 2] *= 0.15
-    half_turn = math.pi / 4
-    z_to_axis = torch.tensor([[0, 1, 0], [-1, 0, 0], [0, 0, 0]]) * math.sin(half_turn)
-    to_normal = torch.cat([torch.tensor([math.cos(half_turn)] * 2 + [1.0])[:, None], z_to_axis], 1)[axis]
-    angle = torch.rand(n, generator=g) * math.pi
-    w, x, y, _ = to_normal.unbind(1)
-    c, s = angle.cos(), angle.sin()
-    quats = torch.stack([w * c, x * c + y * s, y * c - x * s, w * s], 1)  # first about z, then z to the normal
-    return {
-        "means": means,
-        "quats": quats,
-        "scales": scales,
-        "opacities": torch.sigmoid(1.5 + 1.5 * torch.randn(n, generator=g)),
-        "channels": torch.rand(n, channel_count, generator=g),
-    }
-
-
-def camera(width: int, height: int) -> PosedCamera:
-    """In a corner of the room, looking across it."""
-    eye, target = torch.tensor([0.6, 1.1, 0.5]), torch.tensor([3.4, 1.5, 3.0])
-    forward = torch.nn.functional.normalize(target - eye, dim=0)
-    right = torch.nn.functional.normalize(torch.linalg.cross(torch.tensor([0.0, 1.0, 0.0]), forward), dim=0)
-    viewmat = torch.eye(4)
-    viewmat[:3, :3] = torch.stack([right, torch.linalg.cross(forward, right), forward])
-    viewmat[:3, 3] = -viewmat[:3, :3] @ eye
-    return PosedCamera(Camera(width, height, 0.8 * width, 0.8 * width, width / 2, height / 2), viewmat)
 
 
 def load_reference(path: Path) -> Render:

@@ -14,10 +14,12 @@ import lift_ros  # noqa: F401  isort: skip  sets how OpenMP waits, before torch 
 import argparse
 import statistics
 import tempfile
-import time
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
+from common import by_turns
 
 from lift_ros.masks.mobile_sam import build_mobile_sam
 from lift_ros.masks.onnx import OnnxSam, export_sam
@@ -40,24 +42,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         export_sam(sam, directory)
         models = {"ONNX Runtime": OnnxSam(directory), "torch": TorchSam(sam, "cpu")}
-        times: dict[tuple[str, int], list[float]] = {}  # by model and points, 0 for the encoder
-        for _ in range(ROUNDS):
-            for name, model in models.items():
-                begin = time.perf_counter()
-                embedding = model.embed(image)
-                times.setdefault((name, 0), []).append(time.perf_counter() - begin)
-                for count in BATCHES:
-                    points = rng.uniform(0, 640, (count, 2)).astype(np.float32)
-                    begin = time.perf_counter()
-                    model.decode(embedding, points)
-                    times.setdefault((name, count), []).append((time.perf_counter() - begin) / count)
+        points = {count: rng.uniform(0, 640, (count, 2)).astype(np.float32) for count in BATCHES}
+        runs: dict[tuple[str, int], Callable[[], object]] = {}  # by model and points, 0 for the encoder
+        for name, model in models.items():
+            runs[name, 0] = partial(model.embed, image)
+            embedding = model.embed(image)
+            runs |= {(name, count): partial(model.decode, embedding, points[count]) for count in BATCHES}
+        times = by_turns(runs, ROUNDS)
     heads = ["encoder [ms]", *(f"point, {count} at once [ms]" for count in BATCHES)]
     heads += [f"keyframe of {count} points [s]" for count in args.prompts]
     print("| | " + " | ".join(heads) + " |\n" + "|---" * (1 + len(heads)) + "|")
     for name in models:
-        encoder, *decoder = (statistics.median(times[name, count]) for count in (0, *BATCHES))
-        cells = [f"{1e3 * value:.0f}" for value in (encoder, *decoder)]
-        cells += [f"{encoder + count * min(decoder):.1f}" for count in args.prompts]
+        encoder = statistics.median(times[name, 0])
+        decoder = [statistics.median(times[name, count]) / count for count in BATCHES]
+        cells = [f"{value:.0f}" for value in (encoder, *decoder)]
+        cells += [f"{(encoder + count * min(decoder)) / 1e3:.1f}" for count in args.prompts]
         print(f"| {name} | " + " | ".join(cells) + " |")
 
 

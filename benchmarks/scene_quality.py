@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import yaml
+from common import take
 
 from lift_ros.camera import PosedCamera
 from lift_ros.config import Config
@@ -33,7 +33,7 @@ from lift_ros.frame import Frame
 from lift_ros.mapping.mapper import Mapper
 from lift_ros.mapping.offline import final_steps
 from lift_ros.masks.base import Masks, Prompts
-from lift_ros.options import with_values
+from lift_ros.options import assignments, with_values
 from lift_ros.scene import GaussianScene, PhotometricTrainer, SceneConfig, TrainingView
 from lift_ros.scene.alignment import align
 from lift_ros.scene.seeder import Seeder
@@ -102,10 +102,8 @@ def map_frames(frames: dict[int, Frame], capture: Capture, config: Config) -> Re
         mapper.add_sparse_cloud(capture.sparse_cloud.points, capture.sparse_cloud.colors)
     keyframes = []
     for index, frame in frames.items():
-        if mapper.process(frame):
+        if take(mapper, frame):
             keyframes.append(index)
-        while mapper.step():
-            pass
     mapper.finish(final_steps(all(frame.depth is not None for frame in frames.values())) * len(keyframes), 0)
     mapper.update_objects()
     return Reconstruction(
@@ -140,9 +138,10 @@ def main() -> None:
     )
     args = parser.parse_args()
     torch.set_num_threads(2)
-    values = {name: yaml.safe_load(value) for name, _, value in (item.partition("=") for item in args.set)}
+    values = assignments("--set", args.set)
     if args.mapper:
-        config = with_values(Config(), {"mapping.image_width": args.width, "mapping.seed": args.seed} | values)
+        given = {"mapping.image_width": args.width, "mapping.seed": args.seed, "mapping.device": "cpu"}
+        config = with_values(Config(), given | values)
     else:
         config = with_values(SceneConfig(), values)
     print("capture             frames  wall s  cpu s  Gaussians   PSNR   SSIM  depth L1  PSNR aligned")

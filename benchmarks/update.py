@@ -13,7 +13,6 @@ from __future__ import annotations
 import lift_ros  # noqa: F401  isort: skip  sets how OpenMP waits, before torch loads
 
 import argparse
-import time
 from collections import defaultdict
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,13 +20,14 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from common import is_due, now, take
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from lift_ros.config import Config
 from lift_ros.data import open_capture
 from lift_ros.mapping.mapper import Mapper
-from lift_ros.mapping.offline import UPDATE_EVERY, CaptureMasks
+from lift_ros.mapping.offline import CaptureMasks
 from lift_ros.objects.registry import ObjectRegistry
 from lift_ros.options import assignments, with_values
 
@@ -35,11 +35,6 @@ ROUNDS = 15
 PLANTED = 10  # last keyframes, of which the planting is timed
 TOTAL, SCIPY = "update of the objects, all of it", "neighbours, by scipy"
 PLANTING = "planting, until new ground has the objects of its masks"
-
-
-def now() -> NDArray[np.float64]:
-    """(2,) s of the clock and of the processor."""
-    return np.array([time.perf_counter(), time.process_time()])
 
 
 class Stopwatch:
@@ -73,17 +68,14 @@ def mapped(path: Path, masks: str, config: Config) -> tuple[Mapper, list[NDArray
     """The map of a capture, and the times that planting took of the last keyframes, from their masks on."""
     planting: list[NDArray[np.float64]] = []
     with open_capture(path) as capture, Stopwatch() as watch:
+        watch.watch("frame", Mapper, "process")
         watch.watch("masks", Mapper, "_segment")
         mapper = Mapper(config, CaptureMasks(capture, masks), capture.world_frame)
         for frame in capture.frames:
-            begin = now()
-            if not mapper.process(frame):
-                continue
-            planting.append(now() - begin - watch.times["masks"][-1])
-            while mapper.step():
-                pass
-            if mapper.stats.keyframes % UPDATE_EVERY == 0:
-                mapper.update_objects()
+            if take(mapper, frame):
+                planting.append(watch.times["frame"][-1] - watch.times["masks"][-1])
+                if is_due(mapper):
+                    mapper.update_objects()
     mapper.update_objects()
     return mapper, planting[-PLANTED:]
 

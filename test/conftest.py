@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
-SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -18,10 +19,11 @@ def _two_threads() -> None:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Folder of optional captures beside the checkout; tests that use it are skipped where it is absent."""
-    if not SHARED_DATA.is_dir():
-        pytest.skip(f"needs the captures in {SHARED_DATA}")
-    return SHARED_DATA
+    """Folder of optional captures, by default beside the checkout; tests that use it are skipped where it is absent."""
+    folder = Path(os.environ.get("LIFT_TEST_DATA") or BESIDE)
+    if not folder.is_dir():
+        pytest.skip(f"needs the captures in {folder} (LIFT_TEST_DATA, by default {BESIDE})")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from lift_ros.data.image_codec import depth_in_millimetres
 from lift_ros.data.nerfstudio import OPENGL_TO_OPTICAL
 from lift_ros.demo.path import handheld_path
 from lift_ros.demo.room import Room, View
-from lift_ros.errors import DatasetError
+from lift_ros.errors import ConfigError, DatasetError
 from lift_ros.evaluation.corruption import LEVELS, corrupt_masks
 from lift_ros.frame import Frame
 
@@ -62,11 +63,20 @@ def generate(
         progress: called with the number of frames done and in all.
 
     Raises:
+        ConfigError: see ``check_length``.
         DatasetError: ``out`` holds a demo already, or cannot be written.
+        ValueError: a size of images that is none, or as of ``Room``.
+        ImportError: as of ``Room``.
     """
+    check_length(frames, rate)
     capture, bag = Path(out) / "capture", Path(out) / "bag"
     if capture.exists() or bag.exists():
         raise DatasetError(f"{out} holds a capture or a bag already; remove it or choose another directory")
+    # before anything is written: these may fail
+    room = Room(seed, objects)
+    width, height = size
+    camera = Camera(width, height, FOCAL * width, FOCAL * width, width / 2, height / 2)
+
     names = ("rgb", "depth", "inst", "masks_parts", *(f"masks_{level}" for level in LEVELS))
     try:
         for name in names:
@@ -74,9 +84,6 @@ def generate(
     except OSError as error:
         raise DatasetError(f"cannot write to {out}: {error}") from None
 
-    room = Room(seed, objects)
-    width, height = size
-    camera = Camera(width, height, FOCAL * width, FOCAL * width, width / 2, height / 2)
     poses = handheld_path(frames, rate, seed, room.size)
     rng = np.random.default_rng(seed)
     entries = []
@@ -102,6 +109,14 @@ def generate(
     }  # fmt: skip
     (capture / "transforms.json").write_text(json.dumps(listing, indent=1))
     return Demo(capture, bag, room)
+
+
+def check_length(frames: int, rate: float) -> None:
+    """Raises ConfigError where so many frames at that rate make no recording."""
+    if frames < 1:
+        raise ConfigError(f"a recording needs one frame at least, not {frames}")
+    if not 0 < rate < math.inf:
+        raise ConfigError(f"the rate of the camera must be above 0 frames a second and finite, got {rate:g}")
 
 
 def _write_files(capture: Path, stem: str, view: View, masks: dict[str, np.ndarray]) -> dict[str, object]:

@@ -33,13 +33,12 @@ EDGE_SAMPLES = ((-0.25, -0.25), (0.25, -0.25), (-0.25, 0.25), (0.25, 0.25))  # o
 
 @dataclass(frozen=True)
 class PlacedObject:
-    """An object of the room. ``id`` as in the instance images; ``T_world_object`` (4, 4); ``size`` of its box along
-    the world's axes and its ``center``, metres.
+    """An object of the room. ``id`` as in the instance images; ``size`` of its box along the world's axes and its
+    ``center``, metres.
     """
 
     id: int
     name: str
-    T_world_object: NDArray[np.float64]
     center: NDArray[np.float64]
     size: NDArray[np.float64]
 
@@ -210,7 +209,7 @@ class Room:
         world = corners @ T[:3, :3].T + T[:3, 3]
         low, high = world.min(0), world.max(0)
         number = len(self.objects) + 1
-        self.objects.append(PlacedObject(number, model.name, T, (low + high) / 2, high - low))
+        self.objects.append(PlacedObject(number, model.name, (low + high) / 2, high - low))
         for mesh, texture in model.parts:
             self._add_part(mesh.transformed(T), texture, number)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import array
-import math
 from typing import Any
 
 import numpy as np
@@ -141,11 +140,6 @@ def object_message(item: MapObject) -> Object:
         box=Pose(position=to_point(item.box.center), orientation=Quaternion(w=w, x=x, y=y, z=z)),
         box_size=to_vector(item.box.size), color=to_color(item.color), points=len(item.points),
     )  # fmt: skip
-
-
-def finite_or_nan(value: float | None) -> float:
-    """A number for a message's field that documents NaN as "none"."""
-    return math.nan if value is None else float(value)
 
 
 def _matrix(translation: tuple[float, ...], quaternion_xyzw: tuple[float, ...]) -> NDArray[np.float64]:

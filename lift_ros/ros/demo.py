@@ -23,12 +23,12 @@ from lift_ros.data.bag_topics import BagOptions
 from lift_ros.data.ply import write_points
 from lift_ros.data.rosbag import BagCapture
 from lift_ros.demo import report
-from lift_ros.demo.generate import MASK_TOPIC, START, Demo, generate
+from lift_ros.demo.generate import MASK_TOPIC, START, Demo, check_length, generate
 from lift_ros.demo.report import Comparison, FoundObject
 from lift_ros.errors import DatasetError, LiftError
 from lift_ros.evaluation.report import markdown_table
 from lift_ros.mapping.config import MappingConfig
-from lift_ros.ros.processes import Processes
+from lift_ros.ros.processes import Processes, free_domain
 from lift_ros.ros.recorder import Recorder
 from lift_ros.ros.replay import replay_parameters
 from lift_ros.visualization import write_png
@@ -55,13 +55,16 @@ def run(out: Path, frames: int, seed: int, size: tuple[int, int] = SIZE) -> int:
         exit status, 0: the node ran and everything was written.
 
     Raises:
-        LiftError: ``out`` holds something else, the package is not built, or the node failed.
+        LiftError: no frames, ``out`` holds something else, the package is not built, or the node failed.
     """
     out = out.absolute()
+    check_length(frames, RATE)
     _make_room(out)
     # apart from other ROS systems, unless the user says where
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    domain = os.environ.setdefault("ROS_DOMAIN_ID", str(os.getpid() % 100 + 1))
+    if "ROS_DOMAIN_ID" not in os.environ:
+        os.environ["ROS_DOMAIN_ID"] = str(free_domain())
+    domain = os.environ["ROS_DOMAIN_ID"]
     print(f"1/4  A room from seed {seed}: {frames} images of {size[0]}x{size[1]} at {RATE:.0f} Hz, with exact truth")
     with _bar(frames, "rendering", "frame") as show:
         demo = generate(out, frames=frames, size=size, seed=seed, rate=RATE, progress=lambda done, _: show(done))
@@ -72,16 +75,19 @@ def run(out: Path, frames: int, seed: int, size: tuple[int, int] = SIZE) -> int:
     with Processes(out) as processes, Recorder(growing) as recorder:
         _start(demo, processes, recorder)
         _play(demo, frames, processes, recorder, "live, as recorded")
-        _settle(processes, recorder)
+        left = _settle(processes, recorder)
+        if left:
+            print(f"     {left}")
         recorder.call(SetBool, "pause", data=True)
         recorder.directory = finished
-        _play(demo, frames, processes, recorder, "again, the map finished")
+        _play(demo, frames, processes, recorder, "again, the map as it is" if left else "again, the map finished")
         print("3/4  What the node knows, by its services")
         found = recorder.objects()
         saved = recorder.save_map("map")
         asked = _ask_pixels(recorder)
     print("4/4  Held against the truth")
-    text = _report(out, demo, {"labels out": growing, "labels out, map finished": finished}, recorder, found, asked)
+    published = {"labels out": growing, f"labels out, map {'not ' if left else ''}finished": finished}
+    text = _report(out, demo, published, recorder, found, asked, left)
     print(f"\n{text}\n")
     for path, what in (
         (out / "over_time.png", "masks that disagree and labels that agree, over time"),
@@ -145,8 +151,12 @@ def _play(demo: Demo, frames: int, processes: Processes, recorder: Recorder, how
                 show(round((recorder.stamp - START) * RATE) + 1, _figures(recorder))
 
 
-def _settle(processes: Processes, recorder: Recorder) -> None:
-    """Wait until the node has done all the training that its keyframes bring, and told what objects that made."""
+def _settle(processes: Processes, recorder: Recorder) -> str:
+    """Wait until the node has done all the training that its keyframes bring, and told what objects that made.
+
+    Returns:
+        that it had not when the time was over, as a sentence; empty if it had.
+    """
     with _bar(None, "training to the end") as show:
         begin = time.monotonic()
         trained: tuple[float, int] | None = None  # when, and how many object lists had come by then
@@ -161,7 +171,13 @@ def _settle(processes: Processes, recorder: Recorder) -> None:
             elif trained is None:
                 trained = time.monotonic(), recorder.lists
             elif recorder.lists > trained[1] or time.monotonic() - trained[0] > LIST_TIMEOUT:
-                return
+                return ""
+    if trained is not None:  # what is published may lag behind the map, but the map is finished
+        return ""
+    return (
+        f"training was not over {SETTLE_TIMEOUT:.0f} s after the bag ({max(owed, 0)} steps to go, "
+        f"{status.keyframe_queue} frames waiting): the map is not finished"
+    )
 
 
 def _figures(recorder: Recorder) -> dict[str, int]:
@@ -199,8 +215,9 @@ def _report(
     recorder: Recorder,
     found: list[FoundObject],
     asked: tuple[int, int],
+    left: str = "",
 ) -> str:
-    """Write pictures, clouds and the report; returns its text."""
+    """Write pictures, clouds and the report; returns its text. ``left``: what the node had not done in time."""
     with BagCapture(demo.bag) as bag:
         comparison = Comparison.of(bag, published)
     table = list(comparison.scores.values())[-1].table
@@ -234,6 +251,7 @@ def _report(
             "## The node", "",
             f"- {status.frames} frames, {status.keyframes} keyframes, {status.gaussians} Gaussians, "
             f"{status.steps} steps of training ({status.skipped_steps} skipped)",
+            *([f"- {left}"] if left else []),
             f"- image callback {1000 * status.image_latency_p99:.1f} ms (99th percentile), labels "
             f"{1000 * status.label_latency:.0f} ms after their image (median)",
             f"- dropped: {drops or 'nothing'}",

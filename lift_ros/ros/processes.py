@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
+from typing import TextIO
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 
@@ -12,6 +16,9 @@ from lift_ros.errors import LiftError
 
 STOP_TIMEOUT = 15.0  # s, for a node to end by itself
 LOG_LINES = 15  # of a failed node's output to show
+DOMAINS = 100  # from 1 on: ports of those beyond may be taken by any program of the system
+
+_held: list[TextIO] = []  # files that are locked for as long as this process lives
 
 
 class Processes:
@@ -71,11 +78,6 @@ class Processes:
         if self._running[name].poll() is not None:
             raise self._failure(name)
 
-    @property
-    def ended(self) -> bool:
-        """Whether none is left."""
-        return all(process.poll() is not None for process in self._running.values())
-
     def _failure(self, name: str) -> LiftError:
         tail = "\n".join(self._log(name).read_text(errors="replace").splitlines()[-LOG_LINES:])
         status = self._running[name].returncode
@@ -83,6 +85,27 @@ class Processes:
 
     def _log(self, name: str) -> Path:
         return self._logs / f"{name}.log"
+
+
+def free_domain() -> int:
+    """A ROS domain that this process has to itself among those on this computer that ask here, to its end.
+
+    Raises LiftError: all are taken.
+    """
+    for k in range(DOMAINS):
+        domain = (os.getpid() + k) % DOMAINS + 1  # other containers see other files: not all should start with the same
+        try:
+            file = (Path(tempfile.gettempdir()) / f"lift_ros_domain_{domain}.lock").open("a")
+        except OSError:  # another user's
+            continue
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            continue
+        _held.append(file)
+        return domain
+    raise LiftError(f"all ROS domains from 1 to {DOMAINS} are taken by processes of lift_ros; set ROS_DOMAIN_ID")
 
 
 def _interrupt(*_: object) -> None:

@@ -14,9 +14,7 @@ from lift_ros.evaluation import Contingency
 
 
 def placed(number: int, name: str, center: tuple[float, float, float]) -> PlacedObject:
-    T = np.eye(4)
-    T[:3, 3] = center
-    return PlacedObject(number, name, T, np.array(center), np.full(3, 0.2))
+    return PlacedObject(number, name, np.array(center), np.full(3, 0.2))
 
 
 def found(number: int, center: tuple[float, float, float]) -> FoundObject:

@@ -9,6 +9,7 @@ pytest.importorskip("embreex", reason="needs the demo extra")
 
 from lift_ros.camera import Camera
 from lift_ros.data import open_capture
+from lift_ros.demo.__main__ import main
 from lift_ros.demo.generate import MASK_TOPIC, TRUTH_TOPIC, generate
 from lift_ros.demo.path import handheld_path
 from lift_ros.demo.room import FLOOR_RADIUS, HALF_WIDTH, HEIGHT, Room
@@ -96,6 +97,32 @@ def test_too_many_objects(monkeypatch):
     monkeypatch.setattr("lift_ros.demo.room.ROOMY", 90)
     with pytest.raises(ValueError, match="no place in the room for 90 objects"):
         Room(seed=0, objects=90)
+
+
+def test_a_room_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    with monkeypatch.context() as context:
+        context.setattr("lift_ros.demo.room.ROOMY", 90)
+        with pytest.raises(ValueError, match="no place"):
+            generate(tmp_path / "out", frames=1, objects=90)
+    with pytest.raises(ValueError, match="image size"):
+        generate(tmp_path / "out", frames=1, size=(0, 60), objects=2)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--frames", "0"], "one frame at least, not 0"),
+        (["--rate", "0"], "above 0 frames a second and finite, got 0"),
+        (["--rate", "nan"], "above 0 frames a second and finite, got nan"),
+    ],
+)
+def test_no_recording(tmp_path, monkeypatch, capsys, arguments, complaint):
+    monkeypatch.setattr("sys.argv", ["demo", str(tmp_path / "out"), *arguments])
+    assert main() == 1
+    printed = capsys.readouterr().err
+    assert complaint in printed and "Traceback" not in printed
+    assert not (tmp_path / "out").exists()
 
 
 def test_path_is_smooth_and_rigid():

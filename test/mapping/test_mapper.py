@@ -27,6 +27,7 @@ from lift_ros.mapping.mapper import ANNEAL_TO, NEW_GROUND, SETTLED, Mapper, make
 from lift_ros.mapping.offline import CaptureMasks, frame_labels
 from lift_ros.mapping.snapshot import MIN_SHARE
 from lift_ros.masks.base import Masks, Segmenter
+from lift_ros.masks.graph import GraphSegmenter
 from lift_ros.masks.recorded import RecordedSegmenter
 from lift_ros.objects.description import MapObject, as_json
 from lift_ros.options import with_values
@@ -258,7 +259,7 @@ def test_the_same_input_and_seed_give_the_same_map(room, frames, truth):
     ]
 
 
-def test_another_seed_gives_another_map(room, frames, truth):
+def test_another_seed_gives_another_map(frames, truth):
     other, same = (mapped(frames[:2], truth, mapping__seed=seed, lifting__method="unic_lift") for seed in (1, 0))
     assert not torch.equal(state(other)["gaussian.unic_lift.embeddings"], state(same)["gaussian.unic_lift.embeddings"])
 
@@ -767,9 +768,11 @@ def test_other_image_sizes_in_one_map(frames, truth):
     assert_finite(mapper)
 
 
-def test_segmenters_are_made_by_name():
-    segmenter = make_mapper_segmenter(configured())
-    assert segmenter.name == Config().masks.segmenter
+def test_segmenters_are_made_as_configured(tmp_path):
+    assert isinstance(make_mapper_segmenter(configured(masks__segmenter="graph")), GraphSegmenter)
+    (tmp_path / "0.png").touch()
+    made = make_mapper_segmenter(configured(masks__segmenter="recorded", masks__directory=str(tmp_path)))
+    assert isinstance(made, RecordedSegmenter) and made.directory == tmp_path
 
 
 def test_images_too_small_to_train_on_are_rejected_not_the_map_broken(frames, truth):
@@ -821,7 +824,7 @@ def test_a_hole_in_the_depth_is_no_new_ground():
 
 def test_depth_images_that_know_nothing_count_as_none():
     blind = [replace(frame, depth=np.zeros_like(frame.depth)) for frame in rooms.views(6)]
-    mapper, without = (Mapper(configured(), NoMasks()) for _ in range(2))
+    mapper, without = (Mapper(configured(mapping__device="cpu"), NoMasks()) for _ in range(2))  # CUDA adds in any order
     feed(mapper, blind)
     feed(without, rooms.views(6, depth=False))
     assert mapper.stats.gaussians > 100

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -11,11 +15,11 @@ import pytest
 pytest.importorskip("embreex", reason="needs embreex: run `make test`")
 
 from lift_ros.data.ply import read_points
-from lift_ros.errors import DatasetError, LiftError
+from lift_ros.errors import ConfigError, DatasetError, LiftError
 from lift_ros.evaluation import Contingency, panoptic_quality
 from lift_ros.mapping.map_files import load_map
 from lift_ros.ros import demo
-from lift_ros.ros.processes import Processes
+from lift_ros.ros.processes import Processes, free_domain
 
 FRAMES = 12
 
@@ -69,6 +73,14 @@ def test_a_directory_of_something_else_is_left_alone(tmp_path):
     assert (tmp_path / "precious").exists()
 
 
+def test_no_frames_are_no_reason_to_clear_an_earlier_demo(tmp_path):
+    (tmp_path / demo.MARKER).touch()
+    (tmp_path / "plan.png").touch()
+    with pytest.raises(ConfigError, match="one frame at least"):
+        demo.run(tmp_path, 0, 0)
+    assert (tmp_path / "plan.png").exists()
+
+
 def test_a_process_that_fails_is_an_error_with_what_it_said(tmp_path):
     with Processes(tmp_path) as processes:
         processes.start("play_bag", str(tmp_path / "missing"))
@@ -81,4 +93,37 @@ def test_processes_end_with_the_block(tmp_path):
     with pytest.raises(KeyboardInterrupt), Processes(tmp_path) as processes:
         processes.start("mapping_node")
         raise KeyboardInterrupt
-    assert processes.ended
+    with pytest.raises(ProcessLookupError):
+        os.kill(processes.pid("mapping_node"), 0)
+
+
+def settled(monkeypatch, **status) -> str:
+    """What is said of a node that stays in this state."""
+    monkeypatch.setattr(demo, "SETTLE_TIMEOUT", 0.4)
+    monkeypatch.setattr(demo, "LIST_TIMEOUT", 0.1)
+    figures = {"keyframes": 2, "gaussians": 5, "keyframe_queue": 0, "skipped_steps": 0} | status
+    recorder = SimpleNamespace(status=SimpleNamespace(**figures), lists=1, listed=1)
+    return demo._settle(SimpleNamespace(require=lambda name: None), recorder)
+
+
+def test_training_that_is_not_over_in_time_is_told(monkeypatch):
+    told = settled(monkeypatch, steps=2 * demo.STEPS - 7)
+    assert "7 steps to go" in told and "not finished" in told
+    assert "3 frames waiting" in settled(monkeypatch, steps=2 * demo.STEPS, keyframe_queue=3)
+    assert settled(monkeypatch, steps=2 * demo.STEPS) == ""
+
+
+def test_no_two_processes_have_the_same_domain():
+    code = "from lift_ros.ros.processes import free_domain; print(free_domain(), flush=True); input()"
+    own = {free_domain(), free_domain()}
+    others = [
+        subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    try:
+        taken = own | {int(process.stdout.readline()) for process in others}
+    finally:
+        for process in others:
+            process.communicate("\n")
+    assert len(taken) == 4 and min(taken) >= 1
+    assert int(os.environ["ROS_DOMAIN_ID"]) not in taken
