@@ -124,8 +124,9 @@ class OmniSeg3D:
             masked = view.inside.any(1).nonzero()[:, 0]
             some = torch.randperm(len(masked), generator=generator)[: -(-SAMPLES // len(views))]
             found.append(view.weights.rows(masked[some.to(masked.device)]).matmul(self.embeddings.value))
-        if sum(map(len, found)):
-            return normalize(torch.cat(found), dim=1)[:SAMPLES]
+        if count := sum(map(len, found)):  # some more than asked for: of every view some are left out
+            kept = torch.randperm(count, generator=generator)[:SAMPLES].sort().values
+            return normalize(torch.cat(found)[kept.to(self.embeddings.value.device)], dim=1)
         some = torch.randperm(len(self.embeddings.value), generator=generator)[:SAMPLES]
         return self.unit_features[some.to(self.unit_features.device)]
 

@@ -12,6 +12,7 @@ from lift_ros.lifting.sampling import (
     BATCH_PIXELS,
     MIN_MASK_PIXELS,
     MIN_WEIGHT,
+    PIXELS_A_MASK,
     border_pairs,
     sample_view,
     view_of_objects,
@@ -137,13 +138,15 @@ def test_every_batch_is_a_sample_of_the_whole_image_of_its_own():
 
 
 def test_of_many_masks_each_is_heard_in_every_batch():
-    """Even where a quarter of the batch is less than a pixel of each; then it is larger."""
-    labels = np.kron(np.arange(1, 201).reshape(10, 20), np.ones((8, 8), np.int32)).astype(np.int32)
-    view = sample_view(patches_of(labels), opaque(labels.size), 8 * BATCH_PIXELS, np.random.default_rng(0))
-    assert view.mask_count == 200 > BATCH_PIXELS / 4 and len(view.ends) == 8
+    """Then batches are larger, and there are fewer."""
+    labels = np.kron(np.arange(1, 65).reshape(8, 8), np.ones((12, 12), np.int32)).astype(np.int32)
+    labels[:12, :12] = 2
+    labels[:4, :4] = 1  # 16 pixels of 9216
+    view = sample_view(patches_of(labels), opaque(labels.size), 16 * BATCH_PIXELS, np.random.default_rng(0))
+    assert view.mask_count == 64 and len(view.ends) == 16 * BATCH_PIXELS / (PIXELS_A_MASK * 64)
     for masks in np.split(view.masks.numpy(), view.ends[:-1]):
-        assert len(masks) <= BATCH_PIXELS + 200
-        assert (np.bincount(masks, minlength=200) > 0).all()
+        assert 0.7 * PIXELS_A_MASK * 64 < len(masks) <= PIXELS_A_MASK * 64
+        assert np.bincount(masks, minlength=64).min() >= 7
 
 
 def test_a_map_as_a_view_shows_every_object_alike():

@@ -15,11 +15,13 @@ from lift_ros.lifting.base import LiftingView
 from lift_ros.lifting.config import UnifiedLiftConfig
 from lift_ros.lifting.contrastive import Clusters, Groups
 from lift_ros.lifting.unified_lift import (
+    SAME_OBJECT,
     UnifiedLift,
     association,
     class_loss,
     codebook_losses,
     concentration_loss,
+    distinct,
     granularities,
     match,
     uncertainty,
@@ -189,6 +191,27 @@ def test_a_step_weighs_the_parts_of_equation_8():
     losses = method._losses(features, Groups.of(MASKS, 3), 0)
     assert losses["class"].item() == pytest.approx(1e-3 * classes, rel=1e-5)
     assert losses["concentration"].item() == pytest.approx(0.1 * concentration, rel=1e-5)
+
+
+# -- decoding ----------------------------------------------------------------------------------------------------------
+
+
+def test_of_rows_that_are_nearly_the_same_the_one_taken_most_stands_for_all():
+    angles = torch.tensor([0.0, 25.0, 50.0, 90.0, 91.0, 200.0]).deg2rad()
+    codes = torch.stack([angles.cos(), angles.sin()], dim=1) * torch.tensor([[1.0], [3.0], [0.1], [1.0], [1.0], [1.0]])
+    assert math.cos(math.radians(37)) < SAME_OBJECT < math.cos(math.radians(36))
+    assert distinct(codes, torch.tensor([5, 9, 7, 2, 3, 0])).tolist() == [1, 4]  # 0 and 2 are like 1, 3 is like 4
+    assert distinct(codes, torch.tensor([9, 5, 7, 2, 3, 1])).tolist() == [0, 2, 4, 5]  # 0 and 2 are not alike
+    assert distinct(codes, torch.zeros(6, dtype=torch.int64)).tolist() == [0]
+
+
+def test_an_object_whose_embeddings_scatter_over_two_rows_has_one_label():
+    method = UnifiedLift(UnifiedLiftConfig(embedding_dim=2, codebook_size=3))
+    angles = torch.tensor([0.0, 20.0, 120.0]).deg2rad()
+    method.codebook.load(torch.stack([angles.cos(), angles.sin()], dim=1)[None], "")
+    turned = torch.tensor([0.0, 2.0, 4.0, 18.0, 20.0, 120.0, 130.0]).deg2rad()
+    method.embeddings.load(torch.stack([turned.cos(), turned.sin()], dim=1), "")
+    assert method.decode([], [], NO_NEIGHBOURS).labels.tolist() == [0] * 5 + [2] * 2
 
 
 # -- granularities -----------------------------------------------------------------------------------------------------

@@ -271,8 +271,9 @@ def test_pause_and_reset(own_rig):
 
 def test_shutdown_answers_who_waits_for_the_mapper(tmp_path):
     with closing(Rig(map_directory=str(tmp_path))) as rig:
-        release = threading.Event()
-        rig.mapping._pipeline.worker.submit(release.wait)
+        release, begun = threading.Event(), threading.Event()
+        rig.mapping._pipeline.worker.submit(lambda: begun.set() or release.wait())
+        assert begun.wait(10.0)
         client = rig.node.create_client(SaveMap, "lift_ros/save_map")
         assert client.wait_for_service(10.0)
         saved = client.call_async(SaveMap.Request(name="late"))
