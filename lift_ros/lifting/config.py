@@ -63,7 +63,11 @@ class PcfLiftConfig:
 
     embedding_dim: int = option(3, "Dimensions of the distributions: as many means, as many variances.", min=1, max=32)
     learning_rate: float = option(0.04, "Adam's step on means and logarithms of variances.", min=0.0)
-    pixels: int = option(128, "Pixels that one step compares with each other, of the some 500 that it draws.", min=2)
+    pixels: int = option(
+        128,
+        "Pixels that a step compares with each other, at least; 8 for each mask of the view if that is more.",
+        min=2,
+    )
     variance_weight: float = option(0.001, "Weight of the regulariser that keeps variances small.", min=0.0)
     cross_view_weight: float = option(0.05, "Weight of the constraint across two views.", min=0.0)
     cross_view_after: int = option(
@@ -153,7 +157,8 @@ class LiftingConfig:
     )
     pixels: int = option(
         8192,
-        "Pixels of a keyframe whose blend weights are kept, about 0.7 KiB each; a step trains on some 500 of them.",
+        "Pixels of a keyframe whose blend weights are kept, about 0.7 KiB each; a step trains on 500 of them, or on 32 "
+        "for each mask.",
         min=256,
     )
     lift: LiftConfig = field(default_factory=LiftConfig)

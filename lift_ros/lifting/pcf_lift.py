@@ -6,10 +6,11 @@ masks contradict each other the variance grows, and similarities fall.
 
 What differs from the paper. The features belong to Gaussians instead of coming from a network of the position, so there
 is no slow copy of a network, as in the architecture the paper builds on; equations (2) and (3) do not use it. Blended
-features are divided by alpha, since pixels and Gaussians are compared with each other. The scene grows and training has
-no last epoch: the cross-view constraint starts after a number of steps. In algorithm 1, the paper bases the threshold
-on "the average similarity computed across grouped feature pairs identified within each view"; here as in the authors'
-code, it is the similarity halfway to the most similar other mask of a view, averaged over masks, then over views.
+features are divided by alpha, since pixels and Gaussians are compared with each other. A step compares some hundred
+pixels of a view. The scene grows and training has no last epoch: the cross-view constraint starts after a number of
+steps. In algorithm 1, the paper bases the threshold on "the average similarity computed across grouped feature pairs
+identified within each view"; here as in the authors' code, it is the similarity halfway to the most similar other mask
+of a view, averaged over masks, then over views.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from lift_ros.scene.neighbours import Neighbours
 FIRST_VARIANCE = 0.1  # of features in [-1, 1]: all similarities are felt, none is near 1
 MIN_VARIANCE = 0.01  # as in the authors' code: the regulariser would shrink variances for ever
 AT_ONCE = 3  # dimensions, so that products of squared variances stay within what single precision holds
+COMPARED_OF_A_MASK = 8  # pixels on average, at least: with one or two a mask has nothing that it could draw together
 CHUNK = 2**22  # similarities held at a time while decoding
 
 
@@ -92,7 +94,8 @@ class PcfLift:
 
     def _sample(self, batch: Batch, own: Normals) -> tuple[Normals, torch.Tensor]:
         """Features and masks of some pixels that lie in masks, Omega of equation (2), where the batch shows ``own``."""
-        chosen = torch.randperm(len(batch.masks), generator=self._generator)[: self.config.pixels]
+        count = max(self.config.pixels, COMPARED_OF_A_MASK * batch.mask_count)
+        chosen = torch.randperm(len(batch.masks), generator=self._generator)[:count]
         chosen = chosen.to(batch.masks.device)
         seen = blended(own, batch.weights)
         return Normals(rows(seen.mean, chosen), rows(seen.variance, chosen)), batch.masks[chosen]

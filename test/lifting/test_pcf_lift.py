@@ -11,7 +11,7 @@ import torch
 from lifting.tiles import NO_NEIGHBOURS, patches_of, tiles
 from torch.autograd import gradcheck
 
-from lift_ros.lifting.base import LiftingView
+from lift_ros.lifting.base import Batch, LiftingView
 from lift_ros.lifting.config import PcfLiftConfig
 from lift_ros.lifting.pcf_lift import (
     MIN_VARIANCE,
@@ -199,6 +199,15 @@ def test_a_step_goes_down_equation_6():
     assert set(losses) == {"contrast", "concentration", "variance", "cross_view"} and losses["cross_view"] > 0
     assert sum(losses.values()) == pytest.approx(total, rel=1e-5)
     torch.testing.assert_close(method.features.moments[0], 0.1 * gradient, rtol=1e-3, atol=1e-6)  # 1 - beta1 of it
+
+
+def test_of_many_masks_more_pixels_are_compared():
+    method = PcfLift(PcfLiftConfig(pixels=16))
+    few, many = pixels([0, 1] * 60), pixels(list(range(12)) * 10)
+    for view, compared in ((few, 16), (many, 8 * 12)):
+        batch = view.batch(slice(0, 120), Batch.masked)
+        own = Normals(torch.zeros(120, 3), torch.ones(120, 3))
+        assert len(method._sample(batch, own)[1]) == compared
 
 
 def test_two_views_are_compared_late():
