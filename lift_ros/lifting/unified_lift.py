@@ -6,9 +6,9 @@ F_obj (L x d) is learned along: the masks of a view are matched with its rows on
 embeddings are drawn together (eq. 8). The label is the row that an embedding is most similar to; nothing is clustered.
 
 What differs from the paper:
-- Of rows that are nearly the same, the one that most Gaussians are most similar to stands for all (``distinct``). Masks
-  are matched one to one, so that each piece of a mask that was split gets a row of its own, though the object's
-  embeddings stay together; with all 256 rows an object is in as many pieces then.
+- Of rows that are nearly the same, the one that most masks are most similar to stands for all (``distinct``). Masks are
+  matched one to one, so that each piece of a mask that was split gets a row of its own, though the object's embeddings
+  stay together; with all 256 rows an object is in as many pieces then.
 - The matching and eq. 8 see some hundred pixels of a view, not all. The codebook moves ten times as fast as the
   authors' (5e-4), since it has a hundredth of their steps.
 - Embeddings are kept near the unit sphere by OmniSeg3D's norm loss (its eq. 9), as in the code that the contrastive
@@ -41,6 +41,7 @@ from lift_ros.scene.neighbours import Neighbours
 
 TEMPERATURE = 0.1  # of the association; the least that eq. 1 has
 SAME_OBJECT = 0.8  # cosine of two rows of the codebook
+TAKEN_EVERY = 4  # pixel of a view that is asked which row it is most similar to
 ASSOCIATED_PIXELS = 256  # of a batch: each is compared with the whole codebook
 
 
@@ -103,10 +104,23 @@ class UnifiedLift:
     @torch.no_grad()
     def decode(self, views: Sequence[LiftingView], evidence: Sequence[MaskEvidence], neighbours: Neighbours) -> Decoded:
         """The row of the codebook that each Gaussian is most similar to; confident by its probability (eq. 2)."""
-        embeddings, codes = self.embeddings.value.unflatten(1, self._shape), self.codebook.value
-        labels, confidence = _decoded(embeddings[:, 0], codes[0])
-        parents = _decoded(embeddings[:, -1], codes[-1])[0] if self.config.levels > 1 else None
-        return Decoded(labels, confidence, parents)
+        decoded = [self._decoded(views, level) for level in range(self.config.levels)]
+        return Decoded(*decoded[0], decoded[-1][0] if len(decoded) > 1 else None)
+
+    def _decoded(self, views: Sequence[LiftingView], level: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Labels (N,) of a granularity, and their probabilities among the distinct rows of its codebook."""
+        codes, features = self.codebook.value[level], self.embeddings.value.unflatten(1, self._shape)[:, level]
+        taken = torch.zeros(len(codes), dtype=torch.int64, device=codes.device)
+        for view in views:
+            some = view.inside.any(1).nonzero()[::TAKEN_EVERY, 0]
+            masks = view.masks[some] if self.config.levels == 1 else granularities(view.inside[some])[level]
+            seen = view.weights.rows(some[masks >= 0]).matmul(features)
+            taken += majorities(association(seen, codes).argmax(1), masks[masks >= 0], len(codes))
+        if not taken.any():  # without masks, as in a map without keyframes: by Gaussians
+            taken = torch.bincount(association(features, codes).argmax(1), minlength=len(codes))
+        kept = distinct(codes, taken)
+        best = association(features, codes[kept]).max(1)
+        return kept[best.indices], best.values.exp()
 
     def state(self) -> dict[str, torch.Tensor]:
         return {
@@ -122,12 +136,13 @@ class UnifiedLift:
         self.codebook.load(state["unified_lift.codebook"], "lifting.unified_lift.codebook_size")
 
 
-def _decoded(features: torch.Tensor, codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Labels (N,) and their probabilities (eq. 2) among the distinct rows of ``codes`` (L, d)."""
-    taken = torch.bincount(association(features, codes).argmax(1), minlength=len(codes))
-    kept = distinct(codes, taken)
-    best = association(features, codes[kept]).max(1)
-    return kept[best.indices], best.values.exp()
+def majorities(labels: torch.Tensor, masks: torch.Tensor, count: int) -> torch.Tensor:
+    """(count,) how many masks have most of their pixels at each label; ``labels`` in [0, count) and ``masks`` (P,)
+    int64 of the pixels.
+    """
+    values, number = masks.unique(return_inverse=True)
+    votes = torch.bincount(number * count + labels, minlength=len(values) * count).reshape(-1, count)
+    return torch.bincount(votes.argmax(1), minlength=count)
 
 
 def distinct(codes: torch.Tensor, taken: torch.Tensor) -> torch.Tensor:

@@ -16,6 +16,7 @@ from lift_ros.lifting.config import UnifiedLiftConfig
 from lift_ros.lifting.contrastive import Clusters, Groups
 from lift_ros.lifting.unified_lift import (
     SAME_OBJECT,
+    TAKEN_EVERY,
     UnifiedLift,
     association,
     class_loss,
@@ -23,10 +24,12 @@ from lift_ros.lifting.unified_lift import (
     concentration_loss,
     distinct,
     granularities,
+    majorities,
     match,
     uncertainty,
 )
 from lift_ros.options import with_values
+from lift_ros.render import BlendWeights
 
 MASKS = torch.tensor([0, 0, 0, 2, 2, 1, 1, 1, 1, 1])
 
@@ -205,6 +208,12 @@ def test_of_rows_that_are_nearly_the_same_the_one_taken_most_stands_for_all():
     assert distinct(codes, torch.zeros(6, dtype=torch.int64)).tolist() == [0]
 
 
+def test_masks_vote_for_the_row_that_most_of_their_pixels_are_at():
+    labels, masks = torch.tensor([2, 2, 0, 1, 1, 3, 2]), torch.tensor([5, 5, 5, 7, 7, 7, 9])
+    assert majorities(labels, masks, 5).tolist() == [0, 1, 2, 0, 0]
+    assert majorities(labels[:0], masks[:0], 3).tolist() == [0, 0, 0]
+
+
 def test_an_object_whose_embeddings_scatter_over_two_rows_has_one_label():
     method = UnifiedLift(UnifiedLiftConfig(embedding_dim=2, codebook_size=3))
     angles = torch.tensor([0.0, 20.0, 120.0]).deg2rad()
@@ -212,6 +221,13 @@ def test_an_object_whose_embeddings_scatter_over_two_rows_has_one_label():
     turned = torch.tensor([0.0, 2.0, 4.0, 18.0, 20.0, 120.0, 130.0]).deg2rad()
     method.embeddings.load(torch.stack([turned.cos(), turned.sin()], dim=1), "")
     assert method.decode([], [], NO_NEIGHBOURS).labels.tolist() == [0] * 5 + [2] * 2
+    # where more masks are at the other row, that one stands for both, however many Gaussians are at the first
+    shown = torch.tensor([0, 3, 4, 5]).repeat_interleave(TAKEN_EVERY)
+    masks = torch.arange(4).repeat_interleave(TAKEN_EVERY)
+    count = len(masks)
+    weights = BlendWeights(torch.arange(count + 1), shown, torch.ones(count), len(turned))
+    view = LiftingView(weights, masks, 4, masks[:, None] == torch.arange(4), torch.zeros(0, 2, dtype=torch.int64))
+    assert method.decode([view], [], NO_NEIGHBOURS).labels.tolist() == [1] * 5 + [2] * 2
 
 
 # -- granularities -----------------------------------------------------------------------------------------------------
