@@ -18,7 +18,7 @@ RVIZ = SHARE / "rviz" / "lift.rviz"
 OVERRIDES = {
     "image_topic": ("image_topic", "colour images; .../compressed for CompressedImage"),
     "camera_info_topic": ("camera_info_topic", "intrinsics of the colour images"),
-    "depth_topic": ("depth_topic", "registered depth; .../compressedDepth for CompressedImage; none for none"),
+    "depth_topic": ("depth_topic", "registered depth; .../compressedDepth for CompressedImage; 'none': no depth"),
     "masks_topic": ("masks_topic", "label images, for segmenter:=topic"),
     "pose_source": ("pose_source", "tf, odometry, pose or pose_with_covariance"),
     "pose_topic": ("pose_topic", "Odometry, PoseStamped or PoseWithCovarianceStamped, unless the pose comes from TF"),

@@ -433,7 +433,12 @@ def _read_parameters(path: Path) -> dict:
         return content
     if len(content) > 1 or not isinstance(of_nodes[0], dict):
         raise ConfigError(f"{path} must hold the ros__parameters of one node")
-    return {name: value for name, value in of_nodes[0].items() if isinstance(value, dict) or "." in name}
+    return {name: value for name, value in of_nodes[0].items() if _of_core(name, value)}
+
+
+def _of_core(name: str, value: object) -> bool:
+    """Whether a parameter of a node's file is one of a group, and not the node's own."""
+    return (isinstance(value, dict) or "." in name) and not name.startswith("qos_overrides")
 
 
 def _pose(values: list[str]) -> NDArray[np.float64]:

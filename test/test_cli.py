@@ -117,6 +117,7 @@ def test_map_of_a_sqlite3_bag_twice_gives_the_same_files(bag, tmp_path):
 def test_a_config_may_be_the_file_of_the_node(demo_room, tmp_path, capsys):
     """Its own parameters, topics for instance, are not for the map; a wrong name in a group is one here, too."""
     node = {"image_topic": "/camera", "autostart": True, "lifting": {"pixels": 300}, "scene.sh_degree": 0}
+    node |= {"qos_overrides": {"/camera": {"depth": 1}}, "qos_overrides./camera.subscription.depth": 1}
     (tmp_path / "node.yaml").write_text(yaml.safe_dump({"/**": {"ros__parameters": node}}))
     assert _read_parameters(tmp_path / "node.yaml") == {"lifting": {"pixels": 300}, "scene.sh_degree": 0}
     (tmp_path / "wrong.yaml").write_text(yaml.safe_dump({"/**": {"ros__parameters": {"lifting": {"pixel": 300}}}}))

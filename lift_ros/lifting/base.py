@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
 import torch
 
 from lift_ros.lifting.evidence import MaskEvidence
@@ -77,10 +78,11 @@ class LiftingView:
         default_factory=dict, init=False, repr=False, compare=False
     )
 
-    def batches(self, at_once: int = 1) -> list[slice]:
-        """Rows of the batches, ``at_once`` of them together."""
+    def batches(self, pixels: int = 0) -> list[slice]:
+        """Rows of the batches, so many of them together that they are about ``pixels``."""
         ends = self.ends or (len(self.masks),)
-        last = [*ends[at_once - 1 : -1 : at_once], ends[-1]]
+        count = min(max(round(ends[-1] / pixels), 1), len(ends)) if pixels else len(ends)
+        last = [int(group[-1]) for group in np.array_split(ends, count)]
         return [slice(start, stop) for start, stop in zip([0, *last], last, strict=False)]
 
     def batch(self, rows: slice, prepare: Callable[[Batch], T]) -> T:
@@ -117,12 +119,10 @@ class LiftingView:
         )
 
 
-def draw(
-    views: Sequence[LiftingView], prepare: Callable[[Batch], T], generator: torch.Generator, at_once: int = 1
-) -> T:
-    """One of the ``views``, of it ``at_once`` batches, prepared; see ``LiftingView.batch``."""
+def draw(views: Sequence[LiftingView], prepare: Callable[[Batch], T], generator: torch.Generator, pixels: int = 0) -> T:
+    """One of the ``views``, of it one batch, or several of about ``pixels``, prepared; see ``LiftingView.batch``."""
     view = views[int(torch.randint(len(views), (), generator=generator))]
-    batches = view.batches(at_once)
+    batches = view.batches(pixels)
     return view.batch(batches[int(torch.randint(len(batches), (), generator=generator))], prepare)
 
 

@@ -25,7 +25,7 @@ from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.training import Touching, TrainedGaussians, descend, rows, waves
 from lift_ros.scene.neighbours import Neighbours
 
-BATCHES = 16  # of a step, all that a keyframe has by default: overlaps want many pixels of each mask
+STEP_PIXELS = 8192  # all that a keyframe has by default: overlaps want many pixels of each mask
 SMOOTHED = 4096  # Gaussians of one step whose smoothness is looked at
 
 
@@ -49,7 +49,7 @@ class Disco:
     def step(self, views: Sequence[LiftingView], neighbours: Neighbours, rate: float = 1.0) -> dict[str, float]:
         config = self.config
         self._grow(math.ceil(config.slots_per_mask * max(view.inside.shape[1] for view in views)))
-        batch, inside = draw(views, _with_masks, self._generator, BATCHES)
+        batch, inside = draw(views, _with_masks, self._generator, STEP_PIXELS)
         masks = inside.float()
         if not masks.shape[1]:
             return {}

@@ -12,6 +12,7 @@ from lift_ros.render import BlendWeights
 
 MIN_ALPHA = 0.5  # below, the blended embedding is mostly that of nothing, and its signs are noise
 BATCH_PIXELS = 512  # of a step, at least
+LARGEST_BATCH = 2048  # losses grow with pixels times masks
 PIXELS_A_MASK = 32  # of a step on average, at least: else small masks are a pixel or two, and their codes never settle
 MIN_WEIGHT = 0.003  # those below are half of all, and a hundredth of their sum
 MIN_MASK_PIXELS = 12  # fewer pixels say nothing of a mask's mean embedding
@@ -52,10 +53,10 @@ def sample_view(patches: Patches, weights: BlendWeights, count: int, rng: np.ran
     ones are heard, and a quarter facing each other across borders (UniC-Lift's hard samples).
 
     So what the papers sum over pixels, areas included, counts small masks and borders for more than their share. Each
-    batch of about ``BATCH_PIXELS``, or ``PIXELS_A_MASK`` times the masks, is sampled like that, with pixels of every
-    mask: where half the masks at a time gave twice as many each, Unified-Lift lost 7 points on a room of 50 objects.
-    Small masks give the same pixels to several batches where they have no others. Weights up to ``MIN_WEIGHT`` are left
-    out, and the others stay as they are.
+    batch, about ``BATCH_PIXELS`` or ``PIXELS_A_MASK`` for each mask, is a sample like that, with pixels of all masks:
+    where half the masks at a time gave twice as many each, Unified-Lift lost 7 points on a room of 50 objects. Small
+    masks give the same pixels to several batches where they have no others. Weights up to ``MIN_WEIGHT`` are left out,
+    and the others stay as they are.
 
     Args:
         patches: the masks of the (H, W) image.
@@ -76,7 +77,8 @@ def sample_view(patches: Patches, weights: BlendWeights, count: int, rng: np.ran
     pairs = pairs[(mask_of[pairs] >= 0).all(axis=1)]
     pairs = pairs[rng.permutation(len(pairs))[: count // 8]]
     anywhere = rng.choice(len(flat), min(count // 2, len(flat)), replace=False)
-    batches = max(round(min(count, len(flat)) / max(BATCH_PIXELS, PIXELS_A_MASK * len(pixels_of))), 1)
+    wanted = min(max(BATCH_PIXELS, PIXELS_A_MASK * len(pixels_of)), LARGEST_BATCH)
+    batches = max(round(min(count, len(flat)) / wanted), 1)
     share = max(count // batches // 4 // max(len(pixels_of), 1), 1)
     samples = [
         _sample(pixels_of, some, facing, share, rng)

@@ -36,7 +36,7 @@ from lift_ros.lifting.training import Touching, Trained, TrainedGaussians, desce
 from lift_ros.scene.neighbours import Neighbours
 
 LAYER_RATE = 1e-3  # Adam's, of the linear layer
-BATCHES = 4  # of a step: the mean of a mask wants more pixels than one has
+STEP_PIXELS = 2048  # the mean of a mask wants more than a batch has
 NEIGHBOURHOOD_SAMPLES = 256  # Gaussians of one step whose smoothness is looked at
 
 
@@ -61,7 +61,7 @@ class UnicLift:
 
     def step(self, views: Sequence[LiftingView], neighbours: Neighbours, rate: float = 1.0) -> dict[str, float]:
         config = self.config
-        batch, members = draw(views, by_mask, self._generator, BATCHES)
+        batch, members = draw(views, by_mask, self._generator, STEP_PIXELS)
         if batch.mask_count == 0 or not len(batch.masks):
             return {}
         gaussians, touching = batch.gaussians, None

@@ -149,13 +149,14 @@ def distinct(codes: torch.Tensor, taken: torch.Tensor) -> torch.Tensor:
     """Rows (K,) int64 of ``codes`` (L, d), K > 0, ascending: those ``taken`` (L,) most often, without any that is more
     similar to one of these than ``SAME_OBJECT``, and without those never taken.
     """
-    near = torch.nn.functional.cosine_similarity(codes[:, None], codes[None], dim=2) > SAME_OBJECT
-    open_ = taken > 0
-    kept = []
+    unit = normalize(codes, dim=1)
+    near = (unit @ unit.T > SAME_OBJECT).cpu()
+    taken = taken.cpu()
+    left, kept = taken > 0, []
     for row in taken.argsort(descending=True, stable=True).tolist():
-        if open_[row] or not kept:
+        if left[row] or not kept:
             kept.append(row)
-            open_ = open_ & ~near[row]
+            left &= ~near[row]
     return torch.tensor(sorted(kept), device=codes.device)
 
 

@@ -13,6 +13,7 @@ from lift_ros.frame import Frame
 from lift_ros.masks.base import Masks, Prompts
 from lift_ros.masks.recorded import masks_at
 
+TIME_JUMP_NS = 1_000_000_000  # stamps that differ by more than this may be of two times, before and after a jump
 STAMP_TOLERANCE_NS = 1_000  # a stamp in float64 seconds since 1970 is good to 0.24 microseconds
 
 
@@ -45,6 +46,8 @@ class TopicSegmenter:
         if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
             raise FrameRejected("masks_encoding", f"masks must be (h, w) integers, got {labels.shape} {labels.dtype}")
         with self._arrived:
+            for other in [stamp for stamp in self._labels if stamp > stamp_ns + TIME_JUMP_NS]:
+                del self._labels[other]  # late ones of before the jump
             self._labels[stamp_ns] = labels
             while len(self._labels) > self.capacity:
                 self._labels.popitem(last=False)
@@ -70,7 +73,8 @@ class TopicSegmenter:
             key = None
             if self._cleared == cleared:  # else the frame is of a time before a jump, and so are none of the masks
                 key = self._find(stamp_ns)
-                for older in [stamp for stamp in self._labels if stamp < stamp_ns - STAMP_TOLERANCE_NS]:
+                low, high = stamp_ns - TIME_JUMP_NS, stamp_ns - STAMP_TOLERANCE_NS
+                for older in [stamp for stamp in self._labels if low < stamp < high]:
                     del self._labels[older]
             if key is None:
                 raise FrameRejected(
@@ -83,7 +87,7 @@ class TopicSegmenter:
 
     def _passed(self, stamp_ns: int) -> bool:
         """Whether the masks of this stamp are there, or will not come."""
-        return max(self._labels, default=stamp_ns - 2 * STAMP_TOLERANCE_NS) >= stamp_ns - STAMP_TOLERANCE_NS
+        return any(-STAMP_TOLERANCE_NS <= stamp - stamp_ns <= TIME_JUMP_NS for stamp in self._labels)
 
     def _find(self, stamp_ns: int) -> int | None:
         """The offered stamp nearest to this one, if it is the same but for rounding."""

@@ -128,8 +128,6 @@ class FrameBuilder:
                 reason = f"image of {stamp_ns} ns after one of {self._last_ns} ns"
                 self._reject(FrameRejected("stamp_not_increasing", reason))
                 return
-            self._log.warning(f"time jumped back by {late / 1e9:.1f} s: buffers cleared, the map is kept")
-            self._drops.add("time_jump")  # itself, so that it shows even where nothing waited
             self.reset_time()
         self._last_ns = stamp_ns
         waiting = _Waiting(message, stamp_ns, time.monotonic(), self._epoch)
@@ -160,10 +158,14 @@ class FrameBuilder:
         return self._current_undistorter().labels(message_labels(message))
 
     def reset_time(self) -> None:
-        """The clock has jumped: forget all that is stamped in the old time. The map is not concerned."""
+        """The clock has jumped: forget all that is stamped in the old time. The map is not concerned.
+
+        The first image of the new time does so once more, also where the clock told before: what was on its way then
+        has come in since.
+        """
+        self._log.warning("time jumped back: buffers cleared, the map is kept")
         self._epoch += 1
-        self._last_ns = None
-        self._drops.add("time_jump", self._images.clear())
+        self._drops.add("time_jump", 1 + self._images.clear())  # it shows even where nothing waited
         self._forget_depths()
         self._poses.clear()
         self._on_time_jump()

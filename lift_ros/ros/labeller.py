@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import traceback
+import weakref
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -57,7 +58,7 @@ class Labeller:
     ) -> None:
         """Render at ``width`` pixels; ``mapper`` gives the current mapper."""
         self.latency = Window(100)
-        self._latest: tuple[Mapper, LabelledView] | None = None
+        self._latest: tuple[weakref.ref[Mapper], LabelledView] | None = None
         self._width = width
         self._config = config
         self._mapper = mapper
@@ -71,8 +72,10 @@ class Labeller:
     @property
     def latest(self) -> LabelledView | None:
         """Last published of the map of the moment, None where there is none; what a pixel in a query refers to."""
-        mapper, view = self._latest or (None, None)
-        return view if mapper is self._mapper() else None
+        if self._latest is None:
+            return None
+        mapper, view = self._latest
+        return view if mapper() is self._mapper() else None
 
     def start(self) -> None:
         """Start to label."""
@@ -84,7 +87,7 @@ class Labeller:
         self._stopping.set()
         if self._thread:
             self._thread.join()
-        self._drops.add("stopped", self._frames.clear())
+        self._drops.add("not_labelled", self._frames.clear())
 
     def add_frame(self, live: LiveFrame) -> None:
         """Offer a frame; one that waits gives way."""
@@ -110,7 +113,7 @@ class Labeller:
                 if mapper is not self._mapper():  # ids of a map that was replaced meanwhile
                     self._drops.add("not_labelled")
                     continue
-                self._latest = mapper, view  # first: who sees the labels may ask about them at once
+                self._latest = weakref.ref(mapper), view  # first: who sees the labels may ask about them at once
                 self._outputs.publish_labels(live, view.labels, view.uncertainty)
                 self.latency.add(time.monotonic() - live.arrival)
             except Exception:  # one image without labels; the next may do

@@ -50,8 +50,8 @@ class NodeConfig:
     )
     masks_timeout: float = option(
         1.0,
-        "Longest wait of the mapper for the masks of a keyframe on masks_topic; none where those of a later image are "
-        "there.",
+        "Longest wait of the mapper for the masks of a keyframe on masks_topic. It does not wait once masks of a later "
+        "image have arrived.",
         unit="s",
         min=0.0,
         max=60.0,

@@ -19,7 +19,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from lift_ros.config import Config
-from lift_ros.errors import ConfigError, FrameRejected, LiftError
+from lift_ros.errors import ConfigError, FrameRejected
 from lift_ros.mapping.map_files import resolve_map_name
 from lift_ros.mapping.mapper import Mapper
 from lift_ros.masks.base import Segmenter
@@ -67,7 +67,6 @@ class Pipeline:
             if not config.masks_topic:
                 raise ConfigError("the segmenter is 'topic', but masks_topic is empty: name the topic of the masks")
             share = 1.0  # the wait for the masks of another node is no work of this one
-            segmenter.wait = config.masks_timeout
             segmenter.capacity = config.frame_queue + config.mapper_queue + BETWEEN_QUEUES
         self._masks = BudgetedSegmenter(segmenter, Duty(share), config.max_memory)
         self._drops = DropCounter()
@@ -76,6 +75,9 @@ class Pipeline:
         self.objects: list[MapObject] = []
         self.stamp = 0.0
 
+        self._to_save = False  # whether there may be more in the map than was saved of it
+        if config.autosave:
+            self.map_path(config.autosave)  # a wrong name is not to be found out when the map is there
         mapper = Mapper(mapping, self._masks, config.world_frame)
         if config.load_map:
             mapper = self.loaded_mapper(self.map_path(config.load_map))
@@ -133,28 +135,34 @@ class Pipeline:
         """Start the workers; what a loaded map holds is known at once."""
         if self.worker.mapper.snapshot.tracks:
             self._publish_map(self.worker.mapper, [])
+        self._to_save = True
+        if isinstance(self._segmenter, TopicSegmenter):
+            self._segmenter.wait = self.config.masks_timeout
         self.labeller.start()
         self.worker.start()
         self._builder.start()
 
     def stop(self) -> None:
         """Stop the workers; the map is kept, and saved where ``autosave`` says so."""
-        was_running = self._builder.running
         self._builder.stop()
+        if isinstance(self._segmenter, TopicSegmenter):  # the mapper is not to wait for masks any more
+            self._segmenter.wait = 0.0
+            self._segmenter.clear()
         self.worker.stop()
         self.labeller.stop()
-        if was_running and self.config.autosave:
+        if self._to_save and self.config.autosave:
             self._autosave()
+        self._to_save = False
 
     def _autosave(self) -> None:
         mapper, log = self.worker.mapper, self.node.get_logger()
         if not len(mapper.snapshot.scene):
             return
+        path = self.map_path(self.config.autosave)
         try:
-            path = self.map_path(self.config.autosave)
             path.parent.mkdir(parents=True, exist_ok=True)
             mapper.save(path)
-        except (LiftError, OSError) as error:
+        except Exception as error:  # whatever it is, the node must come to its end
             log.error(f"map not saved: {error}")
         else:
             log.info(f"map saved in {path}")
@@ -165,7 +173,7 @@ class Pipeline:
         self._undo.close()
 
     def map_path(self, name: str) -> Path:
-        """Where the map ``name`` is saved, or would be. Raises ConfigError."""
+        """Where the map ``name`` is saved, or would be. Raises MapFileError: it is none."""
         return resolve_map_name(Path(self.config.map_directory).expanduser(), name)
 
     def loaded_mapper(self, path: Path) -> Mapper:

@@ -66,7 +66,7 @@ class Player(Node):
 
     def play(self, rate: float) -> int:
         """Play once; returns the number of messages published."""
-        count, begin_ns, time_ns = 0, None, 0
+        count, begin_ns, time_ns, tick_ns = 0, None, 0, 0
         wall = time.monotonic()
         next_tick = 0.0  # s of wall time since the beginning
         for topic, time_ns, data in self._bag.raw_messages(list(self._topics)):
@@ -77,7 +77,8 @@ class Player(Node):
                 ahead = (time_ns - begin_ns) / 1e9 / rate - elapsed
                 if self._clock and elapsed >= next_tick:
                     next_tick = elapsed + CLOCK_PERIOD
-                    self._clock.publish(Clock(clock=Time(nanoseconds=begin_ns + int(elapsed * rate * 1e9)).to_msg()))
+                    tick_ns = begin_ns + int(elapsed * rate * 1e9)
+                    self._clock.publish(Clock(clock=Time(nanoseconds=tick_ns).to_msg()))
                 if ahead <= 0:
                     break
                 time.sleep(min(ahead, CLOCK_PERIOD))
@@ -86,7 +87,7 @@ class Player(Node):
             self._topics[topic].publish(data)
             count += 1
         if self._clock and count:
-            self._clock.publish(Clock(clock=Time(nanoseconds=time_ns).to_msg()))
+            self._clock.publish(Clock(clock=Time(nanoseconds=max(time_ns, tick_ns)).to_msg()))
         # who leaves at once takes along what is still on its way
         for publisher in self._topics.values():
             publisher.wait_for_all_acked(ACK_TIMEOUT)

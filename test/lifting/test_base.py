@@ -10,7 +10,7 @@ import torch
 from lifting.tiles import Tiles, patches_of, tiles
 
 from lift_ros.lifting.base import Batch, LiftingView, draw
-from lift_ros.lifting.sampling import sample_view
+from lift_ros.lifting.sampling import BATCH_PIXELS, sample_view
 
 
 @pytest.fixture(scope="module")
@@ -180,9 +180,9 @@ def test_steps_draw_all_batches_of_all_views(batched):
 
 
 def test_several_batches_at_once_are_the_rows_of_each(batched):
-    one, two, three = (batched.batches(at_once) for at_once in (1, 2, 3))
+    one, two = batched.batches(), batched.batches(2 * BATCH_PIXELS)
     assert [rows.stop for rows in one] == list(batched.ends) and one[0].start == 0
     assert two == [slice(0, one[1].stop), slice(one[1].stop, one[3].stop)]
-    assert three == [slice(0, one[2].stop), one[3]]
-    assert batched.batches(9) == [slice(0, len(batched.masks))]
+    assert batched.batches(4 * BATCH_PIXELS) == batched.batches(10**6) == [slice(0, len(batched.masks))]
+    assert batched.batches(1) == one  # there are no smaller ones
     assert torch.equal(batched.batch(two[1], everything).masks, batched.masks[two[1]])

@@ -10,6 +10,7 @@ from lifting.tiles import patches_of, tiles
 
 from lift_ros.lifting.sampling import (
     BATCH_PIXELS,
+    LARGEST_BATCH,
     MIN_MASK_PIXELS,
     MIN_WEIGHT,
     PIXELS_A_MASK,
@@ -147,6 +148,9 @@ def test_of_many_masks_each_is_heard_in_every_batch():
     for masks in np.split(view.masks.numpy(), view.ends[:-1]):
         assert 0.7 * PIXELS_A_MASK * 64 < len(masks) <= PIXELS_A_MASK * 64
         assert np.bincount(masks, minlength=64).min() >= 7
+    labels = np.arange(1, 257).reshape(16, 16).repeat(8, 0).repeat(8, 1).astype(np.int32)
+    largest = sample_view(patches_of(labels), opaque(labels.size), 16 * BATCH_PIXELS, np.random.default_rng(0))
+    assert len(largest.ends) == 16 * BATCH_PIXELS / LARGEST_BATCH  # and no larger, however many masks there are
 
 
 def test_a_map_as_a_view_shows_every_object_alike():

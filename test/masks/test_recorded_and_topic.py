@@ -140,6 +140,25 @@ def test_a_jump_of_the_clock_ends_the_wait_and_keeps_what_came_after_it():
     assert len(topic.segment(frame_at(STAMP_NS - 10**12))) == 2
 
 
+def test_masks_of_before_a_jump_that_come_late_are_in_nobody_s_way():
+    topic = TopicSegmenter(wait=FOREVER)
+    topic.clear()
+    topic.offer(STAMP_NS + 10**12, LABELS)  # of a slow segmenter
+    later = threading.Timer(0.1, topic.offer, (STAMP_NS, LABELS))
+    later.start()
+    with pytest.raises(FrameRejected):
+        topic.segment(frame_at(STAMP_NS - 10**8))  # whose own never come
+    assert len(topic.segment(frame_at(STAMP_NS))) == 2
+
+
+def test_a_frame_of_before_a_jump_takes_no_masks_along():
+    topic = TopicSegmenter(wait=0.0)
+    topic.offer(STAMP_NS, LABELS)
+    with pytest.raises(FrameRejected):
+        topic.segment(frame_at(STAMP_NS + 10**12))
+    assert len(topic.segment(frame_at(STAMP_NS))) == 2
+
+
 def test_oldest_offers_are_dropped():
     topic = TopicSegmenter(wait=0.0, capacity=2)
     for k in range(3):

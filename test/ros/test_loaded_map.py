@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from contextlib import closing
 
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from ros.rig import Rig
 
 from lift_ros.msg import Status
+from lift_ros.ros.mapping_node import MappingNode
 from lift_ros.srv import GetObject, SaveMap
+
+
+def test_a_name_that_no_map_can_have_is_found_out_at_once():
+    node = MappingNode(parameter_overrides=[Parameter("autosave", value="a/b")], namespace="misnamed")
+    try:
+        assert node.trigger_configure() is TransitionCallbackReturn.FAILURE
+    finally:
+        node.destroy_node()
 
 
 def test_a_map_is_saved_when_the_node_ends(tmp_path):

@@ -295,6 +295,16 @@ def test_deactivation_does_not_wait_for_the_next_label_image():
         assert not stop.is_alive()
 
 
+def test_deactivation_does_not_wait_for_masks():
+    with closing(Rig(masks_timeout=60.0)) as rig:
+        rig.send(0, masks=None)
+        rig.wait_until(lambda: rig.mapping._pipeline.worker.mapper.stats.frames, "a frame at the mapper")
+        stop = threading.Thread(target=rig.mapping.trigger_deactivate)
+        stop.start()
+        stop.join(40.0)
+        assert not stop.is_alive()
+
+
 def test_the_qos_of_subscriptions_can_be_overridden():
     name = "qos_overrides./quality/image.subscription.reliability"
     node = MappingNode(parameter_overrides=[Parameter(name, value="reliable")], namespace="quality")
