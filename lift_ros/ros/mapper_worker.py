@@ -49,7 +49,7 @@ class MapperWorker:
         on_update: Callable[[Mapper, list[ObjectEvent]], None],
         logger: RcutilsLogger,
     ) -> None:
-        """Report to ``on_update`` at most every ``period`` seconds, from this worker's thread.
+        """Report to ``on_update`` at most every ``period`` seconds once there are objects, from this worker's thread.
 
         ``duty``: share of the time that this thread may work, in (0, 1].
         """
@@ -143,9 +143,11 @@ class MapperWorker:
             self._idle = live is None and not trained
             if self._changed and time.monotonic() >= self._next_update and not self._updates.rest:
                 self._changed = False
-                self._next_update = time.monotonic() + self._period
+                begin = time.monotonic()
                 with self._updates.work():
                     self._on_update(self.mapper, self.mapper.update_objects())
+                if self.mapper.snapshot.tracks:  # a robot that starts does not wait a period for its first objects
+                    self._next_update = begin + self._period
 
     def _process(self, live: LiveFrame) -> None:
         try:

@@ -88,7 +88,11 @@ class NodeConfig:
     )
     label_min_share: float = option(0.3, "Share of a pixel that an object must have to label it.", min=0.0, max=1.0)
     map_period: float = option(
-        1.0, "Time between publications of objects, clouds and markers, at least.", unit="s", min=0.1, max=3600.0
+        1.0,
+        "Time between publications of objects, clouds and markers, at least, once there are objects.",
+        unit="s",
+        min=0.1,
+        max=3600.0,
     )
     scene_cloud_points: int = option(
         100_000, "Points of the scene cloud, at most; 0: do not publish it.", min=0, max=10_000_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import threading
+import time
 from contextlib import closing
 
 import numpy as np
@@ -293,6 +294,15 @@ def test_deactivation_does_not_wait_for_the_next_label_image():
         stop.start()
         stop.join(60.0)  # of 1000 s
         assert not stop.is_alive()
+
+
+def test_the_first_objects_do_not_wait_for_a_period():
+    """One view shows none; with the second they are there."""
+    with closing(Rig(map_period=3600.0)) as rig:
+        for index in range(6):
+            rig.send(index)
+            time.sleep(0.1)
+        rig.wait_until(lambda: rig.objects, "objects")
 
 
 def test_deactivation_does_not_wait_for_masks():
