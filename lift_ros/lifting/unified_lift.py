@@ -115,10 +115,10 @@ class UnifiedLift:
             some = view.inside.any(1).nonzero()[::TAKEN_EVERY, 0]
             masks = view.masks[some] if self.config.levels == 1 else granularities(view.inside[some])[level]
             seen = view.weights.rows(some[masks >= 0]).matmul(features)
-            taken += majorities(association(seen, codes).argmax(1), masks[masks >= 0], len(codes))
-        if not taken.any():  # without masks, as in a map without keyframes: by Gaussians
-            taken = torch.bincount(association(features, codes).argmax(1), minlength=len(codes))
-        kept = distinct(codes, taken)
+            taken += majorities(nearest(seen, codes), masks[masks >= 0], len(codes))
+        # then by Gaussians: of some no keyframe is left that shows them
+        hidden = torch.bincount(nearest(features, codes), minlength=len(codes))
+        kept = distinct(codes, taken * (len(features) + 1) + hidden)
         best = association(features, codes[kept]).max(1)
         return kept[best.indices], best.values.exp()
 
@@ -190,6 +190,11 @@ def granularities(inside: torch.Tensor) -> list[torch.Tensor]:
 def association(features: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
     """Eq. 2: logarithms of the probabilities (P, L) that ``features`` (P, d) are of the objects ``codes`` (L, d)."""
     return torch.log_softmax(features @ normalize(codes, dim=-1).T / TEMPERATURE, dim=1)
+
+
+def nearest(features: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+    """(P,) int64, the row of ``codes`` (L, d) that each of the ``features`` (P, d) is most similar to."""
+    return (features @ normalize(codes, dim=-1).T).argmax(1)
 
 
 def match(log_probability: torch.Tensor, masks: torch.Tensor, count: int, area_aware: bool) -> torch.Tensor:

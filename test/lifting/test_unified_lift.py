@@ -221,12 +221,13 @@ def test_an_object_whose_embeddings_scatter_over_two_rows_has_one_label():
     turned = torch.tensor([0.0, 2.0, 4.0, 18.0, 20.0, 120.0, 130.0]).deg2rad()
     method.embeddings.load(torch.stack([turned.cos(), turned.sin()], dim=1), "")
     assert method.decode([], [], NO_NEIGHBOURS).labels.tolist() == [0] * 5 + [2] * 2
-    # where more masks are at the other row, that one stands for both, however many Gaussians are at the first
-    shown = torch.tensor([0, 3, 4, 5]).repeat_interleave(TAKEN_EVERY)
-    masks = torch.arange(4).repeat_interleave(TAKEN_EVERY)
+    # where more masks are at the other row, that one stands for both, however many Gaussians are at the first; a row
+    # that no mask is at, but Gaussians are, stays
+    shown = torch.tensor([0, 3, 4]).repeat_interleave(TAKEN_EVERY)
+    masks = torch.arange(3).repeat_interleave(TAKEN_EVERY)
     count = len(masks)
     weights = BlendWeights(torch.arange(count + 1), shown, torch.ones(count), len(turned))
-    view = LiftingView(weights, masks, 4, masks[:, None] == torch.arange(4), torch.zeros(0, 2, dtype=torch.int64))
+    view = LiftingView(weights, masks, 3, masks[:, None] == torch.arange(3), torch.zeros(0, 2, dtype=torch.int64))
     assert method.decode([view], [], NO_NEIGHBOURS).labels.tolist() == [1] * 5 + [2] * 2
 
 
