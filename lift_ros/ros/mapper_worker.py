@@ -44,21 +44,21 @@ class MapperWorker:
         mapper: Mapper,
         capacity: int,
         period: float,
-        duty: float,
+        duty: Duty,
         drops: DropCounter,
         on_update: Callable[[Mapper, list[ObjectEvent]], None],
         logger: RcutilsLogger,
     ) -> None:
         """Report to ``on_update`` at most every ``period`` seconds once there are objects, from this worker's thread.
 
-        ``duty``: share of the time that this thread may work, in (0, 1].
+        ``duty``: of this thread.
         """
         self.mapper = mapper
         self.paused = threading.Event()
         self.error = ""
         self._frames: KeepNewest[LiveFrame] = KeepNewest(capacity)
         self._period = period
-        self._duty, self._updates = Duty(duty), Duty(UPDATE_SHARE)
+        self._duty, self._updates = duty, Duty(UPDATE_SHARE)
         self._idle = False
         self._drops = drops
         self._on_update = on_update

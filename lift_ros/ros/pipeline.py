@@ -62,13 +62,14 @@ class Pipeline:
         """
         self.node, self.config = node, config
         self._mapping, self._segmenter = mapping, segmenter
-        share = config.segmenter_duty
+        self._duty = Duty(config.training_duty)
+        self._masks = BudgetedSegmenter(segmenter, Duty(config.segmenter_duty), config.max_memory)
         if isinstance(segmenter, TopicSegmenter):
             if not config.masks_topic:
                 raise ConfigError("the segmenter is 'topic', but masks_topic is empty: name the topic of the masks")
-            share = 1.0  # the wait for the masks of another node is no work of this one
             segmenter.capacity = config.frame_queue + config.mapper_queue + BETWEEN_QUEUES
-        self._masks = BudgetedSegmenter(segmenter, Duty(share), config.max_memory)
+            # the wait for the masks of another node is no work of this one
+            self._masks = BudgetedSegmenter(segmenter, Duty(1.0), config.max_memory, waiting=self._duty)
         self._drops = DropCounter()
         self._image_latency = Window(1000)
         self._frames = 0
@@ -93,7 +94,7 @@ class Pipeline:
             mapper,
             config.mapper_queue,
             config.map_period,
-            config.training_duty,
+            self._duty,
             self._drops,
             self._publish_map,
             log,
