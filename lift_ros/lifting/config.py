@@ -51,7 +51,7 @@ class UnicLiftConfig:
     )
     triplet_weight: float = option(0.1, "Weight of the triplets mined at mask borders.", min=0.0)
     triplet_margin: float = option(1.0, "Margin of the triplets' hinge, on squared distances.", min=0.0)
-    neighbourhood_weight: float = option(1.0, "Weight of the smoothness over touching Gaussians.", min=0.0)
+    neighbourhood_weight: float = option(0.1, "Weight of the smoothness over touching Gaussians.", min=0.0)
     neighbourhood_after: int = option(
         200, "Step from which smoothness counts: before, it would freeze the first guess.", unit="steps", min=0
     )

@@ -14,8 +14,8 @@ these, as far as they tell:
 - Anchors and negatives of the triplets face each other across a border; positives lie anywhere in the anchor's mask,
   instead of near a border, too.
 - Smoothness is the mean of ||sigma(f_i) - sigma(f_j)||^2 over Gaussians that touch, instead of ||f_i - f_j||^2 over
-  those with ||mu_i - mu_j||^2 <= 0.01, which would depend on the unit of the poses. It weighs 1.0 instead of 0.1, and
-  counts from step 200; "late in training" is all that is known.
+  those with ||mu_i - mu_j||^2 <= 0.01, which would depend on the unit of the poses. It counts from step 200; "late in
+  training" is all that is known.
 - Embeddings start as smooth random functions of position, or, for Gaussians that join later, as their nearest
   neighbour's, so that what lies together starts together.
 """
@@ -37,7 +37,7 @@ from lift_ros.scene.neighbours import Neighbours
 
 LAYER_RATE = 1e-3  # Adam's, of the linear layer
 STEP_PIXELS = 2048  # the mean of a mask wants more than a batch has
-NEIGHBOURHOOD_SAMPLES = 256  # Gaussians of one step whose smoothness is looked at
+NEIGHBOURHOOD_SAMPLES = 2048  # Gaussians of one step whose smoothness is looked at: of few, each gets rare large steps
 
 
 class UnicLift:
