@@ -207,8 +207,11 @@ def _is_nerfstudio(path: Path) -> bool:
 def _lists_images(file: Path) -> bool:
     """Whether an image of a listing is there. What cannot be read counts as there: its reader says what is wrong."""
     try:
-        return any((file.parent / frame["file_path"]).exists() for frame in json.loads(file.read_text())["frames"])
-    except (OSError, KeyError, TypeError, ValueError):
+        images = [
+            file.parent / frame["file_path"].replace("\\", "/") for frame in json.loads(file.read_text())["frames"]
+        ]
+        return any(image.exists() or any(image.parent.glob(f"{image.name}.*")) for image in images)
+    except (OSError, AttributeError, KeyError, TypeError, ValueError):
         return True
 
 

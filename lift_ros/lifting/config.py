@@ -158,7 +158,7 @@ class LiftingConfig:
     pixels: int = option(
         8192,
         "Pixels of a keyframe whose blend weights are kept, about 0.7 KiB each; a step trains on 500 of them, or on 32 "
-        "for each mask.",
+        "for each mask, some 2000 at most.",
         min=256,
     )
     lift: LiftConfig = field(default_factory=LiftConfig)

@@ -32,6 +32,7 @@ FIRST_VARIANCE = 0.1  # of features in [-1, 1]: all similarities are felt, none 
 MIN_VARIANCE = 0.01  # as in the authors' code: the regulariser would shrink variances for ever
 AT_ONCE = 3  # dimensions, so that products of squared variances stay within what single precision holds
 COMPARED_OF_A_MASK = 8  # pixels on average, at least: with one or two a mask has nothing that it could draw together
+MOST_COMPARED = 512  # time and memory grow with the square
 CHUNK = 2**22  # similarities held at a time while decoding
 
 
@@ -94,7 +95,7 @@ class PcfLift:
 
     def _sample(self, batch: Batch, own: Normals) -> tuple[Normals, torch.Tensor]:
         """Features and masks of some pixels that lie in masks, Omega of equation (2), where the batch shows ``own``."""
-        count = max(self.config.pixels, COMPARED_OF_A_MASK * batch.mask_count)
+        count = max(self.config.pixels, min(COMPARED_OF_A_MASK * batch.mask_count, MOST_COMPARED))
         chosen = torch.randperm(len(batch.masks), generator=self._generator)[:count]
         chosen = chosen.to(batch.masks.device)
         seen = blended(own, batch.weights)

@@ -13,7 +13,7 @@ from lift_ros.frame import Frame
 from lift_ros.masks.base import Masks, Prompts
 from lift_ros.masks.recorded import masks_at
 
-TIME_JUMP_NS = 1_000_000_000  # stamps that differ by more than this may be of two times, before and after a jump
+TIME_JUMP = 1.0  # s; stamps that differ by more than this, or the wait, may be of two times, before and after a jump
 STAMP_TOLERANCE_NS = 1_000  # a stamp in float64 seconds since 1970 is good to 0.24 microseconds
 
 
@@ -46,7 +46,7 @@ class TopicSegmenter:
         if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
             raise FrameRejected("masks_encoding", f"masks must be (h, w) integers, got {labels.shape} {labels.dtype}")
         with self._arrived:
-            for other in [stamp for stamp in self._labels if stamp > stamp_ns + TIME_JUMP_NS]:
+            for other in [stamp for stamp in self._labels if stamp > stamp_ns + self._reach_ns]:
                 del self._labels[other]  # late ones of before the jump
             self._labels[stamp_ns] = labels
             while len(self._labels) > self.capacity:
@@ -68,26 +68,30 @@ class TopicSegmenter:
         """
         stamp_ns = round(frame.stamp * 1e9)
         with self._arrived:
-            cleared = self._cleared
-            self._arrived.wait_for(lambda: self._cleared > cleared or self._passed(stamp_ns), self.wait)
-            key = None
-            if self._cleared == cleared:  # else the frame is of a time before a jump, and so are none of the masks
-                key = self._find(stamp_ns)
-                low, high = stamp_ns - TIME_JUMP_NS, stamp_ns - STAMP_TOLERANCE_NS
-                for older in [stamp for stamp in self._labels if low < stamp < high]:
-                    del self._labels[older]
+            cleared, wait = self._cleared, self.wait
+            self._arrived.wait_for(lambda: self._cleared > cleared or self._passed(stamp_ns), wait)
+            if self._cleared > cleared:  # the frame is of a time before a jump, and so are none of the masks
+                raise FrameRejected("masks_missing", "the wait for masks was ended")
+            key = self._find(stamp_ns)
+            low, high = stamp_ns - self._reach_ns, stamp_ns - STAMP_TOLERANCE_NS
+            for older in [stamp for stamp in self._labels if low < stamp < high]:
+                del self._labels[older]
             if key is None:
                 raise FrameRejected(
                     "masks_missing",
-                    f"no masks for the image of {frame.stamp:.6f} s came within {self.wait} s, or before those of a "
-                    "later image",
+                    f"no masks for the image of {frame.stamp:.6f} s came within {wait} s, or before those of a later "
+                    "image",
                 )
             labels = self._labels.pop(key)
         return masks_at(labels, frame)
 
     def _passed(self, stamp_ns: int) -> bool:
         """Whether the masks of this stamp are there, or will not come."""
-        return any(-STAMP_TOLERANCE_NS <= stamp - stamp_ns <= TIME_JUMP_NS for stamp in self._labels)
+        return any(-STAMP_TOLERANCE_NS <= stamp - stamp_ns <= self._reach_ns for stamp in self._labels)
+
+    @property
+    def _reach_ns(self) -> int:
+        return round(1e9 * max(self.wait, TIME_JUMP))
 
     def _find(self, stamp_ns: int) -> int | None:
         """The offered stamp nearest to this one, if it is the same but for rounding."""

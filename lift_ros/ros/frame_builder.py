@@ -128,7 +128,7 @@ class FrameBuilder:
                 reason = f"image of {stamp_ns} ns after one of {self._last_ns} ns"
                 self._reject(FrameRejected("stamp_not_increasing", reason))
                 return
-            self.reset_time()
+            self._begin_anew(stamp_ns + TIME_JUMP_NS)  # depth of the new time may have come first
         self._last_ns = stamp_ns
         waiting = _Waiting(message, stamp_ns, time.monotonic(), self._epoch)
         self._drops.add("frame_queue_full", self._images.put(waiting))
@@ -158,21 +158,25 @@ class FrameBuilder:
         return self._current_undistorter().labels(message_labels(message))
 
     def reset_time(self) -> None:
-        """The clock has jumped: forget all that is stamped in the old time. The map is not concerned.
+        """The clock has jumped: forget all that is stamped in the old time. The map is not concerned."""
+        self._begin_anew(-1)
+        self._last_ns = None
 
-        The first image of the new time does so once more, also where the clock told before: what was on its way then
-        has come in since.
-        """
-        self._log.warning("time jumped back: buffers cleared, the map is kept")
+    def _begin_anew(self, latest_ns: int) -> None:
+        """Forget what is stamped in the old time, but no depth up to ``latest_ns``."""
+        if self.running:
+            self._log.warning("time jumped back: buffers cleared, the map is kept")
+            self._drops.add("time_jump", 1 + self._images.clear())  # it shows even where nothing waited
         self._epoch += 1
-        self._drops.add("time_jump", 1 + self._images.clear())  # it shows even where nothing waited
-        self._forget_depths()
+        self._forget_depths(latest_ns)
         self._poses.clear()
         self._on_time_jump()
 
-    def _forget_depths(self) -> None:
+    def _forget_depths(self, latest_ns: int = -1) -> None:
+        """All, but those up to ``latest_ns``."""
         with self._lock:
-            self._depths.clear()
+            for stamp_ns in [stamp_ns for stamp_ns in self._depths if stamp_ns > latest_ns]:
+                del self._depths[stamp_ns]
             self._depth_gaps.clear()
 
     def _run(self) -> None:

@@ -108,17 +108,20 @@ class Labeller:
                 continue
             begin = time.monotonic()
             try:
-                mapper = self._mapper()
-                view = self.render(live, mapper)
-                if mapper is not self._mapper():  # ids of a map that was replaced meanwhile
-                    self._drops.add("not_labelled")
-                    continue
-                self._latest = weakref.ref(mapper), view  # first: who sees the labels may ask about them at once
-                self._outputs.publish_labels(live, view.labels, view.uncertainty)
-                self.latency.add(time.monotonic() - live.arrival)
+                self._label(live)
             except Exception:  # one image without labels; the next may do
                 if not rclpy.ok():  # a signal ended the middleware before this thread
                     return
                 self._drops.add("internal_error")
                 self._log.error(f"labels: {traceback.format_exc()}", throttle_duration_sec=10.0)
             self._stopping.wait(max(0.0, period - (time.monotonic() - begin)))
+
+    def _label(self, live: LiveFrame) -> None:
+        mapper = self._mapper()
+        view = self.render(live, mapper)
+        if mapper is not self._mapper():  # ids of a map that was replaced meanwhile
+            self._drops.add("not_labelled")
+            return
+        self._latest = weakref.ref(mapper), view  # first: who sees the labels may ask about them at once
+        self._outputs.publish_labels(live, view.labels, view.uncertainty)
+        self.latency.add(time.monotonic() - live.arrival)

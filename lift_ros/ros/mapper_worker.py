@@ -24,6 +24,7 @@ from lift_ros.ros.threads import start_thread
 
 IDLE_WAIT = 0.1  # s, for a frame when there is nothing to train
 UPDATE_SHARE = 0.2  # of the time, at most, goes into finding the objects
+FIRST_PERIOD = 0.25  # s, from update to update while there are no objects
 NICENESS = 5  # of the mapper: callbacks and labels come first where cores are few
 AFTER_ERROR = 1.0  # s, before the next attempt after an unexpected error
 
@@ -110,6 +111,7 @@ class MapperWorker:
         self._drops.add("map_replaced", self._frames.clear())
         self.mapper = mapper
         self._changed = False
+        self._next_update = 0.0
         self._on_update(mapper, [])
 
     def _run(self) -> None:
@@ -146,8 +148,9 @@ class MapperWorker:
                 begin = time.monotonic()
                 with self._updates.work():
                     self._on_update(self.mapper, self.mapper.update_objects())
-                if self.mapper.snapshot.tracks:  # a robot that starts does not wait a period for its first objects
-                    self._next_update = begin + self._period
+                # a robot that starts does not wait a long period for its first objects
+                pause = self._period if self.mapper.snapshot.tracks else min(self._period, FIRST_PERIOD)
+                self._next_update = begin + pause
 
     def _process(self, live: LiveFrame) -> None:
         try:

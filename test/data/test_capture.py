@@ -87,9 +87,9 @@ def test_a_listing_left_over_beside_what_was_made_of_it(tmp_path):
     write(tmp_path / "transforms.json", json.dumps(listing))
     assert find_layout(tmp_path).name == "ScanNet, Panoptic Lifting"
     assert find_layout(tmp_path / "transforms.json").name == "nerfstudio, instant-ngp"  # as it is named
-    listing["frames"].append({"file_path": "color/0000.jpg"})
-    write(tmp_path / "transforms.json", json.dumps(listing))
-    assert find_layout(tmp_path).name == "nerfstudio, instant-ngp"
+    for path in ("color/0000.jpg", "color/0000", "color\\0000.jpg"):  # as the reader of listings takes them
+        write(tmp_path / "transforms.json", json.dumps({"frames": [*listing["frames"], {"file_path": path}]}))
+        assert find_layout(tmp_path).name == "nerfstudio, instant-ngp"
     write(tmp_path / "transforms.json", "{")
     assert find_layout(tmp_path).name == "nerfstudio, instant-ngp"
 

@@ -132,6 +132,35 @@ def test_depth_of_another_time_is_forgotten(bench):
     assert camera.taken(1) == [1.05]
 
 
+def test_a_jump_told_by_the_clock_is_one(bench):
+    """What comes between the clock and the first image is of the new time, also if that is little before the old."""
+    camera = bench(pose_timeout=FOREVER)
+    camera.depth(5.0)
+    camera.image(5.0)
+    camera.taken(1)
+    camera.builder.reset_time()
+    camera.depth(4.5)
+    camera.image(4.5)
+    assert camera.taken(2) == [5.0, 4.5] and camera.drops.counts() == {"time_jump": 1}
+
+
+def test_depth_that_comes_before_the_first_image_of_a_new_time_is_its(bench):
+    camera = bench(pose_timeout=FOREVER)
+    camera.depth(5.0)
+    camera.image(5.0)
+    camera.taken(1)
+    camera.depth(1.0)
+    camera.image(1.0)
+    assert camera.taken(2) == [5.0, 1.0] and camera.drops.counts() == {"time_jump": 1}
+
+
+def test_a_jump_of_the_clock_before_the_start_counts_for_nothing(bench):
+    camera = bench()
+    camera.builder.stop()
+    camera.builder.reset_time()
+    assert camera.drops.counts() == {}
+
+
 def test_depth_that_was_used_is_not_kept(bench):
     gc.collect()
     before = sum(type(item) is Image for item in gc.get_objects())

@@ -298,15 +298,18 @@ def test_deactivation_does_not_wait_for_the_next_label_image():
 
 def test_the_first_objects_do_not_wait_for_a_period():
     """One view shows none; with the second they are there."""
-    with closing(Rig(map_period=3600.0)) as rig:
-        for index in range(6):
-            rig.send(index)
-            time.sleep(0.1)
-        rig.wait_until(lambda: rig.objects, "objects")
+    with closing(Rig(map_period=3600.0, pose_timeout=10.0)) as rig:
+        for start in (1000.0, 1010.0):  # of one map, and of the next
+            for index in range(6):
+                rig.send(index, start)
+                time.sleep(0.1)
+            rig.wait_until(lambda: rig.objects, "objects")
+            assert rig.call(Trigger, "reset").success
+            rig.wait_until(lambda: not rig.objects, "the empty map")
 
 
 def test_deactivation_does_not_wait_for_masks():
-    with closing(Rig(masks_timeout=60.0)) as rig:
+    with closing(Rig(masks_timeout=60.0, pose_timeout=10.0)) as rig:
         rig.send(0, masks=None)
         rig.wait_until(lambda: rig.mapping._pipeline.worker.mapper.stats.frames, "a frame at the mapper")
         stop = threading.Thread(target=rig.mapping.trigger_deactivate)
