@@ -63,13 +63,13 @@ class Pipeline:
         self.node, self.config = node, config
         self._mapping, self._segmenter = mapping, segmenter
         self._duty = Duty(config.training_duty)
-        self._masks = BudgetedSegmenter(segmenter, Duty(config.segmenter_duty), config.max_memory)
+        share, waiting = config.segmenter_duty, None
         if isinstance(segmenter, TopicSegmenter):
             if not config.masks_topic:
                 raise ConfigError("the segmenter is 'topic', but masks_topic is empty: name the topic of the masks")
             segmenter.capacity = config.frame_queue + config.mapper_queue + BETWEEN_QUEUES
-            # the wait for the masks of another node is no work of this one
-            self._masks = BudgetedSegmenter(segmenter, Duty(1.0), config.max_memory, waiting=self._duty)
+            share, waiting = 1.0, self._duty  # the wait for the masks of another node is no work of this one
+        self._masks = BudgetedSegmenter(segmenter, Duty(share), config.max_memory, waiting)
         self._drops = DropCounter()
         self._image_latency = Window(1000)
         self._frames = 0
