@@ -193,25 +193,26 @@ def test_time_that_jumps_back_clears_the_buffers_and_keeps_the_map(mapped):
     assert {o.id for o in mapped.objects} >= objects
 
 
-@pytest.mark.parametrize("source", ["odometry", "pose"])
-def test_poses_from_a_topic(make_rig, source):
-    rig = make_rig(pose_source=source, pose_topic=source)
-    # the odometry gives the pose of a base on which the camera is mounted 1 m ahead, along x
-    header = rig.header(0)
-    if source == "odometry":
-        rig.tf_static.publish(TFMessage(transforms=[transform(header, (1.0, 0.0, 0.0), parent="base")]))
+@pytest.mark.parametrize(
+    ("source", "child_frame", "pose_frame"),
+    [("odometry", "base", ""), ("odometry", "wheels", "base"), ("pose", "", ""), ("pose", "", "base")],
+)
+def test_poses_from_a_topic(make_rig, source, child_frame, pose_frame):
+    """Of the camera, or of a base on which the camera is mounted 1 m ahead, along x, and 0.5 m down, along y."""
+    rig = make_rig(pose_source=source, pose_topic=source, pose_frame=pose_frame)
+    ahead, down = (1.0, 0.5) if child_frame or pose_frame else (0.0, 0.0)
+    rig.tf_static.publish(TFMessage(transforms=[transform(rig.header(0), (1.0, 0.5, 0.0), parent="base")]))
 
     def publish(index, position):
-        x, y, z = position
         if source == "odometry":
-            message = Odometry(header=rig.header(index), child_frame_id="base")
+            message = Odometry(header=rig.header(index), child_frame_id=child_frame)
             pose = message.pose.pose
-            x -= 1.0
         else:
             message = PoseStamped(header=rig.header(index))
             pose = message.pose
         message.header.frame_id = "map"
-        pose.position.x, pose.position.y, pose.position.z = x, y, z
+        x, y, z = position
+        pose.position.x, pose.position.y, pose.position.z = x - ahead, y - down, z
         pose.orientation.w = 1.0
         (rig.odometry if source == "odometry" else rig.poses).publish(message)
 
@@ -225,10 +226,22 @@ def test_poses_from_a_topic(make_rig, source):
         time.sleep(0.05)
     rig.wait_for_frames(7)
     rig.wait_until(lambda: len(rig.objects) >= 2, "objects")
-    first = rig.objects[0]
     column, row, width, height = wall.RECTANGLES[1]
     x = (column + width / 2 - wall.CAMERA.cx) * wall.DISTANCE / wall.CAMERA.fx
-    assert min(abs(o.centroid.x - x) for o in rig.objects) < 0.15, first
+    y = (row + height / 2 - wall.CAMERA.cy) * wall.DISTANCE / wall.CAMERA.fy
+    assert min(math.hypot(o.centroid.x - x, o.centroid.y - y) for o in rig.objects) < 0.15
+
+
+def test_images_that_are_rectified_already_are_taken_as_they_are(make_rig):
+    """camera_info then says two things: K and the distortion of the lens, and P of the images."""
+    rig = make_rig(rectified=True)
+    info = camera_info_message(rig.header(0), wall.CAMERA)
+    info.k = np.array([140.0, 0.0, 75.0, 0.0, 140.0, 55.0, 0.0, 0.0, 1.0])
+    info.d = [-0.3, 0.1, 0.0, 0.0, 0.0]
+    rig.send(0, info=info)
+    rig.wait_until(lambda: rig.received["camera_info"] and rig.received["overlay"], "labels")
+    np.testing.assert_allclose(rig.received["camera_info"][0].k, info.p.reshape(3, 4)[:, :3].ravel())
+    np.testing.assert_array_equal(np.array(rig.received["overlay"][0].data), wall.image(0).ravel())  # nothing known yet
 
 
 def test_a_camera_whose_messages_name_another_frame_keeps_its_depth(make_rig):

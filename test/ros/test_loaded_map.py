@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from contextlib import closing
 
+import numpy as np
+import pytest
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from ros.rig import Rig
+from ros import wall
+from ros.rig import Rig, pixels
 
-from lift_ros.msg import Status
+from lift_ros.msg import LabelInfo, Status
 from lift_ros.ros.mapping_node import MappingNode
 from lift_ros.srv import GetObject, SaveMap
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """The directory of a map of the wall, called "wall", and the ids of its objects."""
+    directory = str(tmp_path_factory.mktemp("maps"))
+    with closing(Rig(map_directory=directory)) as rig:
+        rig.map_the_wall()
+        answer = rig.call(SaveMap, "save_map", name="wall")
+        assert answer.success, answer.message
+        return directory, {o.id for o in rig.objects}
 
 
 def test_a_name_that_no_map_can_have_is_found_out_at_once():
@@ -35,14 +49,27 @@ def test_a_map_is_saved_when_the_node_ends(tmp_path):
     assert not (tmp_path / "empty").exists()
 
 
-def test_what_a_map_holds_is_known_before_the_first_frame(tmp_path):
-    with closing(Rig(map_directory=str(tmp_path))) as rig:
-        rig.map_the_wall()
-        saved = rig.call(SaveMap, "save_map", name="wall")
-        assert saved.success, saved.message
-        known = {o.id for o in rig.objects}
-    with closing(Rig(map_directory=str(tmp_path), load_map="wall")) as rig:
+def test_what_a_map_holds_is_known_before_the_first_frame(saved):
+    directory, known = saved
+    with closing(Rig(map_directory=directory, load_map="wall")) as rig:
         rig.wait_until(lambda: rig.objects, "its objects")
         assert {o.id for o in rig.objects} == known == set(rig.received["label_info"][-1].ids)
         assert rig.call(GetObject, "get_object", id=min(known)).object.id == min(known)
         assert rig.status.state == Status.WAITING and rig.status.frames == 0
+
+
+def test_the_scene_cloud_has_as_many_points_as_it_may(saved):
+    with closing(Rig(map_directory=saved[0], load_map="wall", scene_cloud_points=500)) as rig:
+        clouds = rig.received["scene_cloud"]
+        rig.wait_until(lambda: clouds, "the scene")
+        assert rig.status.gaussians > 1000 >= 2 * clouds[-1].width > 500
+
+
+@pytest.mark.parametrize(("share", "labelled"), [(0.3, True), (1.0, False)])
+def test_an_object_labels_the_pixels_of_which_it_has_its_share(saved, share, labelled):
+    """No object has all of a pixel: Gaussians end softly."""
+    with closing(Rig(map_directory=saved[0], load_map="wall", label_min_share=share)) as rig:
+        rig.send(0)
+        rig.wait_until(lambda: rig.received["labels"], "labels")
+        on_objects = pixels(rig.received["labels"][0])[wall.labels(0) > 0]
+        assert (np.mean(on_objects != LabelInfo.UNLABELLED) > 0.8) == labelled
