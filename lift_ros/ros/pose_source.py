@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -46,10 +47,39 @@ class TfPoses:
         self._buffer.clear()
 
 
+@dataclass
+class _Track:
+    """Poses of messages that belong together: of one time, and of one frame in another.
+
+    Attributes:
+        parent: frame that the poses are given in.
+        body: frame whose poses they are, "" the camera.
+        newest_ns: greatest stamp.
+        trimmed_ns: what is older was forgotten.
+    """
+
+    parent: str
+    body: str
+    newest_ns: int
+    trimmed_ns: int = 0
+    tree: TransformTree = field(default_factory=TransformTree)
+
+    def goes_on(self, parent: str, body: str, stamp_ns: int) -> bool:
+        """Whether a message with these frames and this stamp belongs here."""
+        return (parent, body) == (self.parent, self.body) and abs(stamp_ns - self.newest_ns) <= HISTORY_NS
+
+    def trim(self) -> None:
+        """Forget what is older than ``HISTORY_NS``, now and then."""
+        if self.newest_ns - self.trimmed_ns > 1.1 * HISTORY_NS:
+            self.trimmed_ns = self.newest_ns - HISTORY_NS
+            self.tree.forget(self.trimmed_ns)
+
+
 class TopicPoses:
     """Poses from Odometry or PoseStamped messages, interpolated; TF only for how the camera is mounted.
 
-    Message poses that are not finite or not rigid are dropped and counted.
+    Message poses that are not finite or not rigid are dropped and counted, and so is a message of another time or other
+    frames than those before and after it. Two such messages in a row are a new beginning.
     """
 
     def __init__(self, buffer: Buffer, world_frame: str, pose_frame: str, drops: DropCounter) -> None:
@@ -59,44 +89,55 @@ class TopicPoses:
         self._pose_frame = pose_frame
         self._drops = drops
         self._lock = threading.Lock()
-        self._tree = TransformTree()
-        self._parent = self._body = ""
-        self._newest_ns = self._trimmed_ns = 0
+        self._track: _Track | None = None
+        self._before: _Track | None = None  # the one that may yet go on, while ``_track`` is but one message
 
     def add(self, message: Any) -> None:
         """Take a nav_msgs/Odometry or geometry_msgs/PoseStamped."""
         pose = message.pose.pose if hasattr(message.pose, "pose") else message.pose
         p, q = pose.position, pose.orientation
         stamp_ns = nanoseconds(message.header.stamp)
+        parent = message.header.frame_id or self._world_frame
+        body = self._pose_frame or getattr(message, "child_frame_id", "")
         with self._lock:
-            self._parent = message.header.frame_id or self._world_frame
-            self._body = self._pose_frame or getattr(message, "child_frame_id", "")
-            self._tree.add(stamp_ns, "reference", "body", (p.x, p.y, p.z), (q.x, q.y, q.z, q.w))
-            for reason, count in self._tree.rejected.items():
+            track = self._track_of(parent, body, stamp_ns)
+            track.tree.add(stamp_ns, "reference", "body", (p.x, p.y, p.z), (q.x, q.y, q.z, q.w))
+            for reason, count in track.tree.rejected.items():
                 self._drops.add(reason, count)
-            self._tree.rejected.clear()
-            self._newest_ns = max(self._newest_ns, stamp_ns)
-            if self._newest_ns - self._trimmed_ns > 1.1 * HISTORY_NS:
-                self._trimmed_ns = self._newest_ns - HISTORY_NS
-                self._tree.forget(self._trimmed_ns)
+            track.tree.rejected.clear()
+            track.newest_ns = max(track.newest_ns, stamp_ns)
+            track.trim()
+
+    def _track_of(self, parent: str, body: str, stamp_ns: int) -> _Track:
+        """Where a message belongs. One that stands alone between those of another track was astray."""
+        if self._track and self._track.goes_on(parent, body, stamp_ns):
+            self._before = None
+        elif self._before and self._before.goes_on(parent, body, stamp_ns):
+            self._drops.add("pose_astray")
+            self._track, self._before = self._before, None
+        else:
+            self._before = self._before or self._track
+            self._track = _Track(parent, body, stamp_ns)
+        return self._track
 
     def lookup(self, frame: str, stamp_ns: int) -> NDArray[np.float64]:
         """See PoseSource."""
         with self._lock:
-            T = self._tree.lookup("reference", "body", stamp_ns)
-            parent, body = self._parent, self._body
-        if parent != self._world_frame:
-            T = lookup_tf(self._buffer, self._world_frame, parent, stamp_ns) @ T
-        if body not in ("", frame):
-            T = T @ lookup_tf(self._buffer, body, frame, stamp_ns)
+            track = self._track
+            if track is None:
+                raise FrameRejected("pose_missing", "no pose message has arrived")
+            T = track.tree.lookup("reference", "body", stamp_ns)
+        if track.parent != self._world_frame:
+            T = lookup_tf(self._buffer, self._world_frame, track.parent, stamp_ns) @ T
+        if track.body not in ("", frame):
+            T = T @ lookup_tf(self._buffer, track.body, frame, stamp_ns)
         return T
 
     def clear(self) -> None:
         """See PoseSource."""
         self._buffer.clear()
         with self._lock:
-            self._tree.forget()
-            self._newest_ns = self._trimmed_ns = 0
+            self._track = self._before = None
 
 
 def lookup_tf(buffer: Buffer, target: str, source: str, stamp_ns: int) -> NDArray[np.float64]:

@@ -203,12 +203,13 @@ def test_poses_from_a_topic(make_rig, source, child_frame, pose_frame):
     ahead, down = (1.0, 0.5) if child_frame or pose_frame else (0.0, 0.0)
     rig.tf_static.publish(TFMessage(transforms=[transform(rig.header(0), (1.0, 0.5, 0.0), parent="base")]))
 
-    def publish(index, position):
+    def publish(index, position, **when):
+        header = rig.header(index, **when)
         if source == "odometry":
-            message = Odometry(header=rig.header(index), child_frame_id=child_frame)
+            message = Odometry(header=header, child_frame_id=child_frame)
             pose = message.pose.pose
         else:
-            message = PoseStamped(header=rig.header(index))
+            message = PoseStamped(header=header)
             pose = message.pose
         message.header.frame_id = "map"
         x, y, z = position
@@ -222,9 +223,12 @@ def test_poses_from_a_topic(make_rig, source, child_frame, pose_frame):
     rig.wait_for_drop("pose_missing")
     for index in range(1, 8):
         publish(index, wall.position(index))
+        if index == 4:
+            publish(index, (0.0, 0.0, 0.0), start=5000.0)
         rig.send(index, pose=None)
         time.sleep(0.05)
     rig.wait_for_frames(7)
+    assert rig.wait_for_drop("pose_astray") == 1
     rig.wait_until(lambda: len(rig.objects) >= 2, "objects")
     column, row, width, height = wall.RECTANGLES[1]
     x = (column + width / 2 - wall.CAMERA.cx) * wall.DISTANCE / wall.CAMERA.fx

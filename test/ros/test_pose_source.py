@@ -1,0 +1,87 @@
+"""Poses from messages: which belong together, and how long they are kept."""
+
+from __future__ import annotations
+
+import pytest
+from geometry_msgs.msg import PoseStamped
+from std_msgs.msg import Header
+
+from lift_ros.errors import FrameRejected
+from lift_ros.ros.compat import Buffer
+from lift_ros.ros.conversions import to_stamp
+from lift_ros.ros.pose_source import TopicPoses
+from lift_ros.ros.queues import DropCounter
+
+START = 1000.0  # s
+
+
+class Robot:
+    """Drives along x at 1 m/s, and tells where it is."""
+
+    def __init__(self) -> None:
+        self.drops = DropCounter()
+        self._poses = TopicPoses(Buffer(), "map", "", self.drops)
+
+    def tell(self, seconds: float, x: float | None = None, frame: str = "map") -> None:
+        """A message of this time; ``x`` as driven unless it is given."""
+        message = PoseStamped(header=Header(stamp=to_stamp(START + seconds), frame_id=frame))
+        message.pose.position.x = seconds if x is None else x
+        message.pose.orientation.w = 1.0
+        self._poses.add(message)
+
+    def drive(self, begin: float, end: float, step: float = 0.1) -> None:
+        """Tell all the way."""
+        for index in range(round((end - begin) / step) + 1):
+            self.tell(begin + step * index)
+
+    def position(self, seconds: float) -> float | None:
+        """Along x, None if it is not known."""
+        try:
+            return float(self._poses.lookup("camera", round((START + seconds) * 1e9))[0, 3])
+        except FrameRejected as error:
+            assert error.reason == "pose_missing"
+            return None
+
+
+@pytest.mark.parametrize("astray", [3600.0, 20.0, -500.0], ids=str)
+def test_one_message_of_another_time_takes_no_good_ones_along(astray):
+    robot = Robot()
+    robot.drive(0.0, 9.0)
+    robot.tell(astray, x=-100.0)
+    robot.tell(9.1)
+    assert robot.position(0.55) == pytest.approx(0.55) and robot.position(9.05) == pytest.approx(9.05)
+    assert robot.position(astray) is None and robot.drops.counts() == {"pose_astray": 1}
+    robot.drive(9.2, 14.9)
+    assert robot.position(14.85) == pytest.approx(14.85)
+
+
+def test_poses_are_kept_for_a_while_also_after_one_of_the_future():
+    robot = Robot()
+    for seconds in (0.0, 3600.0, 0.1):
+        robot.tell(seconds)
+    robot.drive(0.2, 60.0)
+    assert robot.position(51.05) == pytest.approx(51.05)
+    assert robot.position(40.05) is None
+
+
+def test_a_localisation_that_was_silent_for_a_while_goes_on():
+    robot = Robot()
+    robot.drive(0.0, 5.0)
+    robot.drive(300.0, 301.0)
+    assert robot.position(300.45) == pytest.approx(300.45) and robot.drops.counts() == {}
+
+
+def test_poses_that_come_rarely_are_used_at_their_own_stamps():
+    robot = Robot()
+    for seconds in (0.0, 30.0, 60.0, 90.0):
+        robot.tell(seconds)
+        assert robot.position(seconds) == pytest.approx(seconds)
+    assert robot.drops.counts() == {}
+
+
+def test_there_is_no_way_between_poses_in_different_frames():
+    robot = Robot()
+    robot.drive(0.0, 1.0)
+    robot.tell(1.05, x=70.0, frame="odom")
+    robot.tell(1.1)
+    assert robot.position(1.075) == pytest.approx(1.075) and robot.drops.counts() == {"pose_astray": 1}
