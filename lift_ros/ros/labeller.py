@@ -6,6 +6,7 @@ import threading
 import time
 import traceback
 import weakref
+from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,12 +17,16 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 from std_msgs.msg import Header
 
 from lift_ros.camera import PosedCamera
+from lift_ros.errors import LiftError
 from lift_ros.mapping.mapper import Mapper
+from lift_ros.ros.conversions import nanoseconds
 from lift_ros.ros.frame_builder import LiveFrame
 from lift_ros.ros.node_config import NodeConfig
 from lift_ros.ros.outputs import Outputs
 from lift_ros.ros.queues import DropCounter, KeepNewest, Window
 from lift_ros.ros.threads import start_thread
+
+REMEMBERED = 1000  # label images that may be asked about; only where they were seen from is kept
 
 
 class LabelledView(NamedTuple):
@@ -29,15 +34,22 @@ class LabelledView(NamedTuple):
 
     Attributes:
         header: of the image.
-        labels: (H, W) ids at the size of the image, 0 for none.
+        shape: (H, W) of the image.
+        labels: (H, W) ids, 0 for none; None once there is a later view.
         camera: what they were rendered with, of lower resolution.
-        uncertainty: (h, w) in [0, 1] of that resolution; None where nobody listens to it.
+        uncertainty: (h, w) in [0, 1] of that resolution; None where nobody listens to it, and as ``labels``.
     """
 
     header: Header
-    labels: NDArray[np.uint32]
+    shape: tuple[int, int]
+    labels: NDArray[np.uint32] | None
     camera: PosedCamera
     uncertainty: NDArray[np.float32] | None
+
+    def at_camera(self, column: int, row: int) -> tuple[int, int]:
+        """The pixel of ``camera`` where a pixel of the image lies."""
+        height, width = self.shape
+        return column * self.camera.width // width, row * self.camera.height // height
 
 
 class Labeller:
@@ -58,7 +70,7 @@ class Labeller:
     ) -> None:
         """Render at ``width`` pixels; ``mapper`` gives the current mapper."""
         self.latency = Window(100)
-        self._latest: tuple[weakref.ref[Mapper], LabelledView] | None = None
+        self._views: deque[tuple[weakref.ref[Mapper], LabelledView]] = deque(maxlen=REMEMBERED)
         self._width = width
         self._config = config
         self._mapper = mapper
@@ -69,13 +81,33 @@ class Labeller:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
-    @property
-    def latest(self) -> LabelledView | None:
-        """Last published of the map of the moment, None where there is none; what a pixel in a query refers to."""
-        if self._latest is None:
-            return None
-        mapper, view = self._latest
-        return view if mapper() is self._mapper() else None
+    def view(self, stamp_ns: int = 0) -> LabelledView:
+        """What a pixel in a query refers to: the label image of a stamp, 0 for the latest, of the map of the moment.
+
+        Raises:
+            LiftError: there is none, or none any more.
+        """
+        mapper = self._mapper()
+        views = [view for of, view in self._views.copy() if of() is mapper]
+        if not views:
+            raise LiftError("no label image has been published yet")
+        if not stamp_ns:
+            return views[-1]
+        found = [view for view in views if nanoseconds(view.header.stamp) == stamp_ns]
+        if not found:
+            raise LiftError(
+                f"no label image of {stamp_ns / 1e9:.6f} s is remembered, of the latest {len(views)}; "
+                "take the stamp of a label image, or 0 for the latest"
+            )
+        return found[-1]
+
+    def id_at(self, column: int, row: int, view: LabelledView) -> int:
+        """The id at a pixel of a label image by the map of the moment, 0 for none: as published if it is the latest."""
+        if view.labels is not None:
+            return int(view.labels[row, column])
+        labels, share, _ = self._mapper().snapshot.label_image(view.camera)
+        column, row = view.at_camera(column, row)
+        return int(labels[row, column]) if share[row, column] >= self._config.label_min_share else 0
 
     def start(self) -> None:
         """Start to label."""
@@ -98,7 +130,7 @@ class Labeller:
         snapshot = mapper.snapshot
         labels, view = snapshot.labels_of(live.frame, self._width, min_share=self._config.label_min_share)
         unsure = snapshot.uncertainty_image(view) if self._outputs.uncertainty_wanted else None
-        return LabelledView(live.header, labels, view, unsure)
+        return LabelledView(live.header, labels.shape, labels, view, unsure)
 
     def _run(self) -> None:
         period = 1.0 / self._config.label_rate if self._config.label_rate else 0.0
@@ -122,6 +154,12 @@ class Labeller:
         if mapper is not self._mapper():  # ids of a map that was replaced meanwhile
             self._drops.add("not_labelled")
             return
-        self._latest = weakref.ref(mapper), view  # first: who sees the labels may ask about them at once
+        self._remember(mapper, view)  # first: who sees the labels may ask about them at once
         self._outputs.publish_labels(live, view.labels, view.uncertainty)
         self.latency.add(time.monotonic() - live.arrival)
+
+    def _remember(self, mapper: Mapper, view: LabelledView) -> None:
+        if self._views:
+            of, before = self._views[-1]
+            self._views[-1] = of, before._replace(labels=None, uncertainty=None)
+        self._views.append((weakref.ref(mapper), view))

@@ -127,7 +127,7 @@ class Services:
         objects = parts(self._pipeline.objects)
         radius = request.radius or DEFAULT_RADIUS
         if request.kind == FindObject.Request.PIXEL:
-            return self._at_pixel(*request.pixel.tolist())
+            return self._at_pixel(*request.pixel.tolist(), nanoseconds(request.header.stamp))
         T = self._to_world(request.header)
         p, d = request.point, request.direction
         if request.kind == FindObject.Request.POINT:
@@ -140,10 +140,11 @@ class Services:
             return queries.in_box(objects, T @ matrix_from_pose(request.box), np.array([size.x, size.y, size.z]))
         raise LiftError(f"kind {request.kind} is none of PIXEL 0, POINT 1, BOX 2, RAY 3")
 
-    def _at_pixel(self, column: int, row: int) -> list[tuple[int, float]]:
-        view = self._pipeline.labeller.latest
+    def _at_pixel(self, column: int, row: int, stamp_ns: int) -> list[tuple[int, float]]:
+        labeller = self._pipeline.labeller
+        view = labeller.view(stamp_ns)
         _check_pixels(view, [(column, row)])
-        label = int(view.labels[row, column])
+        label = labeller.id_at(column, row, view)
         return [(label, 0.0)] if any(item.id == label for item in self._pipeline.objects) else []
 
     def _to_world(self, header: Header) -> NDArray[np.float64]:
@@ -159,8 +160,9 @@ class Services:
     async def _select_similar(
         self, request: SelectSimilar.Request, response: SelectSimilar.Response
     ) -> SelectSimilar.Response:
-        worker, view = self._pipeline.worker, self._pipeline.labeller.latest
+        worker = self._pipeline.worker
         try:
+            view = self._view(request)
             clicks = self._clicks(request, view)
             found = await self._by_mapper(lambda: worker.mapper.select(clicks))
         except LiftError as error:
@@ -173,6 +175,15 @@ class Services:
             response.mask = mask_message(view.header, found.mask)
         return response
 
+    def _view(self, request: SelectSimilar.Request) -> LabelledView | None:
+        """What the mask of the answer is seen from; clicks in space alone need none."""
+        if request.pixels:
+            return self._pipeline.labeller.view(nanoseconds(request.header.stamp))
+        try:
+            return self._pipeline.labeller.view()
+        except LiftError:
+            return None
+
     def _clicks(self, request: SelectSimilar.Request, view: LabelledView | None) -> Clicks:
         T = self._to_world(request.header) if request.points else np.eye(4)
         points = [T[:3, :3] @ (p.x, p.y, p.z) + T[:3, 3] for p in request.points]
@@ -181,8 +192,7 @@ class Services:
         pixels = list(zip(request.pixels[::2], request.pixels[1::2], strict=True))
         if pixels:
             _check_pixels(view, pixels)
-            height, width = view.labels.shape
-            pixels = [(c * view.camera.width // width, r * view.camera.height // height) for c, r in pixels]
+            pixels = [view.at_camera(column, row) for column, row in pixels]
         return Clicks(points, pixels, view.camera if view else None, request.threshold, request.connected)
 
     async def _save_map(self, request: SaveMap.Request, response: SaveMap.Response) -> SaveMap.Response:
@@ -225,10 +235,8 @@ class Services:
         return response
 
 
-def _check_pixels(view: LabelledView | None, pixels: Sequence[tuple[int, int]]) -> None:
-    if view is None:
-        raise LiftError("no label image has been published yet")
-    height, width = view.labels.shape
+def _check_pixels(view: LabelledView, pixels: Sequence[tuple[int, int]]) -> None:
+    height, width = view.shape
     for column, row in pixels:
         if column >= width or row >= height:
             raise LiftError(f"pixel ({column}, {row}) is outside the {width}x{height} label image")

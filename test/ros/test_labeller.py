@@ -6,10 +6,12 @@ import time
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from rclpy.logging import get_logger
 from std_msgs.msg import Header
 
 from lift_ros.camera import Camera
+from lift_ros.errors import LiftError
 from lift_ros.frame import Frame
 from lift_ros.ros.frame_builder import LiveFrame
 from lift_ros.ros.labeller import Labeller
@@ -47,12 +49,15 @@ def test_labels_of_a_map_that_was_replaced_meanwhile_are_not_published():
         labeller.add_frame(live)
         while not drops.counts() and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert drops.counts() == {"not_labelled": 1} and labeller.latest is None
+        assert drops.counts() == {"not_labelled": 1}
+        with pytest.raises(LiftError, match="no label image has been published"):
+            labeller.view()
         labeller.add_frame(live)
         while not published and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert published == [2] and labeller.latest.labels[0, 0] == 2
+        assert published == [2] and labeller.view().labels[0, 0] == 2
         current.append(Map(3))
-        assert labeller.latest is None  # its ids are those of the map before
+        with pytest.raises(LiftError, match="no label image has been published"):
+            labeller.view()  # its ids are those of the map before
     finally:
         labeller.stop()

@@ -20,7 +20,7 @@ from sensor_msgs.msg import Image, PointCloud2
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
-from lift_ros.msg import ObjectEvent, Status
+from lift_ros.msg import LabelInfo, ObjectEvent, Status
 from lift_ros.ros.mapping_node import MappingNode
 from lift_ros.srv import FindObject, GetObject, ListObjects, LoadMap, SaveMap, SelectSimilar
 
@@ -56,10 +56,15 @@ def labels_of(rig: Rig, header: Header) -> Image:
     return rig.wait_until(lambda: [m for m in rig.received["labels"] if m.header == header], "its labels")[0]
 
 
+def middle_of(label: int) -> tuple[int, int]:
+    """Row and column of the middle of a rectangle in the last frame."""
+    rows, columns = np.nonzero(wall.labels(LAST) == label)
+    return round(rows.mean()), round(columns.mean())
+
+
 def label_at(message: Image, label: int) -> int:
     """Id of the object that the label image of the last frame shows in the middle of a rectangle."""
-    rows, columns = np.nonzero(wall.labels(LAST) == label)
-    return int(pixels(message)[round(rows.mean()), round(columns.mean())])
+    return int(pixels(message)[middle_of(label)])
 
 
 def distance_of_nearest(rig: Rig, point: np.ndarray) -> float:
@@ -152,6 +157,28 @@ def test_find_an_object_at_a_pixel_a_point_in_a_box_and_along_a_ray(rig):
     row, column = (int(v[0]) for v in np.nonzero(pixels(message) == shown))
     at_pixel = rig.call(FindObject, "find_object", kind=FindObject.Request.PIXEL, pixel=[column, row])
     assert at_pixel.success and list(at_pixel.ids) == [shown]
+
+
+def test_a_pixel_is_of_the_label_image_whose_stamp_is_given(rig):
+    first = labels_of(rig, send_last(rig))
+    start = next(_starts)
+    rig.send(2, start)
+    latest = labels_of(rig, rig.header(2, start))
+    row, column = middle_of(3)
+
+    def found(header: Header) -> FindObject.Response:
+        pixel = [column, row]
+        return rig.call(FindObject, "find_object", kind=FindObject.Request.PIXEL, pixel=pixel, header=header)
+
+    was, now = pixels(first)[row, column], pixels(latest)[row, column]
+    assert was != now  # the camera has moved
+    assert list(found(first.header).ids) == [was]
+    shown = [now] if now != LabelInfo.UNLABELLED else []
+    assert list(found(latest.header).ids) == list(found(Header()).ids) == shown
+    unknown = Header()
+    unknown.stamp.sec = 5
+    answer = found(unknown)
+    assert not answer.success and "5.000000" in answer.message
 
 
 def test_uncertainty_comes_with_the_labels_where_it_is_asked_for(rig):

@@ -61,6 +61,13 @@ def test_a_click_on_a_pixel_selects_what_it_shows(rig):
     assert shown in {item.id for item in rig.objects} and (ids == shown).mean() > 0.5
 
 
+def test_a_click_on_a_pixel_of_an_earlier_label_image(rig):
+    header = next(m.header for m in rig.received["labels"] if m.header.stamp != rig.header(LAST + 1).stamp)
+    answer = rig.call(SelectSimilar, "select_similar", pixels=[80, 60], threshold=0.8, header=header)
+    assert answer.success, answer.message
+    assert answer.mask.header == header
+
+
 def test_a_click_on_a_point_and_a_lower_threshold_select_more(rig):
     item = rig.objects[0]
     strict, loose = (
