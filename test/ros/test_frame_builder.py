@@ -13,6 +13,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from lift_ros.camera import Camera
+from lift_ros.errors import FrameRejected
 from lift_ros.ros.conversions import camera_info_message, to_stamp
 from lift_ros.ros.frame_builder import FrameBuilder
 from lift_ros.ros.node_config import NodeConfig
@@ -23,9 +24,14 @@ FOREVER = 60.0  # s, longer than a test
 
 
 class Standing:
-    """The pose of a camera that does not move."""
+    """The pose of a camera that does not move; ``known`` from the beginning, or later."""
+
+    def __init__(self) -> None:
+        self.known = True
 
     def lookup(self, frame: str, stamp_ns: int) -> np.ndarray:
+        if not self.known:
+            raise FrameRejected("pose_missing", "not yet")
         return np.eye(4)
 
     def clear(self) -> None:
@@ -36,9 +42,9 @@ class Bench:
     """A frame builder, its input and what comes out."""
 
     def __init__(self, **config) -> None:
-        self.frames, self.drops = [], DropCounter()
+        self.frames, self.drops, self.poses = [], DropCounter(), Standing()
         self.builder = FrameBuilder(
-            NodeConfig(depth_topic="depth", **config), Standing(), lambda *_: np.eye(4), self.drops,
+            NodeConfig(depth_topic="depth", **config), self.poses, lambda *_: np.eye(4), self.drops,
             self.frames.append, lambda: None, get_logger("bench"),
         )  # fmt: skip
         self.builder.add_info(camera_info_message(self.header(0.0), CAMERA))
@@ -119,6 +125,18 @@ def test_an_image_without_depth_does_not_hold_up_the_next(bench):
         camera.image(seconds)
     assert camera.taken(3) == [1.0, 1.0667, 1.1333]
     assert camera.drops.counts() == {"depth_missing": 2}
+
+
+def test_depth_waits_as_long_as_its_image(bench):
+    """For a localisation that is seconds late."""
+    camera = bench(frame_queue=100, pose_timeout=FOREVER)
+    camera.poses.known = False
+    stamps = [round(1.0 + 0.05 * index, 4) for index in range(100)]
+    for seconds in stamps:
+        camera.depth(seconds)
+        camera.image(seconds)
+    camera.poses.known = True
+    assert camera.taken(100) == stamps and camera.drops.counts() == {}
 
 
 def test_depth_of_another_time_is_forgotten(bench):
