@@ -61,13 +61,14 @@ class Pipeline:
             LiftError: the map to start from cannot be loaded.
         """
         self.node, self.config = node, config
-        self._mapping, self._segmenter = mapping, segmenter
+        self._mapping = mapping
+        self._topic_masks = segmenter if isinstance(segmenter, TopicSegmenter) else None
         self._duty = Duty(config.training_duty)
         share, waiting = config.segmenter_duty, None
-        if isinstance(segmenter, TopicSegmenter):
+        if self._topic_masks:
             if not config.masks_topic:
                 raise ConfigError("the segmenter is 'topic', but masks_topic is empty: name the topic of the masks")
-            segmenter.capacity = config.frame_queue + config.mapper_queue + BETWEEN_QUEUES
+            self._topic_masks.capacity = config.frame_queue + config.mapper_queue + BETWEEN_QUEUES
             share, waiting = 1.0, self._duty  # the wait for the masks of another node is no work of this one
         self._masks = BudgetedSegmenter(segmenter, Duty(share), config.max_memory, waiting)
         self._drops = DropCounter()
@@ -137,8 +138,8 @@ class Pipeline:
         if self.worker.mapper.snapshot.tracks:
             self._publish_map(self.worker.mapper, [])
         self._to_save = True
-        if isinstance(self._segmenter, TopicSegmenter):
-            self._segmenter.wait = self.config.masks_timeout
+        if self._topic_masks:
+            self._topic_masks.wait = self.config.masks_timeout
         self.labeller.start()
         self.worker.start()
         self._builder.start()
@@ -146,9 +147,9 @@ class Pipeline:
     def stop(self) -> None:
         """Stop the workers; the map is kept, and saved where ``autosave`` says so."""
         self._builder.stop()
-        if isinstance(self._segmenter, TopicSegmenter):  # the mapper is not to wait for masks any more
-            self._segmenter.wait = 0.0
-            self._segmenter.clear()
+        if self._topic_masks:  # the mapper is not to wait for masks any more
+            self._topic_masks.wait = 0.0
+            self._topic_masks.clear()
         self.worker.stop()
         self.labeller.stop()
         if self._to_save and self.config.autosave:
@@ -205,8 +206,8 @@ class Pipeline:
         subscribe(CameraInfo, config.camera_info_topic, self._builder.add_info)
         if config.depth_topic:
             subscribe(_image_type(config.depth_topic), config.depth_topic, self._builder.add_depth)
-        if isinstance(self._segmenter, TopicSegmenter):
-            subscribe(_image_type(config.masks_topic), config.masks_topic, self._on_masks)
+        if self._topic_masks:
+            subscribe(_image_type(config.masks_topic), config.masks_topic, partial(self._on_masks, self._topic_masks))
         if isinstance(poses, TopicPoses):
             subscribe(POSE_MESSAGES[config.pose_source], config.pose_topic, poses.add)
 
@@ -216,11 +217,11 @@ class Pipeline:
         if received_ns:
             self._image_latency.add((time.time_ns() - received_ns) / 1e9)
 
-    def _on_masks(self, message: Any) -> None:
+    def _on_masks(self, masks: TopicSegmenter, message: Any) -> None:
         if not self._builder.running:
             return
         try:
-            self._segmenter.offer(nanoseconds(message.header.stamp), self._builder.labels(message))
+            masks.offer(nanoseconds(message.header.stamp), self._builder.labels(message))
         except FrameRejected as error:
             self._drops.add(error.reason)
             self.node.get_logger().warning(f"masks dropped: {error}", throttle_duration_sec=5.0)
@@ -235,8 +236,8 @@ class Pipeline:
 
     def _on_time_jump(self) -> None:
         self.worker.forget_frames()
-        if isinstance(self._segmenter, TopicSegmenter):
-            self._segmenter.clear()
+        if self._topic_masks:
+            self._topic_masks.clear()
 
     def _publish_map(self, mapper: Mapper, events: list[ObjectEvent]) -> None:
         self.objects = mapper.objects
@@ -271,7 +272,7 @@ class Pipeline:
             photometric_loss=stats.photometric_loss,
             lifting_loss=stats.lifting_loss,
             prompts=stats.prompts,
-            segmenter=self._segmenter.name,
+            segmenter=self._masks.name,
             frame_queue=self._builder.waiting,
             keyframe_queue=self.worker.waiting,
             image_latency_p50=self._image_latency.percentile(50),
