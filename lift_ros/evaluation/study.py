@@ -23,6 +23,7 @@ from lift_ros.data import Capture, open_capture
 from lift_ros.data.bag_topics import BagOptions
 from lift_ros.errors import ConfigError, LiftError
 from lift_ros.evaluation.masks import TRUTH, check_masks, mask_settings
+from lift_ros.masks import SEGMENTERS, check_segmenter
 from lift_ros.options import assignments, walk, with_values
 
 PROGRESS_INTERVAL = 2.0  # seconds
@@ -130,6 +131,7 @@ def plan(
     Raises:
         ConfigError: a method, masks, share or parameter that there is not.
         DatasetError: a capture cannot be opened.
+        CheckpointError: a segmenter's weights are missing.
     """
     methods = [name for given in methods for name in (known_methods() if given == "all" else (given,))]
     if not methods:
@@ -150,7 +152,9 @@ def plan(
     for run in runs:
         if not 0 < run.scale <= 1:
             raise ConfigError(f"--scale must be in (0, 1], got {run.scale:g}")
-        run.config()
+        masks = run.config().masks
+        if run.masks in SEGMENTERS:
+            check_segmenter(run.masks, masks.checkpoint, masks.directory)
     return runs
 
 

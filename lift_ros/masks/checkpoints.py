@@ -81,13 +81,7 @@ def load_model(name: str, path: str | Path | None, build: Callable[[], torch.nn.
         CheckpointError: no such file, not a checkpoint, cut short, or the weights of another model; the message names
             the expected file, its size and SHA-256 and where it is published.
     """
-    expected = CHECKPOINTS[name]
-    if not path:
-        raise CheckpointError(f"{name} needs a checkpoint, and none is configured. Expected: {expected}.")
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint file at {path}. {name} expects {expected}.")
-
+    expected, path = CHECKPOINTS[name], checkpoint_file(name, path)
     state = _read(path, name)
     variant = variant_of(state)
     if variant is not None and variant != name:
@@ -104,6 +98,22 @@ def load_model(name: str, path: str | Path | None, build: Callable[[], torch.nn.
     if path.stat().st_size != expected.size or sha256(path) != expected.sha256:
         log.warning("%s is not the published %s; using it as a fine-tuned %s", path, expected, name)
     return model
+
+
+def checkpoint_file(name: str, path: str | Path | None) -> Path:
+    """Where the weights of ``name`` (a key of ``CHECKPOINTS``) are; they are not read.
+
+    Raises:
+        CheckpointError: no such file; the message as that of ``load_model``.
+    """
+    expected = CHECKPOINTS[name]
+    if not path:
+        raise CheckpointError(
+            f"{name} needs a checkpoint, and none is configured (masks.checkpoint). Expected: {expected}."
+        )
+    if not Path(path).is_file():
+        raise CheckpointError(f"there is no checkpoint file at {path}. {name} expects {expected}.")
+    return Path(path)
 
 
 def variant_of(state: dict[str, torch.Tensor]) -> str | None:

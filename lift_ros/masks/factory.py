@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lift_ros.errors import ConfigError
 from lift_ros.masks.base import Segmenter
+from lift_ros.masks.checkpoints import CHECKPOINTS, checkpoint_file
 from lift_ros.masks.config import SEGMENTERS
 from lift_ros.masks.generator import AutomaticMaskSegmenter, GeneratorConfig
 
@@ -33,8 +36,35 @@ def make_segmenter(
         CheckpointError: its weights are missing or wrong.
         DatasetError: there are no recorded masks in ``masks_dir``.
     """
-    try:
+    with _packages_of(name):
         return _make(name, checkpoint, device, masks_dir, generator)
+
+
+def check_segmenter(name: str, checkpoint: str | Path | None = None, masks_dir: str | Path | None = None) -> None:
+    """Find out what ``make_segmenter`` would miss, without the time and memory that loading weights takes.
+
+    Raises:
+        ConfigError, CheckpointError, DatasetError: as ``make_segmenter``; weights that are there may yet be wrong.
+    """
+    with _packages_of(name):
+        if name == "mobile_sam_onnx":
+            from lift_ros.masks.onnx import exported_pair
+
+            exported_pair(checkpoint)
+        elif name in CHECKPOINTS:
+            from lift_ros.masks.sam import segment_anything
+
+            checkpoint_file(name, checkpoint)
+            segment_anything("modeling")
+        elif name == "recorded":
+            _make(name, None, "cpu", masks_dir, None)
+
+
+@contextmanager
+def _packages_of(name: str) -> Iterator[None]:
+    """Where a package of the segmenter ``name`` is not installed, ConfigError says how to get it."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"the segmenter {name} needs the Python package {error.name}: pip install -r requirements/sam.txt in a "

@@ -14,6 +14,10 @@ from lift_ros.masks.sam_image import preprocess
 
 ENCODER = "mobile_sam_encoder.onnx"
 DECODER = "mobile_sam_decoder.onnx"
+HOW = (
+    f"mobile_sam_onnx expects a directory with {ENCODER} and {DECODER}; "
+    "make them with: lift export-sam mobile_sam.pt --out DIRECTORY"
+)
 
 
 class OnnxSam:
@@ -25,8 +29,9 @@ class OnnxSam:
         Raises:
             CheckpointError: a file is missing or is not the one exported; the message says how to make it.
         """
-        self._encoder = _session(directory, ENCODER, {"image": 4})
-        self._decoder = _session(directory, DECODER, {"embedding": 4, "points": 2})
+        encoder, decoder = exported_pair(directory)
+        self._encoder = _session(encoder, {"image": 4})
+        self._decoder = _session(decoder, {"embedding": 4, "points": 2})
         self.input_size: int = self._encoder.get_inputs()[0].shape[2]
 
     def embed(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -39,6 +44,21 @@ class OnnxSam:
         """(P, 2) foreground points in input pixels -> (P, 3, h, w) mask logits, (P, 3) predicted IoU."""
         logits, iou = self._decoder.run(None, {"embedding": embedding, "points": points})
         return logits, iou
+
+
+def exported_pair(directory: str | Path | None) -> tuple[Path, Path]:
+    """The encoder and the decoder in ``directory``; they are not read.
+
+    Raises:
+        CheckpointError: a file is missing; the message says how to make it.
+    """
+    if not directory:
+        raise CheckpointError(f"no checkpoint is configured (masks.checkpoint). {HOW}")
+    pair = Path(directory) / ENCODER, Path(directory) / DECODER
+    for path in pair:
+        if not path.is_file():
+            raise CheckpointError(f"there is no file {path}. {HOW}")
+    return pair
 
 
 def export_mobile_sam_onnx(checkpoint: str | Path, out_dir: str | Path) -> tuple[Path, Path]:
@@ -98,22 +118,13 @@ def _export(module, inputs, path: Path, input_names, output_names, dynamic_axes)
     os.replace(temporary, path)
 
 
-def _session(directory: str | Path | None, file_name: str, inputs: dict[str, int]) -> onnxruntime.InferenceSession:
+def _session(path: Path, inputs: dict[str, int]) -> onnxruntime.InferenceSession:
     """A session whose inputs have these names and numbers of dimensions."""
-    how = (
-        f"mobile_sam_onnx expects a directory with {ENCODER} and {DECODER}; "
-        "make them with: lift export-sam mobile_sam.pt --out DIRECTORY"
-    )
-    if not directory:
-        raise CheckpointError(f"no checkpoint is configured. {how}")
-    path = Path(directory) / file_name
-    if not path.is_file():
-        raise CheckpointError(f"there is no file {path}. {how}")
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own errors have no common base but this one
-        raise CheckpointError(f"{path} is not a readable ONNX model ({error}). {how}") from error
+        raise CheckpointError(f"{path} is not a readable ONNX model ({error}). {HOW}") from error
     found = {node.name: len(node.shape) for node in session.get_inputs()}
     if found != inputs:
-        raise CheckpointError(f"{path} is another model: its inputs are {sorted(found)}. {how}")
+        raise CheckpointError(f"{path} is another model: its inputs are {sorted(found)}. {HOW}")
     return session

@@ -257,6 +257,12 @@ def test_masks_of_a_run_reach_its_configuration():
         (["--methods", ","], "--methods names none; there are lift"),
         (["--masks", "crayon"], "'crayon' is none of recorded:NAME, L0, L1, L2, PCF"),
         (["--masks", "recorded:L9"], "no recorded masks 'L9'"),
+        (["--masks", "L1", "recorded"], "recorded masks need the directory"),
+        (["--masks", "L1", "sam_vit_b"], "sam_vit_b needs a checkpoint, and none is configured (masks.checkpoint)"),
+        (
+            ["--masks", "L1", "mobile_sam", "--set", "masks.checkpoint=/no/mobile_sam.pt"],
+            "there is no checkpoint file at /no/mobile_sam.pt. mobile_sam expects mobile_sam.pt",
+        ),
         (["--mask-share", "0"], "--mask-share must be in (0, 1], got 0"),
         (["--scale", "1.5"], "--scale must be in (0, 1], got 1.5"),
         (["--set", "lifting.pixls=4"], "unknown parameter 'pixls'"),
@@ -264,8 +270,9 @@ def test_masks_of_a_run_reach_its_configuration():
         (["nowhere"], "nowhere does not exist"),
     ],
 )
-def test_refused_before_any_run(capture, tmp_path, capsys, arguments, message):
+def test_refused_before_any_run(capture, tmp_path, capsys, monkeypatch, arguments, message):
     pytest.importorskip("matplotlib", reason="matplotlib is not installed (the evaluate extra)")
+    monkeypatch.setattr(study, "_carry_out", lambda *_: pytest.fail("a run was begun"))
     assert evaluate(capture, *arguments, "--out", tmp_path / "out") == 2
     errors = capsys.readouterr().err
     assert len(errors.splitlines()) == 1 and message in errors

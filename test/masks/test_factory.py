@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from lift_ros.errors import CheckpointError, ConfigError
-from lift_ros.masks import SEGMENTERS, make_segmenter
+from lift_ros.masks import SEGMENTERS, check_segmenter, make_segmenter
 
 
 def test_unknown_name_lists_the_known_ones():
@@ -23,8 +23,9 @@ def test_a_sam_without_a_checkpoint_is_an_error_and_never_something_else(name):
         pytest.importorskip("onnxruntime")
     elif importlib.util.find_spec("segment_anything") is None:
         pytest.skip("needs the package segment-anything")
-    with pytest.raises(CheckpointError):
-        make_segmenter(name)
+    for make in (make_segmenter, check_segmenter):
+        with pytest.raises(CheckpointError):
+            make(name)
 
 
 def test_graph_says_that_it_is_not_sam(caplog):
@@ -34,8 +35,9 @@ def test_graph_says_that_it_is_not_sam(caplog):
     assert "checkpoint" in caplog.text
 
 
-def test_missing_package_is_named(monkeypatch):
+@pytest.mark.parametrize("make", [make_segmenter, check_segmenter])
+def test_missing_package_is_named(make, monkeypatch):
     monkeypatch.delitem(sys.modules, "lift_ros.masks.onnx", raising=False)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ConfigError, match="onnxruntime"):
-        make_segmenter("mobile_sam_onnx")
+        make("mobile_sam_onnx")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from masks.models import frame_of, make_selective, needs_segment_anything, random_image
 
+from lift_ros.cli import main
 from lift_ros.errors import CheckpointError
 from lift_ros.masks import make_segmenter
 from lift_ros.masks.tiny_vit import TinyViT
@@ -17,18 +20,31 @@ pytestmark = needs_segment_anything
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """A small MobileSAM and the directory with its ONNX files."""
+    """A small MobileSAM and the directory with the ONNX files that ``lift export-sam`` makes of its checkpoint."""
     pytest.importorskip("onnx", reason="the export needs onnx")
-    from lift_ros.masks.mobile_sam import build_mobile_sam
-    from lift_ros.masks.onnx import export_sam
+    from lift_ros.masks import mobile_sam
 
+    def small() -> torch.nn.Module:
+        encoder = TinyViT(128, (8, 16, 16, 16), (1, 1, 1, 1), (1, 2, 2, 2), (7, 7, 4, 3))
+        return build(encoder)
+
+    build = mobile_sam.build_mobile_sam
     torch.manual_seed(0)
-    encoder = TinyViT(128, (8, 16, 16, 16), (1, 1, 1, 1), (1, 2, 2, 2), (7, 7, 4, 3))
-    sam = build_mobile_sam(encoder)
+    sam = small()
     make_selective(sam)
     directory = tmp_path_factory.mktemp("onnx")
-    export_sam(sam, directory)
-    return sam, directory
+    checkpoint = directory / "mobile_sam.pt"
+    torch.save(sam.state_dict(), checkpoint)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mobile_sam, "build_mobile_sam", small)
+        assert main(["export-sam", str(checkpoint), "--out", str(directory / "pair")]) == 0
+    return sam, directory / "pair"
+
+
+def test_the_command_writes_the_pair_and_nothing_else(exported):
+    from lift_ros.masks.onnx import DECODER, ENCODER
+
+    assert sorted(file.name for file in exported[1].iterdir()) == sorted([DECODER, ENCODER])
 
 
 @pytest.mark.parametrize("points", [1, 2, 7])
@@ -63,6 +79,10 @@ def test_missing_damaged_and_swapped_files_say_how_to_make_them(exported, tmp_pa
         make_segmenter("mobile_sam_onnx")
     with pytest.raises(CheckpointError, match=f"no file .*{ENCODER}.*lift export-sam"):
         make_segmenter("mobile_sam_onnx", tmp_path)
+    (tmp_path / ENCODER).touch()
+    with pytest.raises(CheckpointError, match=f"no file .*{DECODER}.*lift export-sam"):
+        make_segmenter("mobile_sam_onnx", tmp_path)
+    shutil.copy(exported[1] / DECODER, tmp_path)
     whole = (exported[1] / ENCODER).read_bytes()
     (tmp_path / ENCODER).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CheckpointError, match="not a readable ONNX model.*lift export-sam"):
