@@ -16,6 +16,7 @@ number the prompts of the capture in alphabetical order, from 1. The tracker did
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 import cv2
@@ -44,6 +45,7 @@ class LerfMaskCapture(ColmapCapture):
         if find_model(root) is None:
             require(root / COLMAP_MODELS[0], "LERF-Mask", "the COLMAP model, with cameras and images")
         self._object_masks = images_by_stem(root / "object_mask")
+        self._masks_of = lru_cache(maxsize=1)(self._read_masks)  # asked for twice, as labels and one by one
         self._test_views, unknown = _test_views(root)
         self.prompts = tuple(sorted({mask.stem for mask in (root / "test_mask").glob("*/*.png")}))
         super().__init__(path, max_depth=max_depth)
@@ -62,7 +64,7 @@ class LerfMaskCapture(ColmapCapture):
     def _read_labels(self, path: Path) -> NDArray[np.int32]:
         if not path.is_dir():
             return super()._read_labels(path)
-        masks = self._read_masks(path)
+        masks = self._masks_of(path)
         labels = np.zeros_like(masks[0])
         for mask in sorted(masks, key=np.count_nonzero, reverse=True):
             labels = np.where(mask, mask, labels)
@@ -83,7 +85,7 @@ class LerfMaskCapture(ColmapCapture):
         view = self._label_path(name, frame)
         if view is None or not view.is_dir():
             return []
-        return [fit_labels(self._undistorted(mask, view, frame), name, frame) for mask in self._read_masks(view)]
+        return [fit_labels(self._undistorted(mask, view, frame), name, frame) for mask in self._masks_of(view)]
 
 
 def _test_views(root: Path) -> tuple[dict[str, Path], list[str]]:

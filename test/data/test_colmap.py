@@ -244,6 +244,19 @@ def test_lerf_mask(tmp_path):
     assert [mask.shape for mask in small] == [(H // 2, W // 2)] * 2
 
 
+def test_true_masks_of_a_view_are_read_once(tmp_path, monkeypatch):
+    lerf_mask(tmp_path)
+    capture = open_capture(tmp_path)
+    frames = list(capture.frames)
+    read, imread = [], cv2.imread
+    monkeypatch.setattr(cv2, "imread", lambda file, *options: read.append(Path(file).name) or imread(file, *options))
+    capture.recorded_labels("instances", frames[2])
+    assert np.count_nonzero(capture.overlapping_masks("instances", frames[2])[0]) == 16
+    assert read == ["green apple.png", "red apple.png"]
+    capture.recorded_labels("instances", frames[0])  # another view
+    assert read[2:] == ["red apple.png"]
+
+
 def test_lerf_mask_in_downscaled_images(tmp_path):
     lerf_mask(tmp_path)
     for index in range(4):
