@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import rclpy
-from geometry_msgs.msg import PoseStamped, TransformStamped
+from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped, TransformStamped
 from nav_msgs.msg import Odometry
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
@@ -74,7 +74,11 @@ class Rig:
         self.images, self.infos = create(Image, "image", 10), create(CameraInfo, "camera_info", 10)
         self.depths, self.masks = create(Image, "depth", 10), create(Image, "masks", 10)
         self.tf, self.tf_static = create(TFMessage, "/tf", 100), create(TFMessage, "/tf_static", LATCHED)
-        self.odometry, self.poses = create(Odometry, "odometry", 10), create(PoseStamped, "pose", 10)
+        self.pose_sources = {
+            "odometry": create(Odometry, "odometry", 10),
+            "pose": create(PoseStamped, "pose", 10),
+            "pose_with_covariance": create(PoseWithCovarianceStamped, "pose_with_covariance", 10),
+        }
         self.received: dict[str, list] = defaultdict(list)
         for name, (kind, qos) in OUTPUTS.items():
             self.node.create_subscription(kind, f"lift_ros/{name}", self.received[name].append, qos)

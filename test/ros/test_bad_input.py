@@ -9,8 +9,6 @@ import time
 
 import numpy as np
 import pytest
-from geometry_msgs.msg import PoseStamped
-from nav_msgs.msg import Odometry
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from ros import wall
@@ -195,27 +193,37 @@ def test_time_that_jumps_back_clears_the_buffers_and_keeps_the_map(mapped):
 
 @pytest.mark.parametrize(
     ("source", "child_frame", "pose_frame"),
-    [("odometry", "base", ""), ("odometry", "wheels", "base"), ("pose", "", ""), ("pose", "", "base")],
+    [
+        ("odometry", "base", ""),
+        ("odometry", "wheels", "base"),
+        ("pose", "", ""),
+        ("pose", "", "base"),
+        ("pose_with_covariance", "", ""),
+    ],
 )
 def test_poses_from_a_topic(make_rig, source, child_frame, pose_frame):
-    """Of the camera, or of a base on which the camera is mounted 1 m ahead, along x, and 0.5 m down, along y."""
+    """Of the camera, or of a base on which the camera is mounted 1 m ahead, along x, and 0.5 m down, along y.
+
+    Odometry is given in a frame that is 2 m above the map's, along y.
+    """
     rig = make_rig(pose_source=source, pose_topic=source, pose_frame=pose_frame)
     ahead, down = (1.0, 0.5) if child_frame or pose_frame else (0.0, 0.0)
-    rig.tf_static.publish(TFMessage(transforms=[transform(rig.header(0), (1.0, 0.5, 0.0), parent="base")]))
+    parent, above = ("odom", 2.0) if source == "odometry" else ("map", 0.0)
+    mounted = transform(rig.header(0), (1.0, 0.5, 0.0), parent="base")
+    started = transform(rig.header(0), (0.0, -2.0, 0.0), child="odom")
+    rig.tf_static.publish(TFMessage(transforms=[mounted, started]))
 
     def publish(index, position, **when):
-        header = rig.header(index, **when)
-        if source == "odometry":
-            message = Odometry(header=header, child_frame_id=child_frame)
-            pose = message.pose.pose
-        else:
-            message = PoseStamped(header=header)
-            pose = message.pose
-        message.header.frame_id = "map"
+        publisher = rig.pose_sources[source]
+        message = publisher.msg_type(header=rig.header(index, **when))
+        message.header.frame_id = parent
+        if child_frame:
+            message.child_frame_id = child_frame
+        pose = message.pose if source == "pose" else message.pose.pose
         x, y, z = position
-        pose.position.x, pose.position.y, pose.position.z = x - ahead, y - down, z
+        pose.position.x, pose.position.y, pose.position.z = x - ahead, y - down + above, z
         pose.orientation.w = 1.0
-        (rig.odometry if source == "odometry" else rig.poses).publish(message)
+        publisher.publish(message)
 
     publish(0, (math.nan, 0.0, 0.0))
     rig.send(0, pose=None)
