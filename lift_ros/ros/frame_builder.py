@@ -260,7 +260,8 @@ class FrameBuilder:
                 self._undistorter = info, error
         undistorter = self._undistorter[1]
         if isinstance(undistorter, FrameRejected):
-            raise undistorter
+            # not the same one again and again: its traceback would grow, and keep every image that met with it
+            raise FrameRejected(undistorter.reason, str(undistorter))
         return undistorter
 
     def _depth_of(self, waiting: _Waiting) -> Any:

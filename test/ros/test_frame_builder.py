@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rclpy.logging import get_logger
 from ros.rig import image_message
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from lift_ros.camera import Camera
@@ -67,6 +67,13 @@ class Bench:
             time.sleep(0.01)
         return [round(float(live.frame.depth[3, 4]), 4) for live in self.frames]
 
+    def dropped(self, reason: str, count: int) -> None:
+        """Wait until so many were, and for nothing else."""
+        deadline = time.monotonic() + 20
+        while self.drops.counts().get(reason, 0) < count and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert self.drops.counts() == {reason: count}
+
 
 @pytest.fixture
 def bench():
@@ -110,10 +117,7 @@ def test_depth_that_is_lost_is_replaced_by_the_nearest_in_the_end(bench):
     camera.image(1.05)
     assert camera.taken(1) == [1.0333] and camera.drops.counts() == {}
     camera.image(1.2)
-    deadline = time.monotonic() + 20
-    while not camera.drops.counts() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert camera.drops.counts() == {"depth_missing": 1}
+    camera.dropped("depth_missing", 1)
 
 
 def test_an_image_without_depth_does_not_hold_up_the_next(bench):
@@ -189,6 +193,17 @@ def test_depth_that_was_used_is_not_kept(bench):
         camera.taken(index + 1)
     camera.frames.clear()
     gc.collect()
+    assert sum(type(item) is Image for item in gc.get_objects()) - before < 5
+
+
+def test_images_that_no_intrinsics_fit_are_not_kept(bench):
+    gc.collect()
+    before = sum(type(item) is Image for item in gc.get_objects())
+    camera = bench(pose_timeout=0.0)
+    camera.builder.add_info(CameraInfo(width=8, height=6))
+    for index in range(20):
+        camera.image(1 + 0.1 * index)
+        camera.dropped("camera_info", index + 1)
     assert sum(type(item) is Image for item in gc.get_objects()) - before < 5
 
 
