@@ -85,7 +85,7 @@ def corrected(camera: PosedCamera, twist: NDArray[np.float64]) -> PosedCamera:
 
 
 class PoseCorrections:
-    """A rigid correction per frame in the world frame, its mean over all frames kept at none.
+    """A rigid correction per frame in the world frame, its mean over all frames, also those forgotten, kept at none.
 
     Photometric training cannot tell a moved scene from moved cameras; the mean is the gauge that keeps the scene in
     the world frame of the given poses. Not so where a scene that was there before is the gauge (``anchored``).
@@ -94,7 +94,11 @@ class PoseCorrections:
     def __init__(self, anchored: bool = False) -> None:
         self._anchored = anchored
         self._twists: dict[int, NDArray[np.float64]] = {}
-        self._sum = np.zeros(6)
+        self._sum, self._count = np.zeros(6), 0  # over all frames, also those forgotten
+
+    def forget(self, index: int) -> None:
+        """Let go of a frame that will not be asked for any more; the corrections of the others stay."""
+        self._twists.pop(index, None)
 
     def twist(self, index: float) -> NDArray[np.float64]:
         """(6,) world-frame twist (translation, rotation) of a frame, from its neighbours if it was never aligned."""
@@ -120,11 +124,12 @@ class PoseCorrections:
         """Set the correction of frame ``index`` to what takes its ``given`` camera to the one that was ``found``."""
         # V_found = V_given C^-1, so C = V_found^-1 V_given
         twist = rigid_log(np.linalg.inv(_viewmat(found)) @ _viewmat(given)) + self._mean()
+        self._count += index not in self._twists
         self._sum += twist - self._twists.get(index, np.zeros(6))
         self._twists[index] = twist
 
     def _mean(self) -> NDArray[np.float64]:
-        return np.zeros(6) if self._anchored or not self._twists else self._sum / len(self._twists)
+        return np.zeros(6) if self._anchored or not self._count else self._sum / self._count
 
 
 @dataclass(frozen=True)

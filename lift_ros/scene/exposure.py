@@ -9,14 +9,18 @@ class Exposures:
     """An affine map (gain, bias) per frame and colour channel from the colours of the scene to those of the frame.
 
     It is solved for, not learned: ridge regression of the frame on the rendering, pulled towards gain 1 and bias 0,
-    and blended into the last estimate. Only ratios between frames can be observed, so the mean over frames is kept
-    at gain 1 and bias 0; without this gauge, the colours of the scene drift.
+    and blended into the last estimate. Only ratios between frames can be observed, so the mean over frames, also those
+    forgotten, is kept at gain 1 and bias 0; without this gauge, the colours of the scene drift.
     """
 
     def __init__(self, ridge: float, rate: float = 0.3) -> None:
         self._ridge, self._rate = ridge, rate
         self._frames: dict[int, torch.Tensor] = {}  # index -> (2, 3): log gain, bias
-        self._sum = torch.zeros(2, 3)
+        self._sum, self._count = torch.zeros(2, 3), 0  # over all frames, also those forgotten
+
+    def forget(self, index: int) -> None:
+        """Let go of a frame that will not be trained on any more; the exposures of the others stay."""
+        self._frames.pop(index, None)
 
     def __contains__(self, index: int) -> bool:
         return index in self._frames
@@ -32,7 +36,7 @@ class Exposures:
             raw = torch.stack([self._frames[i] for i in near]).mean(dim=0)
         else:
             raw = self._frames[index]
-        log_gain, bias = raw - self._sum / len(self._frames)
+        log_gain, bias = raw - self._sum / self._count
         return log_gain.exp(), bias
 
     def update(self, index: int, rendered: torch.Tensor, image: torch.Tensor, valid: torch.Tensor) -> None:
@@ -57,5 +61,7 @@ class Exposures:
         if index in self._frames:
             found = torch.lerp(self._frames[index], found, self._rate)
             self._sum -= self._frames[index]
+        else:
+            self._count += 1
         self._frames[index] = found
         self._sum += found

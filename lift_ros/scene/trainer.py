@@ -80,6 +80,11 @@ class PhotometricTrainer:
         self._gradient = follow(self._gradient, origin)
         self._seen = follow(self._seen, origin)
 
+    def forget(self, index: int) -> None:
+        """Let go of what is known of frame ``index`` alone; there will be no more steps on it."""
+        self.exposures.forget(index)
+        self.poses.forget(index)
+
     def render(self, camera: PosedCamera, index: float | None = None) -> Rendering:
         """The scene from ``camera``, without gradients; with the exposure of frame ``index`` if one is given."""
         scene = self.scene

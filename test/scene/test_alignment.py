@@ -74,6 +74,21 @@ def test_corrections_compose_and_keep_their_mean_at_none():
         assert left < 0.5 * np.abs(step).max()
 
 
+def test_corrections_stay_when_other_frames_are_forgotten():
+    poses = PoseCorrections()
+    camera = rooms.view(0.1).posed_camera()
+    for index in range(4):
+        poses.update(index, camera, corrected(camera, np.full(6, 0.01 * index**2)))
+    before = [poses.twist(index) for index in range(4)]
+    poses.forget(1)
+    poses.forget(1)
+    assert all(np.array_equal(poses.twist(index), before[index]) for index in (0, 2, 3))
+    assert np.allclose(poses.twist(1), (before[0] + before[2]) / 2)  # as one that was never aligned
+    found = poses.apply(3, camera)
+    poses.update(3, camera, found)
+    assert all(np.allclose(poses.twist(index), before[index], atol=1e-6) for index in (0, 2, 3))
+
+
 def test_a_scene_that_was_there_before_takes_nothing_back():
     poses = PoseCorrections(anchored=True)
     camera = rooms.view(0.1).posed_camera()

@@ -34,6 +34,21 @@ def test_an_unseen_frame_lies_between_its_neighbours(rendered):
     assert torch.allclose(exposures[9][0], exposures[4][0])
 
 
+def test_exposures_stay_when_other_frames_are_forgotten(rendered):
+    exposures = Exposures(ridge=1e-4)
+    valid = torch.ones(20, 20, dtype=torch.bool)
+    for index, gain in enumerate((0.7, 1.0, 1.6)):
+        exposures.update(index, rendered, rendered * gain, valid)
+    before = [exposures[index][0] for index in range(3)]
+    exposures.forget(0)
+    exposures.forget(0)
+    assert 0 not in exposures
+    assert all(torch.equal(exposures[index][0], before[index]) for index in (1, 2))
+    assert torch.equal(exposures[0][0], before[1])  # as one that was never seen
+    exposures.update(1, rendered, rendered, valid)
+    assert all(torch.allclose(exposures[index][0], before[index], atol=1e-5) for index in (1, 2))
+
+
 def test_black_frames_and_empty_renderings_stay_finite(rendered):
     exposures = Exposures(ridge=1e-3)
     valid = torch.ones(20, 20, dtype=torch.bool)
