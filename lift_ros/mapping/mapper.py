@@ -29,6 +29,7 @@ from lift_ros.lifting.methods import METHODS, make_method
 from lift_ros.lifting.sampling import view_of_objects
 from lift_ros.mapping.keyframes import MIN_MEASURED, Keyframe, is_keyframe, most_redundant, viewing_distance
 from lift_ros.mapping.map_files import MapContents, load_map, save_map
+from lift_ros.mapping.schedule import Schedule
 from lift_ros.mapping.selection import Clicks, Selection, select
 from lift_ros.mapping.snapshot import MapSnapshot
 from lift_ros.masks import make_segmenter
@@ -50,12 +51,9 @@ from lift_ros.scene.trainer import PhotometricTrainer, TrainingView
 
 log = logging.getLogger(__name__)
 
-STEPS_AT_ONCE = 5  # training steps of one ``step``, short enough that a frame does not wait for long
 RECENT = 4  # the latest keyframes, which half of the scene training goes to
 SETTLED = 0.3  # of the learning rates where the other half goes: what has been trained should come to rest
 ALIGN_STEPS = 5  # of a new keyframe with the scene, where poses are refined
-ANNEAL_TO = 0.1  # of their values, learning rates fall in the training at the end
-STILL = 0.5  # share of that training, its last, in which nothing is split or pruned and embeddings come to rest
 FINER = 2  # pixels of a mask for each of the view it was made of, along each axis
 MASK_GAUSSIANS = 40  # that a mask should show, to be an object of its own
 RESEED_AFTER = 3  # keyframes later, a keyframe without depth has neighbours on both sides, and better seeds
@@ -164,9 +162,8 @@ class Mapper:
         self._prior_views: list[LiftingView] = []  # and how its objects look to a method that was trained
         self._neighbours: Neighbours | None = None
         self._measured = False  # whether any depth image had something in it
-        self._owed = {"photometric": 0, "lifting": 0}
+        self._schedule = Schedule(config.mapping, self._method.trained)
         self._photometric_steps = 0
-        self._final_steps = 0  # of the kind in training, owed when no more frames will come
         self._cloud = Seeds.empty()  # of a sparse reconstruction that came with the data
         self._uncertainty = torch.zeros(0, device=device)
         self._coarse = torch.zeros(0, dtype=torch.bool, device=device)  # thinned: no mask decides what they are
@@ -215,17 +212,20 @@ class Mapper:
         self._keyframes.append(Keyframe(frame.stamp, small.T_world_camera, view, patches, distance))
         self._adopt(self._keyframes[-1])
         self._thin()
-        self._owe(self.config.mapping.photometric_steps, self._lifting_steps(self.config.mapping.lifting_steps))
-        self._count()
+        skipped = self._schedule.add_keyframe()
+        skipped = skipped if len(self._scene) else 0  # else there is nothing to train
+        self.stats = replace(
+            self.stats, keyframes=len(self._keyframes), skipped_steps=self.stats.skipped_steps + skipped
+        )
         return True
 
     def step(self) -> StepReport | None:
         """A short piece of the training that the keyframes have brought; None where nothing is owed."""
-        kind = max(self._owed, key=lambda name: self._owed[name])
-        if not self._keyframes or not len(self._scene) or self._owed[kind] == 0:
+        if not self._keyframes or not len(self._scene):
             return None
-        count = min(STEPS_AT_ONCE, self._owed[kind])
-        self._owed[kind] -= count
+        kind, count = self._schedule.next()
+        if not count:
+            return None
         if kind == "lifting":
             self._look_at_new()
         self._refresh_stalest()
@@ -247,18 +247,20 @@ class Mapper:
         else:
             for keyframe in guessed:
                 self._reseed(keyframe)
-        lifting_steps, owed = self._lifting_steps(lifting_steps), self._owed
+        if not self._method.trained:
+            lifting_steps = 0
+        before = 0
         for kind, steps in (("photometric", photometric_steps), ("lifting", lifting_steps)):
             if kind == "lifting":
                 for keyframe in self._keyframes:
                     self._refresh(keyframe)
-            self._final_steps = owed[kind] + steps
-            self._owed = {"photometric": 0, "lifting": 0, kind: self._final_steps}
+            self._schedule.end_with(kind, steps)
             while self.step():
                 if progress:
-                    done = steps - min(self._owed[kind], steps) + (photometric_steps if kind == "lifting" else 0)
-                    progress(done, photometric_steps + lifting_steps)
-        self._final_steps = 0
+                    done = steps - min(self._schedule.owed(kind), steps)
+                    progress(before + done, photometric_steps + lifting_steps)
+            before += steps
+        self._schedule.go_on()
 
     def update_objects(self) -> list[ObjectEvent]:
         """Decode the labels of the moment into persistent objects, and renew ``snapshot``."""
@@ -307,7 +309,7 @@ class Mapper:
             MapFileError: it could not be written. What was there before is untouched.
         """
         tensors = {name: tensor.cpu() for name, tensor in self._method.state().items()}
-        tensors["gaussian.object_id"] = torch.from_numpy(self._registry.ids)
+        tensors |= {name: torch.from_numpy(row) for name, row in self._registry.rows().items()}
         tensors["gaussian.uncertainty"] = self._uncertainty.cpu()
         contents = MapContents(
             scene={name: tensor.detach().cpu() for name, tensor in self._scene.tensors().items()},
@@ -353,19 +355,19 @@ class Mapper:
         mapper._method.edit(torch.full((len(mapper._scene),), -1, device=device), mapper._scene.means)
         try:
             mapper._method.load_state(contents.tensors)
-            ids = contents.tensors["gaussian.object_id"].numpy()
             mapper._uncertainty = contents.tensors["gaussian.uncertainty"].to(device)
             mapper._coarse = torch.zeros(len(mapper._scene), dtype=torch.bool, device=device)
-            mapper._registry.load_state(ids, contents.meta["registry"])
+            saved = mapper._registry.rows().keys() & contents.tensors.keys()
+            rows = {name: contents.tensors[name].numpy() for name in saved}
+            mapper._registry.load_state(rows, contents.meta["registry"])
         except KeyError as error:
             raise MapFileError(f"{directory} holds no {error}; it was not saved by this package") from None
-        stamp = float(contents.meta["stamp"])
+        stamp, ids = float(contents.meta["stamp"]), mapper._registry.ids
         mapper._prior = [(stamp, MaskEvidence.of_objects(ids))] * config.objects.min_views
         if mapper._method.trained and ids.any():
             on_device = contents.tensors["gaussian.object_id"].to(device)
             mapper._prior_views = [view_of_objects(on_device, config.lifting.pixels, mapper._rng)]
-        mapper.stats = replace(mapper.stats, stamp=stamp)
-        mapper._count()
+        mapper.stats = replace(mapper.stats, stamp=stamp, gaussians=size)
         mapper._publish()
         return mapper
 
@@ -446,6 +448,9 @@ class Mapper:
         """Seeds of a keyframe without depth, from the neighbours it has by now."""
         index = keyframe.view.index
         rendering = self._trainer.render(self._camera(keyframe))
+        distance = viewing_distance(self._seeder.frame(index), rendering)
+        if math.isfinite(distance):  # nothing was known of it, maybe, when the keyframe was new
+            keyframe.distance = distance
         self._plant(index, rendering, keyframe.patches)
         stereo = self._seeder.depth(index)
         if stereo is not None:
@@ -458,7 +463,8 @@ class Mapper:
         What had to be guessed when a keyframe was new hangs before the cameras as a haze that training clears slowly.
         Objects and what the lifting method has learned go to the nearest of the new Gaussians.
         """
-        old, ids, learned = self._scene.means.cpu().numpy(), self._registry.ids, self._method.state()
+        old, learned = self._scene.means.cpu().numpy(), self._method.state()
+        known = self._registry.rows()
         self._edit(self._scene.prune(torch.zeros(len(self._scene), dtype=torch.bool, device=self._scene.device)))
         for keyframe in self._keyframes:
             keyframe.evidence = keyframe.lifting = None  # of another scene
@@ -467,46 +473,40 @@ class Mapper:
             self._reseed(keyframe)
         if len(old) and len(self._scene):
             nearest = torch.from_numpy(cKDTree(old).query(self._scene.means.cpu().numpy())[1]).to(self._scene.device)
-            self._registry.ids = ids[nearest.cpu().numpy()]
+            self._registry.set_rows({name: row[nearest.cpu().numpy()] for name, row in known.items()})
             rows = {name: value[nearest] for name, value in learned.items() if name.startswith("gaussian.")}
             self._method.load_state(learned | rows)
-        self._count()
 
     def _thin(self) -> None:
         """Let keyframes go that others show best, beyond those that may be kept; the latest stay."""
         while len(self._keyframes) > self.config.mapping.max_keyframes:
             gone = self._keyframes.pop(most_redundant(self._keyframes[:-RECENT], self.config.mapping)[0])
             self._seeder.forget(gone.view.index)
+            self._trainer.forget(gone.view.index)
             self.stats = replace(self.stats, thinned_keyframes=self.stats.thinned_keyframes + 1)
 
     def _train_scene(self, count: int) -> dict[str, float]:
         losses: dict[str, float] = {}
-        left = self._left("photometric")
         for _ in range(count):
-            views, rate = self._keyframes, ANNEAL_TO ** (1 - left)
-            if not self._final_steps:
+            views, rate = self._keyframes, self._schedule.rate("photometric")
+            if not self._schedule.ending:
                 if self._rng.random() < 0.5:
                     views = views[-RECENT:]
                 elif len(views) > RECENT:
                     rate = SETTLED
             losses = self._trainer.step(views[self._rng.integers(len(views))].view, rate)
             self._photometric_steps += 1
-            if self._photometric_steps % self.config.mapping.densify_every == 0 and left > STILL:
+            if self._photometric_steps % self.config.mapping.densify_every == 0 and not self._schedule.settling:
                 self._edit(self._trainer.densify(), trainer_knows=True)
-                self._count()
         return losses
 
     def _train_lifting(self, count: int) -> dict[str, float]:
         ready = [k.lifting for k in self._keyframes if k.lifting is not None and k.lifting.mask_count]
         losses: dict[str, float] = {}
-        rate = ANNEAL_TO ** max(1 - self._left("lifting") / STILL, 0)
+        rate = self._schedule.rate("lifting")
         for _ in range(count if ready else 0):
             losses = self._method.step(ready, self._near(), rate)
         return losses
-
-    def _left(self, kind: str) -> float:
-        """Share of the training at the end that is left of a kind; 1 while frames come."""
-        return self._owed[kind] / self._final_steps if self._final_steps else 1.0
 
     def _refresh(self, keyframe: Keyframe) -> None:
         pixels = self.config.lifting.pixels if self._method.trained else 0
@@ -535,9 +535,6 @@ class Mapper:
         """Where a keyframe was taken, as far as is known by now."""
         return self._trainer.poses.apply(keyframe.view.index, keyframe.view.camera)
 
-    def _lifting_steps(self, wanted: int) -> int:
-        return wanted if self._method.trained else 0
-
     def _edit(self, origin: torch.Tensor, trainer_knows: bool = False) -> None:
         """Make everything that is kept per Gaussian follow an edit of the scene."""
         if not trainer_knows:
@@ -553,24 +550,12 @@ class Mapper:
         for keyframe in self._keyframes:
             keyframe.edit(origin, appends)
         self._neighbours = None
+        self.stats = replace(self.stats, gaussians=len(self._scene))
 
     def _near(self) -> Neighbours:
         if self._neighbours is None:
             self._neighbours = Neighbours.of(self._scene.means)
         return self._neighbours
-
-    def _owe(self, photometric: int, lifting: int) -> None:
-        limits = self.config.mapping
-        for kind, steps, each in (
-            ("photometric", photometric, limits.photometric_steps), ("lifting", lifting, limits.lifting_steps)
-        ):  # fmt: skip
-            owed = self._owed[kind] + steps
-            self._owed[kind] = min(owed, limits.max_backlog * each)
-            if len(self._scene):  # else there is nothing to train
-                self.stats = replace(self.stats, skipped_steps=self.stats.skipped_steps + owed - self._owed[kind])
-
-    def _count(self) -> None:
-        self.stats = replace(self.stats, keyframes=len(self._keyframes), gaussians=len(self._scene))
 
     def _publish(self) -> None:
         self.snapshot = MapSnapshot(

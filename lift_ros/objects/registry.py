@@ -8,7 +8,7 @@ wholes    objects that a hierarchical method puts into one whole get it as their
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -272,22 +272,42 @@ class ObjectRegistry:
                 found.append(ObjectEvent("retire", i))
         return found
 
+    def rows(self) -> dict[str, NDArray[np.int64]]:
+        """(N,) each: all that is known of the Gaussians, by the names of map files."""
+        return {
+            "gaussian.object_id": self.ids,
+            "gaussian.former_object_id": self._former,
+            "gaussian.unborn": self._unborn,
+        }
+
+    def set_rows(self, rows: Mapping[str, NDArray[np.int64]]) -> None:
+        """The inverse of ``rows``, for a scene of as many Gaussians. Older maps hold no more than the ids.
+
+        Raises:
+            KeyError: there are none.
+        """
+        self.ids = rows["gaussian.object_id"].astype(np.int64)
+        nothing = np.zeros_like(self.ids)
+        self._former = rows.get("gaussian.former_object_id", nothing).astype(np.int64)
+        self._unborn = rows.get("gaussian.unborn", nothing).astype(np.int64)
+
     def state(self) -> dict[str, Any]:
-        """JSON-ready: the tracks and the next id. ``ids`` are saved apart."""
+        """JSON-ready: the tracks and the next id. ``rows`` are saved apart."""
         return {"next_id": self._next_id, "tracks": [vars(track) for track in self.tracks.values()]}
 
-    def load_state(self, ids: NDArray[np.int64], state: dict[str, Any]) -> None:
-        """The inverse of ``state``.
+    def load_state(self, rows: Mapping[str, NDArray[np.int64]], state: dict[str, Any]) -> None:
+        """The inverse of ``rows`` and ``state``.
 
         Raises:
             MapFileError: the state names no track for some Gaussian's object.
+            KeyError: as ``set_rows``.
         """
         tracks = {int(entry["id"]): Track(**entry) for entry in state["tracks"]}
-        unknown = set(np.unique(ids[ids > 0]).tolist()) - set(tracks)
+        unknown = set(np.unique(rows["gaussian.object_id"]).tolist()) - set(tracks) - {0}
         if unknown:
             raise MapFileError(f"Gaussians belong to objects that the map does not list: {sorted(unknown)[:5]}")
-        self.ids, self.tracks, self._next_id = ids.astype(np.int64), tracks, int(state["next_id"])
-        self._former, self._unborn = np.zeros_like(self.ids), np.zeros_like(self.ids)
+        self.set_rows(rows)
+        self.tracks, self._next_id = tracks, int(state["next_id"])
         self._loaded = dict(tracks)
 
 

@@ -23,8 +23,9 @@ from lift_ros.frame import Frame
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.methods import METHODS
 from lift_ros.mapping.keyframes import all_weights
-from lift_ros.mapping.mapper import ANNEAL_TO, NEW_GROUND, SETTLED, Mapper, make_mapper_segmenter
+from lift_ros.mapping.mapper import NEW_GROUND, SETTLED, Mapper, make_mapper_segmenter
 from lift_ros.mapping.offline import CaptureMasks, frame_labels
+from lift_ros.mapping.schedule import ANNEAL_TO
 from lift_ros.mapping.snapshot import MIN_SHARE
 from lift_ros.masks.base import Masks, Segmenter
 from lift_ros.masks.graph import GraphSegmenter
@@ -96,8 +97,8 @@ def room(frames, truth) -> Mapper:
 
 def state(mapper: Mapper) -> dict[str, torch.Tensor]:
     """All there is of a map."""
-    ids = {"ids": torch.from_numpy(mapper._registry.ids)}
-    return {k: v.clone() for k, v in (mapper._scene.tensors() | mapper._method.state() | ids).items()}
+    rows = {name: torch.from_numpy(row) for name, row in mapper._registry.rows().items()}
+    return {k: v.clone() for k, v in (mapper._scene.tensors() | mapper._method.state() | rows).items()}
 
 
 def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
@@ -459,6 +460,24 @@ def test_a_loaded_map_goes_on_with_its_ids(room, frames, truth, tmp_path):
     assert {track.id for track in loaded.snapshot.tracks} & known
 
 
+@pytest.mark.parametrize("how", ["a file", "a scene planted anew"])
+def test_what_was_lost_is_known_again_after(how, frames, truth, tmp_path):
+    mapper = mapped([replace(frame, depth=None) for frame in frames[:5]], truth)
+    before, usual = {track.id for track in mapper.snapshot.tracks}, mapper._registry.config
+    mapper._registry.config = replace(usual, min_confidence=10.0)
+    mapper.update_objects()
+    assert before and not mapper.snapshot.tracks
+    mapper._registry.config = usual
+    if how == "a file":
+        mapper.save(tmp_path / "map")
+        assert_same(state(Mapper.load(tmp_path / "map", configured(), truth)), state(mapper))
+    else:
+        mapper.finish(4, 0)
+    mapper.update_objects()
+    after = {track.id for track in mapper.snapshot.tracks}
+    assert after & before and len(after - before) < len(after & before)
+
+
 def test_keyframes_that_were_counted_before_saving_still_count(room, frames, truth, tmp_path):
     room.save(tmp_path / "map")
     loaded = Mapper.load(tmp_path / "map", configured(), truth)
@@ -559,12 +578,14 @@ def test_what_cannot_be_kept_up_with_is_skipped_and_counted(frames, truth):
 def test_keyframes_beyond_those_that_may_be_kept_give_way(frames, truth, depth):
     """What they showed stays: their Gaussians, and the objects with their views and times."""
     some = [frame if depth else replace(frame, depth=None) for frame in frames]
-    mapper = mapped(some[:6], truth)
+    mapper = mapped(some[:6], truth, scene__refine_poses=True)
     before, gaussians = {track.id: track for track in mapper.snapshot.tracks}, mapper.stats.gaussians
     mapper.config = replace(mapper.config, mapping=replace(mapper.config.mapping, max_keyframes=5))
     taken = feed(mapper, some[6:8])
     assert mapper.stats.keyframes == 5 == len(mapper._keyframes) and mapper.stats.thinned_keyframes == 1 + taken > 1
-    assert list(mapper._seeder._frames) == [keyframe.view.index for keyframe in mapper._keyframes]
+    kept = [keyframe.view.index for keyframe in mapper._keyframes]
+    for remembered in (mapper._seeder._frames, mapper._trainer.poses._twists, mapper._trainer.exposures._frames):
+        assert sorted(remembered) == kept
     stamps = [keyframe.stamp for keyframe in mapper._keyframes]
     assert stamps == sorted(stamps) and stamps[-1] >= frames[6].stamp and stamps[-2] >= frames[4].stamp
     assert mapper.stats.gaussians >= gaussians
@@ -800,6 +821,17 @@ def test_what_keyframes_showed_that_were_let_go_of_outlasts_the_training_at_the_
     assert min(before) > 0.8
     mapper.finish(10, 0)
     assert min(np.array(cover()) / before) > 0.9
+    assert mapper.stats.gaussians == len(mapper._scene)
+
+
+def test_without_depth_the_first_keyframes_are_no_more_redundant_than_others():
+    """Nothing is known of their distance when they come."""
+    mapper = Mapper(configured(mapping__max_keyframes=10), NoMasks())
+    places = [0.6 * k for k in range(5)] + [2.4 + 0.2 * k for k in range(1, 10)]
+    feed(mapper, [replace(rooms.view(x, depth=False), stamp=x) for x in places])
+    assert mapper.stats.thinned_keyframes > 1
+    kept = [keyframe.stamp for keyframe in mapper._keyframes]
+    assert kept[:4] == places[:4]  # what comes later lies closer together
 
 
 def test_a_camera_at_rest_brings_neither_keyframes_nor_debts():

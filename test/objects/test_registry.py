@@ -233,7 +233,7 @@ def test_an_object_does_not_take_over_the_id_of_one_it_barely_shares():
     ids = objects.ids.copy()
     ids[2 * SIZE :] = 0  # the third group is not known yet,
     ids[2 * SIZE : 2 * SIZE + 2] = b  # but for a frayed border
-    objects.load_state(ids, {"next_id": 4, "tracks": [vars(objects.tracks[i]) for i in (a, b)]})
+    objects.load_state({"gaussian.object_id": ids}, {"next_id": 4, "tracks": [vars(objects.tracks[i]) for i in (a, b)]})
     events = update(objects, [grouped(TOGETHER, SIZE)] * 8, TOGETHER)
     kept = groups_of(objects)[0]
     assert groups_of(objects)[2] == 4
@@ -366,7 +366,7 @@ def test_state_goes_through_json():
     update(objects, [grouped([[0], [1]], SIZE)] * 2, objects=[[0], [1]])
 
     restored = ObjectRegistry(objects.config)
-    restored.load_state(objects.ids.copy(), json.loads(json.dumps(objects.state())))
+    restored.load_state(objects.rows(), json.loads(json.dumps(objects.state())))
     assert restored.tracks == objects.tracks
     assert update(restored, [grouped([[0], [1]], SIZE)] * 2, objects=[[0], [1]], seed=3) == []
     assert np.array_equal(restored.ids, objects.ids)
@@ -374,12 +374,43 @@ def test_state_goes_through_json():
     assert update(restored, views) == [ObjectEvent("birth", 4)]  # 3 has been used
 
 
+def saved_and_loaded(objects: ObjectRegistry) -> ObjectRegistry:
+    restored = ObjectRegistry(objects.config)
+    rows = {name: row.copy() for name, row in objects.rows().items()}
+    restored.load_state(rows, json.loads(json.dumps(objects.state())))
+    return restored
+
+
+def test_what_was_lost_before_saving_comes_back_with_the_id_that_it_had():
+    objects = registry(3 * SIZE)
+    update(objects, [grouped(APART, SIZE)] * 2)
+    update(objects, [grouped(TOGETHER, SIZE)] * 2, TOGETHER)
+    (swallowed,) = {1, 2, 3} - set(groups_of(objects))
+    restored = saved_and_loaded(objects)
+    old = ObjectRegistry(objects.config)  # from a map of a version that did not save what was lost
+    old.load_state({"gaussian.object_id": objects.ids.copy()}, objects.state())
+    update(old, [grouped(APART, SIZE)] * 2)
+    assert sorted(groups_of(old)) == sorted({1, 2, 3, 4} - {swallowed})
+    for each in (objects, restored):
+        (back,) = update(each, [grouped(APART, SIZE)] * 2)
+        assert back.others == (swallowed,) and groups_of(each) == [1, 2, 3]
+
+
+def test_what_was_to_become_an_object_before_saving_is_adopted_by_none_after():
+    objects = registry(2 * SIZE, min_views=3)
+    update(objects, [grouped([[0], [1]], SIZE)] * 2 + [grouped([[0]], SIZE)], [[0], [1]])
+    restored = saved_and_loaded(objects)
+    for each in (objects, restored):
+        each.adopt(seen([0, 0], [0, SIZE], [9.0, 1.0]))
+        assert groups_of(each) == [1, 0]
+
+
 def test_views_of_a_loaded_map_count_once():
     """Loaded evidence stands for keyframes that are gone: their number and times are those that were saved."""
     objects = registry(3 * SIZE)
     update(objects, [grouped(APART, SIZE)] * 5, stamp=10.0)
     restored = ObjectRegistry(ObjectsConfig(min_views=2))
-    restored.load_state(objects.ids, objects.state())
+    restored.load_state(objects.rows(), objects.state())
     prior = [MaskEvidence.of_objects(objects.ids)] * 2
     only_two = grouped([[0], [1]], SIZE)
 
@@ -399,8 +430,9 @@ def test_views_of_a_loaded_map_count_once():
 
 
 def test_a_state_that_lacks_an_object_is_refused():
+    rows = {"gaussian.object_id": np.array([0, 7])}
     with pytest.raises(MapFileError, match="does not list: .7"):
-        ObjectRegistry(ObjectsConfig()).load_state(np.array([0, 7]), {"next_id": 8, "tracks": []})
+        ObjectRegistry(ObjectsConfig()).load_state(rows, {"next_id": 8, "tracks": []})
 
 
 # -- wholes ------------------------------------------------------------------------------------------------------------
@@ -458,7 +490,7 @@ def test_wholes_survive_a_saved_state():
     objects, views = registry(3 * SIZE), [grouped(APART, SIZE)] * 3
     update_wholes(objects, [8, 8, 3], views)
     restored = ObjectRegistry(ObjectsConfig(min_views=2))
-    restored.load_state(objects.ids, json.loads(json.dumps(objects.state())))
+    restored.load_state(objects.rows(), json.loads(json.dumps(objects.state())))
     assert update_wholes(restored, [5, 5, 9], views) == []
     assert parents_of(restored) == parents_of(objects)
 
