@@ -93,6 +93,8 @@ class Window:
         return float(np.percentile(values, q)) if values else float("nan")
 
     def rate(self, seconds: float) -> float:
-        """Values added per second over the latest ``seconds``."""
-        now = time.monotonic()
-        return sum(now - t <= seconds for t in list(self._times)) / seconds
+        """Values added per second over the latest ``seconds``, or over those that the values kept go back."""
+        now, times = time.monotonic(), list(self._times)
+        if len(times) == self._times.maxlen:
+            seconds = min(seconds, now - times[0])
+        return sum(now - t <= seconds for t in times) / seconds
