@@ -125,7 +125,9 @@ class ObjectRegistry:
         number[kept] = np.arange(len(kept))
         found = number[found]
         previous = self.ids
-        events, ids_of = self._match(found, len(kept), self.ids, self._former)
+        # what an object that came back did not bring along is its own, too, where the rest of it is found
+        missing = (self.ids == 0) & np.isin(self._former, self.ids[found >= 0])
+        events, ids_of = self._match(found, len(kept), np.where(missing, self._former, self.ids), self._former)
         parents = np.zeros(len(kept), np.int64)
         if wholes is not None and len(kept):
             # far-apart things may share a code, as with labels
@@ -138,7 +140,7 @@ class ObjectRegistry:
             parents = np.append(whole_ids, 0)[whole_of]
         self.ids = self._with_unseen(np.append(ids_of, 0)[found], ids_of, views)
         self._unborn = (unborn & (self.ids == 0)).astype(np.int64)
-        self._former[np.isin(self._former, ids_of)] = 0  # these are back
+        self._former[np.isin(self._former, ids_of) & (self.ids > 0)] = 0  # these are back, or another's by now
         hidden = {self.tracks[i].parent for i in set(_present(self.ids)[0].tolist()) - {0, *ids_of.tolist()}} - {0}
         alone = [self.tracks[i].parent if i in self.tracks else 0 for i in ids_of.tolist()]
         # a part whose siblings no keyframe shows any more stays with them

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -309,6 +310,23 @@ def test_an_object_that_comes_back_has_the_id_that_it_had():
     found = update(objects, [agree.follow(torch.from_numpy(np.arange(-SIZE, 3 * SIZE)))] * 3, [[3], *groups])
     assert sorted(event.id for event in found) == sorted(before)
     assert groups_of(objects)[1:] == before
+
+
+def test_an_object_that_comes_back_in_pieces_keeps_its_id():
+    objects = registry(3 * SIZE, min_gaussians=4)
+    views, near, whole = [grouped(APART, SIZE)] * 2, line(3 * SIZE), labels_of(APART)
+    update(objects, views)
+    before, usual = groups_of(objects), objects.config
+    objects.config = replace(usual, min_confidence=10.0)
+    update(objects, views)
+    assert objects.tracks == {}
+    objects.config = replace(usual, min_confidence=0.01)
+    some, larger_half = whole.copy(), whole.copy()
+    some[8:SIZE] = -1
+    larger_half[:6] = 1000
+    for labels in (some, larger_half, whole):
+        objects.update(labels, near, views, [0.0, 1.0])
+    assert groups_of(objects) == before
 
 
 def test_no_two_objects_have_one_id():
