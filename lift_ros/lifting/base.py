@@ -77,13 +77,16 @@ class LiftingView:
     _prepared: dict[tuple[int, int, Callable], object] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
+    _batches: dict[int, list[slice]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def batches(self, pixels: int = 0) -> list[slice]:
         """Rows of the batches, so many of them together that they are about ``pixels``."""
-        ends = self.ends or (len(self.masks),)
-        count = min(max(round(ends[-1] / pixels), 1), len(ends)) if pixels else len(ends)
-        last = [int(group[-1]) for group in np.array_split(ends, count)]
-        return [slice(start, stop) for start, stop in zip([0, *last], last, strict=False)]
+        if pixels not in self._batches:  # every step asks
+            ends = self.ends or (len(self.masks),)
+            count = min(max(round(ends[-1] / pixels), 1), len(ends)) if pixels else len(ends)
+            last = [int(group[-1]) for group in np.array_split(ends, count)]
+            self._batches[pixels] = [slice(start, stop) for start, stop in zip([0, *last], last, strict=False)]
+        return self._batches[pixels]
 
     def batch(self, rows: slice, prepare: Callable[[Batch], T]) -> T:
         """What ``prepare`` makes of one of the ``batches``. It is kept, and must not be changed: steps come back."""

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 
+from lift_ros.lifting import steps
 from lift_ros.lifting.training import rows
 
 ALPHA = 10.0  # of phi, keeps it small for small clusters
@@ -46,7 +47,8 @@ class Clusters(NamedTuple):
 
     Attributes:
         groups: the clusters.
-        means: (M, d), 0 for clusters without pixels.
+        means: (M, d), 0 for clusters without pixels. Where ``steps`` computed them, they carry no gradient: the losses
+            below know what goes through them.
         temperatures: (M,), constants.
     """
 
@@ -62,6 +64,8 @@ class Clusters(NamedTuple):
         As in the code that was published with it, it is scaled by 10, kept within 0.1 and 1, and carries no gradient.
         """
         index, n = groups.index, groups.sizes
+        if steps.fits(features):
+            return cls(groups, *steps.clusters(features, index, n, groups.weight, PHI_SCALE, PHI_RANGE))
         means = features.new_zeros(len(n), features.shape[1]).index_add(0, index, features) / n[:, None]
         with torch.no_grad():
             spread = (features - rows(means, index)).norm(dim=1)
@@ -85,9 +89,15 @@ def contrastive_loss(features: torch.Tensor, clusters: Clusters) -> torch.Tensor
         features: (P, d), P > 0.
         clusters: of these features; j is that of each pixel.
     """
-    return -clusters.log_softmax(features).gather(0, clusters.groups.index[None]).mean()
+    groups = clusters.groups
+    if steps.fits(features):
+        known = clusters.means, clusters.temperatures
+        return steps.contrast(features, groups.index, groups.sizes, groups.absent, *known)
+    return -clusters.log_softmax(features).gather(0, groups.index[None]).mean()
 
 
 def norm_loss(features: torch.Tensor) -> torch.Tensor:
     """OmniSeg3D eq. 9: mean of (||f|| - 1)^2 over (P, d). Blending shortens features, and the dot product sees it."""
+    if steps.fits(features):
+        return steps.norm(features)
     return (features.norm(dim=1) - 1).square().mean()

@@ -22,7 +22,7 @@ from scipy.optimize import linear_sum_assignment
 from lift_ros.lifting.base import Batch, Decoded, LiftingView, draw
 from lift_ros.lifting.config import DiscoConfig
 from lift_ros.lifting.evidence import MaskEvidence
-from lift_ros.lifting.training import Touching, TrainedGaussians, descend, rows, waves
+from lift_ros.lifting.training import Touching, TrainedGaussians, descend, smoothness, waves
 from lift_ros.scene.neighbours import Neighbours
 
 STEP_PIXELS = 8192  # all that a keyframe has by default: overlaps want many pixels of each mask
@@ -63,7 +63,7 @@ class Disco:
         matching, false_positives = matching_losses(slots, masks, matched)
         losses = {"matching": matching, "false_positives": config.false_positive_weight * false_positives}
         if touching:
-            variation = variation_loss(rows(logits.value, touching.rows), touching.near)
+            variation = variation_loss(logits.value, touching.rows, touching.near)
             losses["variation"] = config.variation_weight * variation
         return descend(losses, logits, rate=rate)
 
@@ -123,15 +123,10 @@ def matching_losses(
     return (masks - own).square().sum() / (count * pixels), (masks * others).sum() / (count * pixels)
 
 
-def variation_loss(features: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
-    """Equation (7): half of ||h_i - h_j||^2 summed over S Gaussians i and the j they list; over S.
-
-    Args:
-        features: (S, 1 + k, N), h_i and all h_j.
-        near: (S, k) bool, False where j is not in the neighbourhood of i.
+def variation_loss(features: torch.Tensor, touching: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
+    """Equation (7): half of ||h_i - h_j||^2 summed over S Gaussians i and the j they list; over S. See ``smoothness``.
 
     So of all Gaussians, pairs that list each other count once. Where neighbours lie denser around one of the two, only
     the other lists it, and the pair counts half.
     """
-    difference = features[:, :1] - features[:, 1:]
-    return (difference.square().sum(-1) * near).sum() / (2 * len(features))
+    return smoothness(features, touching, near) / (2 * len(touching))

@@ -47,10 +47,10 @@ class Hdbscan:
         batch, groups = draw(views, _grouped, self._generator)
         if not len(batch.masks):
             return {}
-        embeddings = self.embeddings.of(batch.gaussians)
-        features = batch.weights.matmul(embeddings.value)
+        seen = self.embeddings.seen(batch.gaussians, batch.weights)
+        features = seen.value
         losses = {"contrastive": contrastive_loss(features, Clusters.of(features, groups)), "norm": norm_loss(features)}
-        return descend(losses, embeddings, rate=rate)
+        return descend(losses, seen, rate=rate)
 
     @property
     def unit_features(self) -> torch.Tensor:

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from torch.nn.functional import normalize
 
+from lift_ros.lifting import steps
 from lift_ros.lifting.base import Batch, Decoded, LiftingView, draw
 from lift_ros.lifting.config import OmniSeg3DConfig
 from lift_ros.lifting.contrastive import Clusters, Groups, norm_loss
@@ -70,8 +71,8 @@ class OmniSeg3D:
         patch = groups.index
         if not len(patch):
             return {}
-        embeddings = self.embeddings.of(batch.gaussians)
-        features = batch.weights.matmul(embeddings.value)
+        embeddings = self.embeddings.seen(batch.gaussians, batch.weights)
+        features = embeddings.value
         clusters = Clusters.of(features, groups)
         self._remember(features.detach(), patch, shared)
         losses = {
@@ -199,9 +200,13 @@ def hierarchical_loss(
     Args:
         features: (N, d) of the pixels.
         patch: (N,) int64, of the K patches.
-        clusters: the pixels of each patch, these or more of them.
+        clusters: of these features.
         depth: (K, K) from ``depths``.
     """
+    groups = clusters.groups
+    if steps.fits(features):
+        known = groups.index, groups.sizes, groups.absent, clusters.means, clusters.temperatures
+        return steps.contrast(features, *known, depth.to(torch.int16), decay)
     loss = -clusters.log_softmax(features)
     levels = int(depth.max())
     total = loss.new_zeros(())

@@ -42,13 +42,13 @@ class PanopticLifting:
         batch = draw(views, Batch.masked, self._generator)
         if not len(batch.masks):
             return {}
-        own = self.logits.of(batch.gaussians)
-        logits = batch.weights.matmul(own.value)
+        seen = self.logits.seen(batch.gaussians, batch.weights)
+        logits = seen.value
         targets = assign(logits.detach(), batch.masks)
         taught = targets >= 0
         if torch.equal(logits.argmax(1)[taught], targets[taught]):
             return {"cross_entropy": 0.0}
-        return descend({"cross_entropy": instance_loss(logits, targets)}, own, rate=rate)
+        return descend({"cross_entropy": instance_loss(logits, targets)}, seen, rate=rate)
 
     @torch.no_grad()
     def decode(self, views: Sequence[LiftingView], evidence: Sequence[MaskEvidence], neighbours: Neighbours) -> Decoded:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 import torch
 
+from lift_ros.lifting import steps
 from lift_ros.lifting.base import Batch, Decoded, LiftingView, draw
 from lift_ros.lifting.config import PcfLiftConfig
 from lift_ros.lifting.evidence import MaskEvidence
@@ -70,7 +71,8 @@ class PcfLift:
         config = self.config
         late = self.features.all_steps >= config.cross_view_after and len(views) > 1
         order = torch.randperm(len(views), generator=self._generator)[: 2 if late else 1].tolist()
-        first, *second = (draw([views[k]], Batch.masked, self._generator) for k in order)
+        batches = [draw([views[k]], Batch.masked, self._generator) for k in order]
+        first, *second = [self._sample(batch) for batch in batches]
         if not len(first.masks):
             return {}
         gaussians, places = first.gaussians, []
@@ -78,28 +80,24 @@ class PcfLift:
             gaussians, place = joined(gaussians, batch.gaussians, len(self.features.value))
             places.append(place)
         trained = self.features.of(gaussians)
-        own = _own(trained.value)
-        features, masks = self._sample(first, own[: len(first.gaussians)])
-        contrast, concentration = contrastive_losses(features, masks)
+        features = blended(trained.value[: len(first.gaussians)], first.weights)
         losses = {
-            "contrast": contrast,
-            "concentration": concentration,
+            "contrast": contrast_loss(features, first.masks),
+            "concentration": concentration_loss(features, first.masks, first.mask_count),
             "variance": config.variance_weight * variance_loss(features),
         }
         for batch, place in zip(second, places, strict=True):
-            other = self._sample(batch, Normals(rows(own.mean, place), rows(own.variance, place)))[0]
+            other = blended(rows(trained.value, place), batch.weights)
             losses["cross_view"] = config.cross_view_weight * cross_view_loss(
                 features, other, config.cross_view_similarity
             )
         return descend(losses, trained, rate=rate)
 
-    def _sample(self, batch: Batch, own: Normals) -> tuple[Normals, torch.Tensor]:
-        """Features and masks of some pixels that lie in masks, Omega of equation (2), where the batch shows ``own``."""
+    def _sample(self, batch: Batch) -> Batch:
+        """Some pixels of a batch whose pixels all lie in masks: Omega of equation (2)."""
         count = max(self.config.pixels, min(COMPARED_OF_A_MASK * batch.mask_count, MOST_COMPARED))
-        chosen = torch.randperm(len(batch.masks), generator=self._generator)[:count]
-        chosen = chosen.to(batch.masks.device)
-        seen = blended(own, batch.weights)
-        return Normals(rows(seen.mean, chosen), rows(seen.variance, chosen)), batch.masks[chosen]
+        some = torch.randperm(len(batch.masks), generator=self._generator)[:count].to(batch.masks.device)
+        return batch.at(torch.zeros_like(batch.masks, dtype=torch.bool).index_fill(0, some, True))
 
     @torch.no_grad()
     def decode(self, views: Sequence[LiftingView], evidence: Sequence[MaskEvidence], neighbours: Neighbours) -> Decoded:
@@ -121,13 +119,13 @@ class PcfLift:
     def prototypes(self, views: Sequence[LiftingView]) -> Normals:
         """One feature for each object: instance grouping and multi-view matching, algorithm 1."""
         grouped, scores, halfway = [], [], []
-        own = _own(self.features.value)
+        state = self.features.value
         for view in views:
             masked = view.masks >= 0
             if not masked.any():
                 continue
             masks = view.masks[masked].unique(return_inverse=True)[1]
-            features = blended(own, view.weights)[masked]
+            features = blended(state, view.weights)[masked]
             groups = averages(features, masks)
             grouped.append(groups)
             similarity = log_kernel(features, groups[masks]).exp()
@@ -136,7 +134,7 @@ class PcfLift:
                 closer = Normals(groups.mean / 2, groups.variance)  # all means half as far apart
                 halfway.append(log_kernel(closer[:, None], closer[None]).exp().fill_diagonal_(0).amax(1).mean())
         if not grouped:
-            return own[:0]
+            return _own(state[:0])
         candidates = Normals(torch.cat([g.mean for g in grouped]), torch.cat([g.variance for g in grouped]))
         threshold = float(torch.stack(halfway).mean()) if halfway else 0.0
         return candidates[suppress(candidates, torch.cat(scores), threshold)]
@@ -158,8 +156,9 @@ def _own(state: torch.Tensor) -> Normals:
     return Normals(mean, MIN_VARIANCE + log_variance.exp())
 
 
-def blended(own: Normals, weights: BlendWeights) -> Normals:
-    """Features of pixels, (P, d), which show Gaussians with the features ``own``, (N, d), by ``weights`` (P, N)."""
+def blended(state: torch.Tensor, weights: BlendWeights) -> Normals:
+    """Features of pixels, (P, d), which show Gaussians in the ``state`` (N, 2 d) by ``weights`` (P, N)."""
+    own = _own(state)
     columns = torch.cat([own.mean, own.variance, torch.ones_like(own.mean[:, :1])], dim=1)
     sums = weights.matmul(columns)
     alpha = sums[:, -1:].clamp_min(1e-6)
@@ -187,16 +186,24 @@ def log_kernel(a: Normals, b: Normals) -> torch.Tensor:
     return alone - 0.5 * (distance + logarithms)
 
 
-def contrastive_losses(features: Normals, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Equations (2) and (3), whose sum is (4), of the pixels Omega of one view and their masks (P,) int64."""
+def contrast_loss(features: Normals, masks: torch.Tensor) -> torch.Tensor:
+    """Equation (2), of the pixels Omega of one view and their masks (P,) int64."""
+    if steps.fits(features.mean):
+        return steps.probabilistic_contrast(features.mean, features.variance, masks)
     kernel = log_kernel(features[:, None], features[None]).exp()  # in (0, 1]
     similarity = kernel.exp()
     same = (masks[:, None] == masks[None]).to(kernel.dtype)
-    contrast = similarity.sum(1).log() - (similarity * same).sum(1).log()
+    return (similarity.sum(1).log() - (similarity * same).sum(1).log()).mean()
+
+
+def concentration_loss(features: Normals, masks: torch.Tensor, mask_count: int) -> torch.Tensor:
+    """Equation (3), of the pixels of one view and their masks (P,) int64 below ``mask_count``; with (2) it is (4)."""
+    if steps.fits(features.mean):
+        return steps.concentration(features.mean, features.variance, masks, mask_count)
     _, index = masks.unique(return_inverse=True)
     groups = averages(features, index)
     centers = Normals(rows(groups.mean, index), rows(groups.variance, index))
-    return contrast.mean(), -log_kernel(features, centers).mean()
+    return -log_kernel(features, centers).mean()
 
 
 def variance_loss(features: Normals) -> torch.Tensor:
@@ -206,6 +213,9 @@ def variance_loss(features: Normals) -> torch.Tensor:
 
 def cross_view_loss(first: Normals, second: Normals, similarity: float) -> torch.Tensor:
     """Equation (5): pixels of two views, (P, N) and (Q, N), that are this similar already become more so."""
+    if steps.fits(first.mean):
+        least = math.log(similarity) if similarity > 0 else -math.inf
+        return steps.cross_view((first.mean, first.variance), (second.mean, second.variance), least)
     log_similarity = log_kernel(first[:, None], second[None])
     pairs = log_similarity.exp() > similarity
     return -torch.where(pairs, log_similarity, 0).sum() / pairs.sum().clamp_min(1)

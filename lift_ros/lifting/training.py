@@ -11,6 +11,8 @@ from scipy.spatial import cKDTree
 
 from lift_ros.adam import adam_rows, adam_step
 from lift_ros.errors import MapFileError
+from lift_ros.lifting import steps
+from lift_ros.render import BlendWeights
 from lift_ros.scene.gaussians import follow
 from lift_ros.scene.neighbours import Neighbours
 
@@ -111,6 +113,12 @@ class TrainedGaussians(Trained):
         """The state of some ``gaussians`` (G,) int64, all different, for a step that sees no others."""
         return TrainedRows(self, gaussians)
 
+    def seen(self, gaussians: torch.Tensor, weights: BlendWeights) -> TrainedPixels | BlendedRows:
+        """What pixels show of the state of some ``gaussians`` (G,), by ``weights`` (P, G), if a step sees no more."""
+        if type(weights) is BlendWeights and steps.fits(self.value):
+            return TrainedPixels(self, gaussians, weights)
+        return BlendedRows(self, gaussians, weights)
+
 
 class TrainedRows:
     """What one step trains: the state of the Gaussians that it sees. The others keep still, so that a step takes no
@@ -130,6 +138,38 @@ class TrainedRows:
         adam_rows(state, self._gaussians, gradient, whole.steps, rate * whole.rate, whole.beta2)
 
 
+class TrainedPixels:
+    """What pixels show of the state of Gaussians: where that is all that a step sees of it, the state need not be
+    gathered, nor its gradient written down.
+
+    Attributes:
+        value: (P, d), a leaf of the graphs that losses make of it.
+    """
+
+    def __init__(self, whole: TrainedGaussians, gaussians: torch.Tensor, weights: BlendWeights) -> None:
+        self._whole, self._gaussians, self._weights = whole, gaussians, weights
+        self.value = steps.blend(weights, gaussians, whole.value.detach()).requires_grad_()
+
+    def move(self, gradient: torch.Tensor, rate: float) -> None:
+        whole = self._whole
+        whole.steps += 1
+        state = whole.value.detach(), *whole.moments
+        step = int(whole.steps), rate * whole.rate, whole.beta2
+        steps.move(self._weights, self._gaussians, state, gradient, *step)
+
+
+class BlendedRows:
+    """The same by autograd, on any device and by anything that stands for blend weights."""
+
+    def __init__(self, whole: TrainedGaussians, gaussians: torch.Tensor, weights: BlendWeights) -> None:
+        self._rows = whole.of(gaussians)
+        self._blended = weights.matmul(self._rows.value)
+        self.value = self._blended.detach().requires_grad_()
+
+    def move(self, gradient: torch.Tensor, rate: float) -> None:
+        self._rows.move(torch.autograd.grad(self._blended, self._rows.value, gradient)[0], rate)
+
+
 def joined(gaussians: torch.Tensor, others: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Gaussians that a step sees beyond those of its pixels, without any twice.
 
@@ -141,6 +181,8 @@ def joined(gaussians: torch.Tensor, others: torch.Tensor, count: int) -> tuple[t
     Returns:
         all (G + n,), first ``gaussians``; and where in there each of the ``others`` is (...).
     """
+    if others.device.type == "cpu":
+        return steps.joined(gaussians, others, count)
     flat = others.reshape(-1)
     own = torch.arange(len(gaussians), device=flat.device)
     turn = torch.arange(len(gaussians), len(gaussians) + len(flat), device=flat.device)
@@ -177,6 +219,21 @@ class Touching(NamedTuple):
         return cls(*joined(gaussians, around, count), neighbours.near[some])
 
 
+def smoothness(features: torch.Tensor, touching: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
+    """Sum of ||f_i - f_j||^2 over S Gaussians i and the j that they touch.
+
+    Args:
+        features: (G, d).
+        touching: (S, 1 + k) int64, rows of ``features``: i and all j.
+        near: (S, k) bool, False where i and j do not touch.
+    """
+    if steps.fits(features):
+        return steps.smoothness(features, touching, near)
+    around = rows(features, touching)
+    difference = around[:, :1] - around[:, 1:]
+    return (difference.square().sum(-1) * near).sum()
+
+
 def descend(losses: dict[str, torch.Tensor], *trained: Descends, rate: float = 1.0) -> dict[str, float]:
     """One step down the sum of ``losses``, with ``rate`` times the learning rates, and the values of the losses.
 
@@ -205,4 +262,6 @@ def waves(means: torch.Tensor, dim: int, generator: torch.Generator) -> torch.Te
 
 def rows(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """``values[index]``. The gradient is summed in a fixed order, as that of indexing is not."""
+    if steps.fits(values):
+        return steps.rows(values, index)
     return torch.nn.functional.embedding(index, values)

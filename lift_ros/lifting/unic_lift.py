@@ -32,7 +32,7 @@ from torch import nn
 from lift_ros.lifting.base import Batch, Decoded, LiftingView, draw
 from lift_ros.lifting.config import UnicLiftConfig
 from lift_ros.lifting.evidence import MaskEvidence
-from lift_ros.lifting.training import Touching, Trained, TrainedGaussians, descend, rows, waves
+from lift_ros.lifting.training import Touching, Trained, TrainedGaussians, descend, rows, smoothness, waves
 from lift_ros.scene.neighbours import Neighbours
 
 LAYER_RATE = 1e-3  # Adam's, of the linear layer
@@ -78,7 +78,7 @@ class UnicLift:
             losses["triplet"] = config.triplet_weight * triplet_loss(*triplets, config.triplet_margin)
         if touching:
             losses["neighbourhood"] = config.neighbourhood_weight * neighbourhood_loss(
-                rows(embeddings.value, touching.rows), touching.near
+                embeddings.value, touching.rows, touching.near
             )
         return descend(losses, embeddings, self._weight, self._bias, rate=rate)
 
@@ -148,7 +148,8 @@ def cluster_loss(
     masks_there = present.sum()
     means = sigma.new_zeros(mask_count, sigma.shape[1]).index_add(0, masks, sigma) / count.clamp_min(1)[:, None]
     share = (0.5 / len(sigma) + 0.5 / (count * masks_there))[masks]
-    cohesion = ((sigma - rows(means, masks)).square().sum(1) * share).sum()
+    nearest = rows(means.detach(), masks)  # of all points the mean is nearest: no gradient goes through it
+    cohesion = ((sigma - nearest).square().sum(1) * share).sum()
     distance = (means[:, None] - means[None]).square().sum(-1)
     others = torch.outer(present, present).fill_diagonal_(0)
     repulsion = ((margin - distance).clamp_min(0) * others).sum() / masks_there
@@ -162,13 +163,6 @@ def triplet_loss(
     return ((anchors - positives).square().sum(1) - (anchors - negatives).square().sum(1) + margin).clamp_min(0).mean()
 
 
-def neighbourhood_loss(embeddings: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
-    """Mean of ||s_i - s_j||^2 between S Gaussians i and the j they touch, in the unit cube.
-
-    Args:
-        embeddings: (S, 1 + k, d), of i and all j.
-        near: (S, k) bool, False where i and j do not touch.
-    """
-    sigma = torch.sigmoid(embeddings)
-    difference = sigma[:, :1] - sigma[:, 1:]
-    return (difference.square().sum(-1) * near).sum() / near.sum().clamp_min(1)
+def neighbourhood_loss(embeddings: torch.Tensor, touching: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
+    """Mean of ||s_i - s_j||^2 between S Gaussians i and the j they touch, in the unit cube; see ``smoothness``."""
+    return smoothness(torch.sigmoid(embeddings), touching, near) / near.sum().clamp_min(1)

@@ -72,8 +72,8 @@ class UnifiedLift:
         batch, levels = draw(views, _one_level if self.config.levels == 1 else _two_levels, self._generator)
         if not len(batch.masks):
             return {}
-        embeddings = self.embeddings.of(batch.gaussians)
-        features = batch.weights.matmul(embeddings.value).unflatten(1, self._shape)
+        embeddings = self.embeddings.seen(batch.gaussians, batch.weights)
+        features = embeddings.value.unflatten(1, self._shape)
         losses: Counter[str] = Counter()
         for level, groups in enumerate(levels):
             losses.update(self._losses(features[:, level], groups, level))

@@ -70,7 +70,7 @@ def test_variation_loss_is_equation_7():
     terms = [float(((h[i] - h[index[i, k]]) ** 2).sum()) for i in some.tolist() for k in range(2) if near[i, k]]
 
     def loss_of(features: torch.Tensor, some: torch.Tensor, near: torch.Tensor = near) -> torch.Tensor:
-        return variation_loss(features[torch.cat([some[:, None], index[some]], 1)], near[some])
+        return variation_loss(features, torch.cat([some[:, None], index[some]], 1), near[some])
 
     assert loss_of(features, some).item() == pytest.approx(sum(terms) / 2 / len(some), rel=1e-12)
     assert gradcheck(lambda f: loss_of(f, some), features)

@@ -17,7 +17,8 @@ from lift_ros.lifting.pcf_lift import (
     MIN_VARIANCE,
     Normals,
     PcfLift,
-    contrastive_losses,
+    concentration_loss,
+    contrast_loss,
     cross_view_loss,
     log_kernel,
     suppress,
@@ -79,9 +80,9 @@ def test_contrastive_losses_are_equations_2_and_3():
         contrast -= math.log(sum(kernel[v] for v in positive) / sum(kernel)) / p
         mean = Normals(features.mean[positive].mean(0)[None], features.variance[positive].mean(0)[None])
         concentration -= math.log(literal_kernel(features, u, mean, 0)) / p
-    losses = contrastive_losses(features, MASKS)
-    assert [loss.item() for loss in losses] == pytest.approx([contrast, concentration], rel=1e-10)
-    check_gradient(lambda f: contrastive_losses(f, MASKS), features)
+    assert contrast_loss(features, MASKS).item() == pytest.approx(contrast, rel=1e-10)
+    assert concentration_loss(features, MASKS, 4).item() == pytest.approx(concentration, rel=1e-10)
+    check_gradient(lambda f: (contrast_loss(f, MASKS), concentration_loss(f, MASKS, 4)), features)
 
 
 def test_cross_view_loss_is_equation_5():
@@ -186,7 +187,8 @@ def test_a_step_goes_down_equation_6():
     def overall(own: torch.Tensor, first: list[int], second: list[int]) -> torch.Tensor:
         seen = Normals(own[:, :3], MIN_VARIANCE + own[:, 3:].exp())  # alone in its pixel, a Gaussian shows as it is
         u, v = (torch.tensor([k for k, m in enumerate(each) if m >= 0]) for each in (first, second))
-        contrast, concentration = contrastive_losses(seen[u], torch.tensor(first)[u])
+        own_masks = torch.tensor(first)[u]
+        contrast, concentration = contrast_loss(seen[u], own_masks), concentration_loss(seen[u], own_masks, 2)
         cross = cross_view_loss(seen[u], seen[v], 0.4)
         return contrast + concentration + 0.7 * cross + 0.3 * variance_loss(seen[u])
 
@@ -206,8 +208,7 @@ def test_of_many_masks_more_pixels_are_compared():
     few, many = pixels([0, 1] * 60), pixels(list(range(12)) * 10)
     for view, compared in ((few, 16), (many, 8 * 12)):
         batch = view.batch(slice(0, 120), Batch.masked)
-        own = Normals(torch.zeros(120, 3), torch.ones(120, 3))
-        assert len(method._sample(batch, own)[1]) == compared
+        assert len(method._sample(batch).masks) == compared
 
 
 def test_two_views_are_compared_late():

@@ -1,0 +1,252 @@
+"""What a step of the embedding methods spends its time on, in C++ (csrc/): chains of small operations of torch, forward
+and backward, take several times as long.
+
+For tensors on the CPU in single precision (``fits``). Each loss comes with its gradient, and has its twin of torch
+operations beside the equations, in the file of its method, for all other tensors.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import POINTER, Structure, c_float, c_int, c_int64, c_void_p
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from lift_ros.adam import BETA1, EPS
+from lift_ros.render import BlendWeights
+from lift_ros.render.library import Adam, load
+
+_BUILD_HINT = (
+    "build it from the root of the sources with: cmake -S lift_ros/lifting/csrc -B build/evidence "
+    "-DCMAKE_BUILD_TYPE=Release && cmake --build build/evidence && cmake --install build/evidence --prefix ."
+)
+_INTERFACE = 1  # LIFT_STEPS_INTERFACE of csrc/lift_steps.h
+
+
+class _Sparse(Structure):
+    """``LiftSparse`` of csrc/lift_steps.h."""
+
+    _fields_ = [("rows", c_int64), ("crow", c_void_p), ("col", c_void_p), ("val", c_void_p)]
+
+    @classmethod
+    def of(cls, weights: BlendWeights) -> _Sparse:
+        """Borrows the memory of the weights."""
+        return cls(len(weights.crow) - 1, weights.crow.data_ptr(), weights.col.data_ptr(), weights.val.data_ptr())
+
+
+class _Normals(Structure):
+    """``LiftNormals`` of csrc/lift_steps.h."""
+
+    _fields_ = [("count", c_int64)] + [
+        (name, c_void_p) for name in ("mean", "variance", "mean_gradient", "variance_gradient")
+    ]
+
+
+_PROTOTYPES = {
+    "lift_blend": [POINTER(_Sparse), c_void_p, c_int64, c_void_p, c_void_p, c_int],
+    "lift_move": [POINTER(_Sparse), c_void_p, c_int64, c_void_p, POINTER(Adam)] + [c_void_p] * 3 + [c_int],
+    "lift_joined": [c_int64] * 2 + [c_void_p, c_int64] + [c_void_p] * 3,
+    "lift_add_rows": [c_int64] * 2 + [c_void_p] * 3,
+    "lift_smoothness": [c_int64] * 3 + [c_void_p] * 5,
+    "lift_clusters": [c_int64] * 3 + [c_void_p] * 4 + [c_float] * 3 + [c_void_p] * 2,
+    "lift_contrast": [c_int64] * 3 + [c_void_p] * 7 + [c_float] + [c_void_p] * 2,
+    "lift_norm": [c_int64] * 2 + [c_void_p] * 3,
+    "lift_probabilistic_contrast": [POINTER(_Normals), c_int64, c_void_p, c_void_p],
+    "lift_concentration": [POINTER(_Normals), c_int64, c_void_p, c_int64, c_void_p],
+    "lift_cross_view": [POINTER(_Normals)] * 2 + [c_int64, c_float, c_void_p],
+}
+
+
+def fits(tensor: torch.Tensor) -> bool:
+    """Whether the functions below take it: on the CPU and of single precision."""
+    return tensor.device.type == "cpu" and tensor.dtype == torch.float32
+
+
+def blend(weights: BlendWeights, gaussians: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
+    """``weights.matmul(state[gaussians])`` without a gradient, and without a copy of these rows."""
+    blended = torch.empty(len(weights.crow) - 1, state.shape[1])
+    _call("lift_blend", _Sparse.of(weights), gaussians, state.shape[1], state, blended, torch.get_num_threads())
+    return blended
+
+
+def move(
+    weights: BlendWeights,
+    gaussians: torch.Tensor,
+    state: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    gradient: torch.Tensor,
+    steps: int,
+    rate: float,
+    beta2: float,
+) -> None:
+    """Step number ``steps`` (from 1 on) of Adam on the rows ``gaussians`` (G,) of a value and its moments (N, d), in
+    place, where ``gradient`` (P, d) is that of the blended rows."""
+    first, second = 1 - BETA1**steps, 1 - beta2**steps
+    step = Adam(rate / first, BETA1, beta2, second**-0.5, EPS)
+    dim, threads = gradient.shape[1], torch.get_num_threads()
+    _call(
+        "lift_move", _Sparse.of(weights.transpose()), gaussians, dim, gradient.contiguous(), step, *state, threads
+    )  # fmt: skip
+
+
+def joined(gaussians: torch.Tensor, others: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """``training.joined``."""
+    known, others = gaussians.contiguous(), others.contiguous()
+    everyone, place = torch.empty(len(known) + others.numel(), dtype=torch.int64), torch.empty_like(others)
+    total = _call("lift_joined", count, len(known), known, others.numel(), others, everyone, place)
+    return everyone[:total], place
+
+
+def rows(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """``training.rows``."""
+    return _Rows.apply(values, index)
+
+
+class _Rows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, values, index):
+        ctx.index, ctx.shape = index.contiguous(), values.shape
+        return torch.nn.functional.embedding(index, values)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        sums = torch.zeros(ctx.shape)
+        _call("lift_add_rows", ctx.index.numel(), ctx.shape[1], ctx.index, gradient.contiguous(), sums)
+        return sums, None
+
+
+def smoothness(features: torch.Tensor, rows: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
+    """``training.smoothness``."""
+    value, gradient = torch.empty(()), torch.zeros(features.shape)
+    borrowed = features.detach().contiguous(), rows.contiguous(), near.contiguous()
+    _call("lift_smoothness", *near.shape, features.shape[1], *borrowed, value, gradient)
+    return _with_gradient(value, (features, gradient))
+
+
+def clusters(
+    features: torch.Tensor,
+    index: torch.Tensor,
+    sizes: torch.Tensor,
+    weight: torch.Tensor,
+    scale: float,
+    limits: tuple[float, float],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Means (M, d) of ``features`` (P, d) in clusters, and the clusters' temperatures (M,): ``scale`` times the summed
+    distances from the mean over ``weight`` (M,), within ``limits``. Neither carries a gradient."""
+    pixels, dim = features.shape
+    means, temperatures = torch.empty(len(sizes), dim), torch.empty(len(sizes))
+    borrowed = features.detach().contiguous(), index, sizes, weight
+    _call("lift_clusters", pixels, dim, len(sizes), *borrowed, scale, *limits, means, temperatures)
+    return means, temperatures
+
+
+def contrast(
+    features: torch.Tensor,
+    index: torch.Tensor,
+    sizes: torch.Tensor,
+    absent: torch.Tensor,
+    means: torch.Tensor,
+    temperatures: torch.Tensor,
+    depth: torch.Tensor | None = None,
+    decay: float = 1.0,
+) -> torch.Tensor:
+    """``omniseg3d.hierarchical_loss`` with ``depth`` (M, M) int16, else ``contrastive.contrastive_loss``; its gradient
+    by ``features`` is also that through the means."""
+    value, gradient = torch.empty(()), torch.empty(features.shape)
+    levels = depth if depth is None else depth.contiguous()
+    borrowed = features.detach().contiguous(), index, sizes, absent, means.detach(), temperatures, levels
+    _call("lift_contrast", *features.shape, len(sizes), *borrowed, decay, value, gradient)
+    return _with_gradient(value, (features, gradient))
+
+
+def norm(features: torch.Tensor) -> torch.Tensor:
+    """``contrastive.norm_loss``."""
+    value, gradient = torch.empty(()), torch.empty(features.shape)
+    _call("lift_norm", *features.shape, features.detach().contiguous(), value, gradient)
+    return _with_gradient(value, (features, gradient))
+
+
+def probabilistic_contrast(mean: torch.Tensor, variance: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """``pcf_lift.contrast_loss``."""
+    value, normals = torch.empty(()), _Differentiable(mean, variance)
+    _call("lift_probabilistic_contrast", normals.struct, mean.shape[1], masks, value)
+    return _with_gradient(value, *normals.gradients)
+
+
+def concentration(mean: torch.Tensor, variance: torch.Tensor, masks: torch.Tensor, mask_count: int) -> torch.Tensor:
+    """``pcf_lift.concentration_loss``."""
+    value, normals = torch.empty(()), _Differentiable(mean, variance)
+    _call("lift_concentration", normals.struct, mean.shape[1], masks, mask_count, value)
+    return _with_gradient(value, *normals.gradients)
+
+
+def cross_view(
+    first: tuple[torch.Tensor, torch.Tensor], second: tuple[torch.Tensor, torch.Tensor], least: float
+) -> torch.Tensor:
+    """``pcf_lift.cross_view_loss`` of means and variances; ``least`` is a logarithm."""
+    value, one, other = torch.empty(()), _Differentiable(*first), _Differentiable(*second)
+    _call("lift_cross_view", one.struct, other.struct, first[0].shape[1], least, value)
+    return _with_gradient(value, *one.gradients, *other.gradients)
+
+
+class _Differentiable:
+    """Distributions as C wants them, with room for gradients."""
+
+    def __init__(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
+        self._borrowed = mean.detach().contiguous(), variance.detach().contiguous()
+        found = torch.empty(mean.shape), torch.empty(mean.shape)
+        self.struct = _Normals(len(mean), *(tensor.data_ptr() for tensor in (*self._borrowed, *found)))
+        self.gradients = (mean, found[0]), (variance, found[1])
+
+
+class _WithGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, value, gradients, *inputs):  # only autograd looks at the inputs
+        ctx.gradients = gradients
+        return value.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, slope):
+        return None, None, *(slope * gradient for gradient in ctx.gradients)
+
+
+def _with_gradient(value: torch.Tensor, *pairs: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """The ``value`` of a loss, () tensor, that has these gradients: pairs of a tensor and the gradient by it."""
+    inputs, gradients = zip(*pairs, strict=True)
+    return _WithGradient.apply(value, gradients, *inputs)
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    """The fastest variant this processor can run.
+
+    Raises:
+        ImportError: the library is missing, stale or cannot be loaded; the message says how to build it.
+    """
+    variant = load("baseline").lift_best_variant().decode()
+    path = Path(__file__).with_name(f"liblift_steps_{variant}.so")
+    if not path.exists():
+        raise ImportError(f"{path} is not built; {_BUILD_HINT}")
+    try:
+        library = ctypes.CDLL(str(path))
+        if library.lift_steps_interface() != _INTERFACE:
+            raise ImportError(f"{path} was built from other sources; {_BUILD_HINT}")
+        for name, arguments in _PROTOTYPES.items():
+            function = getattr(library, name)
+            function.restype, function.argtypes = c_int64, arguments
+    except (OSError, AttributeError) as error:
+        raise ImportError(f"{path} cannot be loaded ({error}); {_BUILD_HINT}") from error
+    return library
+
+
+def _call(name: str, *arguments: object) -> int:
+    """Tensors are passed by their memory. Raises MemoryError."""
+    plain = (each.data_ptr() if isinstance(each, torch.Tensor) else each for each in arguments)
+    result = getattr(_library(), name)(*plain)
+    if result < 0:
+        raise MemoryError("out of memory in a step of training")
+    return result

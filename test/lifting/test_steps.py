@@ -1,0 +1,152 @@
+"""The C++ of a step does what the torch operations beside the equations do, gradients included."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from lift_ros.lifting import steps
+from lift_ros.lifting.contrastive import Clusters, Groups, contrastive_loss, norm_loss
+from lift_ros.lifting.omniseg3d import depths, hierarchical_loss, votes
+from lift_ros.lifting.pcf_lift import Normals, concentration_loss, contrast_loss, cross_view_loss
+from lift_ros.lifting.training import BlendedRows, TrainedGaussians, TrainedPixels, rows, smoothness
+from lift_ros.render import BlendWeights
+
+SIZES = [(9, 1, 1), (40, 5, 3), (70, 16, 13), (130, 37, 40)]  # pixels, dimensions, clusters
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def assert_same(function: Callable[..., torch.Tensor], *tensors: torch.Tensor) -> None:
+    """``function`` of single precision, by C++, and of double precision, by torch: value and gradients."""
+    found = []
+    for kind in (torch.float32, torch.float64):
+        inputs = [tensor.to(kind).requires_grad_() for tensor in tensors]
+        assert steps.fits(inputs[0]) == (kind == torch.float32)
+        value = 3 * function(*inputs)
+        gradients = torch.autograd.grad(value, inputs, allow_unused=True)
+        found.append([value.double(), *(torch.zeros(()) if g is None else g.double() for g in gradients)])
+    for one, other in zip(*found, strict=True):
+        scale = other.abs().max().item()
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * scale + 1e-6)
+
+
+def clustered(pixels: int, dim: int, count: int, spread: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features in clusters, of which the last but one has no pixel."""
+    index = torch.arange(pixels) * 7 % count
+    index[index == count - 2] = count - 1
+    means = random(count, dim, seed=1)
+    means /= means.norm(dim=1, keepdim=True)
+    return means[index] + spread * random(pixels, dim, seed=2) / math.sqrt(dim), index
+
+
+@pytest.mark.parametrize("spread", [0.02, 0.2, 1.0])
+@pytest.mark.parametrize("size", SIZES)
+def test_contrastive_losses(size, spread):
+    features, index = clustered(*size, spread)
+
+    def contrastive(features: torch.Tensor) -> torch.Tensor:
+        return contrastive_loss(features, Clusters.of(features, Groups.of(index, size[2], features.dtype)))
+
+    assert_same(contrastive, features)
+    assert_same(norm_loss, features)
+
+
+def test_clusters():
+    features, index = clustered(70, 16, 13, 0.2)
+    one, other = (Clusters.of(f, Groups.of(index, 13, f.dtype)) for f in (features, features.double()))
+    torch.testing.assert_close(one.means.double(), other.means, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(one.temperatures.double(), other.temperatures, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("size", SIZES)
+def test_the_hierarchical_loss(size, decay):
+    features, index = clustered(*size, 0.5)
+    _, index = index.unique(return_inverse=True)
+    count = int(index.max()) + 1
+    inside = torch.rand(count, 6, generator=torch.Generator().manual_seed(3)) < 0.4
+    inside[:, 0] = True
+    depth = depths(votes(inside))
+    assert int(depth.max()) > 1 or size[2] == 1
+
+    def hierarchical(features: torch.Tensor) -> torch.Tensor:
+        clusters = Clusters.of(features, Groups.of(index, count, features.dtype))
+        return hierarchical_loss(features, index, clusters, depth, decay)
+
+    assert_same(hierarchical, features)
+
+
+def weights(pixels: int, gaussians: int) -> BlendWeights:
+    """Of which some pixels show nothing, and some Gaussians are not shown."""
+    generator = torch.Generator().manual_seed(4)
+    table = torch.rand(pixels, gaussians, generator=generator)
+    table = torch.where(table > 0.8, table, 0.0)
+    table[2], table[:, 3] = 0.0, 0.0
+    crow = torch.cat([torch.zeros(1, dtype=torch.int64), (table > 0).sum(1).cumsum(0)])
+    return BlendWeights(crow, table.nonzero()[:, 1].contiguous(), table[table > 0], gaussians)
+
+
+@pytest.mark.parametrize("dim", [1, 6, 12, 16, 37, 128])
+def test_pixels_are_trained_as_their_gaussians_are(dim):
+    gaussians = torch.randperm(90, generator=torch.Generator().manual_seed(5))[:60].sort().values
+    blend, trained = weights(50, 60), []
+    for _ in range(2):
+        whole = TrainedGaussians(dim, 0.1, 0.99)
+        whole.load(random(90, dim), "")
+        trained.append(whole)
+    for step in range(3):
+        pixels, rows = TrainedPixels(trained[0], gaussians, blend), BlendedRows(trained[1], gaussians, blend)
+        torch.testing.assert_close(pixels.value, rows.value, rtol=1e-5, atol=1e-5)
+        for each in (pixels, rows):
+            each.move(random(50, dim, seed=step), 0.7)
+    assert trained[0].steps == trained[1].steps == 3
+    states = ((whole.value, *whole.moments) for whole in trained)
+    for found, expected in zip(*states, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_nothing_depends_on_the_number_of_threads():
+    gaussians, blend = torch.arange(400), weights(3000, 400)
+    threads, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            state, gradient = (random(400, 128), torch.zeros(400, 128), torch.zeros(400, 128)), random(3000, 128)
+            seen = steps.blend(blend, gaussians, state[0])
+            steps.move(blend, gaussians, state, gradient, 1, 0.1, 0.999)
+            found.append((seen, *state))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("dim", [1, 12, 26])
+def test_rows_and_their_smoothness(dim):
+    features = random(20, dim)
+    touching = torch.stack([torch.arange(20), (torch.arange(20) + 1) % 20, (torch.arange(20) * 7 + 3) % 20], dim=1)
+    near = touching[:, 1:] != touching[:, :1]
+    near[4:8, 0] = False
+    assert_same(lambda f: (rows(f, touching).sin() * torch.arange(3, dtype=f.dtype)[:, None]).sum(), features)
+    assert_same(lambda f: smoothness(f, touching, near), features)
+
+
+def distributions(count: int, dim: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Means and variances, these over three orders of magnitude."""
+    return 0.3 * random(count, dim, seed=seed), 0.1 * random(count, dim, seed=seed + 1).exp()
+
+
+@pytest.mark.parametrize(("pixels", "dim", "count"), [(9, 1, 1), (40, 3, 4), (70, 5, 13), (129, 32, 40)])
+def test_losses_of_distributions(pixels, dim, count):
+    masks = torch.arange(pixels) * 7 % count
+    masks[masks == count - 2] = count - 1  # the last but one has no pixel
+    first, second = distributions(pixels, dim, 1), distributions(pixels // 2, dim, 3)
+    assert_same(lambda m, v: contrast_loss(Normals(m, v), masks), *first)
+    assert_same(lambda m, v: concentration_loss(Normals(m, v), masks, count), *first)
+    for similarity in (0.0, 0.1, 0.4, 1.0):
+        assert_same(lambda a, b, c, d: cross_view_loss(Normals(a, b), Normals(c, d), similarity), *first, *second)  # noqa: B023  called at once
