@@ -46,7 +46,11 @@ class Batch:
         shown, weights = self.weights.rows(rows).compact()
         place = torch.where(chosen, chosen.cumsum(0) - 1, -1)[self.pairs]
         pairs = place[(place >= 0).all(1)]
-        return Batch(self.gaussians[shown], weights, self.masks[rows], self.mask_count, self.inside[rows], pairs)
+        gaussians, masks, inside = (
+            tensor.index_select(0, some)
+            for tensor, some in ((self.gaussians, shown), (self.masks, rows), (self.inside, rows))
+        )
+        return Batch(gaussians, weights, masks, self.mask_count, inside, pairs)
 
     def masked(self) -> Batch:
         """The pixels that lie in a mask."""

@@ -117,10 +117,11 @@ def matching_losses(
     Args:
         slots: O (P, S); masks: M (P, K) of 0 and 1; matched: gamma (K,).
     """
-    pixels, count = masks.shape
-    own = slots[:, matched]
-    others = slots.square().sum(1, keepdim=True) - own.square()
-    return (masks - own).square().sum() / (count * pixels), (masks * others).sum() / (count * pixels)
+    at_slots = torch.nn.functional.one_hot(matched, slots.shape[1]).to(masks.dtype)
+    own = masks @ at_slots  # (P, S) the mask of each slot, 0 for slots without one
+    others = masks.sum(1, keepdim=True) - own  # how many masks of other slots hold the pixel
+    matching = ((own - slots).square() * at_slots.sum(0)).sum()
+    return matching / masks.numel(), (slots.square() * others).sum() / masks.numel()
 
 
 def variation_loss(features: torch.Tensor, touching: torch.Tensor, near: torch.Tensor) -> torch.Tensor:

@@ -153,7 +153,7 @@ class PcfLift:
 def _own(state: torch.Tensor) -> Normals:
     """Features of Gaussians from their ``state`` (N, 2 d)."""
     mean, log_variance = state.chunk(2, dim=1)
-    return Normals(mean, MIN_VARIANCE + log_variance.exp())
+    return Normals(mean, MIN_VARIANCE + log_variance.contiguous().exp())  # fast only where numbers lie side by side
 
 
 def blended(state: torch.Tensor, weights: BlendWeights) -> Normals:

@@ -215,8 +215,8 @@ class Touching(NamedTuple):
         """Any ``samples`` of all Gaussians, beside those of the step's pixels, ``gaussians`` (G,)."""
         count = len(neighbours.index)
         some = torch.randint(count, (min(samples, count),), generator=generator).to(gaussians.device)
-        around = torch.cat([some[:, None], neighbours.index[some]], dim=1)
-        return cls(*joined(gaussians, around, count), neighbours.near[some])
+        around = torch.cat([some[:, None], neighbours.index.index_select(0, some)], dim=1)
+        return cls(*joined(gaussians, around, count), neighbours.near.index_select(0, some))
 
 
 def smoothness(features: torch.Tensor, touching: torch.Tensor, near: torch.Tensor) -> torch.Tensor:

@@ -111,12 +111,14 @@ class BlendWeights:
 
     def rows(self, index: torch.Tensor) -> BlendWeights:
         """The weights of the pixels at ``index`` (Q,) int64, in that order; a pixel may be taken more than once."""
-        count = (self.crow[1:] - self.crow[:-1])[index]
+        first = self.crow.index_select(0, index)  # a third of the time of brackets
+        count = self.crow.index_select(0, index + 1) - first
         crow = torch.cat([count.new_zeros(1), count.cumsum(0)])
         # Entry k of the selection lies in its row as far from the row's start as it did before.
         source = torch.arange(int(crow[-1]), device=crow.device)
-        source += torch.repeat_interleave(self.crow[:-1][index] - crow[:-1], count)
-        return BlendWeights(crow, self.col[source], self.val[source], self.gaussian_count)
+        source += torch.repeat_interleave(first - crow[:-1], count)
+        col, val = self.col.index_select(0, source), self.val.index_select(0, source)
+        return BlendWeights(crow, col, val, self.gaussian_count)
 
     def between(self, start: int, stop: int) -> BlendWeights:
         """The weights of the pixels from ``start`` to before ``stop``, in the same memory."""
