@@ -56,6 +56,7 @@ SETTLED = 0.3  # of the learning rates where the other half goes: what has been 
 ALIGN_STEPS = 5  # of a new keyframe with the scene, where poses are refined
 FINER = 2  # pixels of a mask for each of the view it was made of, along each axis
 MASK_GAUSSIANS = 40  # that a mask should show, to be an object of its own
+REFRESHED = 3  # keyframes at most, at each piece of training: new ground soon changes what many of them show
 RESEED_AFTER = 3  # keyframes later, a keyframe without depth has neighbours on both sides, and better seeds
 SPARED = (3, 1, 0)  # times the Gaussians of the smallest object, below which none is thinned; if need be the next
 NEW_GROUND = 0.1  # share of a view; for less, nothing is thinned: borders are never explained to the last pixel
@@ -521,15 +522,16 @@ class Mapper:
                 self._refresh(keyframe)
 
     def _refresh_stalest(self) -> None:
-        """Compute anew what the keyframe says for which the scene has changed most, if it is time.
+        """Compute anew what the keyframes say for which the scene has changed most, if it is time.
 
-        One at each piece of training: objects are updated sooner if nothing is left to do then.
+        A few at each piece of training: objects are updated sooner if nothing is left to do then.
         """
         every = self.config.mapping.refresh_every
         known = [keyframe for keyframe in self._keyframes if keyframe.evidence is not None]
-        age = [keyframe.staleness(self._photometric_steps, every) for keyframe in known]
-        if max(age, default=0.0) >= 1:
-            self._refresh(known[int(np.argmax(age))])
+        age = np.array([keyframe.staleness(self._photometric_steps, every) for keyframe in known])
+        for k in np.argsort(-age, kind="stable")[:REFRESHED].tolist():
+            if age[k] >= 1:
+                self._refresh(known[k])
 
     def _camera(self, keyframe: Keyframe) -> PosedCamera:
         """Where a keyframe was taken, as far as is known by now."""

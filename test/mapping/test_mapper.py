@@ -159,6 +159,20 @@ def test_a_keyframe_is_looked_at_anew_where_another_planted(frames, truth):
     assert len(mapper._scene) > before and first.evidence.gaussian.max() >= before
 
 
+def test_a_few_keyframes_are_looked_at_anew_at_a_time_the_stalest_first(frames, truth):
+    mapper = mapped(frames[:5], truth, mapping__refresh_every=10**6)
+    camera = frames[0].posed_camera()
+    seen = np.tile(mapper._scene.means.cpu().numpy(), (4, 1))
+    for times, keyframe in enumerate(mapper._keyframes):
+        keyframe._unknown = 0
+        for _ in range(times):  # the latest changed most, the first not at all
+            keyframe.planted(seen, camera)
+    mapper._schedule.add_keyframe()
+    mapper.step()
+    stale = [keyframe.staleness(mapper._photometric_steps, 10**6) >= 1 for keyframe in mapper._keyframes]
+    assert stale == [False, True, False, False, False]
+
+
 def test_a_keyframe_without_masks_is_never_looked_at_anew(frames):
     mapper = mapped(frames[:4], NoMasks(), mapping__refresh_every=1)
     steps = [keyframe.step for keyframe in mapper._keyframes]
