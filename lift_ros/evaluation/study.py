@@ -153,7 +153,8 @@ def plan(
         if not 0 < run.scale <= 1:
             raise ConfigError(f"--scale must be in (0, 1], got {run.scale:g}")
         masks = run.config().masks
-        if run.masks in SEGMENTERS:
+        found = _read(run, out / "runs") if out else None
+        if run.masks in SEGMENTERS and (found is None or found.error is not None):  # is still to be carried out
             check_segmenter(run.masks, masks.checkpoint, masks.directory)
     return runs
 

@@ -98,6 +98,4 @@ def contrastive_loss(features: torch.Tensor, clusters: Clusters) -> torch.Tensor
 
 def norm_loss(features: torch.Tensor) -> torch.Tensor:
     """OmniSeg3D eq. 9: mean of (||f|| - 1)^2 over (P, d). Blending shortens features, and the dot product sees it."""
-    if steps.fits(features):
-        return steps.norm(features)
     return (features.norm(dim=1) - 1).square().mean()

@@ -76,7 +76,7 @@ class OmniSeg3D:
         clusters = Clusters.of(features, groups)
         self._remember(features.detach(), patch, shared)
         losses = {
-            "hierarchical": hierarchical_loss(features, patch, clusters, depth, self.config.decay),
+            "hierarchical": hierarchical_loss(features, clusters, depth, self.config.decay),
             "norm": self.config.norm_weight * norm_loss(features),
         }
         return descend(losses, embeddings, rate=rate)
@@ -188,9 +188,7 @@ def depths(votes: torch.Tensor) -> torch.Tensor:
     return torch.zeros_like(votes).scatter(1, order, 1 + lower.cumsum(1)) * (votes > 0)
 
 
-def hierarchical_loss(
-    features: torch.Tensor, patch: torch.Tensor, clusters: Clusters, depth: torch.Tensor, decay: float
-) -> torch.Tensor:
+def hierarchical_loss(features: torch.Tensor, clusters: Clusters, depth: torch.Tensor, decay: float) -> torch.Tensor:
     """Eq. 6: sum over levels d of decay^(d - 1) / (N L) times, summed over pixels, the mean over the patches there
     of max(loss(s), greatest loss at level d - 1).
 
@@ -199,8 +197,7 @@ def hierarchical_loss(
 
     Args:
         features: (N, d) of the pixels.
-        patch: (N,) int64, of the K patches.
-        clusters: of these features.
+        clusters: of these features; the K patches.
         depth: (K, K) from ``depths``.
     """
     groups = clusters.groups
@@ -212,7 +209,7 @@ def hierarchical_loss(
     total = loss.new_zeros(())
     greatest = loss.new_zeros(1, len(features))
     for level in range(1, levels + 1):
-        here = depth.T.index_select(1, patch) == level
+        here = depth.T.index_select(1, groups.index) == level
         bounded = torch.maximum(loss, greatest).masked_fill(~here, 0)
         total = total + decay ** (level - 1) * (bounded.sum(0) / here.sum(0).clamp_min(1)).sum()
         greatest = loss.masked_fill(~here, 0).amax(0, keepdim=True)

@@ -71,33 +71,33 @@ class PcfLift:
         config = self.config
         late = self.features.all_steps >= config.cross_view_after and len(views) > 1
         order = torch.randperm(len(views), generator=self._generator)[: 2 if late else 1].tolist()
-        batches = [draw([views[k]], Batch.masked, self._generator) for k in order]
-        first, *second = [self._sample(batch) for batch in batches]
+        first, *second = (draw([views[k]], Batch.masked, self._generator) for k in order)
         if not len(first.masks):
             return {}
         gaussians, places = first.gaussians, []
         for batch in second:
             gaussians, place = joined(gaussians, batch.gaussians, len(self.features.value))
             places.append(place)
-        trained = self.features.of(gaussians)
-        features = blended(trained.value[: len(first.gaussians)], first.weights)
+        trained = self.features.of(gaussians)  # all that the batches show: what rarely moves would move too far
+        some = self._some(first)
+        own = _own(trained.value[: len(first.gaussians)])
+        features, masks = blended(own, first.weights.rows(some)), first.masks[some]
         losses = {
-            "contrast": contrast_loss(features, first.masks),
-            "concentration": concentration_loss(features, first.masks, first.mask_count),
+            "contrast": contrast_loss(features, masks),
+            "concentration": concentration_loss(features, masks, first.mask_count),
             "variance": config.variance_weight * variance_loss(features),
         }
         for batch, place in zip(second, places, strict=True):
-            other = blended(rows(trained.value, place), batch.weights)
+            other = blended(_own(rows(trained.value, place)), batch.weights.rows(self._some(batch)))
             losses["cross_view"] = config.cross_view_weight * cross_view_loss(
                 features, other, config.cross_view_similarity
             )
         return descend(losses, trained, rate=rate)
 
-    def _sample(self, batch: Batch) -> Batch:
-        """Some pixels of a batch whose pixels all lie in masks: Omega of equation (2)."""
+    def _some(self, batch: Batch) -> torch.Tensor:
+        """(P,) int64, some pixels of a batch whose pixels all lie in masks: Omega of equation (2)."""
         count = max(self.config.pixels, min(COMPARED_OF_A_MASK * batch.mask_count, MOST_COMPARED))
-        some = torch.randperm(len(batch.masks), generator=self._generator)[:count].to(batch.masks.device)
-        return batch.at(torch.zeros_like(batch.masks, dtype=torch.bool).index_fill(0, some, True))
+        return torch.randperm(len(batch.masks), generator=self._generator)[:count].to(batch.masks.device)
 
     @torch.no_grad()
     def decode(self, views: Sequence[LiftingView], evidence: Sequence[MaskEvidence], neighbours: Neighbours) -> Decoded:
@@ -119,13 +119,13 @@ class PcfLift:
     def prototypes(self, views: Sequence[LiftingView]) -> Normals:
         """One feature for each object: instance grouping and multi-view matching, algorithm 1."""
         grouped, scores, halfway = [], [], []
-        state = self.features.value
+        own = _own(self.features.value)
         for view in views:
             masked = view.masks >= 0
             if not masked.any():
                 continue
             masks = view.masks[masked].unique(return_inverse=True)[1]
-            features = blended(state, view.weights)[masked]
+            features = blended(own, view.weights)[masked]
             groups = averages(features, masks)
             grouped.append(groups)
             similarity = log_kernel(features, groups[masks]).exp()
@@ -134,7 +134,7 @@ class PcfLift:
                 closer = Normals(groups.mean / 2, groups.variance)  # all means half as far apart
                 halfway.append(log_kernel(closer[:, None], closer[None]).exp().fill_diagonal_(0).amax(1).mean())
         if not grouped:
-            return _own(state[:0])
+            return own[:0]
         candidates = Normals(torch.cat([g.mean for g in grouped]), torch.cat([g.variance for g in grouped]))
         threshold = float(torch.stack(halfway).mean()) if halfway else 0.0
         return candidates[suppress(candidates, torch.cat(scores), threshold)]
@@ -156,9 +156,8 @@ def _own(state: torch.Tensor) -> Normals:
     return Normals(mean, MIN_VARIANCE + log_variance.contiguous().exp())  # fast only where numbers lie side by side
 
 
-def blended(state: torch.Tensor, weights: BlendWeights) -> Normals:
-    """Features of pixels, (P, d), which show Gaussians in the ``state`` (N, 2 d) by ``weights`` (P, N)."""
-    own = _own(state)
+def blended(own: Normals, weights: BlendWeights) -> Normals:
+    """Features of pixels, (P, d), which show Gaussians with the features ``own``, (N, d), by ``weights`` (P, N)."""
     columns = torch.cat([own.mean, own.variance, torch.ones_like(own.mean[:, :1])], dim=1)
     sums = weights.matmul(columns)
     alpha = sums[:, -1:].clamp_min(1e-6)

@@ -23,7 +23,7 @@ _BUILD_HINT = (
     "build it from the root of the sources with: cmake -S lift_ros/lifting/csrc -B build/evidence "
     "-DCMAKE_BUILD_TYPE=Release && cmake --build build/evidence && cmake --install build/evidence --prefix ."
 )
-_INTERFACE = 1  # LIFT_STEPS_INTERFACE of csrc/lift_steps.h
+_INTERFACE = 2  # LIFT_STEPS_INTERFACE of csrc/lift_steps.h
 
 
 class _Sparse(Structure):
@@ -53,7 +53,6 @@ _PROTOTYPES = {
     "lift_smoothness": [c_int64] * 3 + [c_void_p] * 5,
     "lift_clusters": [c_int64] * 3 + [c_void_p] * 4 + [c_float] * 3 + [c_void_p] * 2,
     "lift_contrast": [c_int64] * 3 + [c_void_p] * 7 + [c_float] + [c_void_p] * 2,
-    "lift_norm": [c_int64] * 2 + [c_void_p] * 3,
     "lift_probabilistic_contrast": [POINTER(_Normals), c_int64, c_void_p, c_void_p],
     "lift_concentration": [POINTER(_Normals), c_int64, c_void_p, c_int64, c_void_p],
     "lift_cross_view": [POINTER(_Normals)] * 2 + [c_int64, c_float, c_void_p],
@@ -85,14 +84,19 @@ def move(
     place, where ``gradient`` (P, d) is that of the blended rows."""
     first, second = 1 - BETA1**steps, 1 - beta2**steps
     step = Adam(rate / first, BETA1, beta2, second**-0.5, EPS)
-    dim, threads = gradient.shape[1], torch.get_num_threads()
-    _call(
-        "lift_move", _Sparse.of(weights.transpose()), gaussians, dim, gradient.contiguous(), step, *state, threads
-    )  # fmt: skip
+    transposed, borrowed, threads = weights.transpose(), (gaussians, gradient.contiguous()), torch.get_num_threads()
+    _call("lift_move", _Sparse.of(transposed), borrowed[0], gradient.shape[1], borrowed[1], step, *state, threads)
 
 
 def joined(gaussians: torch.Tensor, others: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """``training.joined``."""
+    """``training.joined``.
+
+    Raises:
+        IndexError: one of them is not below ``count``.
+    """
+    for each in (gaussians, others):
+        if each.numel() and int(each.max()) >= count:
+            raise IndexError(f"Gaussian {int(each.max())} is none of the {count} of the scene")
     known, others = gaussians.contiguous(), others.contiguous()
     everyone, place = torch.empty(len(known) + others.numel(), dtype=torch.int64), torch.empty_like(others)
     total = _call("lift_joined", count, len(known), known, others.numel(), others, everyone, place)
@@ -107,7 +111,7 @@ def rows(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
 class _Rows(torch.autograd.Function):
     @staticmethod
     def forward(ctx, values, index):
-        ctx.index, ctx.shape = index.contiguous(), values.shape
+        ctx.index, ctx.shape = index.long().contiguous(), values.shape
         return torch.nn.functional.embedding(index, values)
 
     @staticmethod
@@ -159,13 +163,6 @@ def contrast(
     levels = depth if depth is None else depth.contiguous()
     borrowed = features.detach().contiguous(), index, sizes, absent, means.detach(), temperatures, levels
     _call("lift_contrast", *features.shape, len(sizes), *borrowed, decay, value, gradient)
-    return _with_gradient(value, (features, gradient))
-
-
-def norm(features: torch.Tensor) -> torch.Tensor:
-    """``contrastive.norm_loss``."""
-    value, gradient = torch.empty(()), torch.empty(features.shape)
-    _call("lift_norm", *features.shape, features.detach().contiguous(), value, gradient)
     return _with_gradient(value, (features, gradient))
 
 
@@ -245,8 +242,13 @@ def _library() -> ctypes.CDLL:
 
 def _call(name: str, *arguments: object) -> int:
     """Tensors are passed by their memory. Raises MemoryError."""
-    plain = (each.data_ptr() if isinstance(each, torch.Tensor) else each for each in arguments)
+    plain = (_pointer(each) if isinstance(each, torch.Tensor) else each for each in arguments)
     result = getattr(_library(), name)(*plain)
     if result < 0:
         raise MemoryError("out of memory in a step of training")
     return result
+
+
+def _pointer(tensor: torch.Tensor) -> int:
+    assert tensor.is_contiguous()
+    return tensor.data_ptr()

@@ -69,7 +69,7 @@ class Trained:
         adam_step(self.value.detach(), gradient, self.moments, self.steps, rate * self.rate, self.beta2)
 
     def _start(self, value: torch.Tensor, earlier: int = 0) -> None:
-        self.value = value.detach().requires_grad_()
+        self.value = value.detach().contiguous().requires_grad_()
         self.moments = (torch.zeros_like(value), torch.zeros_like(value))
         self.steps = torch.zeros((), device=value.device)  # Adam's: its moments start anew
         self._earlier = earlier
@@ -114,10 +114,19 @@ class TrainedGaussians(Trained):
         return TrainedRows(self, gaussians)
 
     def seen(self, gaussians: torch.Tensor, weights: BlendWeights) -> TrainedPixels | BlendedRows:
-        """What pixels show of the state of some ``gaussians`` (G,), by ``weights`` (P, G), if a step sees no more."""
-        if type(weights) is BlendWeights and steps.fits(self.value):
-            return TrainedPixels(self, gaussians, weights)
-        return BlendedRows(self, gaussians, weights)
+        """What pixels show of the state of some ``gaussians`` (G,), ascending, by ``weights`` (P, G), if a step sees no
+        more.
+
+        Raises:
+            ValueError: the weights are of other Gaussians than these, or these are none of the scene.
+        """
+        if not (type(weights) is BlendWeights and steps.fits(self.value)):
+            return BlendedRows(self, gaussians, weights)
+        if len(gaussians) != weights.gaussian_count or (len(gaussians) and int(gaussians[-1]) >= len(self.value)):
+            raise ValueError(
+                f"weights of {weights.gaussian_count} Gaussians, for {len(gaussians)} of a scene of {len(self.value)}"
+            )
+        return TrainedPixels(self, gaussians, weights)
 
 
 class TrainedRows:

@@ -57,6 +57,7 @@ ALIGN_STEPS = 5  # of a new keyframe with the scene, where poses are refined
 FINER = 2  # pixels of a mask for each of the view it was made of, along each axis
 MASK_GAUSSIANS = 40  # that a mask should show, to be an object of its own
 REFRESHED = 3  # keyframes at most, at each piece of training: new ground soon changes what many of them show
+SAMPLED = 1  # of them where a method is trained: to sample their pixels takes several times as long
 RESEED_AFTER = 3  # keyframes later, a keyframe without depth has neighbours on both sides, and better seeds
 SPARED = (3, 1, 0)  # times the Gaussians of the smallest object, below which none is thinned; if need be the next
 NEW_GROUND = 0.1  # share of a view; for less, nothing is thinned: borders are never explained to the last pixel
@@ -529,7 +530,8 @@ class Mapper:
         every = self.config.mapping.refresh_every
         known = [keyframe for keyframe in self._keyframes if keyframe.evidence is not None]
         age = np.array([keyframe.staleness(self._photometric_steps, every) for keyframe in known])
-        for k in np.argsort(-age, kind="stable")[:REFRESHED].tolist():
+        count = SAMPLED if self._method.trained else REFRESHED
+        for k in np.argsort(-age, kind="stable")[:count].tolist():
             if age[k] >= 1:
                 self._refresh(known[k])
 

@@ -47,6 +47,8 @@ def check_segmenter(name: str, checkpoint: str | Path | None = None, masks_dir: 
         ConfigError, CheckpointError, DatasetError: as ``make_segmenter``; weights that are there may yet be wrong.
     """
     with _packages_of(name):
+        if name not in SEGMENTERS:
+            raise _unknown(name)
         if name == "mobile_sam_onnx":
             from lift_ros.masks.onnx import exported_pair
 
@@ -109,4 +111,8 @@ def _make(
             from lift_ros.masks.topic import TopicSegmenter
 
             return TopicSegmenter()
-    raise ConfigError(f"there is no segmenter {name!r}; choose one of {', '.join(SEGMENTERS)}")
+    raise _unknown(name)
+
+
+def _unknown(name: str) -> ConfigError:
+    return ConfigError(f"there is no segmenter {name!r}; choose one of {', '.join(SEGMENTERS)}")

@@ -125,8 +125,7 @@ class ObjectRegistry:
         number[kept] = np.arange(len(kept))
         found = number[found]
         previous = self.ids
-        # what an object that came back did not bring along is its own, too, where the rest of it is found
-        missing = (self.ids == 0) & np.isin(self._former, self.ids[found >= 0])
+        missing = self._missing(found)
         events, ids_of = self._match(found, len(kept), np.where(missing, self._former, self.ids), self._former)
         parents = np.zeros(len(kept), np.int64)
         if wholes is not None and len(kept):
@@ -154,6 +153,13 @@ class ObjectRegistry:
             mean = float(np.average(confidence[own], weights=members[own]))
             self.tracks[i] = self._track(i, times, seen[:, own].any(1), mean, loaded)
         return sorted(events, key=lambda event: (event.id, event.type))
+
+    def _missing(self, found: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(N,) Gaussians that an object did not bring along when it came back, and are ``found`` (N,) with now."""
+        step = 1 + max(self._next_id, int(self._former.max(initial=0)))
+        with_object = np.unique((found * step + self.ids)[(found >= 0) & (self.ids > 0)])
+        lost = (found >= 0) & (self.ids == 0) & (self._former > 0)
+        return lost & np.isin(found * step + self._former, with_object)
 
     def adopt(self, view: MaskEvidence) -> None:
         """Give Gaussians that belong to no object that of their mask, where most of what the mask shows is one.

@@ -257,7 +257,7 @@ class FrameBuilder:
             try:
                 self._undistorter = info, Undistorter.from_camera_info(info, self._config.rectified)
             except FrameRejected as error:
-                self._undistorter = info, error
+                self._undistorter = info, error.with_traceback(None)
         undistorter = self._undistorter[1]
         if isinstance(undistorter, FrameRejected):
             # not the same one again and again: its traceback would grow, and keep every image that met with it

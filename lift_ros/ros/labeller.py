@@ -8,6 +8,7 @@ import traceback
 import weakref
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -34,7 +35,7 @@ class LabelledView(NamedTuple):
 
     Attributes:
         header: of the image.
-        shape: (H, W) of the image.
+        shape: (H, W) of the image, pixels.
         labels: (H, W) ids, 0 for none; None once there is a later view.
         camera: what they were rendered with, of lower resolution.
         uncertainty: (h, w) in [0, 1] of that resolution; None where nobody listens to it, and as ``labels``.
@@ -47,8 +48,10 @@ class LabelledView(NamedTuple):
     uncertainty: NDArray[np.float32] | None
 
     def at_camera(self, column: int, row: int) -> tuple[int, int]:
-        """The pixel of ``camera`` where a pixel of the image lies."""
+        """The pixel (column, row) of ``camera`` where a pixel of the image lies. Raises LiftError: it lies outside."""
         height, width = self.shape
+        if column >= width or row >= height:
+            raise LiftError(f"pixel ({column}, {row}) is outside the {width}x{height} label image")
         return column * self.camera.width // width, row * self.camera.height // height
 
 
@@ -87,10 +90,28 @@ class Labeller:
         Raises:
             LiftError: there is none, or none any more.
         """
+        return self._view(self._mapper(), stamp_ns)
+
+    def id_at(self, column: int, row: int, stamp_ns: int) -> int:
+        """The id at a pixel of the label image of a stamp, 0 for the latest, by the map of the moment; 0 for none.
+
+        Raises:
+            LiftError: there is none such, or none any more, or the pixel is outside of it.
+        """
         mapper = self._mapper()
+        view = self._view(mapper, stamp_ns)
+        x, y = view.at_camera(column, row)
+        if view.labels is not None:
+            return int(view.labels[row, column])
+        whole = view.camera.intrinsics
+        pixel = replace(whole, width=1, height=1, cx=whole.cx - x, cy=whole.cy - y)  # one is enough
+        labels, share, _ = mapper.snapshot.label_image(PosedCamera(pixel, view.camera.viewmat))
+        return int(labels[0, 0]) if share[0, 0] >= self._config.label_min_share else 0
+
+    def _view(self, mapper: Mapper, stamp_ns: int) -> LabelledView:
         views = [view for of, view in self._views.copy() if of() is mapper]
         if not views:
-            raise LiftError("no label image has been published yet")
+            raise LiftError("no label image of this map has been published yet")
         if not stamp_ns:
             return views[-1]
         found = [view for view in views if nanoseconds(view.header.stamp) == stamp_ns]
@@ -100,14 +121,6 @@ class Labeller:
                 "take the stamp of a label image, or 0 for the latest"
             )
         return found[-1]
-
-    def id_at(self, column: int, row: int, view: LabelledView) -> int:
-        """The id at a pixel of a label image by the map of the moment, 0 for none: as published if it is the latest."""
-        if view.labels is not None:
-            return int(view.labels[row, column])
-        labels, share, _ = self._mapper().snapshot.label_image(view.camera)
-        column, row = view.at_camera(column, row)
-        return int(labels[row, column]) if share[row, column] >= self._config.label_min_share else 0
 
     def start(self) -> None:
         """Start to label."""

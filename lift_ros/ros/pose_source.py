@@ -79,7 +79,7 @@ class TopicPoses:
     """Poses from Odometry or PoseStamped messages, interpolated; TF only for how the camera is mounted.
 
     Message poses that are not finite or not rigid are dropped and counted, and so is a message of another time or other
-    frames than those before and after it. Two such messages in a row are a new beginning.
+    frames than those before and after it. Two in a row that go on with each other are a new beginning.
     """
 
     def __init__(self, buffer: Buffer, world_frame: str, pose_frame: str, drops: DropCounter) -> None:
@@ -126,6 +126,8 @@ class TopicPoses:
             track = self._track
             if track is None:
                 raise FrameRejected("pose_missing", "no pose message has arrived")
+            if self._before and abs(stamp_ns - track.newest_ns) > abs(stamp_ns - self._before.newest_ns):
+                track = self._before  # the latest message may yet turn out to be astray
             T = track.tree.lookup("reference", "body", stamp_ns)
         if track.parent != self._world_frame:
             T = lookup_tf(self._buffer, self._world_frame, track.parent, stamp_ns) @ T

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 import traceback
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -141,10 +141,7 @@ class Services:
         raise LiftError(f"kind {request.kind} is none of PIXEL 0, POINT 1, BOX 2, RAY 3")
 
     def _at_pixel(self, column: int, row: int, stamp_ns: int) -> list[tuple[int, float]]:
-        labeller = self._pipeline.labeller
-        view = labeller.view(stamp_ns)
-        _check_pixels(view, [(column, row)])
-        label = labeller.id_at(column, row, view)
+        label = self._pipeline.labeller.id_at(column, row, stamp_ns)
         return [(label, 0.0)] if any(item.id == label for item in self._pipeline.objects) else []
 
     def _to_world(self, header: Header) -> NDArray[np.float64]:
@@ -190,9 +187,7 @@ class Services:
         if len(request.pixels) % 2:
             raise LiftError(f"pixels are pairs of column and row, got {len(request.pixels)} numbers")
         pixels = list(zip(request.pixels[::2], request.pixels[1::2], strict=True))
-        if pixels:
-            _check_pixels(view, pixels)
-            pixels = [view.at_camera(column, row) for column, row in pixels]
+        pixels = [view.at_camera(column, row) for column, row in pixels]
         return Clicks(points, pixels, view.camera if view else None, request.threshold, request.connected)
 
     async def _save_map(self, request: SaveMap.Request, response: SaveMap.Response) -> SaveMap.Response:
@@ -233,13 +228,6 @@ class Services:
         (paused.set if request.data else paused.clear)()
         response.success, response.message = True, "paused" if request.data else "mapping"
         return response
-
-
-def _check_pixels(view: LabelledView, pixels: Sequence[tuple[int, int]]) -> None:
-    height, width = view.shape
-    for column, row in pixels:
-        if column >= width or row >= height:
-            raise LiftError(f"pixel ({column}, {row}) is outside the {width}x{height} label image")
 
 
 class _OtherCallbacks:

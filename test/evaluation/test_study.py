@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import importlib.util
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ import pytest
 
 from lift_ros.cli import main
 from lift_ros.demo.generate import TRUTH_TOPIC
-from lift_ros.errors import ConfigError
+from lift_ros.errors import CheckpointError, ConfigError
 from lift_ros.evaluation import study
 from lift_ros.evaluation.masks import make_masks
 from lift_ros.evaluation.measure import Truth
@@ -277,6 +278,24 @@ def test_refused_before_any_run(capture, tmp_path, capsys, monkeypatch, argument
     errors = capsys.readouterr().err
     assert len(errors.splitlines()) == 1 and message in errors
     assert not (tmp_path / "out").exists()
+
+
+def test_figures_that_are_there_need_no_weights(capture, tmp_path):
+    if importlib.util.find_spec("segment_anything") is None:
+        pytest.skip("needs the package segment-anything")
+    weights, out = tmp_path / "sam.pth", tmp_path / "out"
+    weights.touch()
+
+    def planned(method: str) -> list[Run]:
+        return plan([capture], [method], ["sam_vit_b"], [1.0], out, settings={"masks.checkpoint": str(weights)})
+
+    (run,) = planned("lift")
+    (out / "runs").mkdir(parents=True)
+    write_json(out / "runs" / f"{run.key}.json", {"defined_by": run.definition(), "figures": {"pq": 0.5}})
+    weights.unlink()
+    assert planned("lift") == [run]
+    with pytest.raises(CheckpointError, match="sam.pth"):
+        planned("unified_lift")
 
 
 def test_without_matplotlib(capture, tmp_path, capsys, monkeypatch):

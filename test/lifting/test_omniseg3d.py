@@ -70,7 +70,7 @@ def test_depths_rank_the_votes():
 
 
 def loss_of(features: torch.Tensor, depth: torch.Tensor, decay: float) -> torch.Tensor:
-    return hierarchical_loss(features, PATCH, Clusters.of(features, Groups.of(PATCH, 4, torch.float64)), depth, decay)
+    return hierarchical_loss(features, Clusters.of(features, Groups.of(PATCH, 4, torch.float64)), depth, decay)
 
 
 def literal_losses(features: torch.Tensor) -> list[list[float]]:

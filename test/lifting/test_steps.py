@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lift_ros.lifting import steps
-from lift_ros.lifting.contrastive import Clusters, Groups, contrastive_loss, norm_loss
+from lift_ros.lifting.contrastive import Clusters, Groups, contrastive_loss
 from lift_ros.lifting.omniseg3d import depths, hierarchical_loss, votes
 from lift_ros.lifting.pcf_lift import Normals, concentration_loss, contrast_loss, cross_view_loss
 from lift_ros.lifting.training import BlendedRows, TrainedGaussians, TrainedPixels, rows, smoothness
@@ -54,7 +54,6 @@ def test_contrastive_losses(size, spread):
         return contrastive_loss(features, Clusters.of(features, Groups.of(index, size[2], features.dtype)))
 
     assert_same(contrastive, features)
-    assert_same(norm_loss, features)
 
 
 def test_clusters():
@@ -77,9 +76,41 @@ def test_the_hierarchical_loss(size, decay):
 
     def hierarchical(features: torch.Tensor) -> torch.Tensor:
         clusters = Clusters.of(features, Groups.of(index, count, features.dtype))
-        return hierarchical_loss(features, index, clusters, depth, decay)
+        return hierarchical_loss(features, clusters, depth, decay)
 
     assert_same(hierarchical, features)
+
+
+@pytest.mark.parametrize("count", [9, 17, 40])
+def test_a_feature_that_is_no_number_shows_in_the_gradient_and_harms_nothing(count):
+    features = random(3 * count, 5)
+    features[4] = math.nan
+    index = torch.arange(3 * count) % count
+    depth = torch.randint(1, 4, (count, count), generator=torch.Generator().manual_seed(6))
+    for loss in (
+        lambda f, clusters: contrastive_loss(f, clusters),
+        lambda f, clusters: hierarchical_loss(f, clusters, depth, 0.5),
+    ):
+        given = features.clone().requires_grad_()
+        value = loss(given, Clusters.of(given, Groups.of(index, count, given.dtype)))
+        assert not torch.autograd.grad(value, given)[0].sum().isfinite()
+
+
+def test_pixels_of_other_gaussians_than_the_scene_has_are_refused():
+    whole = TrainedGaussians(4, 0.1)
+    whole.load(random(9, 4), "")
+    for gaussians, shown in ((torch.arange(1, 11), 10), (torch.arange(8), 7)):
+        with pytest.raises(ValueError, match="of a scene of 9"):
+            whole.seen(gaussians, weights(5, shown))
+    with pytest.raises(IndexError, match="Gaussian 9 is none of the 9"):
+        steps.joined(torch.arange(3), torch.tensor([[4, 9]]), 9)
+
+
+def test_a_state_that_lies_across_memory_is_trained_all_the_same():
+    whole = TrainedGaussians(4, 0.1)
+    whole.load(random(4, 10).T, "")
+    blend = weights(6, 10)
+    torch.testing.assert_close(whole.seen(torch.arange(10), blend).value, blend.matmul(random(4, 10).T.contiguous()))
 
 
 def weights(pixels: int, gaussians: int) -> BlendWeights:
@@ -148,5 +179,25 @@ def test_losses_of_distributions(pixels, dim, count):
     first, second = distributions(pixels, dim, 1), distributions(pixels // 2, dim, 3)
     assert_same(lambda m, v: contrast_loss(Normals(m, v), masks), *first)
     assert_same(lambda m, v: concentration_loss(Normals(m, v), masks, count), *first)
+    nobody = torch.zeros(0, dim)
+    assert cross_view_loss(Normals(*first), Normals(nobody, nobody + 1), 0.4) == 0
     for similarity in (0.0, 0.1, 0.4, 1.0):
         assert_same(lambda a, b, c, d: cross_view_loss(Normals(a, b), Normals(c, d), similarity), *first, *second)  # noqa: B023  called at once
+
+
+def test_distributions_that_hardly_overlap():
+    """In many dimensions, of variances four orders of magnitude apart: kernels below the least float."""
+    mean, variance = distributions(20, 32, 5)
+    variance = torch.where(torch.arange(20)[:, None] % 2 == 0, torch.tensor(0.01), torch.tensor(1e2)).expand(20, 32)
+    masks = torch.arange(20) % 3
+    assert_same(lambda m, v: contrast_loss(Normals(m, v), masks), mean, variance.contiguous())
+    assert_same(lambda m, v: concentration_loss(Normals(m, v), masks, 3), mean, variance.contiguous())
+    assert_same(lambda m: contrast_loss(Normals(m, torch.full((20, 32), 0.01, dtype=m.dtype)), masks), 30 * mean)
+
+
+def test_distributions_of_which_one_is_no_number():
+    first, second = distributions(9, 5, 1), distributions(20, 5, 3)
+    second[0][12] = math.nan
+    given = [tensor.requires_grad_() for tensor in (*first, *second)]
+    value = cross_view_loss(Normals(*given[:2]), Normals(*given[2:]), 0.4)
+    assert not any(gradient.sum().isfinite() for gradient in torch.autograd.grad(value, given))

@@ -484,7 +484,10 @@ def test_what_was_lost_is_known_again_after(how, frames, truth, tmp_path):
     mapper._registry.config = usual
     if how == "a file":
         mapper.save(tmp_path / "map")
-        assert_same(state(Mapper.load(tmp_path / "map", configured(), truth)), state(mapper))
+        loaded = Mapper.load(tmp_path / "map", configured(), truth)
+        assert_same(state(loaded), state(mapper))
+        mapper = loaded
+        feed(mapper, [replace(frame, depth=None) for frame in frames[5:8]])
     else:
         mapper.finish(4, 0)
     mapper.update_objects()

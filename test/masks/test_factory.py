@@ -12,9 +12,10 @@ from lift_ros.errors import CheckpointError, ConfigError
 from lift_ros.masks import SEGMENTERS, check_segmenter, make_segmenter
 
 
-def test_unknown_name_lists_the_known_ones():
+@pytest.mark.parametrize("make", [make_segmenter, check_segmenter])
+def test_unknown_name_lists_the_known_ones(make):
     with pytest.raises(ConfigError, match="sam_vit_h.*graph.*topic"):
-        make_segmenter("sam2")
+        make("sam2")
 
 
 @pytest.mark.parametrize("name", [name for name in SEGMENTERS if name.startswith(("sam", "mobile"))])

@@ -329,6 +329,39 @@ def test_an_object_that_comes_back_in_pieces_keeps_its_id():
     assert groups_of(objects) == before
 
 
+def lost(groups: int) -> ObjectRegistry:
+    """Knows of one object of that many groups, 1, which was lost."""
+    objects = registry(groups * SIZE, min_gaussians=4)
+    views = [grouped([list(range(groups))], SIZE)] * 2
+    update(objects, views, [list(range(groups))])
+    usual = objects.config
+    objects.config = replace(usual, min_confidence=10.0)
+    update(objects, views, [list(range(groups))])
+    assert objects.tracks == {}
+    objects.config = replace(usual, min_confidence=0.01)
+    return objects
+
+
+def test_what_an_object_did_not_bring_along_when_it_came_back_does_not_take_its_id():
+    """However much of it there is, where it is found as something else."""
+    objects, views = lost(3), [grouped([[0], [1, 2]], SIZE)] * 2
+    for labels, expected in (([5, -1, -1], [1, 0, 0]), ([5, 7, 7], [1, 2, 2])):
+        objects.update(np.repeat(labels, SIZE), line(3 * SIZE), views, [0.0, 1.0])
+        assert groups_of(objects) == expected
+
+
+def test_an_object_that_came_back_small_grows_under_its_id():
+    objects = lost(5)
+    views = [grouped([[0], [1, 2, 3, 4]], SIZE)] * 2
+    objects.update(np.repeat([5, -1, -1, -1, -1], SIZE), line(5 * SIZE), views, [0.0, 1.0])
+    before = np.flatnonzero(objects.ids == 1)
+    # 60 new Gaussians, beside those that are back
+    objects.edit(np.concatenate([np.arange(SIZE), np.full(3 * SIZE, -1), np.arange(SIZE, 5 * SIZE)]))
+    views = [grouped([[0, 1, 2, 3], [4, 5, 6, 7]], SIZE)] * 2
+    events = objects.update(np.repeat([5] * 4 + [-1] * 4, SIZE), line(8 * SIZE), views, [2.0, 3.0])
+    assert len(before) == SIZE and events == [] and groups_of(objects) == [1] * 4 + [0] * 4
+
+
 def test_no_two_objects_have_one_id():
     """Object 3 comes back with some of its Gaussians; the others, by then of another object, never claim its id."""
     objects = registry(4 * SIZE)

@@ -13,6 +13,7 @@ from std_msgs.msg import Header
 from lift_ros.camera import Camera
 from lift_ros.errors import LiftError
 from lift_ros.frame import Frame
+from lift_ros.ros import labeller as module
 from lift_ros.ros.frame_builder import LiveFrame
 from lift_ros.ros.labeller import Labeller
 from lift_ros.ros.node_config import NodeConfig
@@ -50,14 +51,40 @@ def test_labels_of_a_map_that_was_replaced_meanwhile_are_not_published():
         while not drops.counts() and time.monotonic() < deadline:
             time.sleep(0.01)
         assert drops.counts() == {"not_labelled": 1}
-        with pytest.raises(LiftError, match="no label image has been published"):
+        with pytest.raises(LiftError, match="no label image of this map"):
             labeller.view()
         labeller.add_frame(live)
         while not published and time.monotonic() < deadline:
             time.sleep(0.01)
         assert published == [2] and labeller.view().labels[0, 0] == 2
         current.append(Map(3))
-        with pytest.raises(LiftError, match="no label image has been published"):
+        with pytest.raises(LiftError, match="no label image of this map"):
             labeller.view()  # its ids are those of the map before
     finally:
         labeller.stop()
+
+
+def test_of_earlier_label_images_it_is_remembered_where_they_were_seen_from(monkeypatch):
+    monkeypatch.setattr(module, "REMEMBERED", 3)
+    published = []
+    outputs = SimpleNamespace(uncertainty_wanted=False, publish_labels=lambda *_: published.append(1))
+    only = Map(4)
+    labeller = Labeller(8, NodeConfig(label_rate=0.0), lambda: only, outputs, DropCounter(), get_logger("labeller"))
+    frame = Frame(np.zeros((6, 8, 3), np.uint8), Camera(8, 6, 8.0, 8.0, 4.0, 3.0), np.eye(4), 1.0)
+    labeller.start()
+    try:
+        for number, second in enumerate((1, 2, 3, 4, 4), 1):
+            header = Header()
+            header.stamp.sec, header.frame_id = second, str(number)
+            labeller.add_frame(LiveFrame(frame, header, time.monotonic()))
+            deadline = time.monotonic() + 20
+            while len(published) < number and time.monotonic() < deadline:
+                time.sleep(0.01)
+    finally:
+        labeller.stop()
+    assert labeller.view().header.frame_id == labeller.view(4 * 10**9).header.frame_id == "5"  # the later of the two
+    assert labeller.view().labels is not None
+    earlier = labeller.view(3 * 10**9)
+    assert earlier.labels is None and earlier.uncertainty is None and earlier.shape == (6, 8)
+    with pytest.raises(LiftError, match="2.000000 s.*latest 3"):
+        labeller.view(2 * 10**9)

@@ -1,7 +1,8 @@
 // The C interface to what a step of the embedding methods spends its time on, called from Python
 // (lift_ros/lifting/steps.py, which says what the numbers mean) through ctypes.
 //
-// All arrays are dense, row-major and owned by the caller. Every function returns 0, if nothing else is said, or -1 when memory runs out.
+// All arrays are dense, row-major and owned by the caller. Every function returns 0, if nothing else is said, or -1 when
+// memory runs out.
 // Nothing depends on the number of threads.
 #pragma once
 
@@ -9,8 +10,9 @@
 
 #include "lift_raster.h"  // LIFT_API, LiftAdam
 
-// Raised with every change of this file; a library left over from older sources is then refused instead of called.
-#define LIFT_STEPS_INTERFACE 1
+// Raised with every change of this file or of LiftAdam; a library left over from older sources is then refused instead of
+// called.
+#define LIFT_STEPS_INTERFACE 2
 LIFT_API int64_t lift_steps_interface();
 
 // Blend weights of P pixels and G Gaussians as CSR, or of G Gaussians and P pixels, their transpose.
@@ -38,8 +40,8 @@ LIFT_API int64_t lift_joined(int64_t scene, int64_t count, const int64_t* gaussi
 // Adds values (n, d) to the rows index (n,) of sums.
 LIFT_API int64_t lift_add_rows(int64_t count, int64_t d, const int64_t* index, const float* values, float* sums);
 
-// Value (1,) of the sum of squared distances between row rows[s, 0] of the features and rows[s, 1 + n], where near (S, k);
-// its gradient is added to that of the features. A neighbour is another row.
+// Value (1,) of the sum of squared distances between row rows[s, 0] of the features and rows[s, 1 + n], where near
+// (S, k); its gradient is added to that of the features. A neighbour is another row.
 LIFT_API int64_t lift_smoothness(int64_t count, int64_t k, int64_t d, const float* features, const int64_t* rows,
                                  const uint8_t* near, float* value, float* gradient);
 
@@ -54,10 +56,7 @@ LIFT_API int64_t lift_contrast(int64_t pixels, int64_t d, int64_t clusters, cons
                                const float* size, const float* absent, const float* means, const float* temperatures,
                                const int16_t* depth, float decay, float* value, float* gradient);
 
-// Value of the norm loss (1,) and its gradient (P, d).
-LIFT_API int64_t lift_norm(int64_t pixels, int64_t d, const float* features, float* value, float* gradient);
-
-// Normal distributions: mean and variance (P, N), and room for gradients by both, or null.
+// Normal distributions: mean and variance (P, N), and room for gradients by both.
 struct LiftNormals {
   int64_t count;
   const float *mean, *variance;

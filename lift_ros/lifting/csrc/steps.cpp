@@ -271,7 +271,7 @@ int64_t lift_contrast(int64_t pixels, int64_t d, int64_t clusters, const float* 
         Lanes product{};
         for (int64_t c = 0; c < d; ++c) product += feature[c] * by_channel[b * d + c];
         similarity[b] = product;
-        most = lift::max(most, there[b] > 0.0f ? product : broadcast(-INFINITY));
+        most = lift::max(there[b] > 0.0f ? product : broadcast(-INFINITY), most);  // of NaN and a number, the second
       }
       const float highest = greatest(most);
       for (int64_t b = 0; b < n; ++b) {
@@ -300,7 +300,7 @@ int64_t lift_contrast(int64_t pixels, int64_t d, int64_t clusters, const float* 
           int64_t next_bounding = -1;
           for (int64_t s = 0; s < clusters; ++s) {
             if (level_of[s] != level) continue;
-            const int64_t counted = bound > loss[s] ? bounding : s;
+            const int64_t counted = bounding >= 0 && bound > loss[s] ? bounding : s;
             total += static_cast<double>(weight) * pixels * std::max(loss[s], bound) / here;
             outer[counted] += weight / here;
             outer_sum += weight / here;
@@ -328,21 +328,6 @@ int64_t lift_contrast(int64_t pixels, int64_t d, int64_t clusters, const float* 
       add(1.0f, reinterpret_cast<const float*>(by_scaled.data() + index[u] * m), d, gradient + u * d);
     *value = static_cast<float>(total / pixels);
   });
-}
-
-int64_t lift_norm(int64_t pixels, int64_t d, const float* features, float* value, float* gradient) {
-  double total = 0;
-  for (int64_t u = 0; u < pixels; ++u) {
-    const float* feature = features + u * d;
-    float squared = 0;
-    for (int64_t c = 0; c < d; ++c) squared += feature[c] * feature[c];
-    const float norm = std::sqrt(squared), excess = norm - 1;
-    total += excess * excess;
-    const float factor = norm > 0 ? 2 * excess / (norm * pixels) : 0;
-    for (int64_t c = 0; c < d; ++c) gradient[u * d + c] = factor * feature[c];
-  }
-  *value = static_cast<float>(total / pixels);
-  return 0;
 }
 
 int64_t lift_probabilistic_contrast(const LiftNormals* normals, int64_t dimensions, const int64_t* mask, float* value) {
@@ -446,7 +431,8 @@ int64_t lift_cross_view(const LiftNormals* first, const LiftNormals* second, int
     for (int64_t u = 0; u < p; ++u) {
       for (int64_t b = 0; b < n; ++b) {
         const Lanes similarity = log_kernel(f, u, mean, variance, b, dimensions);
-        const LaneMask alike = (similarity > least) & (lanes < static_cast<int32_t>(q - b * kLanes));
+        // NaN counts as alike: what is wrong must show, and not move anything
+        const LaneMask alike = ~(similarity <= least) & (lanes < static_cast<int32_t>(q - b * kLanes));
         if (!lift::any(alike)) continue;
         pairs += __builtin_popcount(lift::lane_bits(alike) & lift::first_lanes(kLanes));
         total -= sum(lift::zero_unless(alike, similarity));
