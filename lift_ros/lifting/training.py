@@ -70,7 +70,7 @@ class Trained:
 
     def _start(self, value: torch.Tensor, earlier: int = 0) -> None:
         self.value = value.detach().contiguous().requires_grad_()
-        self.moments = (torch.zeros_like(value), torch.zeros_like(value))
+        self.moments = (torch.zeros_like(self.value), torch.zeros_like(self.value))
         self.steps = torch.zeros((), device=value.device)  # Adam's: its moments start anew
         self._earlier = earlier
 

@@ -14,7 +14,7 @@ from lift_ros.camera import PosedCamera
 from lift_ros.frame import Frame
 from lift_ros.objects.description import MapObject, describe
 from lift_ros.objects.registry import Track
-from lift_ros.render import Rendering, follow_edges, label_image, rasterize
+from lift_ros.render import Rendering, blend_weights, follow_edges, label_image, rasterize
 from lift_ros.scene.alignment import WORK_WIDTH, CorrectionTrack, align, corrected
 from lift_ros.scene.gaussians import GaussianScene
 from lift_ros.scene.trainer import camera_center
@@ -102,6 +102,14 @@ class MapSnapshot:
         scene, camera = self.scene, _on(camera, self.scene.device)
         labels, share, alpha = label_image(scene.means, scene.quats, scene.scales, scene.opacities, self.ids, camera)
         return labels.cpu().numpy().astype(np.uint32), share.cpu().numpy(), alpha.cpu().numpy()
+
+    def label_at(self, camera: PosedCamera, column: int, row: int) -> tuple[int, float]:
+        """``label_image`` at one pixel: id and share."""
+        scene, camera = self.scene, _on(camera, self.scene.device)
+        pixel = torch.tensor([[column, row]], device=scene.device)
+        weights = blend_weights(scene.means, scene.quats, scene.scales, scene.opacities, camera, pixel)
+        label, share = weights.winning_label(self.ids)
+        return int(label), float(share)
 
     def uncertainty_image(self, camera: PosedCamera) -> NDArray[np.float32]:
         """(H, W) in [0, 1]: the uncertainty of the Gaussians blended into each pixel, 1 where there are none."""

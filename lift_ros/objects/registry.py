@@ -125,7 +125,7 @@ class ObjectRegistry:
         number[kept] = np.arange(len(kept))
         found = number[found]
         previous = self.ids
-        missing = self._missing(found)
+        missing = self._missing(found, len(kept))
         events, ids_of = self._match(found, len(kept), np.where(missing, self._former, self.ids), self._former)
         parents = np.zeros(len(kept), np.int64)
         if wholes is not None and len(kept):
@@ -154,12 +154,16 @@ class ObjectRegistry:
             self.tracks[i] = self._track(i, times, seen[:, own].any(1), mean, loaded)
         return sorted(events, key=lambda event: (event.id, event.type))
 
-    def _missing(self, found: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """(N,) Gaussians that an object did not bring along when it came back, and are ``found`` (N,) with now."""
-        step = 1 + max(self._next_id, int(self._former.max(initial=0)))
-        with_object = np.unique((found * step + self.ids)[(found >= 0) & (self.ids > 0)])
-        lost = (found >= 0) & (self.ids == 0) & (self._former > 0)
-        return lost & np.isin(found * step + self._former, with_object)
+    def _missing(self, found: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
+        """(N,) Gaussians that an object did not bring along when it came back, where the clusters ``found`` (N,) put
+        them together with it, not just with what frayed from it.
+        """
+        table, ids = _overlap(found, count, self.ids)
+        together = (table > 0) & (table >= MIN_SHARED * np.bincount(self.ids)[ids])
+        lost = np.flatnonzero((found >= 0) & (self.ids == 0) & (self._former > 0) & np.isin(self._former, ids))
+        missing = np.zeros(len(found), bool)
+        missing[lost] = together[found[lost], np.searchsorted(ids, self._former[lost])]
+        return missing
 
     def adopt(self, view: MaskEvidence) -> None:
         """Give Gaussians that belong to no object that of their mask, where most of what the mask shows is one.

@@ -8,7 +8,6 @@ import traceback
 import weakref
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -93,7 +92,10 @@ class Labeller:
         return self._view(self._mapper(), stamp_ns)
 
     def id_at(self, column: int, row: int, stamp_ns: int) -> int:
-        """The id at a pixel of the label image of a stamp, 0 for the latest, by the map of the moment; 0 for none.
+        """The id at a pixel of the label image of a stamp, 0 for the latest; 0 for none.
+
+        Of the latest it is the one that was published, of earlier ones that of the map of the moment from there, whose
+        borders do not follow the picture.
 
         Raises:
             LiftError: there is none such, or none any more, or the pixel is outside of it.
@@ -103,10 +105,8 @@ class Labeller:
         x, y = view.at_camera(column, row)
         if view.labels is not None:
             return int(view.labels[row, column])
-        whole = view.camera.intrinsics
-        pixel = replace(whole, width=1, height=1, cx=whole.cx - x, cy=whole.cy - y)  # one is enough
-        labels, share, _ = mapper.snapshot.label_image(PosedCamera(pixel, view.camera.viewmat))
-        return int(labels[0, 0]) if share[0, 0] >= self._config.label_min_share else 0
+        label, share = mapper.snapshot.label_at(view.camera, x, y)
+        return label if share >= self._config.label_min_share else 0
 
     def _view(self, mapper: Mapper, stamp_ns: int) -> LabelledView:
         views = [view for of, view in self._views.copy() if of() is mapper]

@@ -126,9 +126,14 @@ class TopicPoses:
             track = self._track
             if track is None:
                 raise FrameRejected("pose_missing", "no pose message has arrived")
-            if self._before and abs(stamp_ns - track.newest_ns) > abs(stamp_ns - self._before.newest_ns):
-                track = self._before  # the latest message may yet turn out to be astray
-            T = track.tree.lookup("reference", "body", stamp_ns)
+            try:  # the latest message may yet turn out to be astray
+                track = self._before or track
+                T = track.tree.lookup("reference", "body", stamp_ns)
+            except FrameRejected:
+                if track is self._track:
+                    raise
+                track = self._track
+                T = track.tree.lookup("reference", "body", stamp_ns)
         if track.parent != self._world_frame:
             T = lookup_tf(self._buffer, self._world_frame, track.parent, stamp_ns) @ T
         if track.body not in ("", frame):

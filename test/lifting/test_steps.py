@@ -110,7 +110,10 @@ def test_a_state_that_lies_across_memory_is_trained_all_the_same():
     whole = TrainedGaussians(4, 0.1)
     whole.load(random(4, 10).T, "")
     blend = weights(6, 10)
-    torch.testing.assert_close(whole.seen(torch.arange(10), blend).value, blend.matmul(random(4, 10).T.contiguous()))
+    seen, before = whole.seen(torch.arange(10), blend), random(4, 10).T.contiguous()
+    torch.testing.assert_close(seen.value, blend.matmul(before))
+    seen.move(torch.ones(6, 4), 1.0)
+    assert ((whole.value != before).all(1) == (blend.transpose().crow.diff() > 0)).all()
 
 
 def weights(pixels: int, gaussians: int) -> BlendWeights:
@@ -200,4 +203,6 @@ def test_distributions_of_which_one_is_no_number():
     second[0][12] = math.nan
     given = [tensor.requires_grad_() for tensor in (*first, *second)]
     value = cross_view_loss(Normals(*given[:2]), Normals(*given[2:]), 0.4)
-    assert not any(gradient.sum().isfinite() for gradient in torch.autograd.grad(value, given))
+    assert value.isnan() and not any(g.sum().isfinite() for g in torch.autograd.grad(value, given))
+    value = contrast_loss(Normals(*given[2:]), torch.arange(20) % 3)
+    assert value.isnan() and not any(g.sum().isfinite() for g in torch.autograd.grad(value, given[2:]))

@@ -145,6 +145,15 @@ def test_labels_have_the_borders_of_the_frame(room, frames, instances):
     assert assigned_quality(followed).miou > assigned_quality(rendered).miou + 0.005
 
 
+def test_the_label_at_a_pixel_is_that_of_the_whole_image(room, frames):
+    camera = frames[2].posed_camera()
+    labels, share, _ = room.snapshot.label_image(camera)
+    for row, column in np.random.default_rng(0).integers((0, 0), labels.shape, (60, 2)).tolist():
+        label, part = room.snapshot.label_at(camera, column, row)
+        assert part == pytest.approx(share[row, column], abs=1e-4)
+        assert label == labels[row, column] or part < 0.51  # of two that share the pixel either may win
+
+
 def test_a_keyframe_is_looked_at_anew_where_another_planted(frames, truth):
     mapper = mapped(frames[:1], truth, mapping__refresh_every=10**6)
     first, before = mapper._keyframes[0], len(mapper._scene)

@@ -342,12 +342,16 @@ def lost(groups: int) -> ObjectRegistry:
     return objects
 
 
-def test_what_an_object_did_not_bring_along_when_it_came_back_does_not_take_its_id():
-    """However much of it there is, where it is found as something else."""
+@pytest.mark.parametrize("frayed", [0, 1, 4])
+def test_what_an_object_did_not_bring_along_when_it_came_back_does_not_take_its_id(frayed):
+    """However much of it there is, where it is found as something else, with a few of the object's Gaussians."""
     objects, views = lost(3), [grouped([[0], [1, 2]], SIZE)] * 2
-    for labels, expected in (([5, -1, -1], [1, 0, 0]), ([5, 7, 7], [1, 2, 2])):
-        objects.update(np.repeat(labels, SIZE), line(3 * SIZE), views, [0.0, 1.0])
-        assert groups_of(objects) == expected
+    for labels in ([5, -1, -1], [5, 7, 7]):
+        of = np.repeat(labels, SIZE)
+        of[SIZE - frayed : SIZE] = of[SIZE]
+        events = objects.update(of, line(3 * SIZE), views, [0.0, 1.0])
+        assert objects.ids[: SIZE - frayed].tolist() == [1] * (SIZE - frayed) and events[-1].id == max(objects.tracks)
+    assert objects.ids[SIZE:].tolist() == [2] * (2 * SIZE)
 
 
 def test_an_object_that_came_back_small_grows_under_its_id():

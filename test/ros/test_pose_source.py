@@ -55,7 +55,9 @@ def test_one_message_of_another_time_takes_no_good_ones_along(astray):
     assert robot.position(14.85) == pytest.approx(14.85)
 
 
-@pytest.mark.parametrize("astray", [{"seconds": 3600.0}, {"seconds": 9.05, "frame": "odom"}], ids=str)
+@pytest.mark.parametrize(
+    "astray", [{"seconds": 3600.0}, {"seconds": 9.05, "frame": "odom"}, {"seconds": 8.93, "frame": "odom"}], ids=str
+)
 def test_poses_are_known_while_the_latest_message_is_astray(astray):
     robot = Robot()
     robot.drive(0.0, 9.0)

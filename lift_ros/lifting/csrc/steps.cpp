@@ -35,8 +35,8 @@ float greatest(Lanes x) {
   return most;
 }
 
-// e^x for x up to 88; what lies below -87 is as good as 0.
-Lanes exp(Lanes x) { return lift::exp2(lift::max(kLog2e * x, broadcast(-126.0f))); }
+// e^x for x up to 88; what lies below -87 is as good as 0. NaN stays: of NaN and a number, max gives the second.
+Lanes exp(Lanes x) { return lift::exp2(lift::max(broadcast(-126.0f), kLog2e * x)); }
 
 template <class Body>
 int64_t guarded(const Body& body) {
@@ -271,7 +271,7 @@ int64_t lift_contrast(int64_t pixels, int64_t d, int64_t clusters, const float* 
         Lanes product{};
         for (int64_t c = 0; c < d; ++c) product += feature[c] * by_channel[b * d + c];
         similarity[b] = product;
-        most = lift::max(there[b] > 0.0f ? product : broadcast(-INFINITY), most);  // of NaN and a number, the second
+        most = lift::max(there[b] > 0.0f ? product : broadcast(-INFINITY), most);  // a number, beside NaN too
       }
       const float highest = greatest(most);
       for (int64_t b = 0; b < n; ++b) {
