@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from lift_ros.lifting.evidence import MaskEvidence
+from lift_ros.native import load_library
 from lift_ros.scene.neighbours import Neighbours
 
 MIN_VISIBLE = 4.0  # pixels of a part that a view must show to have a say about it
@@ -24,10 +25,6 @@ FULL_SAY = 1000.0  # pixels from which a view's say no longer grows
 MIN_PIXELS = 0.3  # of a Gaussian that a view must show to say in which mask it lies
 CLEAR_PIXELS = 2.0  # from which more of it says no more
 
-_BUILD_HINT = (
-    "build it from the root of the sources with: cmake -S lift_ros/lifting/csrc -B build/evidence "
-    "-DCMAKE_BUILD_TYPE=Release && cmake --build build/evidence && cmake --install build/evidence --prefix ."
-)
 _INTERFACE = 4  # LIFT_EVIDENCE_INTERFACE of csrc/lift_evidence.h
 
 
@@ -235,18 +232,8 @@ def _threads() -> int:
 def _library() -> ctypes.CDLL:
     """Raises ImportError: the library is missing, stale or cannot be loaded; the message says how to build it."""
     path = Path(__file__).with_name("liblift_evidence.so")
-    if not path.exists():
-        raise ImportError(f"{path} is not built; {_BUILD_HINT}")
-    try:
-        library = ctypes.CDLL(str(path))
-        if library.lift_evidence_interface() != _INTERFACE:
-            raise ImportError(f"{path} was built from other sources; {_BUILD_HINT}")
-        for name, arguments in _PROTOTYPES.items():
-            function = getattr(library, name)
-            function.restype, function.argtypes = c_int64, arguments
-    except (OSError, AttributeError) as error:
-        raise ImportError(f"{path} cannot be loaded ({error}); {_BUILD_HINT}") from error
-    return library
+    prototypes = {name: (c_int64, arguments) for name, arguments in _PROTOTYPES.items()}
+    return load_library(path, "lift_evidence_interface", _INTERFACE, prototypes)
 
 
 class _Numbers:

@@ -16,13 +16,10 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from lift_ros.adam import BETA1, EPS
+from lift_ros.native import load_library
 from lift_ros.render import BlendWeights
-from lift_ros.render.library import Adam, load
+from lift_ros.render.library import Adam, best_variant
 
-_BUILD_HINT = (
-    "build it from the root of the sources with: cmake -S lift_ros/lifting/csrc -B build/evidence "
-    "-DCMAKE_BUILD_TYPE=Release && cmake --build build/evidence && cmake --install build/evidence --prefix ."
-)
 _INTERFACE = 2  # LIFT_STEPS_INTERFACE of csrc/lift_steps.h
 
 
@@ -224,20 +221,9 @@ def _library() -> ctypes.CDLL:
     Raises:
         ImportError: the library is missing, stale or cannot be loaded; the message says how to build it.
     """
-    variant = load("baseline").lift_best_variant().decode()
-    path = Path(__file__).with_name(f"liblift_steps_{variant}.so")
-    if not path.exists():
-        raise ImportError(f"{path} is not built; {_BUILD_HINT}")
-    try:
-        library = ctypes.CDLL(str(path))
-        if library.lift_steps_interface() != _INTERFACE:
-            raise ImportError(f"{path} was built from other sources; {_BUILD_HINT}")
-        for name, arguments in _PROTOTYPES.items():
-            function = getattr(library, name)
-            function.restype, function.argtypes = c_int64, arguments
-    except (OSError, AttributeError) as error:
-        raise ImportError(f"{path} cannot be loaded ({error}); {_BUILD_HINT}") from error
-    return library
+    path = Path(__file__).with_name(f"liblift_steps_{best_variant()}.so")
+    prototypes = {name: (c_int64, arguments) for name, arguments in _PROTOTYPES.items()}
+    return load_library(path, "lift_steps_interface", _INTERFACE, prototypes)
 
 
 def _call(name: str, *arguments: object) -> int:

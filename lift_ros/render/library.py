@@ -9,10 +9,7 @@ from pathlib import Path
 
 import torch
 
-BUILD_HINT = (
-    "build it from the root of the sources with: cmake -S lift_ros/render/csrc -B build/raster "
-    "-DCMAKE_BUILD_TYPE=Release && cmake --build build/raster && cmake --install build/raster --prefix ."
-)
+from lift_ros.native import load_library
 
 
 class Gaussians(Structure):
@@ -111,27 +108,19 @@ def load(variant: str) -> ctypes.CDLL:
     Raises:
         ImportError: the library is missing, stale or cannot be loaded; the message says how to build it.
     """
-    path = library_path(variant)
-    if not path.exists():
-        raise ImportError(f"the CPU rasterizer {path} is not built; {BUILD_HINT}")
-    try:
-        library = ctypes.CDLL(str(path))
-        if library.lift_interface() != _INTERFACE:
-            raise ImportError(f"the CPU rasterizer {path} was built from other sources; {BUILD_HINT}")
-        for name, (restype, argtypes) in _PROTOTYPES.items():
-            function = getattr(library, name)
-            function.restype, function.argtypes = restype, argtypes
-    except (OSError, AttributeError) as error:
-        raise ImportError(f"the CPU rasterizer {path} cannot be loaded ({error}); {BUILD_HINT}") from error
-    return library
+    return load_library(library_path(variant), "lift_interface", _INTERFACE, _PROTOTYPES)
+
+
+@cache
+def best_variant() -> str:
+    """The fastest variant this processor can run."""
+    return load("baseline").lift_best_variant().decode()
 
 
 @cache
 def best() -> ctypes.CDLL:
-    """The fastest variant this processor can run. Loaded once."""
-    baseline = load("baseline")
-    variant = baseline.lift_best_variant().decode()
-    return baseline if variant == "baseline" else load(variant)
+    """The library of that variant. Loaded once."""
+    return load(best_variant())
 
 
 def empty(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:

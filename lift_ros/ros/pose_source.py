@@ -123,17 +123,15 @@ class TopicPoses:
     def lookup(self, frame: str, stamp_ns: int) -> NDArray[np.float64]:
         """See PoseSource."""
         with self._lock:
-            track = self._track
-            if track is None:
-                raise FrameRejected("pose_missing", "no pose message has arrived")
-            try:  # the latest message may yet turn out to be astray
-                track = self._before or track
-                T = track.tree.lookup("reference", "body", stamp_ns)
-            except FrameRejected:
-                if track is self._track:
-                    raise
-                track = self._track
-                T = track.tree.lookup("reference", "body", stamp_ns)
+            missing = FrameRejected("pose_missing", "no pose message has arrived")
+            for track in filter(None, (self._before, self._track)):  # the latest message may yet turn out to be astray
+                try:
+                    T = track.tree.lookup("reference", "body", stamp_ns)
+                    break
+                except FrameRejected as error:
+                    missing = error
+            else:
+                raise missing
         if track.parent != self._world_frame:
             T = lookup_tf(self._buffer, self._world_frame, track.parent, stamp_ns) @ T
         if track.body not in ("", frame):

@@ -1,11 +1,13 @@
 #include <algorithm>
-#include <new>
 #include <vector>
 
 #include "lift_evidence.h"
+#include "memory.h"
 #include "parallel.h"
 
 namespace {
+
+using lift::guarded;
 
 // Views are divided among this many, each with sums of its own that are added up at the end: as many with every number
 // of threads, so that rounding is the same.
@@ -226,16 +228,6 @@ int64_t connect(int64_t gaussian_count, int64_t k, const int32_t* neighbour, con
     part[i] = first == i ? count++ : part[first];
   }
   return count;
-}
-
-template <class Function>
-int64_t guarded(Function run) {
-  try {
-    run();
-    return 0;
-  } catch (const std::bad_alloc&) {
-    return -1;
-  }
 }
 
 }  // namespace

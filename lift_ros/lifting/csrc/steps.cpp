@@ -4,20 +4,21 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <new>
 #include <vector>
 
+#include "adam.h"
+#include "memory.h"
 #include "parallel.h"
 #include "simd.h"
 
 namespace {
 
 using lift::broadcast;
+using lift::guarded;
 using lift::kLanes;
 using lift::LaneMask;
 using lift::Lanes;
 
-constexpr int64_t kAhead = 8;              // Gaussians: they are few among all, and the processor does not guess which
 constexpr int64_t kThreadWorth = 1 << 20;  // products; a thread for fewer costs more than it saves
 constexpr float kLog2e = 1.442695041f, kLog2 = 0.6931471806f;
 
@@ -37,16 +38,6 @@ float greatest(Lanes x) {
 
 // e^x for x up to 88; what lies below -87 is as good as 0. NaN stays: of NaN and a number, max gives the second.
 Lanes exp(Lanes x) { return lift::exp2(lift::max(broadcast(-126.0f), kLog2e * x)); }
-
-template <class Body>
-int64_t guarded(const Body& body) {
-  try {
-    body();
-    return 0;
-  } catch (const std::bad_alloc&) {
-    return -1;
-  }
-}
 
 int useful_threads(const LiftSparse* weights, int64_t d, int threads) {
   return static_cast<int>(std::min<int64_t>(threads, 1 + weights->crow[weights->rows] * d / kThreadWorth));
@@ -165,19 +156,10 @@ int64_t lift_move(const LiftSparse* transposed, const int64_t* gaussian, int64_t
       std::vector<float> own(d);
       float* g = own.data();
       for (int64_t k = begin; k < end; ++k) {
-        const int64_t later = gaussian[std::min(k + kAhead, count - 1)] * d;
-        for (const float* row : {value + later, first + later, second + later})
-          for (int64_t c = 0; c < d; c += 16) __builtin_prefetch(row + c, 1);
         const int64_t* pixel = transposed->col + crow[k];
         product(transposed->val + crow[k], crow[k + 1] - crow[k], d, [=](int64_t n) { return gradient + pixel[n] * d; },
                 g);
-        float *x = value + gaussian[k] * d, *m = first + gaussian[k] * d, *v = second + gaussian[k] * d;
-#pragma GCC ivdep
-        for (int64_t c = 0; c < d; ++c) {
-          m[c] = s.beta1 * m[c] + (1 - s.beta1) * g[c];
-          v[c] = s.beta2 * v[c] + (1 - s.beta2) * g[c] * g[c];
-          x[c] -= s.rate * m[c] / (s.scale * std::sqrt(v[c]) + s.eps);
-        }
+        lift::adam_row(s, k, count, d, gaussian, g, value, first, second);
       }
     });
   });

@@ -25,16 +25,6 @@ auto or_null(const Make& make) -> decltype(make()) {
   }
 }
 
-template <class Run>
-int64_t status(const Run& run) {
-  try {
-    run();
-    return 0;
-  } catch (const std::bad_alloc&) {
-    return -1;
-  }
-}
-
 }  // namespace
 
 int32_t lift_interface() { return LIFT_INTERFACE; }
@@ -47,21 +37,21 @@ void lift_view_free(LiftView* view) { delete view; }
 
 int64_t lift_render(LiftView* view, float* image, float* alpha, float* depth, float* transmittance,
                     int threads) {
-  return status([&] { lift::render(*view, image, alpha, depth, transmittance, threads); });
+  return lift::guarded([&] { lift::render(*view, image, alpha, depth, transmittance, threads); });
 }
 
 int64_t lift_render_backward(const LiftView* view, const LiftGaussians* gaussians, const float* image,
                              const float* depth, const float* transmittance, const float* image_gradient,
                              const float* alpha_gradient, const float* depth_gradient, const LiftGradients* gradients,
                              int threads) {
-  return status([&] {
+  return lift::guarded([&] {
     lift::render_backward(*view, *gaussians, image, depth, transmittance, image_gradient, alpha_gradient,
                           depth_gradient, *gradients, threads);
   });
 }
 
 int64_t lift_count_pairs(const LiftView* view, int64_t pairs[2], int threads) {
-  return status([&] { lift::count_pairs(*view, pairs, threads); });
+  return lift::guarded([&] { lift::count_pairs(*view, pairs, threads); });
 }
 
 LiftWeights* lift_weights_new(const LiftView* view, const int64_t* pixels, int64_t pixel_count, int threads) {
@@ -93,12 +83,12 @@ void lift_mask_weights_free(LiftMaskWeights* weights) { delete weights; }
 
 int64_t lift_label_image(const LiftView* view, const int32_t* labels, int32_t* label_image, float* share,
                          float* alpha, int threads) {
-  return status([&] { lift::label_image(*view, labels, label_image, share, alpha, threads); });
+  return lift::guarded([&] { lift::label_image(*view, labels, label_image, share, alpha, threads); });
 }
 
 int64_t lift_follow_edges(const LiftPicture* picture, const LiftEdgeFilter* filter, const int32_t* labels,
                           int32_t* out, int threads) {
-  return status([&] { lift::follow_edges(*picture, *filter, labels, out, threads); });
+  return lift::guarded([&] { lift::follow_edges(*picture, *filter, labels, out, threads); });
 }
 
 void lift_csr_matmul(int64_t rows, int64_t d, const int64_t* crow, const int64_t* col, const float* val,
@@ -113,7 +103,7 @@ void lift_csr_transpose(int64_t rows, int64_t columns, const int64_t* crow, cons
 
 int64_t lift_csr_compact(int64_t nonzeros, int64_t columns, const int64_t* col, int64_t* shown, int64_t* number) {
   int64_t count = 0;
-  return status([&] { count = lift::csr_compact(nonzeros, columns, col, shown, number); }) == 0 ? count : -1;
+  return lift::guarded([&] { count = lift::csr_compact(nonzeros, columns, col, shown, number); }) == 0 ? count : -1;
 }
 
 void lift_adam_rows(const LiftAdam* step, int64_t count, int64_t d, const int64_t* rows, const float* gradient,
@@ -122,7 +112,7 @@ void lift_adam_rows(const LiftAdam* step, int64_t count, int64_t d, const int64_
 }
 
 int64_t lift_nearest(int64_t count, const float* points, int32_t k, int64_t* index, float* distance, int threads) {
-  return status([&] { lift::nearest(count, points, k, index, distance, threads); });
+  return lift::guarded([&] { lift::nearest(count, points, k, index, distance, threads); });
 }
 
 void lift_advise_huge_pages(void* begin, int64_t bytes) { lift::advise_huge_pages(begin, bytes); }

@@ -1,4 +1,4 @@
-// Large uninitialised arrays. std::vector would touch every page twice: once to clear it, once to use it.
+// Large uninitialised arrays, and what becomes of a function when memory runs out.
 #pragma once
 
 #include <cstddef>
@@ -24,7 +24,19 @@ inline void advise_huge_pages([[maybe_unused]] void* begin, [[maybe_unused]] siz
 #endif
 }
 
-// A fixed-size array of trivial elements, aligned for vectors, not initialised.
+// 0, or -1 when memory runs out.
+template <class Run>
+int64_t guarded(const Run& run) {
+  try {
+    run();
+    return 0;
+  } catch (const std::bad_alloc&) {
+    return -1;
+  }
+}
+
+// A fixed-size array of trivial elements. std::vector would touch every page twice: once to clear it, once to use it. It is
+// aligned for vectors, not initialised.
 template <class T>
 class Buffer {
  public:
