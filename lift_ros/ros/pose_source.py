@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -123,20 +124,20 @@ class TopicPoses:
     def lookup(self, frame: str, stamp_ns: int) -> NDArray[np.float64]:
         """See PoseSource."""
         with self._lock:
-            missing = FrameRejected("pose_missing", "no pose message has arrived")
-            for track in filter(None, (self._before, self._track)):  # the latest message may yet turn out to be astray
-                try:
-                    T = track.tree.lookup("reference", "body", stamp_ns)
-                    break
-                except FrameRejected as error:
-                    missing = error
-            else:
-                raise missing
+            track, T = self._pose_at(stamp_ns)
         if track.parent != self._world_frame:
             T = lookup_tf(self._buffer, self._world_frame, track.parent, stamp_ns) @ T
         if track.body not in ("", frame):
             T = T @ lookup_tf(self._buffer, track.body, frame, stamp_ns)
         return T
+
+    def _pose_at(self, stamp_ns: int) -> tuple[_Track, NDArray[np.float64]]:
+        if self._track is None:
+            raise FrameRejected("pose_missing", "no pose message has arrived")
+        if self._before:  # the latest message may yet turn out to be astray
+            with contextlib.suppress(FrameRejected):
+                return self._before, self._before.tree.lookup("reference", "body", stamp_ns)
+        return self._track, self._track.tree.lookup("reference", "body", stamp_ns)
 
     def clear(self) -> None:
         """See PoseSource."""
