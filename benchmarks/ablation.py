@@ -26,6 +26,7 @@ from lift_ros.data import Capture, open_capture
 from lift_ros.frame import Frame
 from lift_ros.lifting import lift
 from lift_ros.lifting.config import LiftConfig
+from lift_ros.lifting.consensus import Merges
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.lift import Lift
 from lift_ros.mapping.keyframes import all_weights
@@ -47,8 +48,8 @@ def as_they_are(labels: NDArray, *_: object) -> NDArray:
     return labels
 
 
-def unjoined(agreed: NDArray, *_: object) -> NDArray:
-    return np.arange(len(agreed))
+def unjoined(agreed: NDArray, *_: object) -> Merges:
+    return Merges(np.zeros((0, 2), np.int64), np.zeros(0), len(agreed))
 
 
 def unvoted(labels: NDArray, *_: object) -> tuple[NDArray, NDArray]:

@@ -155,11 +155,24 @@ class Decoded(NamedTuple):
 
 @runtime_checkable
 class HasUnitFeatures(Protocol):
-    """A method whose embeddings tell by their cosine how much two Gaussians are one thing: they can be clicked on."""
+    """A method whose embeddings tell by their cosine how much two Gaussians are one thing."""
 
     @property
     def unit_features(self) -> torch.Tensor:
         """(N, d) of unit length."""
+        ...
+
+
+@runtime_checkable
+class Clickable(Protocol):
+    """A method that can tell how much each Gaussian is one thing with what somebody clicked on."""
+
+    def similarity(self, clicked: BlendWeights) -> torch.Tensor:
+        """The score field (N,) in [-1, 1]: 1 for what is surely one with some of the clicks.
+
+        Args:
+            clicked: (C, N), which Gaussians make up what was clicked on, a row for each click.
+        """
         ...
 
 

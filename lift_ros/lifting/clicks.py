@@ -1,8 +1,8 @@
 """Interactive segmentation (OmniSeg3D, 3.4): what is as similar to a click as a threshold demands.
 
-A high threshold selects a part, a low one the whole it belongs to. Features are unit embeddings of Gaussians (N, d),
-those of methods that are ``HasUnitFeatures``. A click is the unit feature (d,) at a pixel or a point; several clicks
-(C, d) select what is similar to any of them.
+A high threshold selects a part, a low one the whole it belongs to. A click is a row of blend weights: the Gaussians
+that show at a pixel, or the one nearest to a point. Several clicks select what is similar to any of them. How similar
+that is, lifting methods tell that are ``Clickable``.
 """
 
 from __future__ import annotations
@@ -15,26 +15,14 @@ from lift_ros.render import BlendWeights
 from lift_ros.scene.neighbours import Neighbours
 
 
-def click_pixel(features: torch.Tensor, weights: BlendWeights, row: int) -> torch.Tensor:
-    """The feature (d,) that shows at a pixel: row ``row`` of the blend weights of an image."""
-    index = torch.tensor([row], device=features.device)
-    return normalize(weights.rows(index).matmul(features), dim=1)[0]
+def nearest_gaussian(means: torch.Tensor, point: torch.Tensor) -> int:
+    """Which of the Gaussians at ``means`` (N, 3) is nearest to ``point`` (3,)."""
+    return int((means - point).square().sum(1).argmin())
 
 
-def click_point(features: torch.Tensor, means: torch.Tensor, point: torch.Tensor) -> tuple[torch.Tensor, int]:
-    """The feature (d,) of the Gaussian nearest to ``point`` (3,), of those at ``means`` (N, 3), and which it is."""
-    nearest = int((means - point).square().sum(1).argmin())
-    return features[nearest], nearest
-
-
-def similarity(features: torch.Tensor, clicks: torch.Tensor) -> torch.Tensor:
-    """(N,) the score field: cosine similarity of ``features`` (N, d) to the most similar of the ``clicks`` (C, d)."""
-    return (features @ clicks.T).amax(1)
-
-
-def select_gaussians(features: torch.Tensor, clicks: torch.Tensor, threshold: float) -> torch.Tensor:
-    """(N,) bool, the Gaussians whose similarity to a click exceeds ``threshold``."""
-    return similarity(features, clicks) > threshold
+def similarity(features: torch.Tensor, clicked: BlendWeights) -> torch.Tensor:
+    """(N,) cosine similarity of unit ``features`` (N, d) to what shows at the most similar of the clicks (C, N)."""
+    return (features @ normalize(clicked.matmul(features), dim=1).T).amax(1)
 
 
 def grow_region(selected: torch.Tensor, seeds: torch.Tensor, neighbours: Neighbours) -> torch.Tensor:

@@ -25,7 +25,7 @@ FULL_SAY = 1000.0  # pixels from which a view's say no longer grows
 MIN_PIXELS = 0.3  # of a Gaussian that a view must show to say in which mask it lies
 CLEAR_PIXELS = 2.0  # from which more of it says no more
 
-_INTERFACE = 4  # LIFT_EVIDENCE_INTERFACE of csrc/lift_evidence.h
+_INTERFACE = 5  # LIFT_EVIDENCE_INTERFACE of csrc/lift_evidence.h
 
 
 class _Masks(Structure):
@@ -63,7 +63,7 @@ _PROTOTYPES = {
     "lift_components": [c_int64, c_int64] + [c_void_p] * 3,
     "lift_connected_parts": [c_int64, c_int64] + [c_void_p] * 2 + [c_int64, c_void_p],
     "lift_visibility": [POINTER(_Views), POINTER(_Parts), c_double] + [c_void_p] * 3 + [c_int],
-    "lift_merge_parts": [c_int64, c_void_p, c_void_p, c_double, c_double, c_void_p],
+    "lift_merge_parts": [c_int64, c_void_p, c_void_p, c_double, c_double, c_void_p, c_void_p],
 }
 
 
@@ -207,7 +207,9 @@ def connected_parts(touching: NDArray[np.int32], labels: NDArray[np.integer], mi
     return part
 
 
-def merge_parts(agreed: NDArray[np.float64], seen: NDArray[np.float64], doubt: float, rate: float) -> NDArray[np.int64]:
+def merge_parts(
+    agreed: NDArray[np.float64], seen: NDArray[np.float64], doubt: float, rate: float
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Average-linkage clustering: the two that agree most often are joined, until none reach ``rate``.
 
     Args:
@@ -215,13 +217,16 @@ def merge_parts(agreed: NDArray[np.float64], seen: NDArray[np.float64], doubt: f
         doubt: times that each pair counts as having disagreed.
 
     Returns:
-        (K,) cluster of each: the number of one in it.
+        pairs (S, 2), in the order in which they are joined: what the cluster goes by from then on, and what the other
+        one went by; and how often the two agreed (S,).
     """
-    cluster = np.empty(len(agreed), np.int64)
+    pairs, rates = np.empty((len(agreed), 2), np.int64), np.empty(len(agreed))
     agreed, seen = (np.ascontiguousarray(matrix, np.float64) for matrix in (agreed, seen))
-    if _library().lift_merge_parts(len(agreed), agreed.ctypes.data, seen.ctypes.data, doubt, rate, cluster.ctypes.data):
+    borrowed = agreed.ctypes.data, seen.ctypes.data
+    steps = _library().lift_merge_parts(len(agreed), *borrowed, doubt, rate, pairs.ctypes.data, rates.ctypes.data)
+    if steps < 0:
         raise MemoryError("out of memory while joining parts")
-    return cluster
+    return pairs[:steps].copy(), rates[:steps].copy()
 
 
 def _threads() -> int:

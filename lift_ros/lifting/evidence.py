@@ -30,12 +30,15 @@ class MaskEvidence:
         gaussian: (n,) int32.
         weight: (n,) float32.
         area: (M,) float32, pixels of each mask.
+        wholes: where masks lie in one another, and these are the smallest over each pixel, what the largest say; else
+            None.
     """
 
     mask: NDArray[np.int32]
     gaussian: NDArray[np.int32]
     weight: NDArray[np.float32]
     area: NDArray[np.float32]
+    wholes: MaskEvidence | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError: the triplets are not sorted by mask, which those who count them rely on."""
@@ -90,12 +93,14 @@ class MaskEvidence:
     def without(self, gone: NDArray[np.bool_]) -> MaskEvidence:
         """The evidence as if the Gaussians where ``gone`` (N,) is True had not been seen."""
         left = ~gone[self.gaussian]
-        return MaskEvidence(self.mask[left], self.gaussian[left], self.weight[left], self.area)
+        wholes = self.wholes and self.wholes.without(gone)
+        return MaskEvidence(self.mask[left], self.gaussian[left], self.weight[left], self.area, wholes)
 
     def follow(self, origin: torch.Tensor) -> MaskEvidence:
         """The evidence after an edit of the scene (see ``GaussianScene``); both halves of a split inherit all of it."""
         entry, heir = (t.numpy() for t in heirs(torch.from_numpy(self.gaussian).long(), origin.cpu()))
-        return MaskEvidence(self.mask[entry], heir.astype(np.int32), self.weight[entry], self.area)
+        wholes = self.wholes and self.wholes.follow(origin)
+        return MaskEvidence(self.mask[entry], heir.astype(np.int32), self.weight[entry], self.area, wholes)
 
 
 def _numbered(labels: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:

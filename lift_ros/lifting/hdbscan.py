@@ -15,10 +15,12 @@ import torch
 from torch.nn.functional import normalize
 
 from lift_ros.lifting.base import Batch, Decoded, LiftingView, draw
+from lift_ros.lifting.clicks import similarity
 from lift_ros.lifting.config import HdbscanConfig
 from lift_ros.lifting.contrastive import Clusters, Groups, contrastive_loss, norm_loss
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.training import TrainedGaussians, descend, waves
+from lift_ros.render import BlendWeights
 from lift_ros.scene.neighbours import Neighbours
 
 
@@ -54,8 +56,11 @@ class Hdbscan:
 
     @property
     def unit_features(self) -> torch.Tensor:
-        """(N, d), what clicks are compared with."""
+        """(N, d)."""
         return normalize(self.embeddings.value.detach())
+
+    def similarity(self, clicked: BlendWeights) -> torch.Tensor:
+        return similarity(self.unit_features, clicked)
 
     @torch.no_grad()
     def decode(self, views: Sequence[LiftingView], evidence: Sequence[MaskEvidence], neighbours: Neighbours) -> Decoded:

@@ -4,6 +4,8 @@ pieces     touching Gaussians that masks hardly ever part (``local_parts``)
 parts      pieces without what does not belong to them, cut where masks keep dividing them, and between known objects
 objects    parts that share masks in most of the views that see both are joined (``merge_parts``)
 votes      the masks decide each Gaussian near a border, and how sure that is
+wholes     objects that share the largest masks in most of the views; where masks do not overlap, there are none
+clicks     the parts that are joined with the one clicked on, down to the rate that is asked for
 
 Nothing is trained: masks that split, merge or drop objects in a fifth of the views leave embeddings with codes of
 their own for every mistake, and a majority of views does not notice.
@@ -19,10 +21,11 @@ from numpy.typing import NDArray
 
 from lift_ros.lifting.base import Decoded, LiftingView
 from lift_ros.lifting.config import LiftConfig
-from lift_ros.lifting.consensus import cut_impure, cut_known, expel_strangers, local_parts, merge_parts, vote
+from lift_ros.lifting.consensus import Merges, cut_impure, cut_known, expel_strangers, local_parts, merge_parts, vote
 from lift_ros.lifting.counts import part_agreement
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.parts import connected_parts
+from lift_ros.render import BlendWeights
 from lift_ros.scene.gaussians import follow
 from lift_ros.scene.neighbours import Neighbours
 
@@ -33,17 +36,23 @@ MIN_KNOWN = 20  # Gaussians; fewer of a known object in the part of another are 
 
 
 class Lift:
-    """Remembers only which Gaussians it took for one object, so that it does not waver between two answers."""
+    """Remembers which Gaussians it took for one object, so that it does not waver between two answers, and how it put
+    them together, to answer clicks.
+    """
 
     name = "lift"
     trained = False
 
     def __init__(self, config: LiftConfig, seed: int = 0, device: torch.device | str = "cpu") -> None:
         self.config = config  # nothing here is random: the seed is for methods that are trained
-        self._object = torch.zeros(0, dtype=torch.int64, device=device)  # from 1 on, 0: not known yet
+        # of each Gaussian, from 1 on; 0: not known yet, or none
+        self._part = self._object = self._whole = torch.zeros(0, dtype=torch.int64, device=device)
+        self._merges = Merges(np.zeros((0, 2), np.int64), np.zeros(0), 0)  # of the parts
 
     def edit(self, origin: torch.Tensor, means: torch.Tensor) -> None:
-        self._object = follow(self._object, origin)
+        self._part, self._object, self._whole = (
+            follow(each, origin) for each in (self._part, self._object, self._whole)
+        )
 
     def step(self, views: Sequence[LiftingView], neighbours: Neighbours, rate: float = 1.0) -> dict[str, float]:
         return {}
@@ -61,36 +70,95 @@ class Lift:
         parts = cut_impure(parts, count, evidence, pure_rate, MIN_PART)
         parts = cut_known(parts, int(parts.max(initial=-1)) + 1, self._object.cpu().numpy(), MIN_KNOWN)
         parts, count = _numbered(parts, neighbours)
-        agreed, seen = part_agreement(parts, count, evidence)
-        known = self._known(parts, count)
-        same = (known[:, None] == known[None, :]) & (known > 0)[None, :]
-        other = (known[:, None] != known[None, :]) & (known > 0)[:, None] & (known > 0)[None, :]
-        agreed += config.hysteresis * seen * (same.astype(float) - other)
-        joined = merge_parts(agreed, seen, config.same_object_rate)
-        labels = np.where(parts >= 0, joined[parts], -1) if count else parts
-        labels, confidence = vote(labels, count, evidence, config.vote_purity)
-        self._object = torch.from_numpy(labels + 1).to(self._object.device)
-        return Decoded(self._object - 1, torch.from_numpy(confidence).to(self._object.device))
+        agreed, seen = self._agreement(parts, count, evidence, self._object)
+        self._merges = merge_parts(agreed, seen)
+        joined = _of_parts(self._merges.clusters(config.same_object_rate), parts)
+        labels, confidence = vote(joined, count, evidence, config.vote_purity)
+        # an object goes by one of its parts, and that is the part of what votes gave to it
+        self._part = self._kept(np.where(labels == joined, parts, labels))
+        self._object = self._kept(labels)
+        whole = None
+        if any(view.wholes for view in evidence):
+            largest = [view.wholes or view for view in evidence]
+            also, again = part_agreement(parts, count, largest)
+            self._merges = merge_parts(agreed + also, seen + again)
+            whole = merge_parts(*self._agreement(labels, count, largest, self._whole)).clusters(config.same_object_rate)
+            self._whole = self._kept(_of_parts(whole, labels))
+            whole = self._whole - 1
+        return Decoded(self._object - 1, torch.from_numpy(confidence).to(self._object.device), whole)
 
-    def _known(self, parts: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-        """(K,) what most Gaussians of each part were taken for the last time, 0 where most were not known."""
-        values, column = np.unique(self._object.cpu().numpy(), return_inverse=True)
-        member = parts >= 0
-        cell = parts[member] * len(values) + column[member]
-        table = np.bincount(cell, minlength=count * len(values)).reshape(count, len(values))
-        return values[table.argmax(1)] if count else np.zeros(0, np.int64)
+    def similarity(self, clicked: BlendWeights) -> torch.Tensor:
+        """(N,) the share of the views in which masks hold the part of each Gaussian together with the one clicked on,
+        directly or joined with others on the way (see ``Merges.agreement``): 1 within a part, -1 where no mask showed
+        the Gaussian. Of several clicks (C, N), the most similar counts.
+
+        Down to ``same_object_rate`` it is the object. Where masks overlap, the smallest and the largest over each pixel
+        are asked alike: the parts of a whole are joined at about 0.5.
+        """
+        part = self._part.cpu().numpy() - 1
+        scores = np.full(self._merges.count + 1, -1.0)  # the last is that of no part
+        for row in range(clicked.shape[0]):
+            here = slice(int(clicked.crow[row]), int(clicked.crow[row + 1]))
+            weight, shown = clicked.val[here].cpu().numpy(), part[clicked.col[here].cpu().numpy()]
+            if (shown >= 0).any():
+                most = np.bincount(shown[shown >= 0], weight[shown >= 0]).argmax()
+                scores[:-1] = np.maximum(scores[:-1], self._merges.agreement(int(most)))
+        return torch.from_numpy(scores[part].astype(np.float32)).to(self._part.device)
+
+    def _agreement(
+        self, parts: NDArray[np.int64], count: int, views: Sequence[MaskEvidence], known: torch.Tensor
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """How often two parts share a mask, of how many views that show both, each (K, K); those that were taken for
+        one the last time, ``known`` (N,) from 1 on, somewhat more often, and those for two less.
+        """
+        agreed, seen = part_agreement(parts, count, views)
+        was = _most(known.cpu().numpy(), parts, count)
+        same = (was[:, None] == was[None, :]) & (was > 0)[None, :]
+        other = (was[:, None] != was[None, :]) & (was > 0)[:, None] & (was > 0)[None, :]
+        return agreed + self.config.hysteresis * seen * (same.astype(float) - other), seen
+
+    def _kept(self, numbers: NDArray[np.int64]) -> torch.Tensor:
+        """(N,) as they are remembered."""
+        return torch.from_numpy(numbers + 1).to(self._object.device)
 
     def state(self) -> dict[str, torch.Tensor]:
-        return {"gaussian.lift.object": self._object}
+        return {
+            "gaussian.lift.part": self._part,
+            "gaussian.lift.object": self._object,
+            "gaussian.lift.whole": self._whole,
+            "lift.merged_parts": torch.from_numpy(self._merges.pairs),
+            "lift.merged_at": torch.from_numpy(self._merges.rates),
+        }
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
-        self._object = state["gaussian.lift.object"].to(self._object.device, copy=True)
+        """Of older maps, which hold no more than the objects, these are the parts, and nothing is known of wholes."""
+        own = state["gaussian.lift.object"]
+        part, whole = state.get("gaussian.lift.part", own), state.get("gaussian.lift.whole", torch.zeros_like(own))
+        self._part, self._object, self._whole = (each.to(self._object.device, copy=True) for each in (part, own, whole))
+        pairs = state.get("lift.merged_parts", torch.zeros(0, 2, dtype=torch.int64)).cpu().numpy()
+        rates = state.get("lift.merged_at", torch.zeros(0, dtype=torch.float64)).cpu().numpy()
+        count = max(pairs.max(initial=-1) + 1, part.cpu().numpy().max(initial=0))
+        self._merges = Merges(pairs, rates, int(count))
 
 
 def _numbered(labels: NDArray[np.int64], neighbours: Neighbours) -> tuple[NDArray[np.int64], int]:
     """Connected parts of the labels, from 0 on, -1 for none, and their number."""
     parts = connected_parts(neighbours, labels, MIN_PART)
     return parts, int(parts.max(initial=-1)) + 1
+
+
+def _of_parts(values: NDArray[np.int64], parts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(N,) the value of each Gaussian's part, of ``values`` (K,); -1 for none."""
+    return np.append(values, -1)[parts]
+
+
+def _most(values: NDArray[np.int64], parts: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """(K,) what most Gaussians of each part have, of ``values`` (N,)."""
+    different, column = np.unique(values, return_inverse=True)
+    member = parts >= 0
+    cell = parts[member] * len(different) + column[member]
+    table = np.bincount(cell, minlength=count * len(different)).reshape(count, len(different))
+    return different[table.argmax(1)] if count else np.zeros(0, np.int64)
 
 
 def _mostly(chosen: NDArray[np.bool_], parts: NDArray[np.int64], count: int) -> NDArray[np.bool_]:

@@ -31,10 +31,12 @@ from torch.nn.functional import normalize
 
 from lift_ros.lifting import steps
 from lift_ros.lifting.base import Batch, Decoded, LiftingView, draw
+from lift_ros.lifting.clicks import similarity
 from lift_ros.lifting.config import OmniSeg3DConfig
 from lift_ros.lifting.contrastive import Clusters, Groups, norm_loss
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.training import TrainedGaussians, descend, waves
+from lift_ros.render import BlendWeights
 from lift_ros.scene.neighbours import Neighbours
 
 MIN_PATCH_PIXELS = 4  # fewer samples say nothing of a patch's mean
@@ -99,8 +101,11 @@ class OmniSeg3D:
 
     @property
     def unit_features(self) -> torch.Tensor:
-        """(N, d), what clicks are compared with."""
+        """(N, d)."""
         return normalize(self.embeddings.value.detach(), dim=1)
+
+    def similarity(self, clicked: BlendWeights) -> torch.Tensor:
+        return similarity(self.unit_features, clicked)
 
     def decode(self, views: Sequence[LiftingView], evidence: Sequence[MaskEvidence], neighbours: Neighbours) -> Decoded:
         """Parts, and the objects they belong to; confident by the softmax of the similarities to all parts."""
@@ -111,8 +116,8 @@ class OmniSeg3D:
         some = self._samples(views).cpu().numpy()
         part, parent = discretise(some, self.cuts)
         means = np.stack([some[part == k].mean(0) for k in range(len(parent))])
-        similarity = features @ normalize(torch.from_numpy(means).to(features), dim=1).T
-        confidence, labels = torch.softmax(similarity / TEMPERATURE, dim=1).max(1)
+        likeness = features @ normalize(torch.from_numpy(means).to(features), dim=1).T
+        confidence, labels = torch.softmax(likeness / TEMPERATURE, dim=1).max(1)
         return Decoded(labels, confidence, torch.from_numpy(parent).to(labels)[labels])
 
     @torch.no_grad()

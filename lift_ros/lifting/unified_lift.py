@@ -33,10 +33,12 @@ from scipy.optimize import linear_sum_assignment
 from torch.nn.functional import normalize
 
 from lift_ros.lifting.base import Batch, Decoded, LiftingView, draw
+from lift_ros.lifting.clicks import similarity
 from lift_ros.lifting.config import UnifiedLiftConfig
 from lift_ros.lifting.contrastive import Clusters, Groups, contrastive_loss, norm_loss
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.training import Trained, TrainedGaussians, descend, rows, waves
+from lift_ros.render import BlendWeights
 from lift_ros.scene.neighbours import Neighbours
 
 TEMPERATURE = 0.1  # of the association; the least that eq. 1 has
@@ -98,8 +100,11 @@ class UnifiedLift:
 
     @property
     def unit_features(self) -> torch.Tensor:
-        """(N, d) of the finest granularity, what clicks are compared with."""
+        """(N, d) of the finest granularity."""
         return normalize(self.embeddings.value.detach().unflatten(1, self._shape)[:, 0], dim=1)
+
+    def similarity(self, clicked: BlendWeights) -> torch.Tensor:
+        return similarity(self.unit_features, clicked)
 
     @torch.no_grad()
     def decode(self, views: Sequence[LiftingView], evidence: Sequence[MaskEvidence], neighbours: Neighbours) -> Decoded:

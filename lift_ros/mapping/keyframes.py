@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -156,11 +157,12 @@ class Keyframe:
             weights = all_weights(scene, camera)
             self.lifting = sample_view(self.patches.resized(camera.height, camera.width), weights, pixels, rng)
             self.evidence = MaskEvidence.of(weights, labels)
-        else:
+        else:  # without the weights of every pixel
             self.lifting = None
-            self.evidence = MaskEvidence.seen_by(
-                camera, scene.means, scene.quats, scene.scales, scene.opacities, labels
-            )
+            seen = partial(MaskEvidence.seen_by, camera, scene.means, scene.quats, scene.scales, scene.opacities)
+            self.evidence = seen(labels)
+            if self.patches.overlapping:
+                self.evidence.wholes = seen(self.patches.label_image(largest=True))
         self.step = step
         self._unknown = 0
         self._shown = int(np.count_nonzero(np.bincount(self.evidence.gaussian, minlength=1)))

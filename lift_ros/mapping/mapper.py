@@ -23,7 +23,7 @@ from lift_ros.camera import PosedCamera
 from lift_ros.config import Config
 from lift_ros.errors import ConfigError, FrameRejected, LiftError, MapFileError
 from lift_ros.frame import Frame
-from lift_ros.lifting.base import HasUnitFeatures, LiftingView
+from lift_ros.lifting.base import Clickable, HasUnitFeatures, LiftingView
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.methods import METHODS, make_method
 from lift_ros.lifting.sampling import view_of_objects
@@ -292,17 +292,17 @@ class Mapper:
         """What is similar to ``clicks``, by the map as it is now.
 
         Raises:
-            LiftError: the lifting method has no embeddings to compare, or a click meets nothing.
+            LiftError: the lifting method cannot tell what is similar, or a click meets nothing.
         """
-        if not isinstance(self._method, HasUnitFeatures):
-            able = ", ".join(name for name, method in METHODS.items() if hasattr(method, "unit_features"))
+        if not isinstance(self._method, Clickable):
+            able = ", ".join(name for name, method in METHODS.items() if hasattr(method, "similarity"))
             raise LiftError(
-                f"the lifting method '{self._method.name}' has no embeddings that clicks could be compared with; "
-                f"set lifting.method to one of {able}"
+                f"the lifting method '{self._method.name}' cannot tell what is similar to a click; set lifting.method "
+                f"to one of {able}"
             )
         ids = torch.from_numpy(self._registry.ids).to(self._scene.device)
         now = MapSnapshot(self._scene, ids, self._uncertainty)
-        return select(now, self._method.unit_features, self._near(), clicks)
+        return select(now, self._method, self._near(), clicks)
 
     def save(self, directory: Path | str) -> None:
         """Write the map; see ``save_map``.
@@ -365,7 +365,10 @@ class Mapper:
         except KeyError as error:
             raise MapFileError(f"{directory} holds no {error}; it was not saved by this package") from None
         stamp, ids = float(contents.meta["stamp"]), mapper._registry.ids
-        mapper._prior = [(stamp, MaskEvidence.of_objects(ids))] * config.objects.min_views
+        prior, wholes = MaskEvidence.of_objects(ids), mapper._registry.wholes
+        if (wholes != ids).any():
+            prior.wholes = MaskEvidence.of_objects(wholes)
+        mapper._prior = [(stamp, prior)] * config.objects.min_views
         if mapper._method.trained and ids.any():
             on_device = contents.tensors["gaussian.object_id"].to(device)
             mapper._prior_views = [view_of_objects(on_device, config.lifting.pixels, mapper._rng)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 
 from lift_ros.camera import PosedCamera
 from lift_ros.errors import LiftError
-from lift_ros.lifting.clicks import click_pixel, click_point, grow_region, select_gaussians
+from lift_ros.lifting.base import Clickable
+from lift_ros.lifting.clicks import grow_region, nearest_gaussian
 from lift_ros.mapping.snapshot import MIN_SHARE, MapSnapshot, surface_points
 from lift_ros.render import BlendWeights, blend_weights
 from lift_ros.scene.gaussians import GaussianScene
@@ -26,7 +28,7 @@ class Clicks:
     Attributes:
         points: (3,) each, world frame.
         pixels: (column, row) each, of the image of ``camera``.
-        threshold: cosine similarity to a click, [-1, 1].
+        threshold: similarity to a click, [-1, 1], by what the lifting method takes for it.
         connected: whether look-alikes that do not hang together with a click are left out.
     """
 
@@ -53,13 +55,13 @@ class Selection(NamedTuple):
     mask: NDArray[np.bool_] | None
 
 
-def select(snapshot: MapSnapshot, features: torch.Tensor, neighbours: Neighbours, clicks: Clicks) -> Selection:
-    """The Gaussians that are as similar to a click as asked, by their unit ``features`` (N, d).
+def select(snapshot: MapSnapshot, method: Clickable, neighbours: Neighbours, clicks: Clicks) -> Selection:
+    """The Gaussians that ``method`` takes for as similar to a click as asked.
 
     Raises:
         LiftError: there are no clicks, or one of them meets nothing.
     """
-    chosen = _similar(snapshot.scene, features, neighbours, clicks)
+    chosen = _similar(snapshot.scene, method, neighbours, clicks)
     points, colors, index = surface_points(snapshot.scene)
     member = chosen.cpu().numpy()[index]
     mask = None
@@ -70,7 +72,7 @@ def select(snapshot: MapSnapshot, features: torch.Tensor, neighbours: Neighbours
     return Selection(chosen, points[member], colors[member], ids, mask)
 
 
-def _similar(scene: GaussianScene, features: torch.Tensor, neighbours: Neighbours, clicks: Clicks) -> torch.Tensor:
+def _similar(scene: GaussianScene, method: Clickable, neighbours: Neighbours, clicks: Clicks) -> torch.Tensor:
     """(N,) bool."""
     if not (np.isfinite(clicks.threshold) and all(np.isfinite(point).all() for point in clicks.points)):
         raise LiftError("points and threshold must be finite numbers")
@@ -78,21 +80,26 @@ def _similar(scene: GaussianScene, features: torch.Tensor, neighbours: Neighbour
         raise LiftError("nothing was clicked on: give points or pixels")
     if not len(scene):
         raise LiftError("the map is empty")
-    found, seeds = [], []
-    for point in clicks.points:
-        feature, nearest = click_point(features, scene.means, torch.as_tensor(point).to(scene.means))
-        found.append(feature)
-        seeds.append(nearest)
+    clicked, seeds = _clicked(scene, clicks)
+    chosen = method.similarity(clicked) > clicks.threshold
+    return grow_region(chosen, seeds, neighbours) if clicks.connected else chosen
+
+
+def _clicked(scene: GaussianScene, clicks: Clicks) -> tuple[BlendWeights, torch.Tensor]:
+    """Which Gaussians were clicked on (C, N), points before pixels; and of each click the one it shows most of (C,)."""
+    means, device = scene.means, scene.device
+    nearest = [nearest_gaussian(means, torch.as_tensor(point).to(means)) for point in clicks.points]
+    col = torch.tensor(nearest, dtype=torch.int64, device=device)
+    count, val = torch.ones_like(col), torch.ones(len(col), device=device)
     if clicks.pixels:
-        weights = _weights(scene, clicks)
-        for row, (column, line) in enumerate(clicks.pixels):
-            here = slice(int(weights.crow[row]), int(weights.crow[row + 1]))
-            if here.start == here.stop:
-                raise LiftError(f"the map shows nothing at pixel ({column}, {line})")
-            found.append(click_pixel(features, weights, row))
-            seeds.append(int(weights.col[here][weights.val[here].argmax()]))
-    chosen = select_gaussians(features, torch.stack(found), clicks.threshold)
-    return grow_region(chosen, torch.tensor(seeds, device=scene.device), neighbours) if clicks.connected else chosen
+        shown = _weights(scene, clicks)
+        count, col, val = (torch.cat(pair) for pair in ((count, shown.crow.diff()), (col, shown.col), (val, shown.val)))
+        for pixel, some in zip(clicks.pixels, shown.crow.diff().tolist(), strict=True):
+            if not some:
+                raise LiftError(f"the map shows nothing at pixel ({pixel[0]}, {pixel[1]})")
+    crow = torch.cat([count.new_zeros(1), count.cumsum(0)])
+    most = [start + int(val[start:stop].argmax()) for start, stop in itertools.pairwise(crow.tolist())]
+    return BlendWeights(crow, col, val, len(scene)), col[most]
 
 
 def _weights(scene: GaussianScene, clicks: Clicks) -> BlendWeights:

@@ -90,11 +90,16 @@ class Patches:
             return self
         return Patches(most_frequent(self.index, height, width), self.inside)
 
-    def label_image(self) -> NDArray[np.int32]:
-        """(H, W) int32: index + 1 of the smallest mask over each pixel, 0 where there is none."""
+    @property
+    def overlapping(self) -> bool:
+        """Whether some pixel lies in several masks."""
+        return bool((self.inside.sum(1) > 1).any())
+
+    def label_image(self, largest: bool = False) -> NDArray[np.int32]:
+        """(H, W) int32: index + 1 of the smallest mask over each pixel, or of the ``largest``; 0 for none."""
         area = np.bincount(self.index.reshape(-1), minlength=len(self.inside)) @ self.inside
         number = np.zeros(len(self.inside), np.int32)
-        for mask in np.argsort(-area, kind="stable"):
+        for mask in np.argsort(area if largest else -area, kind="stable"):
             number[self.inside[:, mask]] = mask + 1
         return number[self.index]
 

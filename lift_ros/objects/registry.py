@@ -81,6 +81,12 @@ class ObjectRegistry:
         self._loaded: dict[int, Track] = {}
         self._next_id = 1
 
+    @property
+    def wholes(self) -> NDArray[np.int64]:
+        """(N,) the whole that each Gaussian's object belongs to, or the object itself where there is none."""
+        parents = self._parents(self.ids)
+        return np.where(parents > 0, parents, self.ids)
+
     def edit(self, origin: NDArray[np.int64]) -> None:
         """Follow an edit of the scene (see ``GaussianScene``); new Gaussians belong to no object yet."""
         self.ids, self._former = _follow(self.ids, origin), _follow(self._former, origin)

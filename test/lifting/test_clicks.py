@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from lifting.tiles import Tiles, tiles
+from lifting.tiles import COLUMNS, ROWS, Tiles, tiles
 
-from lift_ros.lifting.clicks import click_pixel, click_point, grow_region, select_gaussians, similarity
+from lift_ros.lifting.clicks import grow_region, nearest_gaussian, similarity
+from lift_ros.render import BlendWeights
 from lift_ros.scene.neighbours import Neighbours
 
 PART, WHOLE = 0.9, 0.3  # thresholds: parts of a whole have similarity 0.5, others 0
@@ -24,30 +25,33 @@ def features(world) -> torch.Tensor:
     return torch.cat([whole, part], dim=1) / 2**0.5
 
 
+def click(*gaussians: int) -> BlendWeights:
+    """Each click shows one Gaussian of the ``tiles``."""
+    col = torch.tensor(gaussians)
+    return BlendWeights(torch.arange(len(col) + 1), col, torch.ones(len(col)), COLUMNS * ROWS)
+
+
 @pytest.mark.parametrize("which", [0, 300, 500])
 def test_the_threshold_goes_from_a_part_to_the_whole_to_all(world, features, which):
-    feature, nearest = click_point(features, world.scene.means, world.scene.means[which] + 0.004)
-    assert nearest == which
-    clicks = feature[None]
-    assert torch.equal(select_gaussians(features, clicks, PART), world.objects == world.objects[which])
-    assert torch.equal(select_gaussians(features, clicks, WHOLE), world.wholes == world.wholes[which])
-    assert select_gaussians(features, clicks, -0.1).all()
+    assert nearest_gaussian(world.scene.means, world.scene.means[which] + 0.004) == which
+    score = similarity(features, click(which))
+    assert torch.equal(score > PART, world.objects == world.objects[which])
+    assert torch.equal(score > WHOLE, world.wholes == world.wholes[which])
+    assert (score > -0.1).all()
 
 
 def test_a_click_on_a_pixel_gives_the_gaussians_of_the_object_it_shows(world, features):
     weights = world.weights(world.cameras[0])
     labels, share = weights.winning_label(world.objects)
-    row = int(share.argmax())
-    clicks = click_pixel(features, weights, row)[None]
-    assert torch.equal(select_gaussians(features, clicks, PART), world.objects == labels[row])
+    row = share.argmax()[None]
+    assert torch.equal(similarity(features, weights.rows(row)) > PART, world.objects == labels[row])
 
 
 def test_several_clicks_select_what_is_like_any_of_them(world, features):
-    first, second = features[world.objects == 1][0], features[world.objects == 8][0]
-    chosen = select_gaussians(features, torch.stack([first, second]), PART)
-    assert torch.equal(chosen, (world.objects == 1) | (world.objects == 8))
-    score = similarity(features, torch.stack([first, second]))
-    assert score.allclose(torch.maximum(features @ first, features @ second))
+    first, second = (int((world.objects == k).nonzero()[0]) for k in (1, 8))
+    score = similarity(features, click(first, second))
+    assert torch.equal(score > PART, (world.objects == 1) | (world.objects == 8))
+    assert score.allclose(torch.maximum(features @ features[first], features @ features[second]))
 
 
 def test_a_region_grows_within_what_is_selected(world):

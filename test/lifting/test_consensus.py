@@ -96,9 +96,9 @@ def test_average_linkage_by_hand():
     """0 and 1 agree in 9 of 10 views, 2 agrees with 0 in 6 of 10 but with 1 in none of 10: 6 of 20 with the pair."""
     seen = np.full((3, 3), 10.0)
     agreed = np.array([[10, 9, 6], [9, 10, 0], [6, 0, 10.0]])
-    assert partition(merge_parts(agreed, seen, 0.4)) == {frozenset({0, 1}), frozenset({2})}
-    assert partition(merge_parts(agreed, seen, 0.29)) == {frozenset({0, 1, 2})}
-    assert partition(merge_parts(agreed, seen, 0.95)) == {frozenset({0}), frozenset({1}), frozenset({2})}
+    assert partition(merge_parts(agreed, seen).clusters(0.4)) == {frozenset({0, 1}), frozenset({2})}
+    assert partition(merge_parts(agreed, seen).clusters(0.29)) == {frozenset({0, 1, 2})}
+    assert partition(merge_parts(agreed, seen).clusters(0.95)) == {frozenset({0}), frozenset({1}), frozenset({2})}
 
 
 def test_many_views_outweigh_few():
@@ -108,23 +108,23 @@ def test_many_views_outweigh_few():
     seen[0, 2] = seen[2, 0] = 2
     agreed[1, 2] = agreed[2, 1] = 18
     seen[1, 2] = seen[2, 1] = 20
-    assert partition(merge_parts(agreed, seen, 0.8)) == {frozenset({0, 1, 2})}
-    assert partition(merge_parts(agreed, seen, 0.82)) == {frozenset({0, 1}), frozenset({2})}
+    assert partition(merge_parts(agreed, seen).clusters(0.8)) == {frozenset({0, 1, 2})}
+    assert partition(merge_parts(agreed, seen).clusters(0.82)) == {frozenset({0, 1}), frozenset({2})}
 
 
 def test_parts_no_view_shows_together_stay_apart():
     seen = np.array([[5.0, 0], [0, 5]])
-    assert len(partition(merge_parts(seen.copy(), seen, 0.0))) == 2
-    assert merge_parts(np.zeros((1, 1)), np.zeros((1, 1)), 0.5).tolist() == [0]
-    assert merge_parts(np.zeros((0, 0)), np.zeros((0, 0)), 0.5).tolist() == []
+    assert len(partition(merge_parts(seen.copy(), seen).clusters(0.0))) == 2
+    assert merge_parts(np.zeros((1, 1)), np.zeros((1, 1))).clusters(0.5).tolist() == [0]
+    assert merge_parts(np.zeros((0, 0)), np.zeros((0, 0))).clusters(0.5).tolist() == []
 
 
 def test_a_glimpse_joins_nothing():
     """0 and 1 share a mask in all of a hundredth of a view, 0 and 2 in most of ten."""
     seen = np.array([[10, 0.01, 10], [0.01, 10, 0], [10, 0, 10]])
     agreed = np.array([[10, 0.01, 7], [0.01, 10, 0], [7, 0, 10.0]])
-    assert partition(merge_parts(agreed, seen, 0.3)) == {frozenset({0, 2}), frozenset({1})}
-    assert partition(merge_parts(agreed[:2, :2] * 10, seen[:2, :2] * 10, 0.3)) == {frozenset({0, 1})}
+    assert partition(merge_parts(agreed, seen).clusters(0.3)) == {frozenset({0, 2}), frozenset({1})}
+    assert partition(merge_parts(agreed[:2, :2] * 10, seen[:2, :2] * 10).clusters(0.3)) == {frozenset({0, 1})}
 
 
 def literal_merge(agreed: np.ndarray, seen: np.ndarray, rate: float) -> set[frozenset[int]]:
@@ -150,8 +150,24 @@ def test_merging_is_average_linkage(seed):
     agreed = rng.random((14, 14))
     agreed = seen * (agreed + agreed.T) / 2
     given = agreed.copy(), seen.copy()
-    assert partition(merge_parts(agreed, seen, 0.55)) == literal_merge(agreed, seen, 0.55)
+    assert partition(merge_parts(agreed, seen).clusters(0.55)) == literal_merge(agreed, seen, 0.55)
     assert np.array_equal(agreed, given[0]) and np.array_equal(seen, given[1])
+
+
+def test_parts_agree_as_often_as_the_clusters_that_first_hold_both():
+    rng = np.random.default_rng(1)
+    seen = np.full((12, 12), 20.0)
+    agreed = seen * np.triu(rng.random((12, 12)), 1)
+    agreed += agreed.T
+    agreed[11] = agreed[:, 11] = 0  # shares a mask with no other
+    merges = merge_parts(agreed, seen)
+    assert len(merges.rates) == 10
+    for part in range(12):
+        rates = merges.agreement(part)
+        assert rates[part] == 1 and (rates[11] == 0) == (part != 11)
+        for threshold in (*merges.rates, 0.02, 0.999):
+            clusters = merges.clusters(threshold)
+            assert np.array_equal(rates >= threshold, clusters == clusters[part])
 
 
 # -- strangers ---------------------------------------------------------------------------------------------------------

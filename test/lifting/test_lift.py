@@ -7,14 +7,17 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from lifting.tiles import CELLS, accuracy, tiles
+from lifting.tiles import CELLS, Tiles, accuracy, shuffled, tiles
 from lifting.views import evidence, grouped, line
 
 from lift_ros.evaluation.corruption import LEVELS, corrupt_masks
 from lift_ros.lifting import lift
 from lift_ros.lifting.config import LiftConfig
+from lift_ros.lifting.consensus import DOUBT
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.lift import Lift
+from lift_ros.masks.base import Patches
+from lift_ros.render import BlendWeights
 from lift_ros.scene.neighbours import Neighbours
 
 SIZE = 20  # Gaussians of a group; groups follow each other on a line
@@ -138,6 +141,125 @@ def test_corrupt_masks_still_give_the_objects():
     assert len(labels.unique()) == CELLS
     assert torch.equal(labels, found(shuffled=False))
     assert accuracy(found(shuffled=True), world.objects) < 0.5
+
+
+# -- wholes and clicks -------------------------------------------------------------------------------------------------
+
+
+def click(count: int, *gaussians: int) -> BlendWeights:
+    """Each click shows one of ``count`` Gaussians."""
+    return BlendWeights(torch.arange(len(gaussians) + 1), torch.tensor(gaussians), torch.ones(len(gaussians)), count)
+
+
+def nested(world: Tiles, wrong: bool = False) -> list[MaskEvidence]:
+    """What masks of objects, and of wholes over them, say; ``wrong``: of places that are not theirs."""
+    rng, found = np.random.default_rng(0), []
+    for camera in world.cameras:
+        masks = world.nested_masks(camera, rng)
+        patches, weights = Patches.of(shuffled(masks, rng) if wrong else masks), world.weights(camera)
+        found.append(MaskEvidence.of(weights, patches.label_image()))
+        found[-1].wholes = MaskEvidence.of(weights, patches.label_image(largest=True))
+    return found
+
+
+@pytest.fixture(scope="module")
+def world() -> Tiles:
+    return tiles(views=8)
+
+
+def test_wholes_are_what_the_largest_masks_hold(world):
+    near = Neighbours.of(world.scene.means)
+    decoded = fresh(len(world.scene)).decode([], nested(world), near)
+    assert accuracy(decoded.labels, world.objects) > 0.95 and accuracy(decoded.parents, world.wholes) > 0.95
+    assert accuracy(fresh(len(world.scene)).decode([], nested(world, wrong=True), near).parents, world.wholes) < 0.5
+
+
+def test_masks_that_do_not_overlap_make_no_wholes():
+    assert fresh(3 * SIZE).decode([], [grouped(APART, SIZE)] * 2, line(3 * SIZE)).parents is None
+
+
+def test_views_whose_masks_do_not_overlap_have_a_say_about_wholes():
+    """Three of ten views know the parts 0 and 1 of one whole; as many hold them in one mask, or in two."""
+    both = grouped(APART, SIZE)
+    both.wholes = grouped(TOGETHER, SIZE)
+
+    def wholes(others: list[MaskEvidence]) -> int:
+        method = fresh(3 * SIZE, same_object_rate=0.6)
+        return len(set(method.decode([], [both] * 3 + others, line(3 * SIZE)).parents.tolist()))
+
+    assert wholes([grouped(TOGETHER, SIZE)] * 3 + [grouped(APART, SIZE)] * 3) == 2
+    assert wholes([grouped(APART, SIZE)] * 6) == 3
+
+
+def test_a_whole_is_not_given_up_for_a_narrow_majority():
+    both, apart = grouped(APART, SIZE), grouped(APART, SIZE)
+    both.wholes = grouped(TOGETHER, SIZE)
+    found = []
+    for hysteresis in (0.1, 0.0):
+        method = fresh(3 * SIZE, hysteresis=hysteresis, same_object_rate=0.5)
+        for views in (11, 9):
+            parents = method.decode([], [both] * views + [apart] * (20 - views), line(3 * SIZE)).parents
+        found.append(len(set(parents.tolist())))
+    assert found == [2, 3]
+
+
+def test_a_click_selects_what_masks_hold_together_as_often_as_asked():
+    """Groups 0 and 1 share a mask in 6 of 20 views, 2 shares one with both in 2 of these. Each view shows 100 pixels of a
+    group, and so counts a tenth.
+    """
+    views = [grouped([[0, 1, 2]], SIZE)] * 2 + [grouped(TOGETHER, SIZE)] * 4 + [grouped(APART, SIZE)] * 14
+    method = fresh(3 * SIZE + 1, same_object_rate=0.5)
+    method.decode([], views, line(3 * SIZE + 1))
+    scores = method.similarity(click(3 * SIZE + 1, 0))
+    expected = [[1.0] * SIZE, [0.6 / (2 + DOUBT)] * SIZE, [0.4 / (4 + DOUBT)] * SIZE, [-1.0]]
+    assert scores.tolist() == pytest.approx(sum(expected, []), abs=1e-3)
+    several = method.similarity(click(3 * SIZE + 1, 0, 2 * SIZE, 3 * SIZE))  # the last shows nothing that masks know
+    assert several.tolist() == pytest.approx(sum([expected[0], expected[1], expected[0], expected[3]], []), abs=1e-3)
+    assert (method.similarity(click(3 * SIZE + 1, 3 * SIZE)) == -1).all()
+
+
+def test_the_threshold_of_a_click_goes_from_a_part_to_the_whole(world):
+    method = fresh(len(world.scene))
+    method.decode([], nested(world), Neighbours.of(world.scene.means))
+    for which in (0, 300, 500):
+        scores = method.similarity(click(len(world.scene), which))
+        for threshold, truth in ((0.8, world.objects), (0.4, world.wholes)):
+            chosen = scores > threshold
+            assert (chosen == (truth == truth[which])).float().mean() > 0.97
+
+
+def test_a_click_on_what_votes_moved_selects_the_object_that_it_is_now():
+    """As in ``test_confidence_is_the_share_of_the_votes``: Gaussian 9 belongs to no piece."""
+    table = np.zeros((2, 20), np.float32)
+    table[0, :9] = table[1, 10:] = 10
+    table[0, 9], table[1, 9] = 6, 4
+    method = fresh(20)
+    labels = method.decode([], [evidence(table)] * 9, line(20)).labels
+    assert torch.equal(method.similarity(click(20, 9)) > 0.3, labels == labels[9])
+
+
+def test_clicks_and_wholes_outlast_a_file_and_edits(world):
+    count, near = len(world.scene), Neighbours.of(world.scene.means)
+    method = fresh(count)
+    before = method.decode([], nested(world), near).parents
+    scores = method.similarity(click(count, 300))
+    loaded = fresh(count)
+    loaded.load_state(method.state())
+    assert torch.equal(loaded.similarity(click(count, 300)), scores)
+    assert torch.equal(loaded.decode([], nested(world), near).parents, before)
+
+    origin = torch.randperm(count, generator=torch.Generator().manual_seed(0))[: count // 2]
+    where = int((origin == origin.min()).nonzero()[0])
+    few = method.similarity(click(count, int(origin.min())))
+    method.edit(torch.cat([origin, torch.tensor([-1])]), torch.zeros(len(origin) + 1, 3))
+    assert torch.equal(method.similarity(click(len(origin) + 1, where)), torch.cat([few[origin], torch.tensor([-1.0])]))
+
+
+def test_an_older_file_knows_objects_alone():
+    method = fresh(4)
+    method.load_state({"gaussian.lift.object": torch.tensor([3, 3, 0, 7])})
+    assert method.similarity(click(4, 0)).tolist() == [1, 1, -1, 0]
+    assert fresh(4).similarity(click(4, 0)).tolist() == [-1] * 4
 
 
 def test_nothing_to_go_by():

@@ -17,7 +17,7 @@ from scene import rooms
 from lift_ros.camera import PosedCamera
 from lift_ros.config import Config
 from lift_ros.data import open_capture
-from lift_ros.errors import FrameRejected, MapFileError
+from lift_ros.errors import FrameRejected, LiftError, MapFileError
 from lift_ros.evaluation import Contingency, assigned_quality
 from lift_ros.frame import Frame
 from lift_ros.lifting.evidence import MaskEvidence
@@ -26,6 +26,7 @@ from lift_ros.mapping.keyframes import all_weights
 from lift_ros.mapping.mapper import NEW_GROUND, SETTLED, Mapper, make_mapper_segmenter
 from lift_ros.mapping.offline import CaptureMasks, frame_labels
 from lift_ros.mapping.schedule import ANNEAL_TO
+from lift_ros.mapping.selection import Clicks
 from lift_ros.mapping.snapshot import MIN_SHARE
 from lift_ros.masks.base import Masks, Segmenter
 from lift_ros.masks.graph import GraphSegmenter
@@ -378,7 +379,7 @@ class Halves:
 
 
 @pytest.mark.parametrize(
-    ("method", "option"), [("omniseg3d", {}), ("unified_lift", {"lifting__unified_lift__levels": 2})]
+    ("method", "option"), [("lift", {}), ("omniseg3d", {}), ("unified_lift", {"lifting__unified_lift__levels": 2})]
 )
 def test_parts_are_published_with_their_parent(method, option, frames, instances, demo_room, tmp_path):
     table = demo_room.room.objects[0]
@@ -400,6 +401,14 @@ def test_parts_are_published_with_their_parent(method, option, frames, instances
     mapper.save(tmp_path / "map")
     loaded = Mapper.load(tmp_path / "map", configured(**values), segmenter)
     assert {item.id: item.parent for item in loaded.objects} == {item.id: item.parent for item in mapper.objects}
+    loaded.update_objects()
+    assert {item.id: item.parent for item in loaded.objects} == {item.id: item.parent for item in mapper.objects}
+
+
+def test_a_method_that_cannot_tell_what_is_similar_says_which_can(frames, instances):
+    mapper = mapped(frames[:1], Fixed(instances[0]), **SHARP | {"lifting__method": "disco"})
+    with pytest.raises(LiftError, match="'disco' cannot tell .* one of lift, "):
+        mapper.select(Clicks([np.zeros(3)], [], None, 0.5, False))
 
 
 # -- poses that are off ------------------------------------------------------------------------------------------------

@@ -8,8 +8,10 @@ import torch
 
 from lift_ros.camera import Camera, PosedCamera
 from lift_ros.errors import LiftError
+from lift_ros.lifting.clicks import similarity
 from lift_ros.mapping.selection import Clicks, select
 from lift_ros.mapping.snapshot import MapSnapshot
+from lift_ros.render import BlendWeights
 from lift_ros.scene.gaussians import GaussianScene
 from lift_ros.scene.neighbours import Neighbours
 
@@ -30,47 +32,55 @@ def scene() -> GaussianScene:
     )
 
 
+class Outer:
+    """A method that knows the outer groups from the middle one."""
+
+    FEATURES = torch.eye(2)[[0, 1, 0]].repeat_interleave(GROUP, 0)
+
+    def similarity(self, clicked: BlendWeights) -> torch.Tensor:
+        return similarity(self.FEATURES, clicked)
+
+
 @pytest.fixture(scope="module")
-def features() -> torch.Tensor:
-    one, two = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
-    return torch.stack([one] * GROUP + [two] * GROUP + [one] * GROUP)
+def method() -> Outer:
+    return Outer()
 
 
 def snapshot_of(scene: GaussianScene) -> MapSnapshot:
     return MapSnapshot(scene, torch.arange(len(scene)), torch.zeros(len(scene)))
 
 
-def groups(scene, features, **what) -> list[bool]:
+def groups(scene, method, **what) -> list[bool]:
     """Which groups are selected; each must be as a whole or not at all."""
     clicks = Clicks(**{"points": [], "pixels": [], "camera": CAMERA, "threshold": 0.8, "connected": True, **what})
     near = Neighbours.of(scene.means, k=4)
-    chosen = select(snapshot_of(scene), features, near, clicks).gaussians.reshape(3, GROUP)
+    chosen = select(snapshot_of(scene), method, near, clicks).gaussians.reshape(3, GROUP)
     assert (chosen == chosen[:, :1]).all()
     return chosen[:, 0].tolist()
 
 
-def test_a_point_selects_what_hangs_together_with_it(scene, features):
+def test_a_point_selects_what_hangs_together_with_it(scene, method):
     left = [np.array([-1.8, 0.1, 2.0])]
-    assert groups(scene, features, points=left) == [True, False, False]
-    assert groups(scene, features, points=left, connected=False) == [True, False, True]
-    assert groups(scene, features, points=left, connected=False, threshold=-0.1) == [True, True, True]
+    assert groups(scene, method, points=left) == [True, False, False]
+    assert groups(scene, method, points=left, connected=False) == [True, False, True]
+    assert groups(scene, method, points=left, connected=False, threshold=-0.1) == [True, True, True]
 
 
-def test_a_pixel_selects_what_it_shows(scene, features):
+def test_a_pixel_selects_what_it_shows(scene, method):
     right, middle = (72, 15), (45, 15)
-    assert groups(scene, features, pixels=[right]) == [False, False, True]
-    assert groups(scene, features, pixels=[middle]) == [False, True, False]
-    assert groups(scene, features, pixels=[right, middle]) == [False, True, True]
-    assert groups(scene, features, pixels=[middle], points=[np.array([-1.8, 0, 2.0])]) == [True, True, False]
+    assert groups(scene, method, pixels=[right]) == [False, False, True]
+    assert groups(scene, method, pixels=[middle]) == [False, True, False]
+    assert groups(scene, method, pixels=[right, middle]) == [False, True, True]
+    assert groups(scene, method, pixels=[middle], points=[np.array([-1.8, 0, 2.0])]) == [True, True, False]
 
 
-def test_a_selection_is_told_as_points_and_as_a_mask(scene, features):
+def test_a_selection_is_told_as_points_and_as_a_mask(scene, method):
     near = Neighbours.of(scene.means, k=4)
-    found = select(snapshot_of(scene), features, near, Clicks([], [(72, 15)], CAMERA, 0.8, True))
+    found = select(snapshot_of(scene), method, near, Clicks([], [(72, 15)], CAMERA, 0.8, True))
     assert np.allclose(found.points, scene.means[2 * GROUP :])
     assert found.ids.tolist() == list(range(2 * GROUP, 3 * GROUP)) and found.colors.shape == (GROUP, 3)
     assert found.mask.shape == (30, 90) and found.mask[15, 72] and not found.mask[:, :60].any()
-    unseen = select(snapshot_of(scene), features, near, Clicks([np.array([1.8, 0, 2.0])], [], None, 0.8, True))
+    unseen = select(snapshot_of(scene), method, near, Clicks([np.array([1.8, 0, 2.0])], [], None, 0.8, True))
     assert unseen.mask is None and torch.equal(unseen.gaussians, found.gaussians)
 
 
@@ -84,13 +94,13 @@ def test_a_selection_is_told_as_points_and_as_a_mask(scene, features):
         ({"pixels": [(3, 3)], "camera": None}, "no view"),
     ],
 )
-def test_clicks_that_meet_nothing(scene, features, what, complaint):
+def test_clicks_that_meet_nothing(scene, method, what, complaint):
     with pytest.raises(LiftError, match=complaint):
-        groups(scene, features, **what)
+        groups(scene, method, **what)
 
 
 def test_an_empty_map():
     empty = GaussianScene.empty(0, torch.device("cpu"))
     clicks = Clicks([np.zeros(3)], [], None, 0.5, True)
     with pytest.raises(LiftError, match="empty"):
-        select(snapshot_of(empty), torch.zeros(0, 2), Neighbours.of(empty.means), clicks)
+        select(snapshot_of(empty), Outer(), Neighbours.of(empty.means), clicks)

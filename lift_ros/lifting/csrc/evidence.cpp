@@ -565,8 +565,9 @@ int64_t lift_connected_parts(int64_t gaussian_count, int64_t k, const int32_t* n
 }
 
 int64_t lift_merge_parts(int64_t count, const double* agreed, const double* seen, double doubt, double rate,
-                         int64_t* cluster) {
-  return guarded([&] {
+                         int64_t* joined, double* joined_at) {
+  int64_t steps = 0;
+  const int64_t failed = guarded([&] {
     struct Pair {
       double agreed, seen;
     };
@@ -574,7 +575,7 @@ int64_t lift_merge_parts(int64_t count, const double* agreed, const double* seen
     std::vector<int64_t> alive(count), partner(count, 0);
     std::vector<double> best(count);
     for (int64_t a = 0; a < count; ++a) {
-      alive[a] = cluster[a] = a;
+      alive[a] = a;
       for (int64_t b = 0; b < count; ++b) {
         if (a != b) pairs[a * count + b] = {agreed[a * count + b], seen[a * count + b]};
       }
@@ -607,7 +608,9 @@ int64_t lift_merge_parts(int64_t count, const double* agreed, const double* seen
         pair.seen += pairs[b * count + c].seen;
         pairs[c * count + a] = pair;
       }
-      std::replace(cluster, cluster + count, b, a);
+      joined[2 * steps] = a;
+      joined[2 * steps + 1] = b;
+      joined_at[steps++] = best[a];
       search(a);
       for (int64_t c : alive) {
         if (c == a) continue;
@@ -621,4 +624,5 @@ int64_t lift_merge_parts(int64_t count, const double* agreed, const double* seen
       }
     }
   });
+  return failed ? -1 : steps;
 }
