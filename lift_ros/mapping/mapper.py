@@ -274,11 +274,21 @@ class Mapper:
         decoded = self._method.decode(self._prior_views + ready, evidence, self._near())
         labels = torch.where(self._coarse, -1, decoded.labels).cpu().numpy()
         wholes = None if decoded.parents is None else decoded.parents.cpu().numpy()
-        self._uncertainty = (1 - decoded.confidence).clamp(0, 1)
+        unsure = (1 - decoded.confidence).clamp(0, 1)
+        self._uncertainty = torch.where(self._unasked(), self._uncertainty, unsure)
         events = self._registry.update(labels, self._near(), evidence, stamps, len(self._prior), wholes)
         self._coarse &= torch.from_numpy(self._registry.ids > 0).to(self._coarse.device)
         self._publish()
         return events
+
+    def _unasked(self) -> torch.Tensor:
+        """(N,) bool, of which no keyframe says anything since the map was loaded; what stands for the keyframes before
+        knows no doubt.
+        """
+        unasked = np.full(len(self._scene), bool(self._prior))
+        for keyframe in self._keyframes if self._prior else ():
+            unasked[keyframe.evidence.gaussian] = False
+        return torch.from_numpy(unasked).to(self._scene.device)
 
     def feature_image(self, camera: PosedCamera) -> NDArray[np.float32] | None:
         """(H, W, d) the unit embeddings that ``camera`` sees, 0 where nothing is; None if the method has none."""
@@ -567,7 +577,7 @@ class Mapper:
     def _publish(self) -> None:
         self.snapshot = MapSnapshot(
             self._scene.clone(),
-            torch.from_numpy(self._registry.ids).to(self._scene.device),
+            torch.from_numpy(self._registry.ids.copy()).to(self._scene.device),  # adoption writes into them
             self._uncertainty,
             tuple(replace(track) for track in self._registry.tracks.values()),
             self.config.objects.up,

@@ -151,7 +151,10 @@ class ObjectRegistry:
         # a part whose siblings no keyframe shows any more stays with them
         parents = np.where((parents == 0) & np.isin(alone, list(hidden)), alone, parents)
         events += self._retire(previous, hidden | set(parents.tolist()))
-        times, seen, confidence, members = np.asarray(stamps), seen[:, kept], confidence[kept], members[kept]
+        times, seen, members = np.asarray(stamps), seen[:, kept], members[kept]
+        confidence = confidence[kept]
+        if loaded:
+            confidence = self._confidence(found, ids_of, views[loaded:], confidence)
         for k, i in enumerate(ids_of.tolist()):
             self.tracks[i] = self._track(i, times, seen[:, k], float(confidence[k]), loaded, int(parents[k]))
         for i in set(parents.tolist()) - {0}:
@@ -159,6 +162,33 @@ class ObjectRegistry:
             mean = float(np.average(confidence[own], weights=members[own]))
             self.tracks[i] = self._track(i, times, seen[:, own].any(1), mean, loaded)
         return sorted(events, key=lambda event: (event.id, event.type))
+
+    def _confidence(
+        self,
+        found: NDArray[np.int64],
+        ids: NDArray[np.int64],
+        views: Sequence[MaskEvidence],
+        of_all: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        """(K,) of the clusters ``found`` (N,), the objects ``ids``: by what the ``views`` since the map was loaded show
+        of them, and by what was known of them, as many views. What stands for the earlier ones agrees with any mask.
+        """
+        seen, since = visibility(found, len(ids), views)
+        size = np.bincount(found[found >= 0], minlength=len(ids))
+        share = np.zeros(len(ids))  # views that show all of each, or several that show as much in all
+        for view, counts in zip(views, seen, strict=True):
+            shown = np.zeros(len(found), bool)
+            shown[view.gaussian] = True
+            share += counts * np.bincount(found[shown & (found >= 0)], minlength=len(ids)) / size
+        result = of_all.copy()
+        for k, i in enumerate(ids.tolist()):
+            loaded = self._loaded.get(i)
+            if share[k]:
+                before, was = (loaded.views, loaded.confidence) if loaded else (0, 0.0)
+                result[k] = (share[k] * since[k] + before * was) / (share[k] + before)
+            elif track := self.tracks.get(i, loaded):
+                result[k] = track.confidence
+        return result
 
     def _missing(self, found: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
         """(N,) Gaussians that an object did not bring along when it came back, where the clusters ``found`` (N,) put

@@ -345,6 +345,39 @@ def test_every_method_finds_objects_and_goes_on_with_them_from_a_file(method, fr
     assert {item.id for item in again.objects} == {item.id for item in mapper.objects}
 
 
+class ByFrame:
+    """A segmenter that finds the masks that are given for each frame."""
+
+    name = "given"
+    promptable = False
+
+    def __init__(self, labels: dict[str, NDArray]) -> None:
+        self.labels = labels
+
+    def segment(self, frame: Frame, prompts=None) -> Masks:
+        return Masks.from_label_image(self.labels[frame.name].astype(np.int32))
+
+
+def test_a_loaded_map_is_no_surer_than_it_was(frames, instances, tmp_path):
+    """Masks are full of holes. One more view, of one object, says nothing about the others."""
+    rng = np.random.default_rng(0)
+    worn = [np.where(rng.random(labels.shape) < 0.25, 0, labels) for labels in instances[:5]]
+    some = np.bincount(worn[4][worn[4] > 0]).argmax()
+    worn[4] = np.where(worn[4] == some, some, 0)
+    segmenter = ByFrame({frame.name: labels for frame, labels in zip(frames, worn, strict=False)})
+    mapper = mapped(frames[:4], segmenter, **SHARP)
+    mapper.save(tmp_path / "map")
+    loaded = Mapper.load(tmp_path / "map", configured(**SHARP), segmenter)
+    assert feed(loaded, [frames[4]]) == 1
+    before, after = ({item.id: item for item in each.objects} for each in (mapper, loaded))
+    assert before.keys() == after.keys() and min(item.confidence for item in before.values()) < 0.9
+    assert max(item.uncertainty for item in before.values()) > 0.02
+    apart = [abs(after[i].confidence - before[i].confidence) for i in before]
+    assert sum(each > 1e-6 for each in apart) <= 2 < len(before) and max(apart) < 0.1  # and what borders on it
+    for i in before:
+        assert after[i].uncertainty == pytest.approx(before[i].uncertainty, abs=0.06)
+
+
 class Fixed:
     """A segmenter that finds the same masks in every image."""
 

@@ -484,6 +484,22 @@ def test_views_of_a_loaded_map_count_once():
     assert restored.tracks == seen
 
 
+def test_a_loaded_map_stays_as_sure_of_its_objects_as_its_views_were():
+    """Four views hold object 0 in a mask twice its size, and one since then in one of its own; none shows 1 again."""
+    objects = registry(2 * SIZE, min_confidence=0.1)
+    update(objects, [grouped([[0, 1]], SIZE)] * 4, [[0], [1]])
+    assert [objects.tracks[i].confidence for i in groups_of(objects)] == pytest.approx([0.5, 0.5])
+    restored = saved_and_loaded(objects)
+    prior = [MaskEvidence.of_objects(objects.ids)] * 2
+    labels = np.where(objects.ids > 0, objects.ids, -1)
+    for views, expected in (([], 0.5), ([grouped([[0]], SIZE)], (4 * 0.5 + 1) / 5), ([], (4 * 0.5 + 1) / 5)):
+        stamps = [50.0, 50.0, *(60.0 + np.arange(len(views)))]
+        restored.update(labels, line(2 * SIZE), [*prior, *views], stamps, loaded=2)
+        first, second = groups_of(restored)
+        assert restored.tracks[first].confidence == pytest.approx(expected)
+        assert restored.tracks[second].confidence == pytest.approx(0.5)
+
+
 def test_a_state_that_lacks_an_object_is_refused():
     rows = {"gaussian.object_id": np.array([0, 7])}
     with pytest.raises(MapFileError, match="does not list: .7"):
