@@ -8,7 +8,8 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 VENV := .venv
-PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
+# --no-compile: Python compiles what is imported, which is a small part of all.
+INSTALL := $(VENV)/bin/python -m pip --disable-pip-version-check install --no-compile
 IN_ROS := . .ci/environment.bash &&
 # Everything the build copies or compiles: a change to one of these builds again.
 SOURCES := package.xml CMakeLists.txt resource/command.py.in .ci/ros_from_pip.cmake \
@@ -43,17 +44,17 @@ install/.built: $(VENV)/.ros $(VENV)/.packages $(SOURCES)
 # torch first: its CPU build is a tenth of the size of the default one, which brings CUDA along. Its requirements come with the rest,
 # from the one index.
 $(VENV)/.packages: $(VENV)/.venv requirements/core.txt requirements/demo.txt requirements/onnx.txt
-	$(PIP) install --no-deps --retries 2 --extra-index-url https://download.pytorch.org/whl/cpu torch==2.13.0
-	$(PIP) install -r requirements/core.txt -r requirements/demo.txt -r requirements/onnx.txt
+	$(INSTALL) --no-deps --retries 2 --extra-index-url https://download.pytorch.org/whl/cpu torch==2.13.0
+	$(INSTALL) -r requirements/core.txt -r requirements/demo.txt -r requirements/onnx.txt
 	touch $@
 
 $(VENV)/.ros: $(VENV)/.venv requirements/ros.txt
-	$(PIP) install -r requirements/ros.txt
+	$(INSTALL) -r requirements/ros.txt
 	touch $@
 
 # After torch's CPU build, or what needs torch would bring the default one.
 $(VENV)/.tools: $(VENV)/.packages requirements/test.txt requirements/sam.txt requirements/evaluate.txt
-	$(PIP) install -r requirements/test.txt -r requirements/sam.txt -r requirements/evaluate.txt
+	$(INSTALL) -r requirements/test.txt -r requirements/sam.txt -r requirements/evaluate.txt
 	touch $@
 
 test: $(VENV)/.tools
