@@ -40,6 +40,10 @@ class Hdbscan:
         self.config = config
         self.embeddings = TrainedGaussians(config.embedding_dim, config.learning_rate, 0.99, device)
         self._generator = torch.Generator().manual_seed(seed)
+        # takes two seconds: in vain for other methods, and too long once frames come
+        from sklearn.cluster import HDBSCAN
+
+        self._clustering = HDBSCAN(min_cluster_size=config.min_cluster_size, copy=True)
 
     def edit(self, origin: torch.Tensor, means: torch.Tensor) -> None:
         dim = self.config.embedding_dim
@@ -86,10 +90,7 @@ class Hdbscan:
         features = normalize(torch.cat(samples))
         if len(features) <= self.config.min_cluster_size:
             return features[:0]
-        from sklearn.cluster import HDBSCAN  # takes a second to import, for the others in vain
-
-        clustering = HDBSCAN(min_cluster_size=self.config.min_cluster_size, copy=True)
-        labels = torch.from_numpy(clustering.fit_predict(features.cpu().numpy())).to(features.device)
+        labels = torch.from_numpy(self._clustering.fit_predict(features.cpu().numpy())).to(features.device)
         clustered = labels >= 0
         count = int(labels.max()) + 1
         sums = features.new_zeros(count, features.shape[1])

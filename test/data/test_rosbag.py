@@ -404,6 +404,14 @@ def test_missing_metadata_alone_loses_nothing(tmp_path):
     assert "metadata.yaml" in capture.problems[0]
 
 
+@pytest.mark.parametrize(("storage", "name"), [("mcap", "bag.mcap"), ("sqlite3", "bag.db3")])
+def test_a_missing_storage_file_is_an_error_that_names_it(tmp_path, storage, name):
+    write_bag(tmp_path / "bag", make_frames(1), storage=storage)
+    (tmp_path / "bag" / name).unlink()
+    with pytest.raises(DatasetError, match=f"cannot read .*bag as a rosbag2 recording.*missing.*{name}"):
+        open_capture(tmp_path / "bag")
+
+
 @pytest.mark.parametrize("name", ["bag.mcap", "bag.db3"])
 @pytest.mark.parametrize("content", [b"", b"this is no bag at all" * 50])
 def test_garbage_is_an_error_that_names_the_file(tmp_path, name, content):

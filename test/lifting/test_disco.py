@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,10 +12,12 @@ import torch
 from lifting.tiles import NO_NEIGHBOURS, accuracy, tiles
 from torch.autograd import gradcheck
 
+from lift_ros.lifting.base import LiftingView
 from lift_ros.lifting.config import DiscoConfig
 from lift_ros.lifting.disco import Disco, affinity, match, matching_losses, variation_loss
 from lift_ros.lifting.sampling import sample_view
 from lift_ros.masks.base import Masks, Patches
+from lift_ros.render import BlendWeights
 from lift_ros.scene.neighbours import Neighbours
 
 
@@ -84,6 +87,42 @@ def test_variation_loss_is_equation_7():
     assert loss_of(features, everyone, lost).item() == pytest.approx(halved / 6, rel=1e-12)
     alone = torch.tensor([5])
     assert loss_of(features, alone).item() == 0
+
+
+def knowing(logits: torch.Tensor, **options: float) -> Disco:
+    """A method whose Gaussians have these logits."""
+    method = Disco(DiscoConfig(**options))
+    method.edit(torch.full((len(logits),), -1), torch.zeros(len(logits), 3))
+    method.load_state({"gaussian.disco.logits": logits.float()})
+    return method
+
+
+def test_a_step_weighs_equations_5_to_7():
+    """Each pixel shows a Gaussian of its own. Two and two touch, all as far apart, no matter which are drawn."""
+    logits, masks = 4 * random(10, 6).repeat_interleave(2, 0), overlapping(20, 3)
+    apart = random(1, 6, seed=1)
+    logits[1::2] += apart
+    method = knowing(logits, false_positive_weight=0.3, variation_weight=0.7)
+    inside = masks.bool()
+    weights = BlendWeights(torch.arange(21), torch.arange(20), torch.full((20,), 0.8), 20)
+    view = LiftingView(weights, inside.int().argmax(1), 3, inside, torch.zeros(0, 2, dtype=torch.int64))
+    slots = 0.8 * logits.softmax(1)
+    matching, false_positives = matching_losses(slots, masks, match(slots, masks))
+    expected = {
+        "matching": matching.item(),
+        "false_positives": 0.3 * false_positives.item(),
+        "variation": 0.7 * apart.square().sum().item() / 2,
+    }
+    neighbours = Neighbours((torch.arange(20) ^ 1)[:, None], torch.ones(20, 1, dtype=torch.bool))
+    assert method.step([view], neighbours) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_winning_slot_is_the_label_and_its_probability_the_confidence():
+    logits = torch.tensor([[0.0, 1.0, 2.0], [5.0, 0.0, 0.0]])
+    labels, confidence, *_ = knowing(logits).decode([], [], NO_NEIGHBOURS)
+    assert labels.tolist() == [2, 0]
+    expected = [math.exp(max(row)) / sum(map(math.exp, row)) for row in logits.tolist()]
+    assert confidence.tolist() == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,16 @@ from torch.autograd import gradcheck
 from lift_ros.lifting.base import LiftingView
 from lift_ros.lifting.config import OmniSeg3DConfig
 from lift_ros.lifting.contrastive import Clusters, Groups
-from lift_ros.lifting.omniseg3d import OmniSeg3D, depths, discretise, hierarchical_loss, kinship, patches, votes
+from lift_ros.lifting.omniseg3d import (
+    TEMPERATURE,
+    OmniSeg3D,
+    depths,
+    discretise,
+    hierarchical_loss,
+    kinship,
+    patches,
+    votes,
+)
 from lift_ros.scene.neighbours import Neighbours
 
 # Fig. 2 of the paper in small. Masks: a whole of three parts, one part cut in two; another thing beside it; one empty.
@@ -154,6 +163,19 @@ def test_parts_lie_within_objects_and_strays_in_neither():
     first, second, third = (set(part[20 * k : 20 * k + 20].tolist()) for k in range(3))
     assert len(first) == len(second) == len(third) == 1 and len(first | second | third) == 3 and part[60] == -1
     assert parent[part[0]] == parent[part[20]] != parent[part[40]]
+
+
+def test_confidence_is_the_softmax_of_the_similarities_to_all_parts():
+    degrees = [0.0, 2.0, 7.0, 100.0, 101.0, 108.0, 220.0, 225.0, 226.0]
+    unit = [(math.cos(math.radians(a)), math.sin(math.radians(a))) for a in degrees]
+    method = OmniSeg3D(OmniSeg3DConfig(embedding_dim=2))
+    method.embeddings.load(torch.tensor(unit) * torch.linspace(0.5, 1.5, 9)[:, None], "")
+    labels, confidence, _ = method.decode([], [], NO_NEIGHBOURS)
+    assert len(set(labels.tolist())) == 3 and labels.tolist() == labels[::3].repeat_interleave(3).tolist()
+    sums = [[sum(column) for column in zip(*unit[k : k + 3], strict=True)] for k in (0, 3, 6)]
+    for (x, y), found in zip(unit, confidence.tolist(), strict=True):
+        similarity = [math.exp((x * a + y * b) / math.hypot(a, b) / TEMPERATURE) for a, b in sums]
+        assert found == pytest.approx(max(similarity) / sum(similarity), rel=1e-5)
 
 
 # -- a scene -----------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import pytest
 import torch
 from lifting.tiles import patches_of, tiles
 
+from lift_ros.lifting.base import Batch
 from lift_ros.lifting.sampling import (
     BATCH_PIXELS,
     LARGEST_BATCH,
@@ -176,3 +177,21 @@ def test_small_weights_are_left_out():
     whole, kept = (sample_view(patches_of(labels), w, 100, np.random.default_rng(0)).weights for w in (weights, faint))
     assert kept.shape[1] == 800 and torch.equal(kept.col, whole.col) and torch.equal(kept.val, whole.val)
     assert torch.equal(kept.crow, whole.crow)
+
+
+def test_a_keyframe_keeps_as_much_as_the_option_says():
+    """Of each pixel 20 weights that count, as rooms have them, and as many that hardly do."""
+    labels, pixels = patches(120, 160), 120 * 160
+    gaussian = (torch.arange(pixels)[:, None] + torch.arange(40)) % pixels
+    weight = torch.tensor([0.045] * 20 + [0.002] * 20).repeat(pixels)
+    weights = BlendWeights(torch.arange(pixels + 1) * 40, gaussian.reshape(-1), weight, pixels)
+    view = sample_view(patches_of(labels), weights, 8192, np.random.default_rng(0))
+    assert 7000 < len(view.masks) <= 8192 and (view.weights.crow.diff() == 20).all()
+    kept = [view.weights, *vars(view).values()]
+    for rows in view.batches():  # what steps need of them, with the gradient, is kept as well
+        batch = view.batch(rows, Batch.masked)
+        kept += [batch.weights, batch.weights.transpose(), *vars(batch).values()]
+    tensors = [each for some in kept for each in getattr(some, "__dict__", {"": some}).values()]
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage() for t in tensors if isinstance(t, torch.Tensor)}
+    kibibytes = sum(storage.nbytes() for storage in storages.values()) / 1024
+    assert kibibytes / len(view.masks) == pytest.approx(0.7, abs=0.15)

@@ -15,6 +15,7 @@ from lift_ros.lifting.base import LiftingView
 from lift_ros.lifting.config import UnicLiftConfig
 from lift_ros.lifting.unic_lift import UnicLift, by_mask, cluster_loss, neighbourhood_loss, triplet_loss
 from lift_ros.render import BlendWeights
+from lift_ros.scene.neighbours import Neighbours
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -85,6 +86,48 @@ def test_neighbourhood_loss_is_its_equation():
 def test_gaussians_that_touch_nothing_have_no_neighbourhood_loss():
     rows = torch.tensor([[0, 0, 0], [1, 1, 1]])
     assert neighbourhood_loss(random(2, 3), rows, torch.zeros(2, 2, dtype=torch.bool)).item() == 0
+
+
+# -- a step ------------------------------------------------------------------------------------------------------------
+
+
+def view_of(masks: torch.Tensor, pairs: list[list[int]]) -> LiftingView:
+    """Each pixel shows a Gaussian of its own."""
+    n, inside = len(masks), masks[:, None] == torch.arange(int(masks.max()) + 1)
+    weights = BlendWeights(torch.arange(n + 1), torch.arange(n), torch.ones(n), n)
+    return LiftingView(weights, masks, inside.shape[1], inside, torch.tensor(pairs))
+
+
+def knowing(embeddings: torch.Tensor, **options: float) -> UnicLift:
+    """A method whose Gaussians have these embeddings."""
+    method = UnicLift(UnicLiftConfig(embedding_dim=embeddings.shape[1], **options))
+    method.load_state(method.state() | {"gaussian.unic_lift.embeddings": embeddings.float()})
+    return method
+
+
+def test_a_step_weighs_cohesion_repulsion_and_triplets():
+    """The masks that face each other have one pixel each, so that anchors are their own positives."""
+    masks = torch.tensor([0, 1, 2, 2, 2, 2])
+    embeddings = 4 * random(6, 5).detach() - 2
+    method = knowing(embeddings, push_weight=0.7, push_margin=3.0, triplet_weight=0.4, triplet_margin=0.9)
+    layer = method.state()["unic_lift.layer.weight"].double()
+    sigma = torch.sigmoid(embeddings)
+    cohesion, repulsion = literal_cluster_loss(sigma, masks, 3.0)
+    across = float((layer @ (sigma[0] - sigma[1])).square().sum())
+    assert 0.1 < across < 0.9
+    expected = {"cohesion": cohesion, "repulsion": 0.7 * repulsion, "triplet": 0.4 * (0.9 - across)}
+    assert method.step([view_of(masks, [[0, 1], [1, 0]])], NO_NEIGHBOURS) == pytest.approx(expected, rel=1e-5)
+
+
+def test_smoothness_counts_late():
+    view = view_of(torch.tensor([0, 0, 1, 1]), [[1, 2], [2, 1]])
+    neighbours = Neighbours(torch.tensor([[1], [0], [3], [2]]), torch.ones(4, 1, dtype=torch.bool))
+    method = knowing(random(4, 5).detach(), neighbourhood_after=2)
+    assert ["neighbourhood" in method.step([view], neighbours) for _ in range(4)] == [False, False, True, True]
+    again = UnicLift(method.config)
+    again.load_state(method.state())
+    assert "neighbourhood" not in again.step([view], NO_NEIGHBOURS)  # nothing touches
+    assert "neighbourhood" in again.step([view], neighbours)  # a loaded map does not start over
 
 
 # -- embedding to label ------------------------------------------------------------------------------------------------

@@ -38,6 +38,12 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).requires_grad_()
 
 
+def one_gaussian_a_pixel(masks: torch.Tensor) -> LiftingView:
+    n, inside = len(masks), masks[:, None] == torch.arange(3)
+    weights = BlendWeights(torch.arange(n + 1), torch.arange(n), torch.ones(n), n)
+    return LiftingView(weights, masks, 3, inside, torch.zeros(0, 2, dtype=torch.int64))
+
+
 def literal_equation_2(features: torch.Tensor, codes: torch.Tensor) -> list[list[float]]:
     """As printed: sim is the bare dot product."""
     table = []
@@ -78,10 +84,12 @@ def literal_uncertainty(features: torch.Tensor) -> list[float]:
     return doubt
 
 
-def literal_equation_8(features: torch.Tensor, codes: torch.Tensor, threshold: float) -> tuple[float, float, int]:
+def literal_equation_8(
+    features: torch.Tensor, codes: torch.Tensor, threshold: float, area_aware: bool = True
+) -> tuple[float, float, int]:
     """The sums behind w_class and w_concen, and how many pixels are in them."""
     probability, doubt = literal_probability(features, codes), literal_uncertainty(features)
-    labels = literal_assignment(probability, len(codes))
+    labels = literal_assignment(probability, len(codes), area_aware)
     classes = concentration = 0.0
     certain = [u for u in range(len(MASKS)) if doubt[u] <= threshold]
     for u in certain:
@@ -187,13 +195,22 @@ def test_pixels_of_masks_without_an_object_are_not_in_equation_8():
     assert codebook_losses(features, MASKS, clusters, codes, True, 1.0)[0].item() == pytest.approx(expected)
 
 
-def test_a_step_weighs_the_parts_of_equation_8():
-    method = UnifiedLift(UnifiedLiftConfig(embedding_dim=4, codebook_size=6, max_uncertainty=0.6))
-    features = 0.5 * random(10, 4).detach().float()
-    classes, concentration, _ = literal_equation_8(features.double(), method.codebook.value[0].detach().double(), 0.6)
-    losses = method._losses(features, Groups.of(MASKS, 3), 0)
-    assert losses["class"].item() == pytest.approx(1e-3 * classes, rel=1e-5)
-    assert losses["concentration"].item() == pytest.approx(0.1 * concentration, rel=1e-5)
+@pytest.mark.parametrize("area_aware", [True, False])
+def test_a_step_weighs_equation_1_the_norm_loss_and_the_parts_of_equation_8(area_aware):
+    config = UnifiedLiftConfig(4, 6, area_aware=area_aware, max_uncertainty=0.6, norm_weight=0.7)
+    method, features = UnifiedLift(config), 0.5 * random(10, 4, seed=24).detach()
+    method.embeddings.load(features.float(), "")
+    codes = method.codebook.value[0].detach().double()
+    probability = literal_probability(features, codes)
+    assert literal_assignment(probability, 6, True) != literal_assignment(probability, 6, False)
+    classes, concentration, _ = literal_equation_8(features, codes, 0.6, area_aware)
+    expected = {
+        "contrastive": -sum(math.log(1 - doubt) for doubt in literal_uncertainty(features)) / 10,
+        "norm": 0.7 * sum((math.hypot(*f) - 1) ** 2 for f in features.tolist()) / 10,
+        "class": 1e-3 * classes,
+        "concentration": 0.1 * concentration,
+    }
+    assert method.step([one_gaussian_a_pixel(MASKS)], NO_NEIGHBOURS) == pytest.approx(expected, rel=1e-5)
 
 
 # -- decoding ----------------------------------------------------------------------------------------------------------
@@ -229,6 +246,18 @@ def test_an_object_whose_embeddings_scatter_over_two_rows_has_one_label():
     weights = BlendWeights(torch.arange(count + 1), shown, torch.ones(count), len(turned))
     view = LiftingView(weights, masks, 3, masks[:, None] == torch.arange(3), torch.zeros(0, 2, dtype=torch.int64))
     assert method.decode([view], [], NO_NEIGHBOURS).labels.tolist() == [1] * 5 + [2] * 2
+
+
+def test_confidence_is_the_probability_among_the_distinct_rows():
+    method = UnifiedLift(UnifiedLiftConfig(embedding_dim=4, codebook_size=3))
+    features, codes = 0.1 * random(10, 4).detach(), random(3, 4, seed=1).detach()
+    codes[1] = 2 * codes[0]
+    method.codebook.load(codes[None].float(), "")
+    method.embeddings.load(features.float(), "")
+    labels, confidence, _ = method.decode([], [], NO_NEIGHBOURS)
+    probability = literal_probability(features, codes[::2])  # row 1 is row 0
+    assert set(labels.tolist()) == {0, 2}
+    assert confidence.tolist() == pytest.approx([max(p) for p in probability], rel=1e-5)
 
 
 # -- granularities -----------------------------------------------------------------------------------------------------
