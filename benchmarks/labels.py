@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import lift_ros  # noqa: F401  isort: skip  sets how OpenMP waits, before torch loads
 
+import argparse
 import statistics
 
 import numpy as np
@@ -51,6 +52,7 @@ def measure(view: MapSnapshot, width: int, height: int) -> str:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     torch.set_num_threads(2)
     print("| Gaussians | frame | labels [ms] | labels [Hz] | of which borders [ms] | 16 channels [ms] | times faster |")
     print("|---" * 7 + "|")

@@ -6,8 +6,11 @@ import argparse
 import json
 import logging
 import re
+import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -120,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, default=Path("."), help="directory for the pictures")
 
     command = commands.add_parser(
-        "select", help="what of a map is similar to clicks (omniseg3d, unified_lift, hdbscan)"
+        "select", help="what of a map is similar to clicks (lift, omniseg3d, unified_lift, hdbscan)"
     )
     command.set_defaults(run=_select)
     _take_negative_numbers(command)
@@ -141,7 +144,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument(
         "--threshold", type=float, required=True,
-        help="cosine similarity to one of the clicks, [-1, 1]: high for a part, low for the whole",
+        help="similarity to one of the clicks, [-1, 1]: high for a part, low for the whole. With lift the share of the "
+        "views in which masks hold both (0.3: the object), else a cosine",
     )  # fmt: skip
     command.add_argument(
         "--connected", action="store_true", help="only what hangs together with a click, no look-alikes"
@@ -219,9 +223,6 @@ def _map(args: argparse.Namespace) -> int:
         if config.masks.segmenter == "topic":
             raise ConfigError("masks come from a topic in the node only; --masks recorded:TOPIC reads those of a bag")
         segmenter = CaptureMasks(capture, recorded) if recorded else make_mapper_segmenter(config)
-        if recorded and recorded not in capture.recorded_names:
-            known = ", ".join(capture.recorded_names) or "none"
-            raise ConfigError(f"{args.capture} has no recorded masks '{recorded}'; it has: {known}")
         mapper = Mapper(config, segmenter, capture.world_frame)
         skipped = map_capture(capture, mapper)
         write_results(capture, mapper, args.out)
@@ -257,17 +258,35 @@ def _evaluate(args: argparse.Namespace) -> int:
         truth=args.truth, bag=assignments("--bag", args.bag), max_depth=args.max_depth,
     )  # fmt: skip
     outcomes = []
-    try:
-        for outcome in carry_out(runs, args.out):
-            outcomes.append(outcome)
-    finally:  # what is done by then is not lost on who stops it
-        if outcomes:
-            for path in (*write_report(outcomes, args.out), *write_plots(outcomes, args.out)):
-                print(path)
+    with _signals_exit():
+        try:
+            for outcome in carry_out(runs, args.out):
+                outcomes.append(outcome)
+        finally:  # what is done by then is not lost on who stops it
+            if outcomes:
+                for path in (*write_report(outcomes, args.out), *write_plots(outcomes, args.out)):
+                    print(path)
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     for outcome in failed:
         print(f"lift: failed: {outcome.run.key}: {outcome.error}", file=sys.stderr)
     return 1 if failed else 0
+
+
+@contextmanager
+def _signals_exit() -> Iterator[None]:
+    """Signals that end a process let it clean up first, as an interrupt does; one that was ignored (nohup) still is."""
+
+    def stop(number: int, _: object) -> None:
+        sys.exit(128 + number)  # what a shell says of a process that the signal ended
+
+    fatal = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    for number in fatal:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in fatal:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _objects(args: argparse.Namespace) -> int:

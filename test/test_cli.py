@@ -328,6 +328,7 @@ def assert_refused(capsys, status: int, message: str) -> None:
         (["--color-focal", "5250"], "give it in pixels of these images"),
         (["--masks", "recorded:L9"], "has no recorded masks 'L9'; it has: L0, L1, L2, parts, instances"),
         (["--masks", "recorded:"], "recorded"),
+        (["--max-depth", "0"], "--max-depth must be positive, got 0"),
         (["--masks", "recorded"], "recorded masks need the directory"),
         (["--masks", "crayon"], "'segmenter' must be one of sam_vit_b"),
         (["--masks", "sam_vit_b", "--checkpoint", "/nowhere/sam.pth"], "/nowhere/sam.pth"),
@@ -382,6 +383,15 @@ def test_what_is_in_the_way_is_noticed_before_the_work(demo_room, tmp_path, caps
     assert_refused(capsys, lift(*arguments, tmp_path), "holds files but no map")
     assert_refused(capsys, lift(*arguments, tmp_path / "notes.txt"), "is a file")
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_recorded_masks_that_belong_to_no_image(demo_room, tmp_path, capsys):
+    capture = tmp_path / "capture"
+    shutil.copytree(demo_room.capture, capture)
+    for number, mask in enumerate(sorted((capture / "masks_L0").iterdir())):
+        mask.rename(mask.with_name(f"mask{number}.png"))
+    status = lift("map", capture, "--out", tmp_path / "map", "--masks", "recorded:L0", *QUICK)
+    assert_refused(capsys, status, f"are looked for in {capture / 'masks_L0' / '0000.png'}")
 
 
 def test_masks_for_no_frame_at_all(demo_room, bag, tmp_path, capsys):
@@ -453,9 +463,13 @@ def test_a_pixel_that_shows_nothing_of_the_map(embedded, demo_room, tmp_path, ca
     assert_refused(capsys, lift("select", embedded, *view, "--threshold", 0.5), "shows nothing at pixel (0, 0)")
 
 
-def test_maps_without_embeddings_cannot_be_clicked_on(mapped, tmp_path, capsys):
-    status = lift("select", mapped, "--point", 0, 0, 0, "--threshold", 0.5, "--out", tmp_path)
-    assert_refused(capsys, status, "has no embeddings that clicks could be compared with")
+def test_a_click_on_a_map_by_consensus_selects_the_object(mapped, tmp_path, capsys):
+    item = sorted(load_map(mapped).objects, key=lambda item: item["points"])[-2]
+    click = ("--point", *item["centroid"], "--out", tmp_path)
+    assert lift("select", mapped, *click, "--threshold", 0.3) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if f"object {item['id']}, which" in line)
+    assert int(line.split()[0]) > 0.9 * item["points"]
+    assert_refused(capsys, lift("select", mapped, *click, "--threshold", 1), "nothing is more similar")
 
 
 @pytest.mark.parametrize(

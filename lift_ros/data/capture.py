@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lift_ros.errors import DatasetError, FrameRejected
+from lift_ros.errors import ConfigError, DatasetError, FrameRejected
 from lift_ros.frame import Frame
 from lift_ros.resampling import labels_at
 
@@ -80,6 +80,10 @@ class Capture(ABC):
     def labelled(self, name: str) -> int:
         """How many frames of the listing have recorded labels ``name``."""
 
+    @abstractmethod
+    def first_labels(self, name: str) -> str:
+        """Where the recorded labels ``name`` of the first frame that is to have any are looked for, for messages."""
+
     @property
     def frames(self) -> Frames:
         """The usable frames in the order of time; each iteration reads them anew."""
@@ -89,6 +93,11 @@ class Capture(ABC):
     def skipped(self) -> Counter[str]:
         """Frames of the listing that turned out unusable so far, counted by reason."""
         return Counter(self._skipped.values())
+
+    @property
+    def usable(self) -> list[int]:
+        """Indices of the frames of the listing that did not turn out unusable so far."""
+        return [index for index in range(len(self)) if index not in self._skipped]
 
     def recorded_labels(self, name: str, frame: Frame) -> NDArray[np.int32] | None:
         """Label image recorded with the capture for ``frame``: masks of a segmenter, or the true instances.
@@ -329,8 +338,11 @@ def open_capture(path: str | Path, *, max_depth: float = math.inf, bag: BagOptio
 
     Raises:
         DatasetError: nothing readable is there; the message says what was looked for.
+        ConfigError: ``max_depth`` is not positive.
     """
     path = Path(path)
+    if not max_depth > 0:  # nor NaN
+        raise ConfigError(f"--max-depth must be positive, got {max_depth:g}; depth beyond it is not used")
     if not path.exists():
         raise DatasetError(f"{path} does not exist")
     layout = find_layout(path)
@@ -344,7 +356,9 @@ def open_capture(path: str | Path, *, max_depth: float = math.inf, bag: BagOptio
 
 def _unknown(path: Path) -> str:
     files = sorted(path.iterdir()) if path.is_dir() else [path]
-    for near in (*files, path.resolve().parent):
+    here = path.resolve()
+    of_model = (here.parents[model.count("/")] for model in reversed(COLMAP_MODELS) if here.match(model))
+    for near in (*files, *of_model, here.parent):
         if path.is_dir() and near.is_dir() and (layout := find_layout(near)):
             return f"{path} is not a capture, but {near} looks like one of {layout.name}"
     for pattern, hint in _HINTS:

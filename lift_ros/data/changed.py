@@ -29,6 +29,10 @@ class ChangedCapture(Capture):
         """See ``Capture.labelled``."""
         return self._capture.labelled(name)
 
+    def first_labels(self, name: str) -> str:
+        """See ``Capture.first_labels``."""
+        return self._capture.first_labels(name)
+
     def load(self, index: int, depth: bool = True) -> Frame:
         """See ``Capture.load``."""
         return self._change(self._capture.load(index, depth))

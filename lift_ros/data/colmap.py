@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -45,7 +46,7 @@ class ColmapCapture(ListedCapture):
         self._images = sorted(read_images(model), key=lambda image: natural_key(image.name))
         if not self._images:
             raise DatasetError(f"the COLMAP model in {model} registers no image")
-        on_disk = _ImageFiles(self._folder)
+        on_disk = _ImageFiles(self._folder, [image.name for image in self._images])
         names = unique_names([image.name for image in self._images])
         entries = [
             Entry(name, on_disk.find(image.name), index * FRAME_INTERVAL, labels=self._labels_of(image.name))
@@ -76,27 +77,35 @@ class ColmapCapture(ListedCapture):
 
 
 class _ImageFiles:
-    """Images below a folder, found by the names of a model."""
+    """Images below a folder, found by the names of a model: none of them for two."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, names: list[str]) -> None:
+        """``names``: all those of the model."""
         self._folder = folder
+        self._stems = Counter(_stem(name) for name in names)
+        self._bare_stems = Counter(PurePosixPath(name).stem for name in names)
         files = [file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES]
         self._by_path = {file.relative_to(folder).as_posix(): file for file in files}
         # downscaled copies may be of another type, and some releases drop the folders
-        self._by_stem = {str(PurePosixPath(name).with_suffix("")): file for name, file in self._by_path.items()}
+        self._by_stem = {_stem(name): file for name, file in self._by_path.items()}
 
     def __len__(self) -> int:
         return len(self._by_path)
 
     def find(self, name: str) -> Path:
-        """The file of an image; where there is none, the path it would have."""
-        path = PurePosixPath(name)
+        """The file of an image; where there is none, or another image may be meant, the path it would have."""
+        stem, bare = _stem(name), PurePosixPath(name).stem
         return (
             self._by_path.get(name)
-            or self._by_stem.get(str(path.with_suffix("")))
-            or self._by_stem.get(path.stem)
+            or (self._by_stem.get(stem) if self._stems[stem] == 1 else None)
+            or (self._by_stem.get(bare) if self._bare_stems[bare] == 1 else None)
             or self._folder / name
         )
+
+
+def _stem(name: str) -> str:
+    """The path of an image without its suffix."""
+    return str(PurePosixPath(name).with_suffix(""))
 
 
 def _largest_images(root: Path) -> Path:

@@ -86,13 +86,14 @@ def read_depth(file: Path, unit: float) -> NDArray[np.float32]:
         raw = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
         if raw is None:
             raise FrameRejected("depth_unreadable", f"{file} is damaged or of an unknown type")
-    if raw.ndim != 2 or raw.dtype.kind not in "uf" or raw.dtype == np.uint8:
+    raw = raw.squeeze()  # arrays are stored as (H, W, 1), too
+    if raw.ndim != 2 or raw.dtype.kind not in "iuf" or raw.dtype.itemsize == 1:
         raise FrameRejected("depth_encoding", f"{file} holds {raw.dtype} {raw.shape}, not depth")
     return depth_in_metres(raw if raw.dtype == np.uint16 else raw * np.float32(unit), unit)
 
 
 def read_labels(file: Path) -> NDArray[np.int32]:
-    """Single-channel or palette image, or ``.npy`` -> (H, W) ids, negative ones 0.
+    """Single-channel or palette image, or ``.npy`` -> (H, W) ids; 0 where a value cannot be one: not in [0, 2^31).
 
     Raises:
         FrameRejected: ``labels_unreadable``, ``labels_encoding``.
@@ -103,9 +104,9 @@ def read_labels(file: Path) -> NDArray[np.int32]:
     except (OSError, SyntaxError, ValueError) as error:  # Pillow raises SyntaxError for some broken files
         raise FrameRejected("labels_unreadable", f"cannot read {file}: {error}") from None
     labels = labels.squeeze()  # arrays are stored as (H, W, 1), too
-    if labels.ndim != 2 or labels.dtype.kind == "c":
+    if labels.ndim != 2 or labels.dtype.kind not in "buif":
         raise FrameRejected("labels_encoding", f"{file} holds {labels.dtype} {labels.shape}, not one id per pixel")
-    return np.maximum(labels, 0).astype(np.int32)
+    return np.where((labels > 0) & (labels < 2**31), labels, 0).astype(np.int32)
 
 
 def read_matrix(file: Path) -> NDArray[np.float64]:

@@ -228,10 +228,23 @@ def _is_jpeg(start: bytes) -> bool:
     return start == b"\xff\xd8"
 
 
+def _has_end(jpeg: bytes) -> bool:
+    """Whether the end marker of the picture is there. Thumbnails before it have their own; cameras append more to it:
+    zeros, a trailer, a film.
+    """
+    at = 2
+    while 0 <= (at := jpeg.find(b"\xff", at)) < len(jpeg) - 3:
+        marker = jpeg[at + 1]
+        if marker == 0xDA:  # start of scan; within one no other marker looks like the end
+            return jpeg.find(b"\xff\xd9", at) >= 0
+        at += 1 if marker in (0x00, 0xFF) else 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
+    return False
+
+
 def _imdecode(data: Buffer, format: str, flags: int) -> NDArray:
     data = bytes(data)
-    # OpenCV fills the missing part of a cut JPEG with grey and reports nothing; some cameras pad with zeros.
-    if _is_jpeg(data[:2]) and not data.rstrip(b"\0").endswith(b"\xff\xd9"):
+    # OpenCV fills the missing part of a cut JPEG with grey and reports nothing
+    if _is_jpeg(data[:2]) and not _has_end(data):
         raise FrameRejected("image_unreadable", f"JPEG of {len(data)} bytes ends before its end marker")
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None

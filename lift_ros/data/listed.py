@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -70,9 +71,16 @@ class ListedCapture(Capture):
     world_frame = "map"
 
     def __init__(self, root: Path, entries: list[Entry], *, max_depth: float, depth_unit: float = 0.001) -> None:
-        """``depth_unit``: metres per count of the depth images."""
+        """``depth_unit``: metres per count of the depth images. Entries whose depth is not there have none."""
         super().__init__()
-        self.name = root.resolve().name
+        self.name = Path(os.path.abspath(root)).name  # not of what it may be a link to
+        if missing := [entry.depth for entry in entries if entry.depth and not entry.depth.is_file()]:
+            gone = set(missing)
+            entries = [replace(entry, depth=None) if entry.depth in gone else entry for entry in entries]
+            self.problems.append(
+                f"{len(missing)} of {len(entries)} frames are used without depth, whose files are missing: {missing[0]}"
+                + (", ..." if len(missing) > 1 else "")
+            )
         self.has_depth = any(entry.depth for entry in entries)
         self.recorded_names = tuple(dict.fromkeys(name for entry in entries for name in entry.labels))
         self._entries = entries
@@ -99,6 +107,10 @@ class ListedCapture(Capture):
     def labelled(self, name: str) -> int:
         """See ``Capture.labelled``."""
         return sum(name in entry.labels and entry.labels[name].exists() for entry in self._entries)
+
+    def first_labels(self, name: str) -> str:
+        """See ``Capture.first_labels``."""
+        return str(next(entry.labels[name] for entry in self._entries if name in entry.labels))
 
     def load(self, index: int, depth: bool = True) -> Frame:
         """See ``Capture.load``."""

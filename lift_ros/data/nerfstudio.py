@@ -1,7 +1,8 @@
 """Captures with a ``transforms.json``, as nerfstudio and instant-ngp write and read them.
 
     transforms.json             "frames": [{"file_path", "transform_matrix", ...}], and intrinsics, once or per frame
-    masks_<name>/<stem>.png     labels for the image of that stem, offered as ``<name>``
+    masks_<name>/<image>.png    labels, offered as ``<name>``. <image>: the name of the frame (see ``unique_names``), or
+                                the path of the image below the folder of all images, without suffix or with it
 
 Poses are camera-to-world in the OpenGL convention (x right, y up, z backward). ``applied_transform`` tells how
 nerfstudio turned the reconstruction's world into that of the poses; the poses and ``ply_file_path`` are both given
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,7 @@ _MODELS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 _DISTORTION_PARAMS = ("k1", "k2", "k3", "k4", "p1", "p2")
 _FOCAL_KEYS = ("fl_x", "camera_angle_x", "x_fov")
+_PATH_KEYS = ("file_path", "depth_file_path", "depth_path", "instance_file_path", "ply_file_path")
 
 
 class NerfstudioCapture(ListedCapture):
@@ -54,29 +57,34 @@ class NerfstudioCapture(ListedCapture):
         file = path / "transforms.json" if path.is_dir() else path
         root = file.parent
         self._meta = _read_listing(file)
-        self._frames = _in_order(self._meta.pop("frames"))
+        timed, self._frames = _in_order(self._meta.pop("frames"))
         names = unique_names([frame["file_path"] for frame in self._frames])
-        timed = all("time" in frame for frame in self._frames)
+        images = [_image_file(root / frame["file_path"]) for frame in self._frames]
+        masks_of = _mask_names(names, images)
         # masks_2, masks_4 are nerfstudio's own, of what is valid in downscaled images
         folders = (p.name.removeprefix("masks_") for p in root.glob("masks_*") if p.is_dir())
         masks = sorted(name for name in folders if not name.isdigit())
         entries = []
         for index, (name, frame) in enumerate(zip(names, self._frames, strict=True)):
-            labels = {mask: root / f"masks_{mask}" / f"{name}.png" for mask in masks}
+            labels = {mask: _mask_file(root / f"masks_{mask}", masks_of[index]) for mask in masks}
             if instances := frame.get("instance_file_path"):
                 labels["instances"] = root / instances
             depth = frame.get("depth_file_path") or frame.get("depth_path")
             entries.append(
                 Entry(
                     name,
-                    _image_file(root / frame["file_path"]),
+                    images[index],
                     float(frame["time"]) if timed else index * FRAME_INTERVAL,
                     root / depth if depth else None,
                     labels,
                 )
             )
         unit = self._meta.get("depth_unit_scale_factor", self._meta.get("integer_depth_scale", 0.001))
-        super().__init__(root, entries, max_depth=max_depth, depth_unit=float(unit))
+        try:
+            unit = float(unit)
+        except (TypeError, ValueError):
+            raise DatasetError(f"{file}: {unit!r} is no unit of depth, metres per count") from None
+        super().__init__(root, entries, max_depth=max_depth, depth_unit=unit)
         self.timed = timed
         if cloud := self._meta.get("ply_file_path"):
             self.sparse_cloud = read_points(root / cloud)
@@ -100,18 +108,23 @@ class NerfstudioCapture(ListedCapture):
 
 def _read_listing(file: Path) -> dict[str, Any]:
     try:
-        listing = json.loads(file.read_text())
+        listing = json.loads(file.read_text("utf-8-sig"))  # Windows' editors mark UTF-8
     except (OSError, ValueError) as error:
         raise DatasetError(f"cannot read {file}: {error}") from None
     frames = listing.get("frames") if isinstance(listing, dict) else None
     if not isinstance(frames, list) or not frames:
         raise DatasetError(f"{file} lists no frames: expected nerfstudio's layout with a list 'frames'")
-    if not all(isinstance(entry, dict) and isinstance(entry.get("file_path"), str) for entry in frames):
+    listing = _given(listing)
+    listing["frames"] = frames = [_given(entry) if isinstance(entry, dict) else {} for entry in frames]
+    if not all("file_path" in entry for entry in frames):
         raise DatasetError(f"{file}: every entry of 'frames' needs a 'file_path'")
     if not all(isinstance(entry.get("time", 0), (int, float)) for entry in frames):
         raise DatasetError(f"{file}: a 'time' is not a number of seconds")
-    for entry in frames:
-        entry["file_path"] = entry["file_path"].replace("\\", "/")  # written under Windows
+    for entry in (listing, *frames):
+        for key in entry.keys() & _PATH_KEYS:
+            if not isinstance(entry[key], str):
+                raise DatasetError(f"{file}: a '{key}' is {entry[key]!r}, no path")
+            entry[key] = entry[key].replace("\\", "/")  # written under Windows
     model = listing.get("camera_model", "OPENCV")
     if model not in _MODELS:
         raise DatasetError(f"{file}: camera_model '{model}' is not one of {', '.join(_MODELS)}")
@@ -121,11 +134,20 @@ def _read_listing(file: Path) -> dict[str, Any]:
     raise DatasetError(f"{file}: neither {' nor '.join(map(repr, _FOCAL_KEYS))} is given, for all frames or for each")
 
 
-def _in_order(frames: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """By time where all have it, else by file name with numbers in their order: listings are often shuffled."""
-    if all("time" in frame for frame in frames):
-        return sorted(frames, key=lambda frame: frame["time"])
-    return sorted(frames, key=lambda frame: natural_key(frame["file_path"]))
+def _given(entry: dict[str, Any]) -> dict[str, Any]:
+    """What an entry holds but for nulls, which some tools write for what they do not know."""
+    return {key: value for key, value in entry.items() if value is not None}
+
+
+def _in_order(frames: list[dict[str, Any]]) -> tuple[bool, list[dict[str, Any]]]:
+    """By time, then by file name with numbers in their order, as listings are often shuffled; and whether they have
+    times, which are none if not all have one or all have the same.
+    """
+    by_name = sorted(frames, key=lambda frame: natural_key(frame["file_path"]))
+    times = {frame.get("time") for frame in frames}
+    if None in times or len(times) == 1 < len(frames):
+        return False, by_name
+    return True, sorted(by_name, key=lambda frame: frame["time"])
 
 
 def _image_file(path: Path) -> Path:
@@ -134,6 +156,22 @@ def _image_file(path: Path) -> Path:
         return path
     files = (path.with_name(path.name + suffix) for suffix in IMAGE_SUFFIXES)
     return next((file for file in files if file.is_file()), path)
+
+
+def _mask_names(names: list[str], images: list[Path]) -> list[tuple[str, ...]]:
+    """For each frame what its label images may be called, the likeliest first."""
+    files = [image.absolute() for image in images]
+    folder = os.path.commonpath([file.parent for file in files])
+    below = [file.relative_to(folder) for file in files]
+    plain = [path.with_suffix("") for path in below]
+    if len(set(plain)) < len(plain):  # those of two images would be the same
+        plain = below
+    return [tuple(f"{name}.png" for name in of_one) for of_one in zip(names, plain, below, strict=True)]
+
+
+def _mask_file(folder: Path, names: tuple[str, ...]) -> Path:
+    """The first that there is; where there is none, the first."""
+    return next((file for file in (folder / name for name in names) if file.is_file()), folder / names[0])
 
 
 def _lens(entry: dict[str, Any], width: int, height: int) -> Lens:

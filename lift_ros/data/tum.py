@@ -46,7 +46,7 @@ class TumCapture(ListedCapture):
     def __init__(self, path: str | Path, *, max_depth: float = math.inf) -> None:
         """Read the lists. Raises DatasetError; see ``open_capture``."""
         root = Path(path)
-        images = _read_list(require(root / "rgb.txt", _LAYOUT, "times and files of the colour images"), 2)
+        images = sorted(_read_list(require(root / "rgb.txt", _LAYOUT, "times and files of the colour images"), 2))
         if not images:
             raise DatasetError(f"{root / 'rgb.txt'} lists no images")
         self._poses = _read_list(require(root / "groundtruth.txt", _LAYOUT, "times and poses of the camera"), 8)

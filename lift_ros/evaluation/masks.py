@@ -66,6 +66,7 @@ class SparseMasks:
     """Segmenter: another one's masks for an even share of the frames, and none for the rest.
 
     Only keyframes need masks. So the next keyframe has them as soon as fewer than ``share`` of the frames so far had.
+    Frames of which the other one has none do not count as having had any.
 
     Attributes:
         used: frames that had masks.
@@ -87,7 +88,7 @@ class SparseMasks:
         if self.used >= self._share * (self._frames + 1):
             return Masks.empty(*frame.image.shape[:2])
         masks = self._segmenter.segment(frame, prompts)
-        self.used += 1
+        self.used += len(masks) > 0
         return masks
 
 
@@ -101,13 +102,13 @@ def mask_settings(source: str) -> dict[str, object]:
 
 def make_masks(source: str, capture: Capture, config: Config, seed: int, truth: str = TRUTH) -> Segmenter:
     """The segmenter for ``source``, see ``mask_settings``; errors as ``check_masks`` and ``make_segmenter``."""
+    if source.startswith(RECORDED):
+        return CaptureMasks(capture, source.removeprefix(RECORDED))
     check_masks(source, capture, truth)
     if source in CORRUPTIONS:
         return CorruptedMasks(capture, source, seed, truth)
     if source == NESTED:
         return NestedMasks(capture, seed, truth)
-    if source.startswith(RECORDED):
-        return CaptureMasks(capture, source.removeprefix(RECORDED))
     return make_mapper_segmenter(config)
 
 
@@ -115,7 +116,8 @@ def check_masks(source: str, capture: Capture, truth: str = TRUTH) -> None:
     """Refuse masks that a capture cannot have.
 
     Raises:
-        ConfigError: it holds no masks of that name, or too few true instances to corrupt; there is no such segmenter.
+        ConfigError: it holds no masks of that name, or for none of its frames, or too few true instances to corrupt;
+            there is no such segmenter.
     """
     known = ", ".join(capture.recorded_names) or "none"
     if source == NESTED and PARTS not in capture.recorded_names:
@@ -125,6 +127,7 @@ def check_masks(source: str, capture: Capture, truth: str = TRUTH) -> None:
             raise ConfigError(
                 f"masks {source} are made from true instances, and {capture.name} has none named '{truth}'; "
                 f"what it has: {known} (--masks {RECORDED}NAME, or --truth NAME if one of them is the truth)"
+                + "".join(f"; {problem}" for problem in capture.problems)
             )
         labelled = capture.labelled(truth)
         if labelled < MOST_FRAMES * len(capture):
@@ -134,10 +137,7 @@ def check_masks(source: str, capture: Capture, truth: str = TRUTH) -> None:
                 "segmenter"
             )
     elif source.startswith(RECORDED):
-        if source.removeprefix(RECORDED) not in capture.recorded_names:
-            raise ConfigError(
-                f"{capture.name} has no recorded masks '{source.removeprefix(RECORDED)}'; it has: {known}"
-            )
+        CaptureMasks(capture, source.removeprefix(RECORDED))
     else:
         segmenters = next(option.choices for option in walk(Config()) if option.name == "masks.segmenter")
         segmenters = tuple(name for name in segmenters if name != "topic")  # nobody publishes any here

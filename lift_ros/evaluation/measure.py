@@ -74,8 +74,10 @@ def measure(run: Run, pictures: Path) -> Figures:
         online = Online(seen, truth, mapper, sparse)
         load = os.getloadavg()[0]
         wall, cpu = time.perf_counter(), time.process_time()
-        map_capture(seen, mapper, on_frame=online.watch, on_last=online.look_back)
+        skipped = map_capture(seen, mapper, on_frame=online.watch, on_last=online.look_back)
         wall, cpu = time.perf_counter() - wall - online.wall, time.process_time() - cpu - online.cpu
+        for reason, count in sorted(skipped.items()):
+            print(f"{count} frames not used: {reason}", file=sys.stderr)
         figures: Figures = {
             "seconds": wall,
             "cpu_seconds": cpu,
@@ -85,6 +87,7 @@ def measure(run: Run, pictures: Path) -> Figures:
             "threads": torch.get_num_threads(),
             "load_before": load,
             "frames": mapper.stats.frames,
+            "frames_skipped": sum(skipped.values()),
             "keyframes": mapper.stats.keyframes,
             "mask_views": sparse.used,
             "gaussians": mapper.stats.gaussians,
@@ -217,9 +220,9 @@ def _score(
     scene: list[tuple[float, float, float]] = []
     clicks: list[HierarchicalIou] = []
     shown: list[tuple[Frame, NDArray, NDArray | None]] = []
-    count = len(capture)
-    compared, pictured = (set(_spread(count, n)) for n in (SCENE_VIEWS, SHOWN_VIEWS))
-    for index in range(count):
+    usable = seen.usable  # known, as all frames were mapped by now
+    compared, pictured = (set(_spread(usable, n)) for n in (SCENE_VIEWS, SHOWN_VIEWS))
+    for index in usable:
         try:
             frame = seen.load(index)
         except FrameRejected:
@@ -240,16 +243,15 @@ def _score(
 
     _draw(shown, segmenter, table if views else None, void, pictures)
     consistency = view_consistency(agreement)
-    psnrs, ssims, depths = zip(*scene, strict=True)
     figures: Figures = {
         "consistency": consistency.published,
         "consistency_all": consistency.all,
-        "psnr": float(np.mean(psnrs)),
-        "ssim": float(np.mean(ssims)),
-        "depth_l1": None if np.isnan(depths).all() else float(np.nanmean(depths)),
-        "part_iou": float(np.mean([click.part for click in clicks])) if clicks else None,
-        "whole_iou": float(np.mean([click.whole for click in clicks])) if clicks else None,
-        "hierarchical_iou": float(np.mean([click.mean for click in clicks])) if clicks else None,
+        "psnr": _mean([view[0] for view in scene]),
+        "ssim": _mean([view[1] for view in scene]),
+        "depth_l1": _mean([view[2] for view in scene]),
+        "part_iou": _mean([click.part for click in clicks]),
+        "whole_iou": _mean([click.whole for click in clicks]),
+        "hierarchical_iou": _mean([click.mean for click in clicks]),
         "truth_unreadable": len(truth_of.unreadable),
     }
     if not views:
@@ -345,8 +347,16 @@ def _in_true_colors(labels: NDArray, table: Contingency, void: int | None) -> ND
     return np.array(new, np.int64)[index.reshape(labels.shape)]
 
 
-def _spread(count: int, wanted: int) -> list[int]:
-    return np.linspace(0, count - 1, min(wanted, count)).round().astype(int).tolist()
+def _spread(indices: list[int], wanted: int) -> list[int]:
+    """That many of ``indices``, evenly spread; all if there are fewer."""
+    count = len(indices)
+    return [indices[k] for k in np.linspace(0, count - 1, min(wanted, count)).round().astype(int)]
+
+
+def _mean(values: list[float]) -> float | None:
+    """Of those that are not NaN; None where there are none."""
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else None
 
 
 def main() -> None:

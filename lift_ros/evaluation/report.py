@@ -27,9 +27,10 @@ COLUMNS = (
     ("consistency", "consistency", ".3f"), ("part_iou", "part IoU", ".3f"), ("whole_iou", "whole IoU", ".3f"),
     ("hierarchical_iou", "mean of part and whole", ".3f"),
     ("psnr", "PSNR [dB]", ".1f"), ("ssim", "SSIM", ".3f"),
-    ("depth_l1", "depth L1", ".3f"), ("keyframes", "keyframes", "d"), ("mask_views", "with masks", "d"),
-    ("gaussians", "Gaussians", "d"), ("seconds", "seconds", ".0f"), ("memory_mib", "memory [MiB]", ".0f"),
-    ("gpu_memory_mib", "GPU memory [MiB]", ".0f"), ("load_before", "load before", ".1f"),
+    ("depth_l1", "depth L1", ".3f"), ("frames_skipped", "frames not used", "d"), ("keyframes", "keyframes", "d"),
+    ("mask_views", "with masks", "d"), ("gaussians", "Gaussians", "d"), ("seconds", "seconds", ".0f"),
+    ("memory_mib", "memory [MiB]", ".0f"), ("gpu_memory_mib", "GPU memory [MiB]", ".0f"),
+    ("load_before", "load before", ".1f"),
 )  # fmt: skip
 
 
@@ -48,13 +49,14 @@ def write_report(outcomes: Sequence[Outcome], out: Path) -> list[Path]:
 
 
 def dataset_names(outcomes: Sequence[Outcome]) -> dict[str, str]:
-    """Short names of the data sets by path: the last part of the path, with the one above where that is ambiguous."""
-    paths = sorted({outcome.run.dataset for outcome in outcomes})
-    last = [Path(path).name for path in paths]
-    return {
-        path: name if last.count(name) == 1 else "/".join(Path(path).parts[-2:])
-        for path, name in zip(paths, last, strict=True)
-    }
+    """Short names of the data sets by path: the last part of the path, with those above as long as it is ambiguous."""
+    paths = {outcome.run.dataset: Path(outcome.run.dataset).parts[1:] for outcome in outcomes}
+    names = {}
+    for path, parts in paths.items():
+        ends = (parts[-length:] for length in range(1, len(parts) + 1))
+        unique = (end for end in ends if sum(other[-len(end) :] == end for other in paths.values()) == 1)
+        names[path] = "/".join(next(unique, (path,)))
+    return names
 
 
 def markdown_report(outcomes: Sequence[Outcome]) -> str:

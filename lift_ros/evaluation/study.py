@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import math
 import os
 import re
@@ -27,6 +28,15 @@ from lift_ros.masks import SEGMENTERS, check_segmenter
 from lift_ros.options import assignments, walk, with_values
 
 PROGRESS_INTERVAL = 2.0  # seconds
+# parameters that a run has of its own, and the options that say them
+OWN = {
+    "mapping.image_width": "--scale",
+    "mapping.seed": "--seed",
+    "lifting.method": "--methods",
+    "masks.segmenter": "--masks",
+}
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -126,10 +136,12 @@ def plan(
 ) -> list[Run]:
     """Every combination, as runs that can be carried out; ``common`` are the other attributes of ``Run``.
 
+    Logs what is wrong with a capture but does not stop it from being read.
+
     ``out`` is where results go, which are no part of a capture that they are written into.
 
     Raises:
-        ConfigError: a method, masks, share or parameter that there is not.
+        ConfigError: a method, masks, share or parameter that there is not, or one that an option is there for.
         DatasetError: a capture cannot be opened.
         CheckpointError: a segmenter's weights are missing.
     """
@@ -139,14 +151,18 @@ def plan(
     for share in shares:
         if not 0 < share <= 1:
             raise ConfigError(f"--mask-share must be in (0, 1], got {share:g}")
+    for name in OWN.keys() & common.get("settings", {}).keys():
+        raise ConfigError(f"--set {name} has no effect here, as each run has its own; use {OWN[name]}")
     runs = []
-    for path in dict.fromkeys(dataset.resolve() for dataset in datasets):
+    for path in dict.fromkeys(dataset.absolute() for dataset in datasets):  # links stay: names may tell the camera
         given = {**common, "content": fingerprint(path, out)}
         combinations = product(dict.fromkeys(masks), dict.fromkeys(shares), dict.fromkeys(methods))
         these = [Run(str(path), source, share, method, **given) for source, share, method in combinations]
         if these:
             with these[0].open() as capture:
-                for source in masks:
+                for problem in capture.problems:
+                    log.warning("%s: %s", capture.name, problem)
+                for source in dict.fromkeys(masks):
                     check_masks(source, capture, these[0].truth)
         runs += these
     for run in runs:
@@ -192,7 +208,9 @@ def fingerprint(path: Path, out: Path | None = None) -> str:
     """
     root = path.parent if path.suffix == ".json" or path.name.startswith("images") else path
     files = [root] if root.is_file() else [file for file in sorted(root.rglob("*")) if file.is_file()]
-    files = [file for file in files if out is None or not file.is_relative_to(out.resolve())]
+    if out is not None:
+        base, out = root.resolve(), out.resolve()
+        files = [file for file in files if not (base / file.relative_to(root)).is_relative_to(out)]
     state = [(str(file.relative_to(root)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return hashlib.sha256(json.dumps(state).encode()).hexdigest()[:10]
 
@@ -205,14 +223,21 @@ def write_json(path: Path, content: dict[str, object]) -> None:
 
 
 def _read(run: Run, directory: Path) -> Outcome | None:
-    """What is recorded of a run; None where nothing is, or only a part."""
+    """What is recorded of a run; None where nothing is, only a part, or something else than figures or an error."""
     try:
         content = json.loads((directory / f"{run.key}.json").read_text())
     except (OSError, ValueError):
         return None
     if not isinstance(content, dict) or content.get("defined_by") != run.definition():
         return None
-    return Outcome(run, content.get("figures") or {}, content.get("error"), directory / run.key)
+    figures, error = content.get("figures"), content.get("error")
+    if isinstance(error, str):
+        return Outcome(run, {}, error, directory / run.key)
+    if not figures or not isinstance(figures, dict):
+        return None
+    if not all(isinstance(value, int | float | None) for value in figures.values()):
+        return None
+    return Outcome(run, figures, None, directory / run.key)
 
 
 def _carry_out(run: Run, directory: Path, progress: Callable[[str], None] = lambda done: None) -> None:

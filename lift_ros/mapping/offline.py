@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +12,14 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from lift_ros.data.capture import Capture
-from lift_ros.errors import DatasetError, FrameRejected
+from lift_ros.errors import ConfigError, DatasetError, FrameRejected
 from lift_ros.frame import Frame
 from lift_ros.mapping.map_files import replace_directory
 from lift_ros.mapping.mapper import Mapper
 from lift_ros.masks.base import Masks, Prompts
 from lift_ros.visualization import colorize, contact_sheet, overlay, write_label_png, write_png
+
+log = logging.getLogger(__name__)
 
 PHOTOMETRIC_STEPS = 5  # at the end, for each keyframe
 COLOR_STEPS = 20  # the same without depth, where training has to find the surfaces
@@ -33,6 +36,22 @@ class CaptureMasks:
     promptable = False
 
     def __init__(self, capture: Capture, labels: str) -> None:
+        """Logs how many frames have masks, if it is not all of them.
+
+        Raises:
+            ConfigError: the capture holds none of that name, or none that belong to a frame of it.
+        """
+        if labels not in capture.recorded_names:
+            known = ", ".join(capture.recorded_names) or "none"
+            raise ConfigError(f"{capture.name} has no recorded masks '{labels}'; it has: {known}")
+        found = capture.labelled(labels)
+        if not found:
+            raise ConfigError(
+                f"none of the {len(capture)} frames of {capture.name} has recorded masks '{labels}'; those of the "
+                f"first are looked for in {capture.first_labels(labels)}"
+            )
+        if found < len(capture):
+            log.warning("%d of %d frames have masks '%s'", found, len(capture), labels)
         self._capture = capture
         self._labels = labels
 
@@ -113,7 +132,8 @@ def write_results(capture: Capture, mapper: Mapper, out: Path) -> None:
     with replace_directory(out) as directory:
         mapper.save(directory)
         (directory / "labels").mkdir()
-        shown = set(np.linspace(0, len(capture) - 1, min(SHEET_FRAMES, len(capture))).round().astype(int).tolist())
+        count = len(capture.usable)
+        shown = set(np.linspace(0, count - 1, min(SHEET_FRAMES, count)).round().astype(int).tolist())
         tiles = []
         for number, frame in enumerate(tqdm(capture.frames, "labels", file=sys.stderr, unit="frame")):
             labels = frame_labels(mapper, frame)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 
 import pytest
 from data.layouts import write
 
-from lift_ros.data.capture import LAYOUTS, find_layout, open_capture
-from lift_ros.errors import DatasetError
+from lift_ros.data.capture import COLMAP_MODELS, LAYOUTS, find_layout, open_capture
+from lift_ros.errors import ConfigError, DatasetError
 
 # of each layout the files it is told by; and where they are empty, and all there is, what the error says
 MARKERS = {
@@ -127,6 +128,19 @@ def test_the_documentation_lists_all_layouts_in_order():
     text = (Path(__file__).parents[2] / "docs/datasets.md").read_text()
     places = [text.index(f"\n| {layout.name}") for layout in LAYOUTS]
     assert places == sorted(places)
+
+
+@pytest.mark.parametrize("model", COLMAP_MODELS)
+def test_the_capture_of_a_model_is_named(tmp_path, model):
+    write(tmp_path / "scene" / model / "images.txt", "")
+    with pytest.raises(DatasetError, match=rf"{re.escape(str(tmp_path / 'scene'))} looks like one of COLMAP"):
+        open_capture(tmp_path / "scene" / model)
+
+
+@pytest.mark.parametrize("depth", [0, -1.0, math.nan])
+def test_depth_that_is_no_bound(tmp_path, depth):
+    with pytest.raises(ConfigError, match="--max-depth must be positive"):
+        open_capture(tmp_path, max_depth=depth)
 
 
 @pytest.mark.parametrize(("opened", "near"), [("scene", "scene/0"), ("scene/0/extra", "scene/0")])

@@ -160,6 +160,21 @@ def test_images_in_folders_and_images_without_their_folders(tmp_path):
     assert [frame.image[0, 0, 0] for frame in open_capture(other).frames] == [0, 10]
 
 
+def test_no_image_is_read_for_two_of_the_model(tmp_path):
+    names = ["left/0.png", "right/0.png", "left/1.png", "2.png", "left/2.png", "3.jpg", "3.png"]
+    Model(tmp_path, names).write_text()
+    images = tmp_path / "images"
+    (images / "left/0.png").rename(images / "0.png")
+    (images / "left/1.png").rename(images / "1.png")
+    for name in ("right/0.png", "left/2.png", "3.jpg"):
+        (images / name).unlink()
+    capture = open_capture(tmp_path)
+    assert [(frame.name, frame.image[0, 0, 0]) for frame in capture.frames] == [
+        ("2.png", 30), ("3.png", 60), ("left_1.png", 20),
+    ]  # fmt: skip
+    assert capture.skipped == {"image_unreadable": 4}
+
+
 def test_bad_images_are_skipped_and_counted(tmp_path):
     model = Model(tmp_path, [f"{index}.png" for index in range(6)])
     (tmp_path / "images/0.png").unlink()

@@ -159,6 +159,20 @@ def test_compressed_colour_and_a_cut_jpeg(rgb):
         codec.decode_compressed_rgb(png, "16UC1; compressedDepth png")
 
 
+def test_what_cameras_put_before_and_after_a_jpeg(rgb):
+    """A thumbnail with an end of its own before the picture; a trailer, a film or another picture after its end."""
+    jpeg = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))[1].tobytes()
+    image = codec.decode_compressed_rgb(jpeg)
+    exif = b"Exif\0\0" + jpeg
+    with_exif = jpeg[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + jpeg[2:]
+    for start in (jpeg, with_exif):
+        for trailer in (b"", b"\0" * 9, b"Image_UTC_Data1690000000000SEFH\0SEFT", b"\0\0\0\x18ftypmp42", jpeg):
+            np.testing.assert_array_equal(codec.decode_compressed_rgb(start + trailer), image)
+        for size in (4, len(start) - 2 * len(jpeg) // 3, len(start) - 2):
+            with pytest.raises(FrameRejected, match="ends before its end marker"):
+                codec.decode_compressed_rgb(start[:size] + b"\0" * 99)
+
+
 def test_labels_are_exact_or_refused(rgb):
     labels = np.arange(H * W).reshape(H, W)
     np.testing.assert_array_equal(codec.decode_labels(labels.astype("<i4").tobytes(), "32SC1", H, W), labels)

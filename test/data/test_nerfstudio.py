@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from data.layouts import write_image
 
 from lift_ros.data import open_capture
 from lift_ros.data.files import unique_names
@@ -140,7 +141,7 @@ def test_distortion_in_one_list_goes_before_its_coefficients(listing, model):
     [
         ([0.1, 0, 0, 0.2, 0, 0], "k4 is not part of the RADIAL model"),
         ([0.1, 0, 0, 0], "distortion_params are 4, not the 6"),
-        (None, "has no len"),
+        (0.1, "has no len"),
     ],
 )
 def test_wrong_distortion_params(listing, values, message):
@@ -225,6 +226,12 @@ def test_smaller_copies_of_images_and_labels(listing):
 
 def test_stamps_are_times_only_where_they_are_given(listing):
     assert listing.open().timed
+    for entry in listing.frames:
+        entry["time"] = 0
+    listing.frames.reverse()
+    capture = listing.open()
+    assert not capture.timed and [frame.name for frame in capture.frames] == ["0000", "0001", "0002"]
+    assert len({frame.stamp for frame in capture.frames}) == 3
     del listing.frames[0]["time"]
     assert not listing.open().timed
 
@@ -321,10 +328,111 @@ def test_files_that_a_listing_names_and_are_missing(listing):
     with pytest.raises(DatasetError, match=r"/cloud\.ply"):
         listing.open()
     del listing.meta["ply_file_path"]
-    for entry, folder in zip(listing.frames, ("rgb", "rgb", "depth"), strict=True):
-        (listing.root / entry["file_path"].replace("rgb", folder)).unlink()
-    with pytest.raises(DatasetError, match=r"none of the 3 frames .*/depth/0002\.png does not exist"):
+    for entry in listing.frames:
+        (listing.root / entry["file_path"]).unlink()
+    with pytest.raises(DatasetError, match=r"none of the 3 frames .*/rgb/0002\.png does not exist"):
         list(listing.open().frames)
+
+
+def test_frames_whose_depth_is_missing_are_used_without(listing):
+    (listing.root / "depth/0001.png").unlink()
+    capture = listing.open()
+    assert [frame.depth is None for frame in capture.frames] == [False, True, False] and capture.has_depth
+    (problem,) = capture.problems
+    assert problem.startswith("1 of 3 frames are used without depth") and problem.endswith("depth/0001.png")
+    (listing.root / "depth/0000.png").write_bytes(b"no picture")  # which is an error, as it was to be there
+    (listing.root / "depth/0002.png").unlink()
+    capture = listing.open()
+    assert len(list(capture.frames)) == 2 and capture.skipped == {"depth_unreadable": 1}
+    assert capture.problems[0].startswith("2 of 3 frames") and capture.problems[0].endswith("depth/0001.png, ...")
+    (listing.root / "depth/0000.png").unlink()
+    assert not listing.open().has_depth
+
+
+def test_masks_may_be_called_as_the_images_are(listing):
+    """By the frame's name, by the path below the folder of all images, and as COLMAP has it with the suffix."""
+    for camera in ("left", "right"):
+        write_image(listing.root / f"rgb/{camera}/0000.png", np.zeros((H, W, 3), np.uint8))
+    listing.frames = [{**listing.frames[0], "file_path": f"rgb/{camera}/0000.png"} for camera in ("left", "right")]
+    for file in ("sam/rgb_left_0000.png", "sam/rgb/left/0000.png", "path/left/0000.png", "colmap/left/0000.png.png"):
+        for id, camera in enumerate(("left", "right"), 1):
+            write_image(listing.root / f"masks_{file}".replace("left", camera), np.full((H, W), id, np.uint16))
+    capture = listing.open()
+    for name in ("sam", "path", "colmap"):
+        assert capture.labelled(name) == 2
+        assert [capture.recorded_labels(name, frame)[0, 0] for frame in capture.frames] == [1, 2]
+    assert capture.labelled("L0") == 0
+    assert capture.first_labels("L0") == str(listing.root / "masks_L0/rgb_left_0000.png")
+
+
+def test_no_mask_is_that_of_two_images(listing):
+    image = listing.root / "rgb/0000.png"
+    image.with_suffix(".jpg").write_bytes(image.read_bytes())
+    listing.frames = [{**listing.frames[0], "file_path": f"rgb/0000.{suffix}"} for suffix in ("png", "jpg")]
+    assert listing.open().labelled("L0") == 0
+
+
+def test_listings_written_under_windows(listing):
+    for entry in listing.frames:
+        entry.update({key: value.replace("/", "\\") for key, value in entry.items() if key.endswith("_path")})
+    (listing.root / "clouds").mkdir()
+    header = ("ply", "format ascii 1.0", "element vertex 1", *(f"property float {axis}" for axis in "xyz"))
+    (listing.root / "clouds/all.ply").write_text("\n".join((*header, "end_header", "1 2 3", "")))
+    listing.meta["ply_file_path"] = "clouds\\all.ply"
+    capture = listing.open()
+    assert len(capture.sparse_cloud.points) == 1 and capture.labelled("instances") == 3
+    assert all(frame.depth is not None for frame in capture.frames) and not capture.problems
+    file = listing.root / "transforms.json"
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert len(open_capture(listing.root)) == 3
+
+
+def test_nulls_are_what_is_not_given(listing):
+    expected = listing.open().frames[0]
+    listing.meta |= dict.fromkeys(("depth_unit_scale_factor", "camera_model", "camera_angle_x", "k1", "ply_file_path"))
+    listing.frames[0] |= {"time": None, "fl_x": None, "depth_path": None}
+    capture = listing.open()
+    assert capture.frames[0].camera == expected.camera and capture.frames[0].depth[0, 0] == expected.depth[0, 0]
+    assert not capture.timed
+    listing.meta["depth_unit_scale_factor"] = "a thousandth"
+    with pytest.raises(DatasetError, match="'a thousandth' is no unit of depth"):
+        listing.open()
+    listing.frames[0]["instance_file_path"] = 7
+    with pytest.raises(DatasetError, match="a 'instance_file_path' is 7, no path"):
+        listing.open()
+
+
+@pytest.mark.parametrize(
+    ("depth", "unit"),
+    [
+        (np.full((H, W, 1), 2.0, np.float32), 1.0),
+        (np.full((H, W), 2000, np.int32), 0.001),
+        (np.full((H, W), 2000, np.int64), 0.001),
+        (np.full((H, W), 2000, np.int16), 0.001),
+    ],
+)
+def test_arrays_of_depth(listing, depth, unit):
+    depth[0, 0] = -1
+    np.save(listing.root / "depth/0000.npy", depth)
+    listing.frames[0]["depth_file_path"] = "depth/0000.npy"
+    listing.meta["depth_unit_scale_factor"] = unit
+    read = listing.open().frames[0].depth
+    assert read.shape == (H, W) and read[0, 0] == 0
+    np.testing.assert_allclose(read.ravel()[1:], 2.0)
+
+
+@pytest.mark.parametrize("dtype", [np.uint32, np.int64, np.uint64, np.float32, np.float64])
+def test_values_that_are_no_ids(listing, dtype):
+    labels = np.full((H, W), 5, dtype)
+    labels[0] = np.nan if np.issubdtype(dtype, np.floating) else 2**32 - 1
+    labels[1] = 2**31
+    if dtype == np.int64:
+        labels[2] = -1
+    np.save(listing.root / "inst/0000.npy", labels)
+    listing.frames[0]["instance_file_path"] = "inst/0000.npy"
+    capture = listing.open()
+    read = capture.recorded_labels("instances", capture.frames[0])
+    assert set(np.unique(read)) == {0, 5} and not read[:2].any() and (read[3:] == 5).all()
 
 
 @pytest.mark.parametrize("data", [b"", b"ply\nformat ascii 1.0\nelement vertex 9\nproperty float x\nend_header\n1\n"])

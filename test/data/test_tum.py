@@ -76,6 +76,19 @@ def test_colour_alone(tmp_path):
     assert capture.frames[0].image.shape == (H, W, 3)
 
 
+def test_frames_are_in_the_order_of_time(tmp_path):
+    root = tum(tmp_path / NAME)
+    lines = (root / "rgb.txt").read_text().splitlines()
+    write(root / "rgb.txt", "\n".join(reversed(lines)))
+    assert [frame.image[0, 0, 0] for frame in open_capture(root).frames] == [0, 1, 3]
+
+
+def test_the_camera_goes_by_the_name_of_a_link(tmp_path):
+    (tmp_path / "freiburg3_desk").symlink_to(tum(tmp_path / "0123abcd"))
+    capture = open_capture(tmp_path / "freiburg3_desk")
+    assert capture.name == "freiburg3_desk" and not any("default" in problem for problem in capture.problems)
+
+
 def test_what_is_missing_or_wrong_is_named(tmp_path):
     root = tum(tmp_path / NAME)
     truth = (root / "groundtruth.txt").read_text()

@@ -83,6 +83,29 @@ def test_the_next_keyframe_has_the_masks_of_frames_that_are_none(capture):
     assert had == [True, True, True]
 
 
+def test_frames_without_masks_do_not_use_up_the_share(capture, monkeypatch):
+    load = capture._load_labels
+    first = {capture.frames[index].name for index in range(3)}
+    monkeypatch.setattr(capture, "_load_labels", lambda name, frame: None if frame.name in first else load(name, frame))
+    masks = SparseMasks(CaptureMasks(capture, "L0"), 0.25)
+    had = []
+    for frame in capture.frames:
+        had.append(len(masks.segment(frame)) > 0)
+        masks.next_frame()
+    assert had == [False, False, False, True, True, False, False, False] and masks.used == 2
+
+
+def test_recorded_masks_that_belong_to_few_frames_or_none(capture, monkeypatch, caplog):
+    make_masks("recorded:L0", capture, Config(), 0)
+    assert not caplog.messages
+    monkeypatch.setattr(capture, "labelled", lambda name: 3)
+    make_masks("recorded:L0", capture, Config(), 0)
+    assert caplog.messages == ["3 of 8 frames have masks 'L0'"]
+    monkeypatch.setattr(capture, "labelled", lambda name: 0)
+    with pytest.raises(ConfigError, match=r"none of the 8 frames of capture has .* 'L0'.*masks_L0/0000\.png"):
+        check_masks("recorded:L0", capture)
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
@@ -105,7 +128,9 @@ def test_masks_are_not_made_of_the_few_views_that_are_to_be_judged(capture, monk
 
 def test_corrupted_masks_need_true_instances(capture, monkeypatch):
     monkeypatch.setattr(capture, "recorded_names", ("L0",))
+    monkeypatch.setattr(capture, "problems", ["inst/ is missing: unpack it"])
     with pytest.raises(
-        ConfigError, match="made from true instances, and capture has none named 'instances'; what it has: L0"
+        ConfigError,
+        match="made from true instances, and capture has none named 'instances'; what it has: L0.*; inst/ is missing",
     ):
         check_masks("L1", capture)

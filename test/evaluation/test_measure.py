@@ -62,6 +62,24 @@ def test_truth_that_cannot_be_read_costs_its_frame_alone(demo_room, tmp_path):
     assert figures["pq"] > 0.5 and figures["id_switches_per_object_minute"] is not None
 
 
+def test_frames_that_cannot_be_used_are_counted_and_others_compared(demo_room, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "room"
+    shutil.copytree(demo_room.capture, path)
+    for name in ("0000", "0007"):  # those that would be compared if all could be used
+        (path / "rgb" / f"{name}.jpg").write_bytes(b"not a picture")
+    monkeypatch.setattr(measure, "SCENE_VIEWS", 2)
+    run = Run(str(path), "recorded:L0", 1.0, "lift", settings=SETTINGS)
+    figures = measure.measure(run, tmp_path / "pictures")
+    assert (figures["frames"], figures["frames_skipped"]) == (6, 2) and figures["psnr"] > 15
+    assert "2 frames not used: image_unreadable" in capsys.readouterr().err
+    assert len(list((tmp_path / "pictures").glob("*_image.png"))) == 4
+
+
+def test_means_of_what_is_known():
+    assert measure._mean([]) is measure._mean([np.nan, np.nan]) is None
+    assert measure._mean([1.0, np.nan, 2.0]) == 1.5
+
+
 def test_depth_that_the_mapper_is_not_given_is_compared_all_the_same(demo_room, tmp_path):
     run = Run(str(demo_room.capture), "recorded:L0", 1.0, "lift", use_depth=False, settings=SETTINGS)
     assert measure.measure(run, tmp_path / "pictures")["depth_l1"] is not None

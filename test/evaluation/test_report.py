@@ -11,7 +11,7 @@ import pytest
 
 from lift_ros.errors import LiftError
 from lift_ros.evaluation.published import MESSY, PROMPTED, PUBLISHED, SHARE_CLAIMS, UNIC
-from lift_ros.evaluation.report import COLUMNS, markdown_report, markdown_table, write_report
+from lift_ros.evaluation.report import COLUMNS, dataset_names, markdown_report, markdown_table, write_report
 from lift_ros.evaluation.study import Outcome, Run, known_methods
 from lift_ros.visualization import write_png
 
@@ -108,6 +108,14 @@ def test_csv_has_full_precision_and_what_failed(outcomes, tmp_path):
         assert row["error"] == (outcome.error or "") and row["depth_l1"] == ""
         if outcome.error is None:
             assert float(row["pq"]) == outcome.figures["pq"]
+
+
+def test_data_sets_are_told_apart_by_as_much_of_their_paths_as_it_takes(outcomes):
+    paths = ("/v/room_0/imap/00", "/v/room_1/imap/00", "/v/office", "/w/desk/a", "/w/a", "/v/w/a")
+    names = dataset_names([replace(outcomes[0], run=replace(outcomes[0].run, dataset=path)) for path in paths])
+    assert names == dict(
+        zip(paths, ("room_0/imap/00", "room_1/imap/00", "office", "desk/a", "/w/a", "v/w/a"), strict=True)
+    )
 
 
 def test_nothing_but_failures(outcomes):

@@ -8,6 +8,8 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -149,7 +151,9 @@ def test_half_written_and_foreign_files_do_not_count(tmp_path):
     write_json(path, {"defined_by": RUN.definition(), "figures": {"pq": 0.5}})
     assert study._read(RUN, tmp_path).figures == {"pq": 0.5}
     whole = path.read_text()
-    for content in (whole[: len(whole) // 2], "", "[]", whole.replace('"seed": 0', '"seed": 1')):
+    damaged = [whole.replace('{\n  "pq": 0.5\n }', figures) for figures in ("null", "{}", "[0.5]", '{"pq": "0.5"}')]
+    assert whole not in damaged
+    for content in (whole[: len(whole) // 2], "", "[]", whole.replace('"seed": 0', '"seed": 1'), *damaged):
         path.write_text(content)
         assert study._read(RUN, tmp_path) is None
     assert list(tmp_path.iterdir()) == [path]  # nothing partial is left behind
@@ -201,6 +205,44 @@ def test_what_is_done_is_in_the_table_of_an_evaluation_that_is_stopped(capture, 
     with (tmp_path / "table.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["kind"] == "measured"]
     assert [row["masks"] for row in rows] == ["L1"] and float(rows[0]["pq"]) > 0
+
+
+def test_a_signal_that_ends_the_evaluation_ends_the_run_first(capture, tmp_path):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (the evaluate extra)")
+    done, _ = plan([capture], ["lift"], ["L1", "L2"], [1.0], tmp_path, scale=0.4, settings={})
+    (tmp_path / "runs").mkdir()
+    write_json(tmp_path / "runs" / f"{done.key}.json", {"defined_by": done.definition(), "figures": {"psnr": 20.5}})
+    program = tmp_path / "python"
+    begun = f"echo $$ > '{tmp_path / 'pid'}'\ncat > /dev/null"  # once it is told what to do, it is known to be there
+    program.write_text(f"#!/bin/sh\n{begun}\nkill -TERM $PPID\nexec sleep 60\n")
+    program.chmod(0o755)
+    arguments = ["evaluate", str(capture), "--methods=lift", "--masks", "L1", "L2", "--scale=0.4", f"--out={tmp_path}"]
+    code = f"import sys; sys.executable = {str(program)!r}; from lift_ros import cli; sys.exit(cli.main({arguments}))"
+    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+    assert "20.5" in (tmp_path / "table.md").read_text()
+
+
+def test_what_is_wrong_with_a_capture_is_said(capture, tmp_path, caplog):
+    shutil.copytree(capture, tmp_path / "room")
+    next((tmp_path / "room" / "depth").iterdir()).unlink()
+    plan([tmp_path / "room"], ["lift"], ["L1"], [1.0])
+    assert any(message.startswith("room: 1 of 6 frames are used without depth") for message in caplog.messages)
+
+
+def test_captures_go_by_the_names_of_links(capture, tmp_path):
+    (tmp_path / "freiburg1_desk").symlink_to(capture)
+    out = capture / "out"
+    before = study.fingerprint(tmp_path / "freiburg1_desk", out)
+    (run,) = plan([tmp_path / "freiburg1_desk"], ["lift"], ["L1"], [1.0], out)
+    assert run.dataset == str(tmp_path / "freiburg1_desk") and run.key.startswith("freiburg1_desk_L1_")
+    try:
+        out.mkdir()
+        (out / "table.md").write_text("of an evaluation")
+        assert study.fingerprint(tmp_path / "freiburg1_desk", out) == before
+    finally:
+        shutil.rmtree(out)
 
 
 def test_every_combination_once(capture):
@@ -267,6 +309,14 @@ def test_masks_of_a_run_reach_its_configuration():
         (["--mask-share", "0"], "--mask-share must be in (0, 1], got 0"),
         (["--scale", "1.5"], "--scale must be in (0, 1], got 1.5"),
         (["--set", "lifting.pixls=4"], "unknown parameter 'pixls'"),
+        (
+            ["--set", "mapping.image_width=96"],
+            "--set mapping.image_width has no effect here, as each run has its own; use --scale",
+        ),
+        (["--set", "mapping.seed=4"], "use --seed"),
+        (["--set", "lifting.method=disco"], "use --methods"),
+        (["--set", "masks.segmenter=graph"], "use --masks"),
+        (["--max-depth", "nan"], "--max-depth must be positive, got nan"),
         (["--seed", "-1"], "'seed' must be at least 0"),
         (["nowhere"], "nowhere does not exist"),
     ],
