@@ -34,6 +34,7 @@ OVERRIDES = {
     "use_sim_time": ("use_sim_time", "true: time from /clock"),
 }
 FLAGS = {"autostart", "rectified", "use_sim_time"}
+TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
 def start(context: LaunchContext) -> list:
@@ -50,7 +51,7 @@ def start(context: LaunchContext) -> list:
     overrides = {parameter: LaunchConfiguration(name).perform(context) for name, (parameter, _) in OVERRIDES.items()}
     overrides = {parameter: value for parameter, value in overrides.items() if value}
     for name in FLAGS & set(overrides):
-        overrides[name] = overrides[name].lower() in ("true", "1")
+        overrides[name] = flag(name, overrides[name])
     if overrides.get("depth_topic") == "none":
         overrides["depth_topic"] = ""
     if overrides:
@@ -61,7 +62,7 @@ def start(context: LaunchContext) -> list:
             namespace=LaunchConfiguration("namespace"), parameters=parameters, output="screen",
         )
     ]  # fmt: skip
-    if LaunchConfiguration("rviz").perform(context).lower() in ("true", "1"):
+    if flag("rviz", LaunchConfiguration("rviz").perform(context)):
         try:
             get_package_prefix("rviz2")
         except PackageNotFoundError:  # launch would only say so after the node has begun
@@ -71,6 +72,13 @@ def start(context: LaunchContext) -> list:
             ) from None
         nodes.append(rviz(context, overrides))
     return nodes
+
+
+def flag(name: str, value: str) -> bool:
+    """Whether an argument says true. Raises ValueError: it says neither true nor false."""
+    if value.lower() not in TRUTH:
+        raise ValueError(f"{name}:={value} is neither true nor false")
+    return TRUTH[value.lower()]
 
 
 def rviz(context: LaunchContext, overrides: dict) -> Node:

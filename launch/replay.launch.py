@@ -23,13 +23,15 @@ BAG_OPTIONS = ("image_topic", "camera_info_topic", "depth_topic", "pose_topic", 
 def start(context: LaunchContext) -> list:
     """The node with what the bag says, and the player."""
     given = context.launch_configurations
-    bag = Path(given["bag"]).expanduser()
+    bag, loop = Path(given["bag"]).expanduser(), given["loop"].lower()
+    if loop not in ("true", "1", "false", "0"):
+        raise ValueError(f"loop:={loop} is neither true nor false")
     found = bag_parameters(bag, {name: given[name] for name in BAG_OPTIONS if given.get(name)})
     decided = {name: given[name] for name in found if given.get(name) and name not in BAG_OPTIONS}
     # a bag without depth is one, whatever a parameter file says
     arguments = {**found, "depth_topic": found["depth_topic"] or "none", **decided, "use_sim_time": "true"}
     player = ["--rate", LaunchConfiguration("rate")]
-    if given["loop"].lower() in ("true", "1"):
+    if loop in ("true", "1"):
         player.append("--loop")
     return [
         IncludeLaunchDescription(PythonLaunchDescriptionSource(str(MAPPING)), launch_arguments=arguments.items()),

@@ -19,7 +19,7 @@ from lift_ros.data.image_codec import message_depth, message_labels, message_rgb
 from lift_ros.data.transforms import TransformTree
 from lift_ros.data.undistort import Undistorter, same_calibration
 from lift_ros.errors import DatasetError, FrameRejected
-from lift_ros.frame import Frame, check_near
+from lift_ros.frame import Frame
 
 WORLD_FRAMES = ("map", "odom", "world")  # REP-105: the most global one that is there
 SAME_PLACE = 1e-3  # of a transform's entries: depth in a frame that only differs by name is registered
@@ -94,10 +94,14 @@ class BagCapture(Capture):
         images = {entry.stamp_ns for entry in self._images}
         return sum(entry.stamp_ns in images for entry in self._index[self._label_topics[name]])
 
+    def first_labels(self, name: str) -> str:
+        """See ``Capture.first_labels``."""
+        return f"a message of {self._label_topics[name]} with the stamp of the image, {_name(self._images[0])}"
+
     def load(self, index: int, depth: bool = True) -> Frame:
         """See ``Capture.load``."""
         entry = self._images[index]
-        T_world_camera = check_near(self._poses.at(entry.stamp_ns))
+        T_world_camera = self._poses.at(entry.stamp_ns)
         undistorter = self._undistorter_at(entry.stamp_ns)
         image = undistorter.image(message_rgb(self._read(self.topics.image, entry)))
         measured = None
@@ -177,6 +181,11 @@ class _Poses:
         for _, _, message in bag.messages([topic]):
             pose = message.pose.pose if hasattr(message.pose, "pose") else message.pose
             p, q = pose.position, pose.orientation
+            if getattr(message, "child_frame_id", None) == "" and not options.pose_frame:
+                raise DatasetError(
+                    f"{topic} is odometry with an empty child_frame_id, which does not say whose pose it gives; say "
+                    "so with --bag pose_frame=FRAME"
+                )
             self._body = (options.pose_frame or getattr(message, "child_frame_id", "") or self._camera).lstrip("/")
             self._tree.add(
                 stamp_of(message), self.world_frame, self._body, (p.x, p.y, p.z), (q.x, q.y, q.z, q.w)

@@ -147,8 +147,8 @@ def check_writable(directory: Path) -> None:
         MapFileError: as that.
     """
     directory = Path(os.path.realpath(directory))
-    check_replaceable(directory)
     try:
+        check_replaceable(directory)
         directory.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{directory.name}.", dir=directory.parent):
             pass

@@ -8,7 +8,11 @@ from __future__ import annotations
 try:
     from tf2_ros import Buffer, TransformException, TransformListener
 except ImportError:
+    import math
+    import re
     import threading
+    from collections.abc import Callable
+    from functools import partial
     from typing import Any
 
     from geometry_msgs.msg import TransformStamped
@@ -34,10 +38,11 @@ except ImportError:
             self._cache_ns = (cache_time or Duration(seconds=10.0)).nanoseconds
             self._tree = TransformTree()
             self._lock = threading.Lock()
+            self._latest: dict[str, float] = {}  # stamp of the latest transform of each child frame, static ones' inf
             self._newest_ns = self._trimmed_ns = 0
 
         def set_transform(self, transform: TransformStamped, authority: str) -> None:
-            """Add one transform; one that is not finite or not rigid is left out, as in tf2."""
+            """Add one transform; one that is not finite or not rigid, or of before 1970, is left out."""
             self._add(transform, static=False)
 
         def set_transform_static(self, transform: TransformStamped, authority: str) -> None:
@@ -45,15 +50,20 @@ except ImportError:
             self._add(transform, static=True)
 
         def lookup_transform(self, target_frame: str, source_frame: str, time: Time) -> TransformStamped:
-            """Pose of the source in the target frame at ``time``, 0: latest. At once, or raises TransformException."""
+            """Pose of the source in the target frame at ``time``, 0: the latest that all transforms in between know.
+
+            At once, or raises TransformException.
+            """
             with self._lock:
+                stamp_ns = time.nanoseconds or self._latest_common(target_frame, source_frame)
                 try:
-                    T = self._tree.lookup(target_frame, source_frame, time.nanoseconds or self._newest_ns)
+                    T = self._tree.lookup(target_frame, source_frame, stamp_ns)
                 except FrameRejected as error:
-                    raise TransformException(str(error)) from None
+                    # the tree serves images; here the time may be anybody's
+                    raise TransformException(re.sub("^image ", "the time asked for ", str(error))) from None
             result = TransformStamped()
             result.header.frame_id, result.child_frame_id = target_frame, source_frame
-            result.header.stamp = time.to_msg()
+            result.header.stamp = Time(nanoseconds=stamp_ns).to_msg()
             t, q = result.transform.translation, result.transform.rotation
             t.x, t.y, t.z = T[:3, 3].tolist()
             q.x, q.y, q.z, q.w = Rotation.from_matrix(T[:3, :3]).as_quat().tolist()
@@ -63,17 +73,31 @@ except ImportError:
             """Forget everything but static transforms."""
             with self._lock:
                 self._tree.forget()
+                self._latest = {child: latest for child, latest in self._latest.items() if latest == math.inf}
                 self._newest_ns = self._trimmed_ns = 0
 
+        def _latest_common(self, target: str, source: str) -> int:
+            up, down = self._tree.ancestors(source), self._tree.ancestors(target)
+            between = set(up) ^ set(down)  # frames whose transforms lead to the first ancestor that both have
+            latest = min((self._latest[child] for child in between if child in self._latest), default=math.inf)
+            return 0 if latest == math.inf else int(latest)
+
         def _add(self, message: TransformStamped, static: bool) -> None:
-            stamp_ns = Time.from_msg(message.header.stamp).nanoseconds
+            stamp, child = message.header.stamp, message.child_frame_id
+            stamp_ns = 0 if static else stamp.sec * 1_000_000_000 + stamp.nanosec
+            if stamp_ns < 0:
+                return
             t, q = message.transform.translation, message.transform.rotation
             with self._lock:
                 self._tree.add(
-                    stamp_ns, message.header.frame_id, message.child_frame_id,
-                    (t.x, t.y, t.z), (q.x, q.y, q.z, q.w), static=static,
-                )  # fmt: skip
-                self._newest_ns = max(self._newest_ns, 0 if static else stamp_ns)
+                    stamp_ns, message.header.frame_id, child, (t.x, t.y, t.z), (q.x, q.y, q.z, q.w), static=static
+                )
+                if self._tree.rejected:
+                    self._tree.rejected.clear()
+                    return
+                latest = max(math.inf if static else stamp_ns, self._latest.get(child.lstrip("/"), 0))
+                self._latest[child.lstrip("/")] = latest
+                self._newest_ns = max(self._newest_ns, stamp_ns)
                 if self._newest_ns - self._trimmed_ns > 1.1 * self._cache_ns:
                     self._trimmed_ns = self._newest_ns - self._cache_ns
                     self._tree.forget(self._trimmed_ns)
@@ -87,20 +111,27 @@ except ImportError:
             latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
             self._node = node
             self._subscriptions = [
-                node.create_subscription(
-                    TFMessage, "/tf", lambda m: [buffer.set_transform(t, "") for t in m.transforms],
-                    QoSProfile(depth=100), callback_group=group,
-                ),
-                node.create_subscription(
-                    TFMessage, "/tf_static", lambda m: [buffer.set_transform_static(t, "") for t in m.transforms],
-                    latched, callback_group=group,
-                ),
-            ]  # fmt: skip
+                node.create_subscription(TFMessage, topic, partial(self._take, add), qos, callback_group=group)
+                for topic, add, qos in (
+                    ("/tf", buffer.set_transform, QoSProfile(depth=100)),
+                    ("/tf_static", buffer.set_transform_static, latched),
+                )
+            ]
 
         def unregister(self) -> None:
             """Stop listening."""
             for subscription in self._subscriptions:
                 self._node.destroy_subscription(subscription)
+
+        def _take(self, add: Callable[[TransformStamped, str], None], message: TFMessage) -> None:
+            for transform in message.transforms:
+                try:
+                    add(transform, "")
+                except Exception as error:  # whatever anybody sends, the node must not end for it
+                    self._node.get_logger().error(
+                        f"transform of '{transform.child_frame_id}' left out: {type(error).__name__}: {error}",
+                        throttle_duration_sec=5.0,
+                    )
 
 
 __all__ = ["Buffer", "TransformException", "TransformListener"]

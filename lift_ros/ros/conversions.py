@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ def nanoseconds(stamp: Time) -> int:
 
 
 def to_stamp(seconds: float) -> Time:
-    """Seconds since the epoch, to the microsecond that a float holds."""
+    """Seconds since the epoch, to the microsecond that a float holds. See ``outputs.Stamps`` for the nanoseconds."""
     microseconds = round(seconds * 1e6)
     return Time(sec=microseconds // 1_000_000, nanosec=microseconds % 1_000_000 * 1000)
 
@@ -130,12 +131,12 @@ def cloud_arrays(cloud: PointCloud2) -> tuple[NDArray[np.float32], NDArray[np.ui
     return points, colors, data["id"].copy()
 
 
-def object_message(item: MapObject) -> Object:
-    """One object of the map."""
+def object_message(item: MapObject, stamp: Callable[[float], Time] = to_stamp) -> Object:
+    """One object of the map; ``stamp``: from seconds."""
     w, x, y, z = np.asarray(item.box.quaternion, np.float64).tolist()
     return Object(
         id=item.id, parent=item.parent, confidence=float(item.confidence), uncertainty=float(item.uncertainty),
-        first_seen=to_stamp(item.first_seen), last_seen=to_stamp(item.last_seen), views=int(item.views),
+        first_seen=stamp(item.first_seen), last_seen=stamp(item.last_seen), views=int(item.views),
         centroid=to_point(item.centroid),
         box=Pose(position=to_point(item.box.center), orientation=Quaternion(w=w, x=x, y=y, z=z)),
         box_size=to_vector(item.box.size), color=to_color(item.color), points=len(item.points),

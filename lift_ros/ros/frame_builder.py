@@ -19,7 +19,7 @@ from lift_ros.data.capture import clip_depth
 from lift_ros.data.image_codec import message_depth, message_labels, message_rgb
 from lift_ros.data.undistort import Undistorter, same_calibration
 from lift_ros.errors import FrameRejected
-from lift_ros.frame import Frame, check_near
+from lift_ros.frame import Frame
 from lift_ros.ros.conversions import nanoseconds
 from lift_ros.ros.node_config import NodeConfig
 from lift_ros.ros.pose_source import PoseSource
@@ -207,12 +207,14 @@ class FrameBuilder:
         undistorter = self._wait(self._current_undistorter, waiting)
         image = undistorter.image(message_rgb(message))
         camera_frame = self._config.camera_frame or message.header.frame_id
-        T_world_camera = check_near(self._wait(lambda: self._poses.lookup(camera_frame, stamp_ns), waiting))
+        T_world_camera = self._wait(lambda: self._poses.lookup(camera_frame, stamp_ns), waiting)
         depth = None
         if self._config.depth_topic:
             depth_message = self._depth_of(waiting)
             if self._is_registered(depth_message.header.frame_id, message.header.frame_id, camera_frame, stamp_ns):
                 depth = undistorter.depth(clip_depth(message_depth(depth_message), self._config.max_depth))
+                if not depth.any():
+                    self._complain_of_depth()
         stamp = message.header.stamp
         frame = Frame(
             image, undistorter.camera, T_world_camera, stamp_ns / 1e9, depth, f"{stamp.sec}_{stamp.nanosec:09d}"
@@ -239,6 +241,15 @@ class FrameBuilder:
             throttle_duration_sec=10.0,
         )
         return False
+
+    def _complain_of_depth(self) -> None:
+        """That nothing is known in it. The image is used all the same: all may be far off."""
+        self._drops.add("depth_unusable")
+        self._log.warning(
+            f"depth holds nothing within max_depth of {self._config.max_depth} m: 32FC1 is in metres, 16UC1 in "
+            "millimetres",
+            throttle_duration_sec=10.0,
+        )
 
     def _check_current(self, waiting: _Waiting) -> None:
         """Raises FrameRejected where an image is of no use any more."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
+
 import numpy as np
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import Point
 from numpy.typing import NDArray
@@ -31,18 +35,52 @@ from lift_ros.visualization import label_colors, overlay
 
 LIVE = QoSProfile(depth=2)
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+STAMPS_KEPT = 20_000  # of frames that the mapper took, and of objects: some MB
 # corners of a unit box, joined along its twelve edges
 _CORNERS = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
 _EDGES = [(a, b) for a in range(8) for b in range(a + 1, 8) if np.abs(_CORNERS[a] - _CORNERS[b]).sum() == 1]
 
 
+class Stamps:
+    """Stamps of frames to the nanosecond: the map has them as seconds in a float, which is not as exact.
+
+    A stamp that was rounded up would be later than the image, and than the TF that came with it. For any thread.
+    """
+
+    def __init__(self, capacity: int = STAMPS_KEPT) -> None:
+        """Keep the ``capacity`` stamps that were added or asked for last."""
+        self._stamps: OrderedDict[float, Time] = OrderedDict()
+        self._capacity = capacity
+        self._lock = threading.Lock()
+
+    def add(self, seconds: float, stamp: Time) -> None:
+        """Remember what ``seconds`` stands for."""
+        with self._lock:
+            self._stamps[seconds] = stamp
+            if len(self._stamps) > self._capacity:
+                self._stamps.popitem(last=False)
+
+    def of(self, seconds: float) -> Time:
+        """The stamp; to the microsecond where it is not known, as of what a loaded map has seen."""
+        with self._lock:
+            if seconds not in self._stamps:
+                return to_stamp(seconds)
+            self._stamps.move_to_end(seconds)
+            return self._stamps[seconds]
+
+
 class Outputs:
-    """Creates the publishers on a node and fills their messages. Used from the workers' threads."""
+    """Creates the publishers on a node and fills their messages. Used from the workers' threads.
+
+    Attributes:
+        stamps: of the frames in the map.
+    """
 
     def __init__(self, node: Node, world_frame: str, scene_cloud_points: int) -> None:
         """Messages about the map are in ``world_frame``."""
         self._world_frame = world_frame
         self._scene_cloud_points = scene_cloud_points
+        self.stamps = Stamps()
         self._label_info: tuple | None = None
         self._scene_watched = False
 
@@ -71,11 +109,11 @@ class Outputs:
 
     def header(self, stamp: float) -> Header:
         """Of a message about the map at ``stamp`` seconds."""
-        return Header(stamp=to_stamp(stamp), frame_id=self._world_frame)
+        return Header(stamp=self.stamps.of(stamp), frame_id=self._world_frame)
 
     def object_array(self, stamp: float, objects: list[MapObject]) -> ObjectArray:
         """The message of some objects."""
-        return ObjectArray(header=self.header(stamp), objects=[object_message(o) for o in objects])
+        return ObjectArray(header=self.header(stamp), objects=[object_message(o, self.stamps.of) for o in objects])
 
     @property
     def uncertainty_wanted(self) -> bool:

@@ -14,13 +14,13 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from lift_ros.config import Config
 from lift_ros.errors import ConfigError, FrameRejected
-from lift_ros.mapping.map_files import resolve_map_name
+from lift_ros.mapping.map_files import check_writable, resolve_map_name
 from lift_ros.mapping.mapper import Mapper
 from lift_ros.masks.base import Segmenter
 from lift_ros.masks.topic import TopicSegmenter
@@ -41,6 +41,7 @@ from lift_ros.ros.services import Services
 from lift_ros.ros.status import Health
 
 TF_HISTORY = Duration(seconds=10.0)
+OVERRIDABLE = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY)
 STATUS_PERIOD = 1.0  # s
 BETWEEN_QUEUES = 8  # frames that may be in the middleware, and at work between the queues
 POSE_MESSAGES = {"odometry": Odometry, "pose": PoseStamped, "pose_with_covariance": PoseWithCovarianceStamped}
@@ -58,7 +59,8 @@ class Pipeline:
         """Build everything; nothing runs before ``start``.
 
         Raises:
-            LiftError: the map to start from cannot be loaded.
+            LiftError: the map to start from cannot be loaded, or none be saved where ``autosave`` says; or a parameter
+                makes no sense.
         """
         self.node, self.config = node, config
         self._mapping = mapping
@@ -77,9 +79,11 @@ class Pipeline:
         self.objects: list[MapObject] = []
         self.stamp = 0.0
 
+        if not config.world_frame or config.world_frame.startswith("/"):
+            raise ConfigError(f"world_frame is '{config.world_frame}': name a frame, without a leading '/'")
         self._to_save = False  # whether there may be more in the map than was saved of it
         if config.autosave:
-            self.map_path(config.autosave)  # a wrong name is not to be found out when the map is there
+            check_writable(self.map_path(config.autosave))  # not to be found out when the map is there
         mapper = Mapper(mapping, self._masks, config.world_frame)
         if config.load_map:
             mapper = self.loaded_mapper(self.map_path(config.load_map))
@@ -97,6 +101,7 @@ class Pipeline:
             config.map_period,
             self._duty,
             self._drops,
+            lambda live: self.outputs.stamps.add(live.frame.stamp, live.header.stamp),
             self._publish_map,
             log,
         )
@@ -115,7 +120,7 @@ class Pipeline:
         self._builder = FrameBuilder(
             config, poses, partial(lookup_tf, self.tf_buffer), self._drops, self._take_frame, self._on_time_jump, log
         )
-        self._health = Health(node.get_name(), config.max_memory)
+        self._health = Health(node.get_fully_qualified_name().lstrip("/"), config.max_memory)
         undo.callback(Services(self).destroy)
         undo.callback(TransformListener(self.tf_buffer, node).unregister)
         self._subscribe(poses, undo)
@@ -134,9 +139,8 @@ class Pipeline:
         undo.callback(node.destroy_timer, timer)
 
     def start(self) -> None:
-        """Start the workers; what a loaded map holds is known at once."""
-        if self.worker.mapper.snapshot.tracks:
-            self._publish_map(self.worker.mapper, [])
+        """Start the workers; what the map holds is known at once, and that an empty one holds nothing of one before."""
+        self._publish_map(self.worker.mapper, [])
         self._to_save = True
         if self._topic_masks:
             self._topic_masks.wait = self.config.masks_timeout
@@ -153,21 +157,22 @@ class Pipeline:
         self.worker.stop()
         self.labeller.stop()
         if self._to_save and self.config.autosave:
-            self._autosave()
-        self._to_save = False
+            self._to_save = not self._autosave()
 
-    def _autosave(self) -> None:
+    def _autosave(self) -> bool:
+        """Save the map unless it is empty; returns whether that is done, else there will be another attempt."""
         mapper, log = self.worker.mapper, self.node.get_logger()
         if not len(mapper.snapshot.scene):
-            return
-        path = self.map_path(self.config.autosave)
+            return True
         try:
+            path = self.map_path(self.config.autosave)
             path.parent.mkdir(parents=True, exist_ok=True)
             mapper.save(path)
         except Exception as error:  # whatever it is, the node must come to its end
             log.error(f"map not saved: {error}")
-        else:
-            log.info(f"map saved in {path}")
+            return False
+        log.info(f"map saved in {path}")
+        return True
 
     def destroy(self) -> None:
         """Take everything off the node again."""
@@ -196,10 +201,14 @@ class Pipeline:
         config, sensors = self.config, MutuallyExclusiveCallbackGroup()
 
         def subscribe(kind: type, topic: str, callback: Any) -> None:
-            subscription = self.node.create_subscription(
-                kind, topic, callback, QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT),
-                callback_group=sensors, qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-            )  # fmt: skip
+            try:
+                subscription = self.node.create_subscription(
+                    kind, topic, callback, QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT),
+                    callback_group=sensors, qos_overriding_options=QoSOverridingOptions(OVERRIDABLE),
+                )  # fmt: skip
+            except Exception as error:  # of rclpy, each wrong name or value is one of another kind, some without a text
+                reason = f"{type(error).__name__}: {error}"
+                raise ConfigError(f"cannot subscribe to '{topic}', see its name and qos_overrides: {reason}") from None
             undo.callback(self.node.destroy_subscription, subscription)
 
         subscribe(_image_type(config.image_topic), config.image_topic, self._on_image)

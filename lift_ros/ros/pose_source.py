@@ -80,16 +80,18 @@ class TopicPoses:
     """Poses from Odometry or PoseStamped messages, interpolated; TF only for how the camera is mounted.
 
     Message poses that are not finite or not rigid are dropped and counted, and so is a message of another time or other
-    frames than those before and after it. Two in a row that go on with each other are a new beginning.
+    frames than those before and after it. Two in a row that go on with each other are a new beginning. Odometry must
+    say whose pose it gives: where neither it nor ``pose_frame`` does, it is dropped and counted, too.
     """
 
     def __init__(self, buffer: Buffer, world_frame: str, pose_frame: str, drops: DropCounter) -> None:
-        """``pose_frame``: the frame whose pose the messages give; empty: child_frame_id, else the camera itself."""
+        """``pose_frame``: the frame whose pose the messages give; empty: child_frame_id, of PoseStamped the camera."""
         self._buffer = buffer
         self._world_frame = world_frame
         self._pose_frame = pose_frame
         self._drops = drops
         self._lock = threading.Lock()
+        self._none = "no pose message has arrived"  # the reason, while there is no pose
         self._track: _Track | None = None
         self._before: _Track | None = None  # the one that may yet go on, while ``_track`` is but one message
 
@@ -99,8 +101,13 @@ class TopicPoses:
         p, q = pose.position, pose.orientation
         stamp_ns = nanoseconds(message.header.stamp)
         parent = message.header.frame_id or self._world_frame
-        body = self._pose_frame or getattr(message, "child_frame_id", "")
+        of_camera = not hasattr(message, "child_frame_id")  # a PoseStamped
+        body = self._pose_frame or ("" if of_camera else message.child_frame_id)
         with self._lock:
+            if not body and not of_camera:
+                self._drops.add("pose_frame_missing")
+                self._none = "odometry with an empty child_frame_id does not say whose pose it gives: set pose_frame"
+                return
             track = self._track_of(parent, body, stamp_ns)
             track.tree.add(stamp_ns, "reference", "body", (p.x, p.y, p.z), (q.x, q.y, q.z, q.w))
             for reason, count in track.tree.rejected.items():
@@ -133,7 +140,7 @@ class TopicPoses:
 
     def _pose_at(self, stamp_ns: int) -> tuple[_Track, NDArray[np.float64]]:
         if self._track is None:
-            raise FrameRejected("pose_missing", "no pose message has arrived")
+            raise FrameRejected("pose_missing", self._none)
         if self._before:  # the latest message may yet turn out to be astray
             with contextlib.suppress(FrameRejected):
                 return self._before, self._before.tree.lookup("reference", "body", stamp_ns)
@@ -150,7 +157,7 @@ def lookup_tf(buffer: Buffer, target: str, source: str, stamp_ns: int) -> NDArra
     """Pose (4, 4) of ``source`` in ``target`` from TF. Raises FrameRejected ``pose_missing``."""
     try:
         stamped = buffer.lookup_transform(target, source, Time(nanoseconds=stamp_ns))
-    except TransformException as error:
+    except (TransformException, ValueError) as error:  # the latter for a time before 1970
         raise FrameRejected("pose_missing", f"no pose of '{source}' in '{target}': {error}") from None
     transform: Transform = stamped.transform
     return matrix_from_transform(transform)

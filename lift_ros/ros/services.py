@@ -108,7 +108,7 @@ class Services:
             return response
         response.success = True
         response.header = self._pipeline.outputs.header(self._pipeline.stamp)
-        response.object = object_message(item)
+        response.object = object_message(item, self._pipeline.outputs.stamps.of)
         response.cloud = cloud_message(response.header, item.points, item.colors, item.id)
         return response
 
@@ -142,7 +142,9 @@ class Services:
 
     def _at_pixel(self, column: int, row: int, stamp_ns: int) -> list[tuple[int, float]]:
         label = self._pipeline.labeller.id_at(column, row, stamp_ns)
-        return [(label, 0.0)] if any(item.id == label for item in self._pipeline.objects) else []
+        # of the map of the moment: boxes take their time, and labels show new objects before the list has them
+        tracks = self._pipeline.worker.mapper.snapshot.tracks
+        return [(label, 0.0)] if any(track.id == label for track in tracks) else []
 
     def _to_world(self, header: Header) -> NDArray[np.float64]:
         """The transform from the frame of a request to the map's."""

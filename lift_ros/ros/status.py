@@ -17,7 +17,7 @@ class Health:
     """Turns successive statuses into diagnostics."""
 
     def __init__(self, name: str, max_memory: int = 0) -> None:
-        """``name`` of the node, which the diagnostics carry; ``max_memory`` beyond which they warn, MiB, 0 for none."""
+        """``name`` of the node in the diagnostics; ``max_memory`` beyond which they warn, MiB, 0 for none."""
         self._name = name
         self._max_memory = max_memory
         self._skipped_steps = 0

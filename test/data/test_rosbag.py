@@ -163,7 +163,7 @@ def test_pose_is_interpolated_at_the_stamp_of_the_image(tmp_path):
     assert capture.skipped == {"pose_missing": 1}
 
 
-@pytest.mark.parametrize("kind", ["odometry", "pose", "pose_of_a_frame"])
+@pytest.mark.parametrize("kind", ["odometry", "odometry_of_nobody", "pose", "pose_of_a_frame"])
 def test_pose_from_a_topic(tmp_path, kind):
     T_link_optical = np.eye(4)
     T_link_optical[:3, 3] = 0.1, 0.0, 0.25
@@ -174,11 +174,12 @@ def test_pose_from_a_topic(tmp_path, kind):
             bag.tf(0.0, "link", "optical", T_link_optical, topic="/tf_static")
         for seconds, index in ((0.0, 0), (0.2, 2)):
             header = bag.header(seconds, "world")
-            if kind == "odometry":
+            if kind.startswith("odometry"):
                 twist = STORE.types["geometry_msgs/msg/Twist"]
                 vector = STORE.types["geometry_msgs/msg/Vector3"](0.0, 0.0, 0.0)
                 bag.write(
-                    "/odom", "nav_msgs/msg/Odometry", seconds, header=header, child_frame_id="link",
+                    "/odom", "nav_msgs/msg/Odometry", seconds, header=header,
+                    child_frame_id="link" if kind == "odometry" else "",
                     pose=STORE.types["geometry_msgs/msg/PoseWithCovariance"](bag.pose(pose(index)), np.zeros(36)),
                     twist=STORE.types["geometry_msgs/msg/TwistWithCovariance"](twist(vector, vector), np.zeros(36)),
                 )  # fmt: skip
@@ -188,9 +189,15 @@ def test_pose_from_a_topic(tmp_path, kind):
                 )  # fmt: skip
         bag.image(0.1)
     # with a frame's pose both could be meant: the topic is asked for
-    options = {"odometry": BagOptions(pose_topic="/odom"), "pose": BagOptions()}.get(
-        kind, BagOptions(pose_topic="/pose", pose_frame="link")
-    )
+    options = {
+        "odometry": BagOptions(pose_topic="/odom"),
+        "odometry_of_nobody": BagOptions(pose_topic="/odom", pose_frame="link"),
+        "pose": BagOptions(),
+        "pose_of_a_frame": BagOptions(pose_topic="/pose", pose_frame="link"),
+    }[kind]
+    if kind == "odometry_of_nobody":
+        with pytest.raises(DatasetError, match="/odom .* empty child_frame_id, .* pose_frame=FRAME"):
+            open_capture(tmp_path / "bag", bag=BagOptions(pose_topic="/odom"))
     capture = open_capture(tmp_path / "bag", bag=options)
     (frame,) = capture.frames
     assert capture.world_frame == "world"

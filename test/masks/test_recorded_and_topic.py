@@ -13,7 +13,7 @@ from PIL import Image
 
 from lift_ros.errors import DatasetError, FrameRejected
 from lift_ros.masks import make_segmenter
-from lift_ros.masks.topic import TopicSegmenter
+from lift_ros.masks.topic import MAX_IDS, TopicSegmenter
 
 LABELS = np.kron(np.array([[0, 300], [7, 300]], np.uint16), np.ones((12, 16), np.uint16))
 FOREVER = 600.0  # s
@@ -190,6 +190,20 @@ def test_offers_that_are_no_label_images():
         with pytest.raises(FrameRejected) as rejected:
             TopicSegmenter().offer(STAMP_NS, labels)
         assert rejected.value.reason == "masks_encoding"
+
+
+@pytest.mark.parametrize(("ids", "taken"), [(MAX_IDS, True), (MAX_IDS + 1, False)])
+def test_an_image_of_something_else_is_not_taken_for_labels(ids, taken):
+    """Depth, for instance."""
+    topic = TopicSegmenter()
+    topic.offer(STAMP_NS, np.arange(2000, dtype=np.int32).reshape(40, 50) % (ids + 1))
+    frame = frame_of(random_image(40, 50), stamp=STAMP_NS * 1e-9)
+    if taken:
+        assert len(topic.segment(frame)) == ids
+        return
+    with pytest.raises(FrameRejected, match="is this a label image") as rejected:
+        topic.segment(frame)
+    assert rejected.value.reason == "masks_too_many"
 
 
 def test_offering_and_segmenting_from_two_threads():

@@ -9,16 +9,18 @@ import time
 
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Time
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from ros import wall
 from ros.rig import Rig, image_message, transform
+from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
 from lift_ros.camera import Camera
 from lift_ros.ros.conversions import camera_info_message
 from lift_ros.ros.mapping_node import MappingNode
-from lift_ros.srv import LoadMap, SaveMap
+from lift_ros.srv import FindObject, LoadMap, SaveMap
 
 
 @pytest.fixture
@@ -105,9 +107,10 @@ def test_a_frame_that_cannot_be_used_is_counted_by_reason(mapped, reason, what):
 
 @pytest.mark.parametrize("value", [math.nan, 0.0, -1.0, math.inf, 1e6])
 def test_depth_that_is_no_distance_counts_as_unknown(mapped, value):
-    frames = mapped.status.frames
+    frames, unusable = mapped.status.frames, mapped.drops.get("depth_unusable", 0)
     send(mapped, depth=lambda header: image_message(header, "32FC1", np.full_like(wall.depth(), value)))
     mapped.wait_for_frames(frames + 1)
+    assert mapped.drops["depth_unusable"] == unusable + 1
     assert_goes_on(mapped)
 
 
@@ -117,6 +120,15 @@ def test_a_transform_that_is_no_rotation_gives_no_pose(mapped):
         send(mapped, pose=lambda header, bad=bad: transform(header, (1.0, 0.0, 0.0), bad))
         mapped.wait_until(lambda before=before: mapped.drops.get("pose_missing", 0) > before, "a missing pose")
     assert_goes_on(mapped)
+
+
+def test_times_before_1970(mapped):
+    header = Header(stamp=Time(sec=-7), frame_id="camera")
+    mapped.tf.publish(TFMessage(transforms=[transform(header, (1.0, 0.0, 0.0))]))
+    mapped.tf_static.publish(TFMessage(transforms=[transform(header, (1.0, 0.0, 0.0), child="lamp")]))
+    assert_goes_on(mapped)
+    answer = mapped.call(FindObject, "find_object", kind=FindObject.Request.POINT, header=header)
+    assert not answer.success and "no pose of 'camera' in 'map'" in answer.message
 
 
 def test_a_pose_that_comes_late_is_waited_for(mapped):
@@ -140,6 +152,16 @@ def test_masks_of_an_unknown_encoding(mapped):
     send(mapped, masks=lambda header: image_message(header, "64FC1", np.zeros((120, 160))))
     mapped.wait_for_drop("labels_encoding")
     assert_goes_on(mapped)
+
+
+def test_depth_on_the_topic_of_the_masks(make_rig):
+    rig = make_rig()
+    values = np.arange(wall.labels(0).size, dtype=np.uint16).reshape(wall.labels(0).shape)
+    rig.send(0, masks=image_message(rig.header(0), "16UC1", values))
+    rig.wait_for_drop("masks_too_many")
+    assert rig.status.keyframes == 0
+    rig.send(1)
+    rig.wait_until(lambda: rig.status.keyframes, "a keyframe")
 
 
 def test_an_image_older_than_the_last_one(mapped):
@@ -302,10 +324,21 @@ def test_what_waits_is_counted_when_the_node_stops(make_rig):
 
 
 @pytest.mark.parametrize(
-    "overrides", [{"masks_topic": ""}, {"image_topic": "no topic"}, {"masks_topic": "no topic"}], ids=str
+    ("overrides", "reason"),
+    [
+        ({"masks_topic": ""}, "masks_topic"),
+        ({"image_topic": "no topic"}, "'no topic'"),
+        ({"masks_topic": "no topic"}, "'no topic'"),
+        ({"world_frame": ""}, "world_frame"),
+        ({"world_frame": "/map"}, "'/map'"),
+        ({"qos_overrides./failing/image.subscription.reliability": "good"}, "`good`"),
+        ({"qos_overrides./failing/image.subscription.depth": "many"}, "qos_overrides"),
+        ({"qos_overrides./failing/image.subscription.depth": -1}, "'image'"),
+    ],
+    ids=str,
 )
-def test_a_configuration_that_fails_leaves_nothing_behind(overrides):
-    parameters = {"masks.segmenter": "topic", **overrides}
+def test_a_configuration_that_fails_says_why_and_leaves_nothing_behind(overrides, reason, capfd):
+    parameters = {"masks.segmenter": "topic", "masks_topic": "masks", **overrides}
     node = MappingNode(
         parameter_overrides=[Parameter(name, value=value) for name, value in parameters.items()], namespace="failing"
     )
@@ -317,6 +350,8 @@ def test_a_configuration_that_fails_leaves_nothing_behind(overrides):
             assert {kind: len(list(getattr(node, kind))) for kind in kinds} == before
     finally:
         node.destroy_node()
+    said = capfd.readouterr().err
+    assert reason in said and "Traceback" not in said
 
 
 def test_a_map_to_start_from_that_is_not_there(make_rig, tmp_path):

@@ -75,6 +75,27 @@ def test_clearing_forgets_the_moving_ones(buffer):
     assert lookup(buffer, "map", "base", 10.0)[0, 3] == pytest.approx(3.0)
 
 
+def test_the_latest_is_what_all_transforms_in_between_know(buffer):
+    buffer.set_transform(stamped(104.5, (0.0, 2.0, 0.0), parent="base", child="arm"), "test")
+    buffer.set_transform(stamped(103.5, (0.0, 2.0, 0.0), parent="base", child="arm"), "test")
+    buffer.set_transform(stamped(106.0, (0.0, 0.0, 0.0), parent="base", child="wheel"), "test")
+    buffer.set_transform(stamped(107.0, (float("nan"), 0.0, 0.0)), "test")
+    found = buffer.lookup_transform("map", "arm", Time())
+    assert (found.header.stamp.sec, found.transform.translation.x) == (104, pytest.approx(4 - 2 * np.sin(0.8)))
+    with pytest.raises(TransformException):  # of the wheel all is later
+        lookup(buffer, "wheel", "arm", 0)
+    buffer.set_transform(stamped(104.2, (0.0, 0.0, 0.0), parent="base", child="wheel"), "test")
+    assert buffer.lookup_transform("wheel", "arm", Time()).header.stamp == to_stamp(104.5)
+    assert buffer.lookup_transform("base", "camera", Time()).transform.translation.x == pytest.approx(0.5)
+
+
+def test_nobody_is_told_of_images_that_asked_for_none(buffer):
+    for seconds in (99.0, 104.5):
+        with pytest.raises(TransformException) as refused:
+            lookup(buffer, "map", "base", seconds)
+        assert "image" not in str(refused.value)
+
+
 def test_old_transforms_are_forgotten():
     buffer = Buffer(cache_time=Duration(seconds=10.0))
     for step in range(30):
@@ -91,9 +112,10 @@ def test_a_listener_hears_both_topics():
     static = node.create_publisher(TFMessage, "/tf_static", LATCHED)
     moving = node.create_publisher(TFMessage, "/tf", 100)
     static.publish(TFMessage(transforms=[stamped(0.0, (0.5, 0.0, 0.0), parent="base", child="camera")]))
+    before_1970 = stamped(-7.0, (9.0, 0.0, 0.0))
     try:
         for _ in range(100):
-            moving.publish(TFMessage(transforms=[stamped(7.0, (1.0, 0.0, 0.0))]))
+            moving.publish(TFMessage(transforms=[before_1970, stamped(7.0, (1.0, 0.0, 0.0))]))
             rclpy.spin_once(node, timeout_sec=0.1)
             try:
                 T = lookup(buffer, "map", "camera", 7.0)

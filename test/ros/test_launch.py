@@ -71,6 +71,27 @@ def test_files_before_arguments_and_the_users_file_after_the_preset(tmp_path):
     assert arguments == {"depth_topic": "", "world_frame": "odom"}  # and nothing that the file may say
 
 
+@pytest.mark.parametrize(
+    ("value", "meant"), [("true", True), ("True", True), ("1", True), ("FALSE", False), ("0", False)]
+)
+def test_what_a_flag_says(value, meant):
+    with patch.object(launch_ros.actions, "Node") as node:
+        actions_of("mapping.launch.py", autostart=value, rviz="False")
+    assert node.call_args.kwargs["parameters"][-1] == {"autostart": meant}
+
+
+@pytest.mark.parametrize("name", ["autostart", "rectified", "use_sim_time", "rviz"])
+@pytest.mark.parametrize("value", ["yes", "ture"])
+def test_a_flag_that_says_neither_true_nor_false(name, value):
+    with pytest.raises(ValueError, match=f"{name}:={value}"):
+        actions_of("mapping.launch.py", **{name: value})
+
+
+def test_a_loop_that_is_neither_true_nor_false():
+    with pytest.raises(ValueError, match="loop:=on"):
+        actions_of("replay.launch.py", bag="bag", loop="on")
+
+
 def test_rviz_sees_the_topics_and_the_frame():
     installed = {"lift_ros": get_package_prefix("lift_ros"), "rviz2": "/opt/rviz2"}
     prefix = patch("ament_index_python.packages.get_package_prefix", installed.get)
@@ -98,6 +119,10 @@ def test_replay(tmp_path):
     assert player.node_executable == "play_bag"
     without = dict(actions_of("replay.launch.py", bag=bag, depth_topic="none", rectified="true")[0].launch_arguments)
     assert without["depth_topic"] == "none" and without["image_topic"] == given["image_topic"]
+    for value, meant in (("True", True), ("0", False)):
+        with patch.object(launch_ros.actions, "Node") as node:
+            actions_of("replay.launch.py", bag=bag, loop=value)
+        assert ("--loop" in node.call_args.kwargs["arguments"]) == meant
     other = actions_of("replay.launch.py", bag=bag, camera_frame="camera_link", world_frame="map")[0]
     assert dict(other.launch_arguments)["pose_source"] == "tf"
 

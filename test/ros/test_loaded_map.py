@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from ros.rig import Rig, pixels
 
 from lift_ros.msg import LabelInfo, Status
 from lift_ros.ros.mapping_node import MappingNode
-from lift_ros.srv import GetObject, SaveMap
+from lift_ros.srv import GetObject, LoadMap, SaveMap
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,35 @@ def test_a_name_that_no_map_can_have_is_found_out_at_once():
         assert node.trigger_configure() is TransitionCallbackReturn.FAILURE
     finally:
         node.destroy_node()
+
+
+@pytest.mark.parametrize("place", ["file/maps", "x" * 300, "."], ids=["below a file", "no name", "not a map"])
+def test_a_place_where_no_map_can_be_saved_is_found_out_at_once(tmp_path, capfd, place):
+    (tmp_path / "file").touch()
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine.txt").touch()
+    given = {"map_directory": str(tmp_path / place), "autosave": "notes"}
+    node = MappingNode(parameter_overrides=[Parameter(name, value=value) for name, value in given.items()])
+    try:
+        assert node.trigger_configure() is TransitionCallbackReturn.FAILURE
+    finally:
+        node.destroy_node()
+    said = capfd.readouterr().err
+    assert "notes" in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("end", ["cleanup", "shutdown"])
+def test_a_map_that_could_not_be_saved_is_saved_when_the_node_goes(saved, end):
+    directory = Path(saved[0])
+    with closing(Rig(map_directory=str(directory), load_map="wall", autosave=end)) as rig:
+        in_the_way = directory / end / "file"
+        in_the_way.parent.mkdir()
+        in_the_way.touch()
+        rig.mapping.trigger_deactivate()
+        assert in_the_way.exists()
+        in_the_way.unlink()
+        getattr(rig.mapping, f"trigger_{end}")()
+        assert (directory / end / "map.yaml").exists()
 
 
 def test_a_map_is_saved_when_the_node_ends(tmp_path):
@@ -56,6 +86,19 @@ def test_what_a_map_holds_is_known_before_the_first_frame(saved):
         assert {o.id for o in rig.objects} == known == set(rig.received["label_info"][-1].ids)
         assert rig.call(GetObject, "get_object", id=min(known)).object.id == min(known)
         assert rig.status.state == Status.WAITING and rig.status.frames == 0
+
+
+def test_nobody_keeps_what_a_map_held_that_was_forgotten(saved):
+    with closing(Rig(map_directory=saved[0])) as rig:
+        assert rig.call(LoadMap, "load_map", name="wall").success
+        rig.wait_until(lambda: rig.objects and rig.received["object_cloud"][-1].width, "its objects")
+        for transition in ("deactivate", "cleanup", "configure", "activate"):
+            getattr(rig.mapping, f"trigger_{transition}")()
+        rig.wait_until(lambda: not rig.objects, "an empty list")
+        rig.wait_until(lambda: len(rig.received["markers"][-1].markers) == 1, "no markers but the one that deletes all")
+        rig.wait_until(lambda: not rig.received["object_cloud"][-1].width, "an empty cloud")
+        rig.wait_until(lambda: not rig.received["scene_cloud"][-1].width, "an empty scene")
+        rig.wait_until(lambda: not rig.received["label_info"][-1].ids, "no ids")
 
 
 def test_the_scene_cloud_has_as_many_points_as_it_may(saved):

@@ -7,20 +7,24 @@ import math
 import threading
 import time
 from contextlib import closing
+from unittest.mock import patch
 
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros import wall
-from ros.rig import Rig, pixels
-from sensor_msgs.msg import Image, PointCloud2
+from ros.rig import LATCHED, Rig, pixels
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
 from lift_ros.msg import LabelInfo, ObjectEvent, Status
+from lift_ros.ros.conversions import camera_info_message, cloud_arrays
 from lift_ros.ros.mapping_node import MappingNode
 from lift_ros.srv import FindObject, GetObject, ListObjects, LoadMap, SaveMap, SelectSimilar
 
@@ -123,6 +127,32 @@ def test_status_counts(rig):
     assert 0 < rig.status.image_latency_p99 < math.inf
 
 
+def test_what_is_told_of_the_map_has_the_stamps_of_images_to_the_nanosecond():
+    stamps = [Time(sec=1_763_712_345, nanosec=100_000_123 * index) for index in range(8)]
+    with closing(Rig()) as rig:
+        with patch.object(rig, "header", lambda index, *_: Header(stamp=stamps[index], frame_id="camera")):
+            for index in range(len(stamps)):
+                rig.send(index)
+                time.sleep(0.1)
+        rig.wait_until(lambda: rig.objects, "objects")
+        rig.wait_for_frames(len(stamps))
+        told = rig.received["objects"][-1]
+        assert told.header.stamp in stamps
+        assert all(item.first_seen in stamps and item.last_seen in stamps for item in told.objects)
+        answer = rig.call(GetObject, "get_object", id=told.objects[0].id)
+        assert answer.header.stamp in stamps and answer.object.last_seen in stamps
+
+
+def test_diagnostics_tell_nodes_of_several_namespaces_apart(rig):
+    received = []
+    subscription = rig.node.create_subscription(DiagnosticArray, "/diagnostics", received.append, 10)
+    name = rig.mapping.get_namespace().lstrip("/") + "/lift_ros: mapping"
+    try:
+        rig.wait_until(lambda: name in [message.status[0].name for message in received], "diagnostics")
+    finally:
+        rig.node.destroy_subscription(subscription)
+
+
 def test_get_and_list_objects(rig):
     listed = rig.call(ListObjects, "list_objects").objects.objects
     answer = rig.call(GetObject, "get_object", id=listed[0].id)
@@ -201,9 +231,13 @@ def test_uncertainty_comes_with_the_labels_where_it_is_asked_for(rig):
     assert all(0 <= item.uncertainty <= 1 for item in rig.objects)
 
 
-def test_clicks_need_a_method_with_embeddings(rig):
-    answer = rig.call(SelectSimilar, "select_similar", points=[rig.objects[0].centroid], threshold=0.9)
-    assert not answer.success and "omniseg3d" in answer.message
+def test_a_click_selects_the_object_that_masks_hold_together(rig):
+    item = rig.objects[0]
+    answer = rig.call(SelectSimilar, "select_similar", points=[item.centroid], threshold=0.3)
+    assert answer.success, answer.message
+    _, _, ids = cloud_arrays(answer.cloud)
+    own, of_it = rig.call(GetObject, "get_object", id=item.id).cloud.width, (ids == item.id).sum()
+    assert of_it > 0.9 * own and of_it > 0.9 * len(ids)
 
 
 @pytest.mark.parametrize(
@@ -343,6 +377,20 @@ def test_deactivation_does_not_wait_for_masks():
         stop.start()
         stop.join(40.0)
         assert not stop.is_alive()
+
+
+def test_what_was_published_before_the_node_came_is_heard_where_durability_says_so():
+    topic, policies = "/once/camera_info", {"durability": "transient_local", "reliability": "reliable"}
+    overrides = {f"qos_overrides.{topic}.subscription.{policy}": value for policy, value in policies.items()}
+    with closing(Rig(activate=False, camera_info_topic=topic, **overrides)) as rig:
+        latched = rig.node.create_publisher(CameraInfo, topic, LATCHED)
+        latched.publish(camera_info_message(rig.header(0), wall.CAMERA))
+        time.sleep(0.2)
+        rig.mapping.trigger_configure()
+        rig.mapping.trigger_activate()
+        rig.wait_until(lambda: rig.images.get_subscription_count() and rig.received["status"], "the node")
+        rig.send(0, info=None)
+        rig.wait_for_frames(1)
 
 
 def test_the_qos_of_subscriptions_can_be_overridden():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from geometry_msgs.msg import PoseStamped
+from nav_msgs.msg import Odometry
 from std_msgs.msg import Header
 
 from lift_ros.errors import FrameRejected
@@ -95,3 +96,17 @@ def test_there_is_no_way_between_poses_in_different_frames():
     robot.tell(1.05, x=70.0, frame="odom")
     robot.tell(1.1)
     assert robot.position(1.075) == pytest.approx(1.075) and robot.drops.counts() == {"pose_astray": 1}
+
+
+def test_odometry_must_say_whose_pose_it_gives():
+    message = Odometry(header=Header(stamp=to_stamp(START), frame_id="map"))
+    message.pose.pose.orientation.w = 1.0
+    drops = DropCounter()
+    poses = TopicPoses(Buffer(), "map", "", drops)
+    poses.add(message)
+    assert drops.counts() == {"pose_frame_missing": 1}
+    with pytest.raises(FrameRejected, match="set pose_frame"):
+        poses.lookup("camera", round(START * 1e9))
+    poses = TopicPoses(Buffer(), "map", "camera", drops)
+    poses.add(message)
+    assert poses.lookup("camera", round(START * 1e9))[0, 3] == 0.0
