@@ -14,6 +14,8 @@ from lift_ros.resampling import median_depth
 
 ROTATION_TOLERANCE = 1e-3  # poses are published as float32 quaternions or 6-digit text
 MAX_COORDINATE = 3e4  # metres; beyond, single precision resolves no millimetres
+MAX_ROUNDING = 1.0  # pixels; objects blur from here on, and fail at five
+NEAR = 100.0  # of whatever the unit is; from here it is rather the depth that is wrong
 MAX_DEPTH = 1e6  # beyond, it is a mark of the driver's for what it could not measure
 
 
@@ -35,22 +37,6 @@ def check_rigid(T: NDArray) -> NDArray[np.float64]:
             "pose_not_rigid",
             f"pose is not a rotation and a translation (R R^T is off the identity by {off:.2g}, "
             f"det R = {np.linalg.det(R):.3g})",
-        )
-    return T
-
-
-def check_near(T: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return ``T`` (4, 4), a pose in metres, if the map can resolve what is around it.
-
-    Raises:
-        FrameRejected: ``pose_far``.
-    """
-    if (np.abs(T[:3, 3]) > MAX_COORDINATE).any():
-        position = ", ".join(f"{x:.0f}" for x in T[:3, 3])
-        raise FrameRejected(
-            "pose_far",
-            f"the camera is at ({position}); the map resolves millimetres within {MAX_COORDINATE:.0f} m of the origin: "
-            "give poses in a frame that starts nearby, such as map or odom, not in utm or earth",
         )
     return T
 
@@ -120,3 +106,29 @@ class Frame:
     def posed_camera(self, device: str = "cpu") -> PosedCamera:
         """The camera with its world-to-camera matrix on ``device``."""
         return PosedCamera.from_pose(self.camera, self.T_world_camera, device)
+
+
+def check_near(frame: Frame) -> None:
+    """Check that a map in single precision can tell the pixels of ``frame`` apart where it was taken.
+
+    Without depth nothing is known of the unit of its pose, which is taken for metres.
+
+    Raises:
+        FrameRejected: ``pose_far``.
+    """
+    position = np.abs(frame.T_world_camera[:3, 3]).max()
+    if frame.depth is None or not (frame.depth > 0).any():
+        far = position > MAX_COORDINATE
+        why = f"the map resolves millimetres within {MAX_COORDINATE:.0f} m of the origin"
+    else:
+        distance = float(np.median(frame.depth[frame.depth > 0]))
+        pixels = position * np.finfo(np.float32).eps / 2 * frame.camera.fx / distance
+        far = pixels > MAX_ROUNDING and position > NEAR
+        why = f"there the map rounds what is {distance:.3g} away by {pixels:.1f} pixels"
+    if far:
+        where = ", ".join(f"{x:.0f}" for x in frame.T_world_camera[:3, 3])
+        raise FrameRejected(
+            "pose_far",
+            f"the camera is at ({where}); {why}: give poses in a frame that starts nearby, such as map or odom, not in "
+            "utm or earth",
+        )

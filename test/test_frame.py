@@ -94,14 +94,24 @@ def test_images_that_do_not_fit_are_rejected(changes, reason, message):
     assert caught.value.reason == reason
 
 
-def test_positions_that_single_precision_does_not_resolve():
+@pytest.mark.parametrize(
+    ("depth", "why"), [(None, "within 30000 m"), (2.0, "what is 2 away by [0-9.]+ pixels"), (0.0, "within 30000 m")]
+)
+def test_positions_that_single_precision_does_not_resolve(depth, why):
     far = rigid()
     far[:3, 3] = 5e5, 4.2e6, 0.0  # utm
-    with pytest.raises(FrameRejected, match=r"\(500000, 4200000, 0\).*such as map or odom") as rejected:
-        check_near(far)
+    depth = None if depth is None else np.full((6, 8), depth, np.float32)
+    camera = Camera(8, 6, 300.0, 300.0, 4.0, 3.0)
+    with pytest.raises(FrameRejected, match=rf"\(500000, 4200000, 0\).*{why}.*such as map or odom") as rejected:
+        check_near(frame(T_world_camera=far, camera=camera, depth=depth))
     assert rejected.value.reason == "pose_far"
-    assert check_near(rigid()).shape == (4, 4)
-    frame(T_world_camera=far)  # poses of unknown unit may be anywhere
+    check_near(frame(camera=camera, depth=depth))
+
+
+def test_from_high_up_coordinates_may_be_larger():
+    far = rigid()
+    far[:3, 3] = 1e5, 0.0, 0.0
+    check_near(frame(T_world_camera=far, depth=np.full((6, 8), 1000.0, np.float32)))
 
 
 def test_depth_that_is_no_distance_is_zero():

@@ -40,7 +40,7 @@ def is_keyframe(frame: Frame, keyframes: list[Keyframe], rendering: Rendering, c
         return True
     known = rendering.alpha >= 0.5
     unknown = _new_area(frame, known) > config.keyframe_new_area
-    if unknown and (frame.depth is not None or not _at_rest(frame, keyframes)):
+    if unknown and not _at_rest(frame, keyframes, config.keyframe_new_area):
         return True
     depth = float(rendering.depth[known].median()) if bool(known.any()) else viewing_distance(frame, rendering)
     angle, parallax = _apart(frame.T_world_camera[None], np.array([depth]), keyframes)
@@ -58,8 +58,9 @@ def _new_area(frame: Frame, known: torch.Tensor) -> float:
     return float((~asked).float().mean()) if asked.numel() >= MIN_MEASURED * known.numel() else 0.0
 
 
-def _at_rest(frame: Frame, keyframes: list[Keyframe]) -> bool:
-    """Whether a keyframe shows the same picture: without depth, and before the camera moves, nothing comes of another.
+def _at_rest(frame: Frame, keyframes: list[Keyframe], new_area: float) -> bool:
+    """Whether a keyframe shows the same picture, and has depth as well but for a share ``new_area`` of it: what the map
+    did not learn from that one, for lack of room or of depth, it will not learn from another before the camera moves.
     Poses do not tell it, since nobody knows how large their noise is.
 
     Asked are the latest and those that were nearest and turned alike.
@@ -67,7 +68,17 @@ def _at_rest(frame: Frame, keyframes: list[Keyframe]) -> bool:
     others, pose = np.stack([keyframe.T_world_camera for keyframe in keyframes]), frame.T_world_camera
     nearest = np.linalg.norm(others[:, :3, 3] - pose[:3, 3], axis=1).argmin()
     asked = {len(keyframes) - 1, int(nearest), int((others[:, :3, 2] @ pose[:3, 2]).argmax())}
-    return any(_same_picture(frame.image, keyframes[k].view.image.cpu().numpy()) for k in asked)
+    views = [keyframes[k].view for k in asked]
+    same = [view for view in views if _same_picture(frame.image, view.image.cpu().numpy())]
+    if frame.depth is None:
+        return bool(same)
+    measured = float((frame.depth > 0).mean())
+    return any(measured - _measured(view) <= new_area for view in same)
+
+
+def _measured(view: TrainingView) -> float:
+    """Share of a view of which a sensor measured the depth."""
+    return float((view.depth > 0).float().mean()) if view.measured and view.depth is not None else 0.0
 
 
 def _same_picture(image: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:

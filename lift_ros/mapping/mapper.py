@@ -22,7 +22,7 @@ from scipy.spatial import cKDTree
 from lift_ros.camera import PosedCamera
 from lift_ros.config import Config
 from lift_ros.errors import ConfigError, FrameRejected, LiftError, MapFileError
-from lift_ros.frame import Frame
+from lift_ros.frame import Frame, check_near
 from lift_ros.lifting.base import Clickable, HasUnitFeatures, LiftingView
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.methods import METHODS, make_method
@@ -189,7 +189,7 @@ class Mapper:
         """Take in a frame; returns whether it became a keyframe.
 
         Raises:
-            FrameRejected: ``image_size``, or the segmenter has no masks for it. The map is as before.
+            FrameRejected: ``image_size``, ``pose_far``, or the segmenter has no masks for it. The map is as before.
         """
         small = self._small(frame)
         self.stats = replace(self.stats, frames=self.stats.frames + 1, stamp=frame.stamp)
@@ -232,9 +232,9 @@ class Mapper:
             self._look_at_new()
         self._refresh_stalest()
         losses = self._train_scene(count) if kind == "photometric" else self._train_lifting(count)
-        total = sum(losses.values()) if losses else math.nan
         name = "photometric_loss" if kind == "photometric" else "lifting_loss"
-        self.stats = replace(self.stats, steps=self.stats.steps + count, **{name: total})
+        latest = {name: sum(losses.values())} if losses else {}  # none of a view that shows nothing
+        self.stats = replace(self.stats, steps=self.stats.steps + count, **latest)
         return StepReport(kind, losses)
 
     def finish(
@@ -372,10 +372,11 @@ class Mapper:
             saved = mapper._registry.rows().keys() & contents.tensors.keys()
             rows = {name: contents.tensors[name].numpy() for name in saved}
             mapper._registry.load_state(rows, contents.meta["registry"])
+            stamp = float(contents.meta["stamp"])
         except KeyError as error:
             raise MapFileError(f"{directory} holds no {error}; it was not saved by this package") from None
-        stamp, ids = float(contents.meta["stamp"]), mapper._registry.ids
-        prior, wholes = MaskEvidence.of_objects(ids), mapper._registry.wholes
+        ids, wholes = mapper._registry.ids, mapper._registry.wholes
+        prior = MaskEvidence.of_objects(ids)
         if (wholes != ids).any():
             prior.wholes = MaskEvidence.of_objects(wholes)
         mapper._prior = [(stamp, prior)] * config.objects.min_views
@@ -395,11 +396,12 @@ class Mapper:
                 f"the image has {frame.camera.width}x{frame.camera.height} pixels, {small.camera.width}x"
                 f"{small.camera.height} for mapping, and {WINDOW} along each side are needed; mapping.image_width",
             )
-        if small.depth is None or self._measured:
-            return small
-        # with specks alone from the beginning, there is nothing that measures
-        self._measured = bool((small.depth > 0).mean() >= MIN_MEASURED)
-        return small if self._measured else replace(small, depth=None)
+        if small.depth is not None and not self._measured:
+            # with specks alone from the beginning, there is nothing that measures
+            self._measured = bool((small.depth > 0).mean() >= MIN_MEASURED)
+            small = small if self._measured else replace(small, depth=None)
+        check_near(small)
+        return small
 
     def _segment(self, frame: Frame, small: Frame) -> Patches:
         """Masks, finer than ``small`` if they can be."""

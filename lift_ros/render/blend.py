@@ -53,10 +53,6 @@ class BlendWeights:
         """(P,) summed weight of each pixel."""
         return self._product(self.val.new_ones(self.gaussian_count, 1))[:, 0]
 
-    def contribution(self) -> torch.Tensor:
-        """(N,) summed weight of each Gaussian over the pixels."""
-        return self.transpose()._product(self.val.new_ones(len(self.crow) - 1, 1))[:, 0]
-
     def winning_label(self, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Per pixel the label with the greatest summed weight (the smallest of equals), and that sum.
 

@@ -28,8 +28,8 @@ def alignment_step(rendering: Rendering, image: torch.Tensor, camera: PosedCamer
         (6,) twist (translation, rotation) in the camera frame: the better world-to-camera transform is
         ``rigid_exp(twist) @ camera.viewmat``. None where the image does not determine it.
     """
-    scale = min(1.0, WORK_WIDTH / camera.width)
-    size = (round(camera.width * scale), round(camera.height * scale))
+    intrinsics = camera.intrinsics.at_width(WORK_WIDTH)
+    size = (intrinsics.width, intrinsics.height)
     rendered, depth, alpha = (
         cv2.resize(x.detach().cpu().numpy(), size, interpolation=cv2.INTER_AREA)
         for x in (rendering.image, rendering.depth, rendering.alpha)
@@ -41,7 +41,6 @@ def alignment_step(rendering: Rendering, image: torch.Tensor, camera: PosedCamer
     a, b = (_normalised(cv2.cvtColor(x, cv2.COLOR_RGB2GRAY), valid) for x in (seen, rendered))
     both = 0.5 * (a + b)
     gx, gy = cv2.Scharr(both, cv2.CV_32F, 1, 0)[valid] / 32, cv2.Scharr(both, cv2.CV_32F, 0, 1)[valid] / 32
-    intrinsics = camera.intrinsics.resized(*size)
     points = intrinsics.unproject(depth)[valid].astype(np.float64)
     x, y, z = points.T
     # the derivative of the intensity by a displacement of the point, then by the twist that causes it

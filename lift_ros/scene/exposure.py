@@ -22,11 +22,8 @@ class Exposures:
         """Let go of a frame that will not be trained on any more; the exposures of the others stay."""
         self._frames.pop(index, None)
 
-    def __contains__(self, index: int) -> bool:
-        return index in self._frames
-
     def __getitem__(self, index: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gain (3,) and bias (3,) of a frame on the CPU; for one never seen, those of the nearest index seen."""
+        """Gain (3,) and bias (3,) of a frame on the CPU; of one never seen, the mean of those seen before and after."""
         if not self._frames:
             return torch.ones(3), torch.zeros(3)
         if index not in self._frames:

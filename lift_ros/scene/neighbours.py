@@ -41,7 +41,8 @@ class Neighbours:
         n = len(means)
         k = min(k, max(n - 1, 0))
         if k == 0:
-            return cls(torch.zeros(n, 0, dtype=torch.int64), torch.zeros(n, 0, dtype=torch.bool))
+            none = torch.zeros(n, 0, dtype=torch.int64, device=means.device)
+            return cls(none, none.bool())
         distance, index = nearest(means.cpu(), k)
         spacing = reach * distance[:, min(2, k - 1)]
         both = spacing[:, None], spacing[index]

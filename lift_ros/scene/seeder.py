@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from lift_ros.frame import Frame
@@ -114,9 +115,9 @@ class Seeder:
     def seeds(self, index: int, rendering: Rendering, count: int, finer: NDArray[np.float32] | None = None) -> Seeds:
         """What to add to a scene of ``count`` Gaussians so that it explains frame ``index``.
 
-        Seeds get sparser as the scene fills up, so that those of the first frames leave room for those of the last. But
-        they are no wider than the patch that they explain: every view finds some pixels at borders unexplained, and
-        wide seeds there would hide what lies beside.
+        Seeds get sparser as the scene fills up, so that those of the first frames leave room for those of the last,
+        and do not exceed the budget. But they are no wider than the patch that they explain: every view
+        finds some pixels at borders unexplained, and wide seeds there would hide what lies beside.
 
         Args:
             rendering: the present view of the scene from that frame.
@@ -126,28 +127,36 @@ class Seeder:
         where = self.new_ground(index, rendering)
         finer = np.zeros(where.shape, np.float32) if finer is None else finer
         where |= finer > 0
-        free = 1 - count / (SEEDED_SHARE * config.max_gaussians)
+        free, room = 1 - count / (SEEDED_SHARE * config.max_gaussians), config.max_gaussians - count
         if free <= 0 or not where.any():
             return Seeds.empty()
         spacing = np.full(where.shape, config.seed_spacing / np.sqrt(free), np.float32)
         spacing = np.where(finer > 0, np.minimum(finer, spacing), spacing)
+        if frame.depth is not None or self.depth(index) is not None:
+            seeds = self._on_surfaces(index, where, spacing)
+            if len(seeds) > room:  # of a large image
+                seeds = self._on_surfaces(index, where, spacing * np.float32(np.sqrt(len(seeds) / room)))
+            return _evenly(seeds, room)
+        points, pixels = np.split(self._triangulated[index], [3], axis=1)
+        columns, rows = pixels.astype(int).T
+        new = where[rows, columns]
+        features = _evenly(seeds_from_cloud(points[new], frame.image[rows, columns][new]), room)
+        bounds = self._depth_range(frame) or self._guessed_range()
+        if bounds is None:
+            return features
+        count = min(round(RANDOM_SEEDS * free * where.mean()), room - len(features))
+        return Seeds.cat([features, random_seeds(frame, where, *bounds, count, self._rng)])
+
+    def _on_surfaces(self, index: int, where: NDArray[np.bool_], spacing: NDArray[np.float32]) -> Seeds:
+        """Seeds at the pixels ``where`` (H, W) of a frame whose depth is known, ``spacing`` (H, W) pixels apart."""
+        frame = self._frames[index]
         if frame.depth is not None:
             spacing = np.where(near_jumps(frame.depth), spacing / 2, spacing)
             return seeds_from_depth(frame, frame.depth, where, spacing, widest=NARROW * half_width(where))
         stereo = self.depth(index)
-        if stereo is not None:
-            sure = seeds_from_depth(frame, stereo.depth, where & stereo.trusted, spacing)
-            guessed = seeds_from_depth(frame, stereo.depth, where & ~stereo.trusted, spacing, FAINT_OPACITY)
-            return Seeds.cat([sure, guessed])
-        points, pixels = np.split(self._triangulated[index], [3], axis=1)
-        columns, rows = pixels.astype(int).T
-        new = where[rows, columns]
-        features = seeds_from_cloud(points[new], frame.image[rows, columns][new])
-        bounds = self._depth_range(frame) or self._guessed_range()
-        if bounds is None:
-            return features
-        count = round(RANDOM_SEEDS * free * where.mean())
-        return Seeds.cat([features, random_seeds(frame, where, *bounds, count, self._rng)])
+        sure = seeds_from_depth(frame, stereo.depth, where & stereo.trusted, spacing)
+        guessed = seeds_from_depth(frame, stereo.depth, where & ~stereo.trusted, spacing, FAINT_OPACITY)
+        return Seeds.cat([sure, guessed])
 
     def excess(self, count: int) -> int:
         """How many of ``count`` Gaussians stand in the way of new seeds; 0 while there is room."""
@@ -200,3 +209,8 @@ class Seeder:
         if len(points) > MAX_POINTS:
             points = points[self._rng.choice(len(points), MAX_POINTS, replace=False)]
         self._points = points
+
+
+def _evenly(seeds: Seeds, count: int) -> Seeds:
+    """At most ``count`` of them, from all over the image."""
+    return seeds if len(seeds) <= count else seeds[torch.arange(count) * len(seeds) // count]

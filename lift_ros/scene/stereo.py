@@ -43,8 +43,8 @@ def sweep_depth(frame: Frame, neighbours: list[Frame], near: float, far: float) 
     """
     if not 0 < near < far:
         raise ValueError(f"the range of depth must satisfy 0 < near < far, got {near} and {far}")
-    scale = min(1.0, MAX_WIDTH / frame.camera.width)
-    size = (round(frame.camera.width * scale), round(frame.camera.height * scale))
+    small = frame.camera.at_width(MAX_WIDTH)
+    size = (small.width, small.height)
     reference = _gray(frame, size)
     sources = [(_gray(other, size), *_plane_motion(frame, other, size)) for other in neighbours]
     inverse = _inverse_depths(sources, size, near, far)

@@ -85,28 +85,27 @@ class PhotometricTrainer:
         self.exposures.forget(index)
         self.poses.forget(index)
 
-    def render(self, camera: PosedCamera, index: float | None = None) -> Rendering:
-        """The scene from ``camera``, without gradients; with the exposure of frame ``index`` if one is given."""
+    def render(self, camera: PosedCamera) -> Rendering:
+        """The scene from ``camera``, without gradients."""
         scene = self.scene
         with torch.no_grad():
-            center = camera_center(camera)
-            out = rasterize(scene.means, scene.quats, scene.scales, scene.opacities, scene.colors(center), camera)
-            if index is None:
-                return out
-            gain, bias = (t.to(scene.device) for t in self.exposures[index])
-            return out._replace(image=(out.image * gain + bias * out.alpha[..., None]).clamp(0, 1))
+            colors = scene.colors(camera_center(camera))
+            return rasterize(scene.means, scene.quats, scene.scales, scene.opacities, colors, camera)
 
     def step(self, view: TrainingView, rate: float = 1.0) -> dict[str, float]:
         """One step of gradient descent on ``view``, with ``rate`` times the learning rates of the configuration.
 
         Returns the values of the losses by name.
-        A step whose loss or gradient is not finite changes nothing.
+        A step whose loss or gradient is not finite changes nothing, nor does one on a view that shows nothing of a map
+        (see ``_active``); no losses are returned then.
         """
         if not len(self.scene):
             return {}
         given = view.camera
         view = view._replace(camera=self.poses.apply(view.index, given), image=view.image.float() / 255)
         active = self._active(view.camera)
+        if not isinstance(active, slice) and not len(active):
+            return {}
         leaves = {name: tensor[active].detach().requires_grad_() for name, tensor in self.scene.tensors().items()}
         scene = GaussianScene(**leaves)
         screen = ScreenStatistics()

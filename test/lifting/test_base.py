@@ -54,7 +54,7 @@ def test_halves_of_a_split_share_its_weight(world, view, features, which):
     origin = world.scene.clone().split(split)
     followed = view.follow(origin)
     assert torch.allclose(followed.weights.matmul(features[origin]), view.weights.matmul(features), atol=1e-6)
-    contribution, before = followed.weights.contribution(), view.weights.contribution()
+    contribution, before = (weights.transpose().alpha() for weights in (followed.weights, view.weights))
     assert torch.allclose(contribution, before[origin] / torch.bincount(origin)[origin], atol=1e-5)
 
 

@@ -204,8 +204,8 @@ def test_a_whole_is_not_given_up_for_a_narrow_majority():
 
 
 def test_a_click_selects_what_masks_hold_together_as_often_as_asked():
-    """Groups 0 and 1 share a mask in 6 of 20 views, 2 shares one with both in 2 of these. Each view shows 100 pixels of a
-    group, and so counts a tenth.
+    """Groups 0 and 1 share a mask in 6 of 20 views, 2 shares one with both in 2 of these. A view that shows 100 pixels
+    of a group counts a tenth.
     """
     views = [grouped([[0, 1, 2]], SIZE)] * 2 + [grouped(TOGETHER, SIZE)] * 4 + [grouped(APART, SIZE)] * 14
     method = fresh(3 * SIZE + 1, same_object_rate=0.5)

@@ -43,9 +43,10 @@ def rendering(depth: float = 2.0, unknown: float = 0.0) -> Rendering:
     return Rendering(torch.zeros(10, 20, 3), alpha, torch.full((10, 20), depth))
 
 
-def taken(T: np.ndarray, seed: int = 1) -> SimpleNamespace:
+def taken(T: np.ndarray, seed: int = 1, depth: np.ndarray | None = None) -> SimpleNamespace:
     """What is asked of a keyframe."""
-    view = SimpleNamespace(image=torch.from_numpy(picture(seed)))
+    measured = None if depth is None else torch.from_numpy(depth)
+    view = SimpleNamespace(image=torch.from_numpy(picture(seed)), depth=measured, measured=depth is not None)
     return SimpleNamespace(T_world_camera=T, distance=2.0, view=view)
 
 
@@ -119,6 +120,22 @@ def test_without_depth_a_camera_at_rest_brings_none_however_its_pose_trembles():
     assert is_keyframe(frame(pose(), seed=3), nearby, nothing, CONFIG)
     depth = np.full((10, 20), 2.0, np.float32)
     assert is_keyframe(frame(pose(), depth, seed=1), nearby, nothing, CONFIG)  # it has something to plant
+
+
+def test_with_depth_a_camera_at_rest_brings_none_where_the_map_has_no_room_for_what_it_sees():
+    depth, nothing = np.full((10, 20), 2.0, np.float32), rendering(unknown=1.0)
+    here = [taken(pose(), depth=depth)]
+    assert not is_keyframe(frame(pose(x=0.01), depth, seed=1), here, nothing, CONFIG)
+    assert is_keyframe(frame(pose(x=0.01), depth, seed=2), here, nothing, CONFIG)  # a door has opened
+    assert is_keyframe(frame(pose(yaw=11.0), depth, seed=1), here, nothing, CONFIG)
+    part = depth.copy()
+    part[:3] = 0
+    assert is_keyframe(frame(pose(), depth, seed=1), [taken(pose(), depth=part)], nothing, CONFIG)  # it measures more
+    holes = [np.where(np.random.default_rng(k).random((10, 20)) < 0.4, np.float32(0), depth) for k in (1, 2)]
+    assert not is_keyframe(frame(pose(), holes[0], seed=1), [taken(pose(), depth=holes[1])], nothing, CONFIG)
+    guessed = taken(pose(), depth=depth)
+    guessed.view.measured = False
+    assert is_keyframe(frame(pose(), depth, seed=1), [guessed], nothing, CONFIG)
 
 
 def test_a_bright_sky_does_not_hide_that_the_camera_moves():

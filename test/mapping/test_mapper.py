@@ -23,6 +23,7 @@ from lift_ros.frame import Frame
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.methods import METHODS
 from lift_ros.mapping.keyframes import all_weights
+from lift_ros.mapping.map_files import load_map, save_map
 from lift_ros.mapping.mapper import NEW_GROUND, SETTLED, Mapper, make_mapper_segmenter
 from lift_ros.mapping.offline import CaptureMasks, frame_labels
 from lift_ros.mapping.schedule import ANNEAL_TO
@@ -726,6 +727,8 @@ def test_a_full_scene_keeps_what_it_has_where_there_is_no_new_ground(frames, tru
 
 def test_a_scene_that_is_full_of_what_is_near_says_so(frames, truth):
     mapper = mapped(frames[:3], truth, scene__max_gaussians=300)
+    behind = frames[1].T_world_camera @ np.diag([-1, 1, -1, 1])
+    mapper.process(replace(frames[1], stamp=frames[2].stamp + 1, T_world_camera=behind))
     assert mapper.stats.full
 
 
@@ -958,3 +961,48 @@ def test_a_loaded_map_larger_than_the_budget_loses_nothing(frames, truth, tmp_pa
     assert f"holds {count} Gaussians, more than scene.max_gaussians = {count // 3}" in caplog.text
     loaded._edit(loaded._trainer.densify(), trainer_knows=True)
     assert len(loaded._scene) > 0.95 * count  # faint ones go
+
+
+def test_a_camera_at_rest_with_depth_brings_one_keyframe_where_the_scene_is_full():
+    mapper = Mapper(configured(scene__max_gaussians=1000), NoMasks())
+    feed(mapper, rooms.views(3))
+    mapper._edit(mapper._scene.append(Seeds.cat([crowd(mapper)] * 2)))
+    there = rooms.view(3.0, yaw=0.8)  # looks at what is not known, with nothing in view that could be thinned
+    assert feed(mapper, [replace(there, stamp=10.0 + k) for k in range(4)]) == 1
+
+
+def crowd(mapper: Mapper) -> Seeds:
+    """The Gaussians of a map once more."""
+    scene = mapper._scene
+    return Seeds(scene.means, scene.quats, scene.scales, scene.opacities, torch.rand(len(scene), 3))
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-3, 1e3])
+@pytest.mark.parametrize("depth", [True, False])
+def test_a_camera_too_far_off_for_single_precision_is_rejected(depth, unit):
+    mapper = Mapper(configured(), NoMasks())
+    utm = rooms.view(0.0, depth=depth, unit=unit)
+    utm.T_world_camera[:3, 3] = np.array([5e5, 4.2e6, 0.0]) * (unit if depth else 1.0)
+    with pytest.raises(FrameRejected, match="such as map or odom") as rejected:
+        mapper.process(utm)
+    assert rejected.value.reason == "pose_far" and mapper.stats.frames == 0
+    near = rooms.view(0.0, depth=depth, unit=unit)
+    near.T_world_camera[0, 3] = 2e4 * (unit if depth else 1.0)
+    assert mapper.process(near)
+
+
+def test_from_high_above_single_precision_resolves_more():
+    """A flight over a map in UTM, whose pixels are metres."""
+    mapper = Mapper(configured(), NoMasks())
+    frame = rooms.view(0.0, unit=1000.0)
+    frame.T_world_camera[:3, 3] = 2e5, 1e5, 0.0
+    assert mapper.process(frame)
+
+
+def test_a_header_without_a_stamp_is_refused(room, truth, tmp_path):
+    room.save(tmp_path / "map")
+    contents = load_map(tmp_path / "map")
+    del contents.meta["stamp"]
+    save_map(contents, tmp_path / "map")
+    with pytest.raises(MapFileError, match="holds no 'stamp'"):
+        Mapper.load(tmp_path / "map", configured(), truth)

@@ -110,6 +110,12 @@ def test_few_gaussians(count):
     assert parts.shape == (count,) and len(np.unique(parts)) == min(count, 1)
 
 
+@pytest.mark.parametrize("count", [0, 1])
+def test_no_neighbours_are_where_the_gaussians_are(count):
+    neighbours = Neighbours.of(torch.zeros(count, 3, device="meta"))
+    assert neighbours.index.device == neighbours.near.device == torch.device("meta")
+
+
 def test_gaussians_in_one_place_touch():
     parts = connected_parts(of(np.ones((20, 3))), np.zeros(20, int))
     assert len(np.unique(parts)) <= 2  # nine are as near as the nearest; the rest is a matter of ties

@@ -153,6 +153,24 @@ def test_seeds_thin_out_as_the_budget_fills():
     assert counts[3] == 0
 
 
+@pytest.mark.parametrize("source", ["depth", "stereo", "features"])
+def test_the_seeds_of_a_view_do_not_exceed_the_budget(source):
+    """As an image of 1280 x 960 pixels in a scene of 200,000 Gaussians."""
+    config = SceneConfig(max_gaussians=100, stereo=source == "stereo")
+    seeder = Seeder(config)
+    for frame in rooms.views(4, depth=source == "depth"):
+        index = seeder.add(frame)
+    empty = PhotometricTrainer(GaussianScene.empty(), config).render(frame.posed_camera())
+    for count, most in ((0, 100), (60, 40), (79, 21), (80, 0)):
+        seeds = seeder.seeds(index, empty, count)
+        assert 0.5 * most <= len(seeds) <= most
+    if source == "depth":
+        seeds = seeder.seeds(index, empty, 0)
+        radius, (row, column) = radii(seeds, frame)
+        assert np.median(radius) > 0.35 * (EVERYWHERE.size / 100) ** 0.5  # they cover the view all the same
+        assert row.max() > 50 and row.min() < 22 and column.max() > 66 and column.min() < 30
+
+
 @pytest.mark.parametrize("unit", [1.0, 37.0])
 def test_without_depth_neighbours_give_it(unit):
     frames = rooms.views(5, depth=False, unit=unit)

@@ -4,8 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from scene import rooms
 
+from lift_ros.camera import Camera
+from lift_ros.frame import Frame
+from lift_ros.render import Rendering
+from lift_ros.scene.alignment import alignment_step
 from lift_ros.scene.stereo import sweep_depth
 
 
@@ -34,6 +39,15 @@ def test_a_neighbour_that_looks_elsewhere_gives_nothing():
     found = sweep_depth(frame, [behind], 1.0, 6.0)
     assert (found.depth == 0).all()
     assert not found.trusted.any()
+
+
+def test_an_image_far_wider_than_high():
+    camera = Camera(3600, 11, 3000.0, 3000.0, 1800.0, 5.5)
+    image = np.random.default_rng(0).integers(0, 256, (11, 3600, 3), np.uint8)
+    frames = [Frame(image, camera, rooms.view(x).T_world_camera, 0.0) for x in (0.0, 0.1)]
+    assert sweep_depth(frames[0], frames[1:], 1.0, 6.0).depth.shape == (11, 3600)
+    seen, ones = torch.from_numpy(image).float() / 255, torch.ones(11, 3600)
+    assert alignment_step(Rendering(seen, ones, ones), seen, frames[0].posed_camera()) is not None
 
 
 def test_an_impossible_range_is_refused():

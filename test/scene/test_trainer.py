@@ -165,7 +165,17 @@ def test_an_empty_scene_takes_a_step_and_gives_a_rendering():
     view = TrainingView.from_frame(rooms.view(0.0), 0)
     assert trainer.step(view) == {}
     assert len(trainer.densify()) == 0
-    assert trainer.render(view.camera, 0).alpha.max() == 0
+    assert trainer.render(view.camera).alpha.max() == 0
+
+
+def test_a_view_that_shows_nothing_of_a_large_map_trains_nothing(monkeypatch):
+    trainer, views = seeded(rooms.views(2), SceneConfig(max_gaussians=3000))
+    monkeypatch.setattr(training, "MANY", 0)
+    before = trainer.scene.clone()
+    behind = TrainingView.from_frame(rooms.view(0.0, yaw=np.pi), 7)
+    assert trainer.step(behind) == {}
+    assert trainer._optimizer._steps == 0 and torch.equal(trainer.scene.means, before.means)
+    assert trainer.step(views[0])
 
 
 def test_gaussians_of_infinite_size_go():

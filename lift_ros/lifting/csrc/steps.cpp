@@ -243,7 +243,6 @@ int64_t lift_contrast(int64_t pixels, int64_t d, int64_t clusters, const float* 
     const int levels = depth ? std::max<int>(*std::max_element(depth, depth + clusters * clusters), 1) : 1;
     std::vector<Lanes> similarity(n), share(n), by_scaled(clusters * m);
     std::vector<float> loss(clusters), outer(clusters);
-    std::vector<int64_t> source(clusters);
     double total = 0;
     for (int64_t u = 0; u < pixels; ++u) {
       const float* feature = features + u * d;
@@ -265,12 +264,11 @@ int64_t lift_contrast(int64_t pixels, int64_t d, int64_t clusters, const float* 
       // the loss by the softmax's logarithms, minus: `outer`
       float outer_sum = 0;
       const int64_t own = index[u];
+      std::fill(outer.begin(), outer.end(), 0.0f);
       if (!depth) {
-        std::fill(outer.begin(), outer.end(), 0.0f);
         total += logarithm - similarity[own / kLanes][own % kLanes];
         outer[own] = outer_sum = 1.0f / pixels;
       } else {
-        std::fill(outer.begin(), outer.end(), 0.0f);
         for (int64_t s = 0; s < clusters; ++s)
           loss[s] = absent[s] == 0 ? logarithm - similarity[s / kLanes][s % kLanes] : INFINITY;
         const int16_t* level_of = depth + own * clusters;

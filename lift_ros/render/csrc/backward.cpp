@@ -1,5 +1,6 @@
 // Backward pass. It replays the compositing front to back: with R = sum_i w_i (f_i . g) the part of the gradient that
 // lies behind a splat is R minus what has been passed, so no list of the forward pass need be kept.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -162,7 +163,7 @@ void render_backward(const LiftView& view, const LiftGaussians& gaussians, const
   const int64_t slot_count = view.tile_splats.size();
   Buffer<float> sums(slot_count * stride);  // by splat, so that adding them up reads memory in order
   Buffer<uint8_t> used(slot_count);
-  std::memset(used.data(), 0, slot_count);
+  std::fill(used.begin(), used.end(), uint8_t{0});
   Buffer<Lanes> scratch(int64_t{threads} * kBlocks * padded);
   parallel_for(threads, view.tile_count(), 1, [&](int64_t position, int64_t, int worker) {
     backward_tile(view, view.tile_order[position], up, scratch.data() + int64_t{worker} * kBlocks * padded,
@@ -170,12 +171,12 @@ void render_backward(const LiftView& view, const LiftGaussians& gaussians, const
   });
 
   const int64_t n = gaussians.count;
-  std::memset(out.means, 0, sizeof(float) * 3 * n);
-  std::memset(out.quats, 0, sizeof(float) * 4 * n);
-  std::memset(out.scales, 0, sizeof(float) * 3 * n);
-  std::memset(out.opacities, 0, sizeof(float) * n);
-  std::memset(out.channels, 0, sizeof(float) * channels * n);
-  if (out.means2d) std::memset(out.means2d, 0, sizeof(float) * 2 * n);
+  std::fill_n(out.means, 3 * n, 0.0f);
+  std::fill_n(out.quats, 4 * n, 0.0f);
+  std::fill_n(out.scales, 3 * n, 0.0f);
+  std::fill_n(out.opacities, n, 0.0f);
+  std::fill_n(out.channels, channels * n, 0.0f);
+  if (out.means2d) std::fill_n(out.means2d, 2 * n, 0.0f);
 
   const int64_t splat_count = view.splats.size();
   std::vector<double> viewmat((splat_count + kGrain - 1) / kGrain * 16, 0.0);  // one per chunk, for a fixed order

@@ -182,7 +182,7 @@ inline int64_t composite(const LiftView& view, int tile_index, Tile& tile, const
     runs[block].count = 0;
   };
 
-  const int32_t* splats = &view.tile_splats[view.tile_begin[tile_index]];
+  const int32_t* splats = view.splats_of(tile_index);
   const int32_t count = static_cast<int32_t>(view.tile_begin[tile_index + 1] - view.tile_begin[tile_index]);
   for (int32_t position = 0; position < count && tile.open; ++position) {
     if (position + kAhead < count) prefetch(view, splats[position + kAhead]);

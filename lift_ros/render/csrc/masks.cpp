@@ -61,7 +61,7 @@ LiftMaskWeights::LiftMaskWeights(const LiftView& view, const int32_t* labels, in
     const int tile_index = view.tile_order[position];
     Tile tile(view, tile_index);
     const TileMasks present(view, tile, labels, scale);
-    const int32_t* splats = &view.tile_splats[view.tile_begin[tile_index]];
+    const int32_t* splats = view.splats_of(tile_index);
     const size_t masks = present.masks.size();
     std::vector<float> sums((view.tile_begin[tile_index + 1] - view.tile_begin[tile_index]) * masks, 0.0f);
     lift::composite(view, tile_index, tile, [&](int block, const Run& run) {

@@ -1,6 +1,7 @@
 // Forward pass: channels, alpha and expected depth.
 #include "render.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 
@@ -13,7 +14,7 @@ void render(LiftView& view, float* image, float* alpha, float* depth, float* tra
   const int channels = view.channel_count, padded = view.padded_channels;
   const int64_t slots = view.tile_splats.size();
   view.slot_blocks = Buffer<uint64_t>(slots);
-  std::memset(view.slot_blocks.data(), 0, sizeof(uint64_t) * slots);
+  std::fill(view.slot_blocks.begin(), view.slot_blocks.end(), 0);
   Buffer<Lanes> scratch(int64_t{threads} * kBlocks * padded);
 
   parallel_for(threads, view.tile_count(), 1, [&](int64_t position, int64_t, int worker) {

@@ -30,6 +30,7 @@ constexpr int kLanes = 4;
 
 typedef float Lanes __attribute__((vector_size(kLanes * sizeof(float))));
 typedef int32_t LaneMask __attribute__((vector_size(kLanes * sizeof(int32_t))));  // 0 or -1 in each lane
+typedef uint32_t LaneBits __attribute__((vector_size(kLanes * sizeof(uint32_t))));  // of numbers; sums may wrap
 
 inline Lanes broadcast(float x) { return x - Lanes{}; }
 inline Lanes zero_unless(LaneMask keep, Lanes x) { return (Lanes)(keep & (LaneMask)x); }
@@ -189,7 +190,7 @@ inline Lanes exp2(Lanes x) {
   p = p * f + 2.402211972e-1f;
   p = p * f + 6.931469671e-1f;
   p = p * f + 1.000000072f;
-  return (Lanes)((LaneMask)p + ((LaneMask)shifted << 23));
+  return (Lanes)((LaneBits)p + ((LaneBits)shifted << 23));
 }
 
 // log2(x), absolute error below 2e-7 for x from 1/255 to 1, for positive, finite and normal x.

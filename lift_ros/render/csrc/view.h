@@ -18,6 +18,7 @@ struct LiftView {
 
   int tile_count() const { return tile_columns * tile_rows; }
   const float* features_of(int32_t splat) const { return features.data() + int64_t{splat} * padded_channels; }
+  const int32_t* splats_of(int tile) const { return tile_splats.data() + tile_begin[tile]; }  // front to back
 
   LiftCamera camera;
   lift::Projector projector;

@@ -49,7 +49,7 @@ void LiftWeights::composite_tile(const LiftView& view, const int64_t* pixels, in
   };
   std::vector<Contribution> contributions;
   int32_t first[kBlocks][kLanes], last[kBlocks][kLanes], count[kBlocks][kLanes] = {};
-  const int32_t* splats = &view.tile_splats[view.tile_begin[tile_index]];
+  const int32_t* splats = view.splats_of(tile_index);
   lift::composite(view, tile_index, tile, [&](int b, const Run& run) {
     for (int i = 0; i < run.count; ++i)
       for (uint32_t lanes = lift::lane_bits(run.weight[i] > 0.0f); lanes; lanes &= lanes - 1) {
@@ -122,7 +122,7 @@ void label_image(const LiftView& view, const int32_t* labels, int32_t* label_ima
     LabelSums* blocks = &scratch[static_cast<size_t>(worker) * kBlocks];
     for (int b = 0; b < kBlocks; ++b) blocks[b].labels.clear();
     Tile tile(view, tile_index);
-    const int32_t* splats = &view.tile_splats[view.tile_begin[tile_index]];
+    const int32_t* splats = view.splats_of(tile_index);
     composite(view, tile_index, tile, [&](int block, const Run& run) {
       for (int i = 0; i < run.count; ++i)
         blocks[block][labels[view.gaussian[splats[run.position[i]]]]] += run.weight[i];
