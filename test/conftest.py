@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import lift_ros  # noqa: F401  isort: skip  sets how OpenMP waits, before torch loads
+
 import os
 from pathlib import Path
 
