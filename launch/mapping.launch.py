@@ -22,6 +22,7 @@ OVERRIDES = {
     "masks_topic": ("masks_topic", "label images, for segmenter:=topic"),
     "pose_source": ("pose_source", "tf, odometry, pose or pose_with_covariance"),
     "pose_topic": ("pose_topic", "Odometry, PoseStamped or PoseWithCovarianceStamped, unless the pose comes from TF"),
+    "pose_frame": ("pose_frame", "frame whose pose pose_topic gives, if its messages do not say"),
     "world_frame": ("world_frame", "frame of the map"),
     "camera_frame": ("camera_frame", "optical frame of the camera, if the images do not say"),
     "segmenter": ("masks.segmenter", "where the masks come from: a SAM, graph (no learned model) or topic"),
@@ -62,7 +63,7 @@ def start(context: LaunchContext) -> list:
             namespace=LaunchConfiguration("namespace"), parameters=parameters, output="screen",
         )
     ]  # fmt: skip
-    if flag("rviz", LaunchConfiguration("rviz").perform(context)):
+    if flag("rviz", LaunchConfiguration("rviz").perform(context) or "false"):
         try:
             get_package_prefix("rviz2")
         except PackageNotFoundError:  # launch would only say so after the node has begun

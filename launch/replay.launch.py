@@ -17,7 +17,10 @@ from launch_ros.actions import Node
 
 MAPPING = Path(get_package_share_directory("lift_ros")) / "launch" / "mapping.launch.py"
 COMMAND = Path(get_package_prefix("lift_ros")) / "lib" / "lift_ros" / "bag_parameters"
-BAG_OPTIONS = ("image_topic", "camera_info_topic", "depth_topic", "pose_topic", "world_frame", "camera_frame")
+BAG_OPTIONS = (
+    *("image_topic", "camera_info_topic", "depth_topic"),
+    *("pose_topic", "pose_frame", "world_frame", "camera_frame"),
+)
 
 
 def start(context: LaunchContext) -> list:

@@ -32,7 +32,9 @@ class BagOptions:
     camera_info_topic: str = option("", "Intrinsics of the colour images.")
     depth_topic: str = option("", "Depth registered to the colour images; 'none' reads no depth.")
     pose_topic: str = option("", "Odometry, PoseStamped or PoseWithCovarianceStamped; empty: /tf where it reaches.")
-    pose_frame: str = option("", "Frame whose pose a PoseStamped topic gives; empty: the camera's optical frame.")
+    pose_frame: str = option(
+        "", "Frame whose pose pose_topic gives; empty: child_frame_id of Odometry, else the camera's optical frame."
+    )
     camera_frame: str = option("", "Optical frame of the camera; empty: the frame_id of the images.")
     world_frame: str = option("", "Frame of the map; empty: map, odom or world on /tf, else the root of its tree.")
     depth_slop: float = option(

@@ -236,7 +236,7 @@ def _has_end(jpeg: bytes) -> bool:
     while 0 <= (at := jpeg.find(b"\xff", at)) < len(jpeg) - 3:
         marker = jpeg[at + 1]
         if marker == 0xDA:  # start of scan; within one no other marker looks like the end
-            return jpeg.find(b"\xff\xd9", at) >= 0
+            return jpeg.rfind(b"\xff\xd9", at) >= 0
         at += 1 if marker in (0x00, 0xFF) else 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
     return False
 

@@ -166,7 +166,7 @@ def _mask_names(names: list[str], images: list[Path]) -> list[tuple[str, ...]]:
     plain = [path.with_suffix("") for path in below]
     if len(set(plain)) < len(plain):  # those of two images would be the same
         plain = below
-    return [tuple(f"{name}.png" for name in of_one) for of_one in zip(names, plain, below, strict=True)]
+    return [tuple(dict.fromkeys(f"{name}.png" for name in one)) for one in zip(names, plain, below, strict=True)]
 
 
 def _mask_file(folder: Path, names: tuple[str, ...]) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ class BagCapture(Capture):
         super().__init__()
         path = Path(path)
         options = options or BagOptions()
-        self.name = path.resolve().stem
+        self.name = Path(os.path.abspath(path)).stem  # not of what it may be a link to
         self._max_depth = max_depth
         self._bag = BagFile(path)
         try:
@@ -181,11 +182,6 @@ class _Poses:
         for _, _, message in bag.messages([topic]):
             pose = message.pose.pose if hasattr(message.pose, "pose") else message.pose
             p, q = pose.position, pose.orientation
-            if getattr(message, "child_frame_id", None) == "" and not options.pose_frame:
-                raise DatasetError(
-                    f"{topic} is odometry with an empty child_frame_id, which does not say whose pose it gives; say "
-                    "so with --bag pose_frame=FRAME"
-                )
             self._body = (options.pose_frame or getattr(message, "child_frame_id", "") or self._camera).lstrip("/")
             self._tree.add(
                 stamp_of(message), self.world_frame, self._body, (p.x, p.y, p.z), (q.x, q.y, q.z, q.w)
@@ -231,7 +227,7 @@ def choose_pose_source(bag: BagFile, options: BagOptions, tf: TransformTree, cam
         a topic of poses, "" for /tf itself; and the frame that they are given in, the one that was asked for on /tf.
 
     Raises:
-        DatasetError: neither tells, or several topics could.
+        DatasetError: neither tells, several topics could, or nobody knows whose pose the topic gives.
     """
     ancestors, world = tf.ancestors(camera_frame), options.world_frame.lstrip("/")
     if not options.pose_topic and len(ancestors) > 1 and (not world or world in ancestors):
@@ -242,6 +238,11 @@ def choose_pose_source(bag: BagFile, options: BagOptions, tf: TransformTree, cam
     first = next((message for _, _, message in bag.messages([topic])), None)
     if first is None:
         raise DatasetError(f"no message of {topic} can be read")
+    if getattr(first, "child_frame_id", None) == "" and not options.pose_frame:
+        raise DatasetError(
+            f"{topic} is odometry with an empty child_frame_id, which does not say whose pose it gives; name that "
+            "frame with pose_frame"
+        )
     return topic, first.header.frame_id.lstrip("/") or "world"
 
 

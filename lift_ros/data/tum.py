@@ -59,7 +59,9 @@ class TumCapture(ListedCapture):
             entries.append(Entry(image.stem, image, stamp, None if depth is None else root / depths[depth][1][0]))
         super().__init__(root, entries, max_depth=max_depth, depth_unit=1 / COUNTS_PER_METRE)
         self._nearest_pose = _Nearest([stamp for stamp, _ in self._poses])
-        room = re.search(r"(?:freiburg|fr)([123])(?!\d)", self.name)
+        names = self.name, root.resolve().name  # a link may be called otherwise, or tell what its target does not
+        rooms = (re.search(r"(?:freiburg|fr)([123])(?!\d)", name) for name in names)
+        room = next((found for found in rooms if found), None)
         self._room = _LENSES[room[1]] if room else _DEFAULT
         if room is None:
             self.problems.append(

@@ -154,7 +154,9 @@ def plan(
     for name in OWN.keys() & common.get("settings", {}).keys():
         raise ConfigError(f"--set {name} has no effect here, as each run has its own; use {OWN[name]}")
     runs = []
-    for path in dict.fromkeys(dataset.absolute() for dataset in datasets):  # links stay: names may tell the camera
+    for path in dict.fromkeys(
+        Path(os.path.abspath(dataset)) for dataset in datasets
+    ):  # links stay: names may tell the camera
         given = {**common, "content": fingerprint(path, out)}
         combinations = product(dict.fromkeys(masks), dict.fromkeys(shares), dict.fromkeys(methods))
         these = [Run(str(path), source, share, method, **given) for source, share, method in combinations]

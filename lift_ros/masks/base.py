@@ -34,10 +34,11 @@ class Masks:
         return cls(np.zeros((0, height, width), bool), np.zeros(0, np.float32), np.zeros(0, np.float32))
 
     @classmethod
-    def from_label_image(cls, labels: NDArray) -> Masks:
-        """(H, W) integer image, 0 = no mask -> one mask per distinct non-zero value, in ascending order."""
-        ids = np.unique(labels)
-        ids = ids[ids != 0]
+    def from_label_image(cls, labels: NDArray, ids: NDArray | None = None) -> Masks:
+        """(H, W) integer image -> one mask for each of ``ids``; None: for each that there is, ascending, but for 0."""
+        if ids is None:
+            ids = np.unique(labels)
+            ids = ids[ids != 0]
         masks = labels[None] == ids[:, None, None]
         ones = np.ones(len(ids), np.float32)
         return cls(masks, ones, ones.copy())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from numpy.typing import NDArray
 
 from lift_ros.data.files import read_labels
@@ -11,6 +12,8 @@ from lift_ros.errors import DatasetError, FrameRejected
 from lift_ros.frame import Frame
 from lift_ros.masks.base import Masks, Prompts
 from lift_ros.resampling import labels_at
+
+MAX_IDS = 1000  # of a label image; each becomes a mask of the size of the image
 
 
 class RecordedSegmenter:
@@ -50,9 +53,15 @@ def masks_at(labels: NDArray, frame: Frame) -> Masks:
     """Masks of an (h, w) label image brought to the frame's resolution.
 
     Raises:
-        FrameRejected: ``masks_size``, where the shapes differ by more than a change of scale.
+        FrameRejected: ``masks_size``, where the shapes differ by more than a change of scale; ``masks_too_many`` for
+            more than ``MAX_IDS`` ids.
     """
     try:
-        return Masks.from_label_image(labels_at(labels, *frame.image.shape[:2]))
+        labels = labels_at(labels, *frame.image.shape[:2])
     except ValueError as error:
         raise FrameRejected("masks_size", f"masks are {error}") from None
+    ids = np.unique(labels)
+    ids = ids[ids != 0]
+    if len(ids) > MAX_IDS:
+        raise FrameRejected("masks_too_many", f"{len(ids)} masks, at most {MAX_IDS} are taken: is this a label image?")
+    return Masks.from_label_image(labels, ids)

@@ -13,7 +13,6 @@ from lift_ros.frame import Frame
 from lift_ros.masks.base import Masks, Prompts
 from lift_ros.masks.recorded import masks_at
 
-MAX_IDS = 1000  # of one label image; each becomes a mask of the size of the image
 TIME_JUMP = 1.0  # s; stamps that differ by more than this, or the wait, may be of two times, before and after a jump
 STAMP_TOLERANCE_NS = 1_000  # a stamp in float64 seconds since 1970 is good to 0.24 microseconds
 
@@ -65,8 +64,7 @@ class TopicSegmenter:
         """The masks offered for this frame's stamp; ``prompts`` change nothing.
 
         Raises:
-            FrameRejected: ``masks_missing`` when none came in time, ``masks_size``, ``masks_too_many`` where the label
-                image has more than ``MAX_IDS`` ids.
+            FrameRejected: ``masks_missing`` when none came in time; as ``masks_at``.
         """
         stamp_ns = round(frame.stamp * 1e9)
         with self._arrived:
@@ -85,8 +83,6 @@ class TopicSegmenter:
                     "image",
                 )
             labels = self._labels.pop(key)
-        if (ids := np.count_nonzero(np.unique(labels))) > MAX_IDS:
-            raise FrameRejected("masks_too_many", f"{ids} masks, at most {MAX_IDS} are taken: is this a label image?")
         return masks_at(labels, frame)
 
     def _passed(self, stamp_ns: int) -> bool:

@@ -40,6 +40,8 @@ def replay_parameters(path: Path, options: BagOptions) -> dict[str, str]:
         topic, world = choose_pose_source(bag, options, read_tf(bag), topics.camera_frame)
         if topic:
             result |= {"pose_topic": topic, "pose_source": POSE_SOURCE_OF[bag.types[topic]]}
+            if options.pose_frame:
+                result["pose_frame"] = options.pose_frame
         # the node can follow TF from the frame of a topic's poses to another
         return result | {"world_frame": options.world_frame.lstrip("/") or world}
     finally:

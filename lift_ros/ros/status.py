@@ -10,6 +10,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from lift_ros.msg import Status
 
 KEEPING_UP = ("mapper_busy", "not_labelled", "segmenter_budget")  # drops by which a small computer keeps up
+HARMLESS = (*KEEPING_UP, "depth_unusable")  # all may be far off, and the image is used
 SILENCE = 5.0  # s without a usable frame before that is worth a warning
 
 
@@ -52,7 +53,7 @@ class Health:
         elif full:
             level = DiagnosticStatus.WARN
             message = "the scene holds scene.max_gaussians: new ground is hardly mapped"
-        elif set(new) - set(KEEPING_UP):
+        elif set(new) - set(HARMLESS):
             level, message = DiagnosticStatus.WARN, "dropped " + ", ".join(f"{n} {reason}" for reason, n in new.items())
         if skipped > 0:
             message += f"; {skipped} steps of training skipped to keep up"

@@ -196,8 +196,11 @@ def test_pose_from_a_topic(tmp_path, kind):
         "pose_of_a_frame": BagOptions(pose_topic="/pose", pose_frame="link"),
     }[kind]
     if kind == "odometry_of_nobody":
-        with pytest.raises(DatasetError, match="/odom .* empty child_frame_id, .* pose_frame=FRAME"):
+        with pytest.raises(DatasetError, match="/odom .* empty child_frame_id, .* with pose_frame"):
             open_capture(tmp_path / "bag", bag=BagOptions(pose_topic="/odom"))
+        with pytest.raises(DatasetError, match="empty child_frame_id"):
+            replay_parameters(tmp_path / "bag", BagOptions(pose_topic="/odom"))
+        assert replay_parameters(tmp_path / "bag", options)["pose_frame"] == "link"
     capture = open_capture(tmp_path / "bag", bag=options)
     (frame,) = capture.frames
     assert capture.world_frame == "world"

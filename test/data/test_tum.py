@@ -87,6 +87,8 @@ def test_the_camera_goes_by_the_name_of_a_link(tmp_path):
     (tmp_path / "freiburg3_desk").symlink_to(tum(tmp_path / "0123abcd"))
     capture = open_capture(tmp_path / "freiburg3_desk")
     assert capture.name == "freiburg3_desk" and not any("default" in problem for problem in capture.problems)
+    (tmp_path / "current").symlink_to((tmp_path / "0123abcd").rename(tmp_path / "freiburg1_desk"))
+    assert not any("default" in problem for problem in open_capture(tmp_path / "current").problems)
 
 
 def test_what_is_missing_or_wrong_is_named(tmp_path):

@@ -250,6 +250,8 @@ def test_every_combination_once(capture):
     assert len(runs) == len(set(known_methods())) * 2 * 2
     assert len({run.key for run in runs}) == len(runs) and {run.seed for run in runs} == {4}
     assert {run.dataset for run in runs} == {str(capture)}
+    (again,) = plan([capture / ".." / capture.name], ["lift"], ["L1"], [1.0], seed=4, settings={})
+    assert again.key in {run.key for run in runs}
 
 
 def test_methods_can_have_parameters_of_their_own(capture):

@@ -13,7 +13,8 @@ from PIL import Image
 
 from lift_ros.errors import DatasetError, FrameRejected
 from lift_ros.masks import make_segmenter
-from lift_ros.masks.topic import MAX_IDS, TopicSegmenter
+from lift_ros.masks.recorded import MAX_IDS
+from lift_ros.masks.topic import TopicSegmenter
 
 LABELS = np.kron(np.array([[0, 300], [7, 300]], np.uint16), np.ones((12, 16), np.uint16))
 FOREVER = 600.0  # s
