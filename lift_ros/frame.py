@@ -117,13 +117,15 @@ def check_near(frame: Frame) -> None:
         FrameRejected: ``pose_far``.
     """
     position = np.abs(frame.T_world_camera[:3, 3]).max()
+    if position <= NEAR:
+        return
     if frame.depth is None or not (frame.depth > 0).any():
         far = position > MAX_COORDINATE
         why = f"the map resolves millimetres within {MAX_COORDINATE:.0f} m of the origin"
     else:
         distance = float(np.median(frame.depth[frame.depth > 0]))
         pixels = position * np.finfo(np.float32).eps / 2 * frame.camera.fx / distance
-        far = pixels > MAX_ROUNDING and position > NEAR
+        far = pixels > MAX_ROUNDING
         why = f"there the map rounds what is {distance:.3g} away by {pixels:.1f} pixels"
     if far:
         where = ", ".join(f"{x:.0f}" for x in frame.T_world_camera[:3, 3])

@@ -68,10 +68,15 @@ class Merges(NamedTuple):
     rates: NDArray[np.float64]
     count: int
 
+    def until(self, rate: float) -> Merges:
+        """Those before no two agree in at least ``rate``."""
+        below = np.flatnonzero(self.rates < rate)
+        kept = slice(below[0] if len(below) else None)
+        return Merges(self.pairs[kept], self.rates[kept], self.count)
+
     def clusters(self, rate: float) -> NDArray[np.int64]:
         """(K,) cluster of each part once no two agree in at least ``rate``: the number of one of its parts."""
-        below = np.flatnonzero(self.rates < rate)
-        pairs = self.pairs[: below[0] if len(below) else None]
+        pairs = self.until(rate).pairs
         root = np.arange(self.count)
         root[pairs[:, 1]] = pairs[:, 0]
         while (root != root[root]).any():

@@ -71,29 +71,50 @@ class Lift:
         parts = cut_known(parts, int(parts.max(initial=-1)) + 1, self._object.cpu().numpy(), MIN_KNOWN)
         parts, count = _numbered(parts, neighbours)
         agreed, seen = self._agreement(parts, count, evidence, self._object)
-        self._merges = merge_parts(agreed, seen)
-        joined = _of_parts(self._merges.clusters(config.same_object_rate), parts)
+        merges = merge_parts(agreed, seen)
+        joined = _of_parts(merges.clusters(config.same_object_rate), parts)
         labels, confidence = vote(joined, count, evidence, config.vote_purity)
-        # an object goes by one of its parts, and that is the part of what votes gave to it
-        self._part = self._kept(np.where(labels == joined, parts, labels))
         self._object = self._kept(labels)
         whole = None
         if any(view.wholes for view in evidence):
             largest = [view.wholes or view for view in evidence]
-            also, again = part_agreement(parts, count, largest)
-            self._merges = merge_parts(agreed + also, seen + again)
-            whole = merge_parts(*self._agreement(labels, count, largest, self._whole)).clusters(config.same_object_rate)
-            self._whole = self._kept(_of_parts(whole, labels))
+            of_wholes = merge_parts(*self._agreement(labels, count, largest, self._whole))
+            self._whole = self._kept(_of_parts(of_wholes.clusters(config.same_object_rate), labels))
             whole = self._whole - 1
+            merges = self._continued(merges.until(config.same_object_rate), of_wholes)
+        # an object goes by one of its parts, and that is the part of what votes gave to it
+        self._remember(np.where(labels == joined, parts, labels), merges)
         return Decoded(self._object - 1, torch.from_numpy(confidence).to(self._object.device), whole)
+
+    def _continued(self, of_objects: Merges, of_wholes: Merges) -> Merges:
+        """Parts are joined to objects, and later, at lower rates, these, which go by one of their parts, to wholes."""
+        rates = self.config.same_object_rate * of_wholes.rates.clip(max=1)
+        pairs = np.concatenate([of_objects.pairs, of_wholes.pairs])
+        return Merges(pairs, np.concatenate([of_objects.rates, rates]), of_objects.count)
+
+    def _remember(self, part: NDArray[np.int64], merges: Merges) -> None:
+        """Keep the ``part`` (N,) of each Gaussian, -1 for none, and how they are joined. What no mask shows any more
+        gets the part that most of its object is in, or one of its own.
+        """
+        before = self._part.cpu().numpy() - 1
+        unseen = np.flatnonzero((part < 0) & (before >= 0))
+        if len(unseen):
+            objects = _of_parts(self._merges.clusters(self.config.same_object_rate), before)
+            there = np.flatnonzero((part >= 0) & (objects >= 0))
+            found = np.bincount(objects[there], minlength=self._merges.count) > 0
+            own = merges.count + (~found).cumsum() - 1
+            now = np.where(found, _most(part[there], objects[there], self._merges.count), own)
+            part = part.copy()
+            part[unseen] = now[objects[unseen]]
+        self._part, self._merges = self._kept(part), merges._replace(count=max(merges.count, part.max(initial=-1) + 1))
 
     def similarity(self, clicked: BlendWeights) -> torch.Tensor:
         """(N,) the share of the views in which masks hold the part of each Gaussian together with the one clicked on,
-        directly or joined with others on the way (see ``Merges.agreement``): 1 within a part, -1 where no mask showed
-        the Gaussian. Of several clicks (C, N), the most similar counts.
+        directly or joined with others on the way (see ``Merges.agreement``): 1 within a part, -1 where no mask ever
+        showed the Gaussian. Of several clicks (C, N), the most similar counts.
 
-        Down to ``same_object_rate`` it is the object. Where masks overlap, the smallest and the largest over each pixel
-        are asked alike: the parts of a whole are joined at about 0.5.
+        Down to ``same_object_rate`` it is the object. Where masks overlap, below that it is this rate times the share
+        of the views in which the largest masks hold both objects.
         """
         part = self._part.cpu().numpy() - 1
         scores = np.full(self._merges.count + 1, -1.0)  # the last is that of no part
@@ -158,7 +179,7 @@ def _most(values: NDArray[np.int64], parts: NDArray[np.int64], count: int) -> ND
     member = parts >= 0
     cell = parts[member] * len(different) + column[member]
     table = np.bincount(cell, minlength=count * len(different)).reshape(count, len(different))
-    return different[table.argmax(1)] if count else np.zeros(0, np.int64)
+    return different[table.argmax(1)] if table.size else np.zeros(count, np.int64)
 
 
 def _mostly(chosen: NDArray[np.bool_], parts: NDArray[np.int64], count: int) -> NDArray[np.bool_]:

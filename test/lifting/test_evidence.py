@@ -127,3 +127,13 @@ def test_evidence_that_is_not_in_order_is_refused(mask):
     two = np.array([0, 1], np.int32), np.ones(2, np.float32), np.ones(2, np.float32)
     with pytest.raises(ValueError, match="sorted by mask, from 0 to 1"):
         MaskEvidence(np.array(mask, np.int32), *two)
+
+
+def test_what_the_largest_masks_say_follows_as_well():
+    evidence, largest = (MaskEvidence.of_objects(np.array(ids)) for ids in ([1, 1, 2, 3], [1, 1, 2, 2]))
+    evidence.wholes = largest
+    gone = np.array([False, True, False, False])
+    assert evidence.without(gone).wholes.gaussian.tolist() == largest.without(gone).gaussian.tolist() == [0, 2, 3]
+    origin = torch.tensor([3, 1, 0])
+    assert evidence.follow(origin).wholes.gaussian.tolist() == largest.follow(origin).gaussian.tolist()
+    assert MaskEvidence.of_objects(np.array([1])).follow(torch.tensor([0])).wholes is None

@@ -692,6 +692,12 @@ def test_a_full_scene_thins_what_is_far_off_for_new_ground(frames, truth):
     assert len(mapper.snapshot.tracks) > 2 * len(known)  # the objects of more rooms than the last
 
     assert 10 < int(mapper._coarse.sum()) <= sum(held[:-1])
+    found = []  # of each object by a click on it
+    for track in mapper.snapshot.tracks:
+        own = mapper.snapshot.ids == track.id
+        click = Clicks([mapper.snapshot.scene.means[own][0].numpy()], [], None, 0.3, False)
+        found.append(float((mapper.select(click).gaussians & own).sum() / own.sum()))
+    assert min(found) > 0 and np.median(found) > 0.9 and np.mean(found) > 0.7
 
     feed(mapper, frames[4:7])  # the first room again: what shows there is mapped anew
     first = mapper.snapshot.scene.means[:, 0].abs() < apart / 2
