@@ -34,6 +34,7 @@ from lift_ros.mapping.mapper import Mapper
 from lift_ros.mapping.offline import final_steps
 from lift_ros.masks.base import Masks, Prompts
 from lift_ros.options import assignments, with_values
+from lift_ros.render import Rendering
 from lift_ros.scene import GaussianScene, PhotometricTrainer, SceneConfig, TrainingView
 from lift_ros.scene.alignment import align
 from lift_ros.scene.seeder import Seeder
@@ -115,13 +116,17 @@ def map_frames(frames: dict[int, Frame], capture: Capture, config: Config) -> Re
 
 def score(made: Reconstruction, index: int, frame: Frame, depth: np.ndarray | None) -> Scores:
     """Render the frame numbered ``index`` and compare; ``depth`` is the true or the sensor's."""
-    trainer, place, camera = made.trainer, made.place(index), made.locate(index, frame)
+    trainer, camera = made.trainer, made.locate(index, frame)
+    gain, bias = trainer.exposures[made.place(index)]
     truth = torch.from_numpy(frame.image).float() / 255
-    aligned = trainer.render(align(trainer.render, truth, camera, 5), place)
-    rendering, truth = trainer.render(camera, place), truth.numpy()
-    image = rendering.image.numpy()
+
+    def exposed(rendering: Rendering) -> np.ndarray:
+        return (rendering.image * gain + bias * rendering.alpha[..., None]).clamp(0, 1).numpy()
+
+    rendering, aligned = (trainer.render(seen) for seen in (camera, align(trainer.render, truth, camera, 5)))
+    image, truth = exposed(rendering), truth.numpy()
     error = float("nan") if depth is None else depth_l1(rendering.depth.numpy(), depth).l1
-    return Scores(psnr(image, truth), ssim(image, truth), error, psnr(aligned.image.numpy(), truth))
+    return Scores(psnr(image, truth), ssim(image, truth), error, psnr(exposed(aligned), truth))
 
 
 def main() -> None:
