@@ -26,6 +26,7 @@ except ImportError:
 
     from lift_ros.data.transforms import TransformTree
     from lift_ros.errors import FrameRejected
+    from lift_ros.ros.conversions import nanoseconds
 
     class TransformException(Exception):
         """A transform cannot be given."""
@@ -83,8 +84,7 @@ except ImportError:
             return 0 if latest == math.inf else int(latest)
 
         def _add(self, message: TransformStamped, static: bool) -> None:
-            stamp, child = message.header.stamp, message.child_frame_id
-            stamp_ns = 0 if static else stamp.sec * 1_000_000_000 + stamp.nanosec
+            stamp_ns, child = 0 if static else nanoseconds(message.header.stamp), message.child_frame_id
             if stamp_ns < 0:
                 return
             t, q = message.transform.translation, message.transform.rotation

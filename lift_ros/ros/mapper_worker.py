@@ -47,13 +47,12 @@ class MapperWorker:
         period: float,
         duty: Duty,
         drops: DropCounter,
-        on_frame: Callable[[LiveFrame], None],
         on_update: Callable[[Mapper, list[ObjectEvent]], None],
         logger: RcutilsLogger,
     ) -> None:
         """Report to ``on_update`` at most every ``period`` seconds once there are objects, from this worker's thread.
 
-        ``duty``: of this thread. ``on_frame`` gets every frame before the mapper does.
+        ``duty``: of this thread.
         """
         self.mapper = mapper
         self.paused = threading.Event()
@@ -63,7 +62,7 @@ class MapperWorker:
         self._duty, self._updates = duty, Duty(UPDATE_SHARE)
         self._idle = False
         self._drops = drops
-        self._on_frame, self._on_update = on_frame, on_update
+        self._on_update = on_update
         self._log = logger
         self._calls: SimpleQueue[tuple[Callable[[], object], Future]] = SimpleQueue()
         self._running = threading.Event()
@@ -154,7 +153,6 @@ class MapperWorker:
                 self._next_update = begin + pause
 
     def _process(self, live: LiveFrame) -> None:
-        self._on_frame(live)
         try:
             self._changed |= self.mapper.process(live.frame)
         except FrameRejected as error:

@@ -35,7 +35,7 @@ from lift_ros.visualization import label_colors, overlay
 
 LIVE = QoSProfile(depth=2)
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-STAMPS_KEPT = 20_000  # of frames that the mapper took, and of objects: some MB
+STAMPS_KEPT = 20_000  # of frames, and of objects: some MB
 # corners of a unit box, joined along its twelve edges
 _CORNERS = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
 _EDGES = [(a, b) for a in range(8) for b in range(a + 1, 8) if np.abs(_CORNERS[a] - _CORNERS[b]).sum() == 1]

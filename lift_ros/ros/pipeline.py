@@ -101,7 +101,6 @@ class Pipeline:
             config.map_period,
             self._duty,
             self._drops,
-            lambda live: self.outputs.stamps.add(live.frame.stamp, live.header.stamp),
             self._publish_map,
             log,
         )
@@ -240,6 +239,7 @@ class Pipeline:
 
     def _take_frame(self, live: LiveFrame) -> None:
         self._frames += 1
+        self.outputs.stamps.add(live.frame.stamp, live.header.stamp)
         self.worker.add_frame(live)
         self.labeller.add_frame(live)
 

@@ -7,7 +7,16 @@ import pytest
 import torch
 from lifting.views import evidence, grouped, line
 
-from lift_ros.lifting.consensus import DOUBT, cut_impure, cut_known, expel_strangers, local_parts, merge_parts, vote
+from lift_ros.lifting.consensus import (
+    DOUBT,
+    Merges,
+    cut_impure,
+    cut_known,
+    expel_strangers,
+    local_parts,
+    merge_parts,
+    vote,
+)
 from lift_ros.lifting.counts import part_agreement, purity
 from lift_ros.scene.neighbours import Neighbours
 
@@ -168,6 +177,14 @@ def test_parts_agree_as_often_as_the_clusters_that_first_hold_both():
         for threshold in (*merges.rates, 0.02, 0.999):
             clusters = merges.clusters(threshold)
             assert np.array_equal(rates >= threshold, clusters == clusters[part])
+
+
+def test_what_was_joined_before_agrees_no_less_and_nothing_by_more_than_1():
+    """Hysteresis lifts rates above 1, and clusters can agree a little more than those that they were made of."""
+    pairs = np.array([[0, 1], [2, 3], [0, 2]])
+    merges = Merges(pairs, np.array([1.02, 0.4, 0.41]), 4)
+    assert merges.agreement(0).tolist() == [1, 1, 0.4, 0.4]
+    assert merges.agreement(3).tolist() == [0.4, 0.4, 0.4, 1]
 
 
 # -- strangers ---------------------------------------------------------------------------------------------------------

@@ -187,6 +187,13 @@ def test_find_an_object_at_a_pixel_a_point_in_a_box_and_along_a_ray(rig):
     row, column = (int(v[0]) for v in np.nonzero(pixels(message) == shown))
     at_pixel = rig.call(FindObject, "find_object", kind=FindObject.Request.PIXEL, pixel=[column, row])
     assert at_pixel.success and list(at_pixel.ids) == [shown]
+    published, rig.mapping._pipeline.objects = (
+        rig.mapping._pipeline.objects,
+        [],
+    )  # labels show objects before the list does
+    at_pixel = rig.call(FindObject, "find_object", kind=FindObject.Request.PIXEL, pixel=[column, row])
+    rig.mapping._pipeline.objects = published
+    assert at_pixel.success and list(at_pixel.ids) == [shown]
 
 
 def test_a_pixel_is_of_the_label_image_whose_stamp_is_given(rig):

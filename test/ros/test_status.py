@@ -36,6 +36,10 @@ def test_a_slow_computer_is_no_fault():
     assert report(Health("lift_ros"), frames=1, drops={"mapper_busy": 9}).level == DiagnosticStatus.OK
 
 
+def test_open_space_is_no_fault():
+    assert report(Health("lift_ros"), frames=1, drops={"depth_unusable": 9}).level == DiagnosticStatus.OK
+
+
 def test_silence_is_a_warning(monkeypatch):
     health = Health("lift_ros")
     report(health, frames=1)
