@@ -88,14 +88,22 @@ class Comparison:
         """``published``: directories of label images ``<frame>.png``, by what they are called.
 
         Raises:
-            LiftError: there is no frame that is in all of them.
+            LiftError: one of them is empty.
         """
         files = {name: {path.stem: path for path in directory.iterdir()} for name, directory in published.items()}
-        common = sorted(set.intersection(*(set(paths) for paths in files.values())))
-        if not common:
+        if not all(files.values()):
             raise LiftError("the node published no label images")
-        shown = {common[i] for i in np.linspace(0, len(common) - 1, min(COLUMNS, len(common))).round().astype(int)}
+        labelled = sorted(set().union(*files.values()))
+        place = {frame: k for k, frame in enumerate(labelled)}
+        columns = [labelled[k] for k in np.linspace(0, len(labelled) - 1, COLUMNS).round().astype(int)]
+        shown = {}  # (column, row): frame; two passes need not have labelled the same
+        for k, at in enumerate(dict.fromkeys(columns)):
+            shown |= {(k, row): at for row in ("camera", "masks in")}
+            shown |= {
+                (k, name): min(sorted(own), key=lambda f: abs(place[f] - place[at])) for name, own in files.items()
+            }
         result = cls({name: Score() for name in ("masks in", *files)}, [])
+        pictures = {}
         start: float | None = None
         for frame in bag.frames:
             start = frame.stamp if start is None else start
@@ -106,12 +114,12 @@ class Comparison:
             truth = bag.recorded_labels(TRUTH_TOPIC, frame)
             for name, labels in images.items():
                 result.scores[name].add(labels, truth, frame.stamp)
-            if frame.name in shown:
-                pictures = {name: numbered(overlay(frame.image, ids, OPACITY), ids) for name, ids in images.items()}
-                time = f"{frame.stamp - start:.1f} s"
-                result.columns.append(
-                    [(f"camera, {time}", frame.image), *((f"{n}, {time}", p) for n, p in pictures.items())]
-                )
+            for k, row in (cell for cell, of in shown.items() if of == frame.name):
+                ids = images.get(row)
+                picture = frame.image if ids is None else numbered(overlay(frame.image, ids, OPACITY), ids)
+                pictures[k, row] = f"{row}, {frame.stamp - start:.1f} s", picture
+        rows = ("camera", *result.scores)
+        result.columns = [[pictures[k, row] for row in rows] for k in range(len(shown) // len(rows))]
         return result
 
     def contact_sheet(self) -> NDArray[np.uint8]:
