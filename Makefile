@@ -27,7 +27,7 @@ demo: build
 
 test: build
 	$(IN_ROS) (cd / && python -c "import rclpy, lift_ros.msg")  # else the tests of the node would be skipped
-	$(IN_ROS) pytest test
+	$(IN_ROS) pytest test --numprocesses 2 --dist worksteal
 
 lint: $(VENV)/.tools
 	$(VENV)/bin/ruff check .
@@ -35,9 +35,10 @@ lint: $(VENV)/.tools
 
 build: install/.built
 
+# MAKEFLAGS: else colcon adds a limit by load average, which two compilers reach, and the rest compiles one file at a time.
 install/.built: $(VENV)/.ros $(VENV)/.packages $(SOURCES)
-	@echo "Building lift_ros and its interfaces (one to two minutes the first time)"
-	. .ci/environment.bash && colcon build --symlink-install --paths .ci/tf2_msgs . --event-handlers console_stderr- \
+	@echo "Building lift_ros and its interfaces (two to three minutes the first time)"
+	. .ci/environment.bash && MAKEFLAGS=-j$$(nproc) colcon build --symlink-install --paths .ci/tf2_msgs . --event-handlers console_stderr- \
 	  --cmake-args -G Ninja -DPython3_EXECUTABLE=$(CURDIR)/$(VENV)/bin/python -DBUILD_TESTING=OFF
 	touch $@
 
