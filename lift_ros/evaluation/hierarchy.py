@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,9 @@ def click_ious(
 ) -> list[HierarchicalIou]:
     """IoU at two levels of clicks on the parts that a view shows, at the resolution of mapping.
 
-    Scores are the similarity of rendered embeddings to the one clicked on; of methods without any, the labels and their
-    parents. The pixels are random, and the same for every method.
+    Scores are the similarity of rendered embeddings to the one clicked on; of methods without any, what they answer to
+    clicks, and of those that answer none, the labels and their parents. The pixels are random, and the same for every
+    method.
 
     Args:
         parts, wholes: (H, W) true parts and instances of ``frame``, 0 for none.
@@ -36,20 +38,27 @@ def click_ious(
     shown = shown[count >= MIN_PART]
     chosen = rng.permutation(shown)[:CLICKS]
 
-    snapshot = mapper.snapshot
-    features = mapper.feature_image(snapshot.locate(small, align_steps))
-    labels = snapshot.labels_of(small, small.camera.width, align_steps)[0].astype(np.int64)
-    parents = {track.id: track.parent for track in snapshot.tracks}
-    ids, index = np.unique(labels, return_inverse=True)
-    above = np.array([parents.get(i, 0) or i for i in ids.tolist()])[index].reshape(labels.shape)
-
+    scores_of = _scorer(mapper, small, align_steps)
     found = []
     for part in chosen.tolist():
         rows, columns = np.nonzero((parts == part) & (wholes > 0))
         pick = rng.integers(len(rows))
         row, column = int(rows[pick]), int(columns[pick])
-        pixel = column, row
-        scores = click_scores(labels, above, pixel) if features is None else features @ features[row, column]
         whole = wholes == wholes[row, column]
-        found.append(hierarchical_iou(scores, (parts == part) & whole, whole))
+        found.append(hierarchical_iou(scores_of((column, row)), (parts == part) & whole, whole))
     return found
+
+
+def _scorer(mapper: Mapper, frame: Frame, align_steps: int) -> Callable[[tuple[int, int]], NDArray]:
+    """What gives the (H, W) scores of a click on a pixel (column, row) of ``frame``."""
+    camera = mapper.snapshot.locate(frame, align_steps)
+    features = mapper.feature_image(camera)
+    if features is not None:
+        return lambda pixel: features @ features[pixel[1], pixel[0]]
+    if mapper.answers_clicks:
+        return lambda pixel: mapper.similarity_image(camera, pixel)
+    labels = mapper.snapshot.labels_of(frame, camera.width, align_steps)[0].astype(np.int64)
+    parents = {track.id: track.parent for track in mapper.snapshot.tracks}
+    ids, index = np.unique(labels, return_inverse=True)
+    above = np.array([parents.get(i, 0) or i for i in ids.tolist()])[index].reshape(labels.shape)
+    return lambda pixel: click_scores(labels, above, pixel)

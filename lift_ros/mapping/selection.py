@@ -16,7 +16,7 @@ from lift_ros.errors import LiftError
 from lift_ros.lifting.base import Clickable
 from lift_ros.lifting.clicks import grow_region, nearest_gaussian
 from lift_ros.mapping.snapshot import MIN_SHARE, MapSnapshot, surface_points
-from lift_ros.render import BlendWeights, blend_weights
+from lift_ros.render import BlendWeights, blend_weights, rasterize
 from lift_ros.scene.gaussians import GaussianScene
 from lift_ros.scene.neighbours import Neighbours
 
@@ -70,6 +70,20 @@ def select(snapshot: MapSnapshot, method: Clickable, neighbours: Neighbours, cli
         mask = (shown > 0) & (share >= MIN_SHARE)
     ids = snapshot.ids.cpu().numpy()[index[member]].astype(np.uint32)
     return Selection(chosen, points[member], colors[member], ids, mask)
+
+
+def similarity_image(
+    scene: GaussianScene, method: Clickable, camera: PosedCamera, pixel: tuple[int, int]
+) -> NDArray[np.float32]:
+    """(H, W) in [-1, 1], how similar ``method`` takes what ``camera`` sees for what it sees at ``pixel`` (column, row);
+    -1 where the map shows nothing.
+    """
+    weights = blend_weights(
+        scene.means, scene.quats, scene.scales, scene.opacities, camera, torch.tensor([pixel], device=scene.device)
+    )
+    score = method.similarity(weights)[:, None] + 1
+    out = rasterize(scene.means, scene.quats, scene.scales, scene.opacities, score.to(scene.means), camera)
+    return (out.image[..., 0] - 1).cpu().numpy()
 
 
 def _similar(scene: GaussianScene, method: Clickable, neighbours: Neighbours, clicks: Clicks) -> torch.Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -68,6 +70,23 @@ def test_a_method_without_hierarchy_selects_what_its_masks_are(capture):
     by_wholes = clicks(mapped(capture, "lift", "L0"), capture)
     assert 2 <= len(by_wholes) <= CLICKS
     assert by_wholes[:, 1].mean() > 0.8 > by_wholes[:, 0].mean()
+
+
+def test_clicks_on_the_default_method_select_parts_and_wholes(capture):
+    mapper = mapped(capture, "lift", "nested")
+    found = clicks(mapper, capture)
+    assert found[:, 0].mean() > 0.8 and found[:, 1].mean() > 0.8
+    mapper._method._part = mapper._method._part.roll(len(mapper._method._part) // 2)
+    assert clicks(mapper, capture).mean() < found.mean() - 0.3
+
+
+def test_labels_and_their_parents_are_what_others_answer(capture):
+    mapper = mapped(capture, "disco", "nested")
+    assert not mapper.answers_clicks
+    found = clicks(mapper, capture)
+    assert found.max() > 0.3 and (found >= 0).all()
+    mapper.snapshot = replace(mapper.snapshot, ids=torch.zeros_like(mapper.snapshot.ids))
+    assert clicks(mapper, capture).max() < found.max()
 
 
 def test_embeddings_select_parts_and_wholes_and_need_to_be_trained(capture):
