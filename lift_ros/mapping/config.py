@@ -33,8 +33,11 @@ class MappingConfig:
         5, "Keyframes' worth of training that may be owed; a computer too slow for more skips the rest.", min=1
     )
     densify_every: int = option(150, "Scene training steps between two rounds of splitting and pruning.", min=1)
-    refresh_every: int = option(
-        300, "Scene training steps after which a keyframe's blend weights are computed anew.", min=1
+    refresh_moved: float = option(
+        1.0,
+        "A keyframe's blend weights are computed anew when what it shows has moved in it by this much, on average.",
+        unit="px",
+        min=0.01,
     )
     device: str = option(
         "auto", "Where to train: cuda, cpu, or auto for cuda where there is one.", choices=("auto", "cpu", "cuda")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,6 +18,7 @@ from lift_ros.lifting.base import LiftingView
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.sampling import sample_view
 from lift_ros.mapping.config import MappingConfig
+from lift_ros.mapping.landmarks import Landmarks, movement
 from lift_ros.masks.base import Patches
 from lift_ros.render import Rendering, blend_weights
 from lift_ros.scene.gaussians import GaussianScene
@@ -142,7 +144,7 @@ class Keyframe:
         distance: see ``viewing_distance``.
         lifting: pixels that train embeddings; None until computed, or where none are trained.
         evidence: what its masks say about the Gaussians; None until computed.
-        step: scene training step at which the two were computed.
+        landmarks: by which it is told how far what it shows has moved since the two were computed.
     """
 
     stamp: float
@@ -152,13 +154,11 @@ class Keyframe:
     distance: float = math.inf
     lifting: LiftingView | None = None
     evidence: MaskEvidence | None = None
-    step: int = 0
+    landmarks: Landmarks | None = None
     _shown: int = 0  # Gaussians that the masks showed then
     _unknown: int = 0
 
-    def refresh(
-        self, scene: GaussianScene, camera: PosedCamera, pixels: int, step: int, rng: np.random.Generator
-    ) -> None:
+    def refresh(self, scene: GaussianScene, camera: PosedCamera, pixels: int, rng: np.random.Generator) -> None:
         """Compute blend weights of the scene as it is, seen by ``camera``, and what follows from them.
 
         ``pixels``: how many of them to keep for training, 0 where none is trained.
@@ -174,7 +174,7 @@ class Keyframe:
             self.evidence = seen(labels)
             if self.patches.overlapping:
                 self.evidence.wholes = seen(self.patches.label_image(largest=True))
-        self.step = step
+        self.landmarks = Landmarks.of(self.evidence, scene.means.cpu().numpy(), camera)
         self._unknown = 0
         self._shown = int(np.count_nonzero(np.bincount(self.evidence.gaussian, minlength=1)))
 
@@ -187,13 +187,10 @@ class Keyframe:
                 inside = (depth > 0) & (pixels >= 0).all(1) & (pixels < (camera.width, camera.height)).all(1)
             self._unknown += int(inside.sum())
 
-    def staleness(self, step: int, refresh_every: int) -> float:
-        """How much has changed since the last refresh; from 1 on it is time for another. Without masks nothing does."""
-        if self.evidence is None:
-            return math.inf
-        if not len(self.evidence.area):
-            return 0.0
-        return (step - self.step) / refresh_every + self._unknown / max(MAX_UNKNOWN * self._shown, 1)
+    @property
+    def unknown(self) -> float:
+        """Gaussians planted in its view since the last refresh, relative to how many may be."""
+        return self._unknown / max(MAX_UNKNOWN * self._shown, 1)
 
     def forget(self, gone: NDArray[np.bool_]) -> None:
         """Say nothing of the Gaussians where ``gone`` (N,) is True, until the next refresh."""
@@ -205,10 +202,27 @@ class Keyframe:
 
         ``appends``: whether it only added Gaussians.
         """
-        if self.evidence is not None and not appends:
+        if self.evidence is not None and self.landmarks is not None and not appends:
             self.evidence = self.evidence.follow(origin)
+            self.landmarks = self.landmarks.follow(origin)
         if self.lifting is not None:
             self.lifting = self.lifting.follow(origin)
+
+
+def staleness(
+    keyframes: Sequence[Keyframe], means: NDArray[np.float32], cameras: Sequence[PosedCamera], max_moved: float
+) -> NDArray[np.float64]:
+    """(K,) how much has changed since each of the ``keyframes`` was refreshed; from 1 on it is time for another. What
+    has no masks says nothing, and never is stale.
+
+    Args:
+        means: (N, 3) of the scene as it is, world.
+        cameras: where each was taken, as far as is known by now.
+        max_moved: pixels by which what it shows may have moved on average, if nothing else changed.
+    """
+    moved = movement([keyframe.landmarks for keyframe in keyframes], means, cameras)
+    masked = np.array([len(keyframe.evidence.area) > 0 for keyframe in keyframes], bool)
+    return masked * (moved / max_moved + np.array([keyframe.unknown for keyframe in keyframes]))
 
 
 def all_weights(scene: GaussianScene, camera: PosedCamera):

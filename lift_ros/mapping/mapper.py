@@ -27,10 +27,17 @@ from lift_ros.lifting.base import Clickable, HasUnitFeatures, LiftingView
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.methods import METHODS, make_method
 from lift_ros.lifting.sampling import view_of_objects
-from lift_ros.mapping.keyframes import MIN_MEASURED, Keyframe, is_keyframe, most_redundant, viewing_distance
+from lift_ros.mapping.keyframes import (
+    MIN_MEASURED,
+    Keyframe,
+    is_keyframe,
+    most_redundant,
+    staleness,
+    viewing_distance,
+)
 from lift_ros.mapping.map_files import MapContents, load_map, save_map
 from lift_ros.mapping.schedule import Schedule
-from lift_ros.mapping.selection import Clicks, Selection, select
+from lift_ros.mapping.selection import Clicks, Selection, select, similarity_image
 from lift_ros.mapping.snapshot import MapSnapshot
 from lift_ros.masks import make_segmenter
 from lift_ros.masks.base import Patches, Segmenter
@@ -298,13 +305,22 @@ class Mapper:
         out = rasterize(scene.means, scene.quats, scene.scales, scene.opacities, self._method.unit_features, camera)
         return torch.nn.functional.normalize(out.image, dim=-1).cpu().numpy()
 
+    @property
+    def answers_clicks(self) -> bool:
+        """Whether the lifting method can tell what is similar to a click."""
+        return isinstance(self._method, Clickable)
+
+    def similarity_image(self, camera: PosedCamera, pixel: tuple[int, int]) -> NDArray[np.float32]:
+        """What ``camera`` sees by its similarity to ``pixel``, where ``answers_clicks``; see the function."""
+        return similarity_image(self._scene, self._method, camera, pixel)
+
     def select(self, clicks: Clicks) -> Selection:
         """What is similar to ``clicks``, by the map as it is now.
 
         Raises:
             LiftError: the lifting method cannot tell what is similar, or a click meets nothing.
         """
-        if not isinstance(self._method, Clickable):
+        if not self.answers_clicks:
             able = ", ".join(name for name, method in METHODS.items() if hasattr(method, "similarity"))
             raise LiftError(
                 f"the lifting method '{self._method.name}' cannot tell what is similar to a click; set lifting.method "
@@ -323,6 +339,7 @@ class Mapper:
         tensors = {name: tensor.cpu() for name, tensor in self._method.state().items()}
         tensors |= {name: torch.from_numpy(row) for name, row in self._registry.rows().items()}
         tensors["gaussian.uncertainty"] = self._uncertainty.cpu()
+        tensors["gaussian.coarse"] = self._coarse.cpu()
         contents = MapContents(
             scene={name: tensor.detach().cpu() for name, tensor in self._scene.tensors().items()},
             tensors=tensors,
@@ -368,7 +385,8 @@ class Mapper:
         try:
             mapper._method.load_state(contents.tensors)
             mapper._uncertainty = contents.tensors["gaussian.uncertainty"].to(device)
-            mapper._coarse = torch.zeros(len(mapper._scene), dtype=torch.bool, device=device)
+            fine = torch.zeros(len(mapper._scene), dtype=torch.bool)  # of maps that do not say
+            mapper._coarse = contents.tensors.get("gaussian.coarse", fine).to(device)
             saved = mapper._registry.rows().keys() & contents.tensors.keys()
             rows = {name: contents.tensors[name].numpy() for name in saved}
             mapper._registry.load_state(rows, contents.meta["registry"])
@@ -376,9 +394,10 @@ class Mapper:
         except KeyError as error:
             raise MapFileError(f"{directory} holds no {error}; it was not saved by this package") from None
         ids, wholes = mapper._registry.ids, mapper._registry.wholes
-        prior = MaskEvidence.of_objects(ids)
+        clear = ~mapper._coarse.cpu().numpy()
+        prior = MaskEvidence.of_objects(ids * clear)
         if (wholes != ids).any():
-            prior.wholes = MaskEvidence.of_objects(wholes)
+            prior.wholes = MaskEvidence.of_objects(wholes * clear)
         mapper._prior = [(stamp, prior)] * config.objects.min_views
         if mapper._method.trained and ids.any():
             on_device = contents.tensors["gaussian.object_id"].to(device)
@@ -527,7 +546,7 @@ class Mapper:
 
     def _refresh(self, keyframe: Keyframe) -> None:
         pixels = self.config.lifting.pixels if self._method.trained else 0
-        keyframe.refresh(self._scene, self._camera(keyframe), pixels, self._photometric_steps, self._rng)
+        keyframe.refresh(self._scene, self._camera(keyframe), pixels, self._rng)
         if self._coarse.any():
             keyframe.forget(self._coarse.cpu().numpy())
 
@@ -538,13 +557,13 @@ class Mapper:
                 self._refresh(keyframe)
 
     def _refresh_stalest(self) -> None:
-        """Compute anew what the keyframes say for which the scene has changed most, if it is time.
+        """Compute anew what the keyframes say that show what has changed most, if it is time.
 
         A few at each piece of training: objects are updated sooner if nothing is left to do then.
         """
-        every = self.config.mapping.refresh_every
+        means, max_moved = self._scene.means.cpu().numpy(), self.config.mapping.refresh_moved
         known = [keyframe for keyframe in self._keyframes if keyframe.evidence is not None]
-        age = np.array([keyframe.staleness(self._photometric_steps, every) for keyframe in known])
+        age = staleness(known, means, [self._camera(keyframe) for keyframe in known], max_moved)
         count = SAMPLED if self._method.trained else REFRESHED
         for k in np.argsort(-age, kind="stable")[:count].tolist():
             if age[k] >= 1:

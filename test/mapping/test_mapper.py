@@ -22,7 +22,7 @@ from lift_ros.evaluation import Contingency, assigned_quality
 from lift_ros.frame import Frame
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.methods import METHODS
-from lift_ros.mapping.keyframes import all_weights
+from lift_ros.mapping.keyframes import all_weights, staleness
 from lift_ros.mapping.map_files import load_map, save_map
 from lift_ros.mapping.mapper import NEW_GROUND, SETTLED, Mapper, make_mapper_segmenter
 from lift_ros.mapping.offline import CaptureMasks, frame_labels
@@ -34,6 +34,7 @@ from lift_ros.masks.graph import GraphSegmenter
 from lift_ros.masks.recorded import RecordedSegmenter
 from lift_ros.objects.description import MapObject, as_json
 from lift_ros.options import with_values
+from lift_ros.scene.alignment import moved
 from lift_ros.scene.gaussians import Seeds
 
 repeatable = pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA adds in any order: maps differ in last digits")
@@ -156,22 +157,28 @@ def test_the_label_at_a_pixel_is_that_of_the_whole_image(room, frames):
         assert label == labels[row, column] or part < 0.51  # of two that share the pixel either may win
 
 
+def stale(mapper: Mapper, max_moved: float = 1e6) -> list[float]:
+    """The staleness of each keyframe."""
+    cameras = [mapper._camera(keyframe) for keyframe in mapper._keyframes]
+    return staleness(mapper._keyframes, mapper._scene.means.cpu().numpy(), cameras, max_moved).tolist()
+
+
 def test_a_keyframe_is_looked_at_anew_where_another_planted(frames, truth):
-    mapper = mapped(frames[:1], truth, mapping__refresh_every=10**6)
+    mapper = mapped(frames[:1], truth, mapping__refresh_moved=1e6)
     first, before = mapper._keyframes[0], len(mapper._scene)
-    assert first.staleness(mapper._photometric_steps, 10**6) < 1
+    assert stale(mapper)[0] < 1
     camera = frames[0].posed_camera()
     points = frames[0].camera.unproject(frames[0].depth)[::4, ::4].reshape(-1, 3)
     pose = frames[0].T_world_camera
     hidden = (points + (0, 0, 100)) @ pose[:3, :3].T - 300 * pose[:3, 2]  # behind the camera
     first.planted(hidden.astype(np.float32), camera)
-    assert first.staleness(mapper._photometric_steps, 10**6) < 1
+    assert stale(mapper)[0] < 1
     feed(mapper, frames[1:4])
     assert len(mapper._scene) > before and first.evidence.gaussian.max() >= before
 
 
 def test_a_few_keyframes_are_looked_at_anew_at_a_time_the_stalest_first(frames, truth):
-    mapper = mapped(frames[:5], truth, mapping__refresh_every=10**6)
+    mapper = mapped(frames[:5], truth, mapping__refresh_moved=1e6)
     camera = frames[0].posed_camera()
     seen = np.tile(mapper._scene.means.cpu().numpy(), (4, 1))
     for times, keyframe in enumerate(mapper._keyframes):
@@ -180,16 +187,51 @@ def test_a_few_keyframes_are_looked_at_anew_at_a_time_the_stalest_first(frames, 
             keyframe.planted(seen, camera)
     mapper._schedule.add_keyframe()
     mapper.step()
-    stale = [keyframe.staleness(mapper._photometric_steps, 10**6) >= 1 for keyframe in mapper._keyframes]
-    assert stale == [False, True, False, False, False]
+    assert [each >= 1 for each in stale(mapper)] == [False, True, False, False, False]
+
+
+def test_a_keyframe_is_as_stale_as_what_it_shows_has_moved_in_it(frames, truth):
+    mapper = mapped(frames[:5], truth)
+    scene, shown = mapper._scene, mapper._keyframes[0]
+    for keyframe in mapper._keyframes:
+        mapper._refresh(keyframe)
+    assert stale(mapper, 1.0) == pytest.approx([0.0] * 5, abs=1e-4)
+    camera = mapper._camera(shown)
+    centre = torch.linalg.inv(camera.viewmat)
+    ray = scene.means - centre[:3, 3]
+    unseen = torch.ones(len(scene), dtype=torch.bool)
+    unseen[shown.evidence.gaussian] = False
+    assert unseen.any()
+    scene.means[unseen] += 1.0
+    assert stale(mapper, 1.0)[0] < 1e-4 < 1 < max(stale(mapper, 1.0)[1:])
+    depth = (ray @ camera.viewmat[2, :3]).clamp_min(0.1)
+    scene.means += 2 * (depth / camera.intrinsics.fx)[:, None] * centre[:3, 0]  # two pixels to its right
+    assert stale(mapper, 1.0)[0] == pytest.approx(2.0, abs=1e-3)
+    assert stale(mapper, 4.0)[0] == pytest.approx(0.5, abs=1e-3)
+    kept = torch.arange(len(scene)) % 2 == 0
+    mapper._edit(scene.prune(kept))
+    mapper._edit(scene.append(Seeds.empty()))
+    assert stale(mapper, 1.0)[0] == pytest.approx(2.0, abs=1e-3)
+    mapper._refresh(shown)
+    assert stale(mapper, 1.0)[0] < 1e-4
+
+
+def test_a_keyframe_is_stale_where_its_pose_was_corrected(frames, truth):
+    mapper = mapped(frames[:3], truth, scene__refine_poses=True)
+    for keyframe in mapper._keyframes:
+        mapper._refresh(keyframe)
+    view = mapper._keyframes[1].view
+    mapper._trainer.poses.update(view.index, view.camera, moved(mapper._camera(mapper._keyframes[1]), np.full(6, 0.01)))
+    assert stale(mapper, 0.2)[1] >= 1
 
 
 def test_a_keyframe_without_masks_is_never_looked_at_anew(frames):
-    mapper = mapped(frames[:4], NoMasks(), mapping__refresh_every=1)
-    steps = [keyframe.step for keyframe in mapper._keyframes]
+    mapper = mapped(frames[:4], NoMasks(), mapping__refresh_moved=0.01)
+    known = [keyframe.evidence for keyframe in mapper._keyframes]
     mapper.update_objects()
-    assert [keyframe.step for keyframe in mapper._keyframes] == steps
-    assert all(keyframe.staleness(10**6, 1) == 0 for keyframe in mapper._keyframes)
+    assert all(keyframe.evidence is each for keyframe, each in zip(mapper._keyframes, known, strict=True))
+    mapper._scene.means += 1.0
+    assert stale(mapper, 0.01) == [0.0] * len(mapper._keyframes)
 
 
 def test_what_has_been_trained_comes_to_rest_while_the_map_grows(frames, truth, monkeypatch):
@@ -528,7 +570,9 @@ def test_a_loaded_map_goes_on_with_its_ids(room, frames, truth, tmp_path):
 
 @pytest.mark.parametrize("how", ["a file", "a scene planted anew"])
 def test_what_was_lost_is_known_again_after(how, frames, truth, tmp_path):
-    mapper = mapped([replace(frame, depth=None) for frame in frames[:5]], truth)
+    if how == "a scene planted anew":
+        frames = [replace(frame, depth=None) for frame in frames]
+    mapper = mapped(frames[:5], truth)
     before, usual = {track.id for track in mapper.snapshot.tracks}, mapper._registry.config
     mapper._registry.config = replace(usual, min_confidence=10.0)
     mapper.update_objects()
@@ -539,7 +583,7 @@ def test_what_was_lost_is_known_again_after(how, frames, truth, tmp_path):
         loaded = Mapper.load(tmp_path / "map", configured(), truth)
         assert_same(state(loaded), state(mapper))
         mapper = loaded
-        feed(mapper, [replace(frame, depth=None) for frame in frames[5:8]])
+        feed(mapper, frames[5:8])
     else:
         mapper.finish(4, 0)
     mapper.update_objects()
@@ -670,7 +714,7 @@ def test_keyframes_beyond_those_that_may_be_kept_give_way(frames, truth, depth):
         assert (frame_labels(mapper, frame) > 0).mean() > 0.5
 
 
-def test_a_full_scene_thins_what_is_far_off_for_new_ground(frames, truth):
+def test_a_full_scene_thins_what_is_far_off_for_new_ground(frames, truth, tmp_path):
     """Five rooms in a row, and Gaussians for little more than one: the last is mapped, and the first not forgotten."""
     budget, apart = 4000, 20.0
     mapper = Mapper(configured(scene__max_gaussians=budget, objects__min_gaussians=6), truth)
@@ -698,6 +742,12 @@ def test_a_full_scene_thins_what_is_far_off_for_new_ground(frames, truth):
         click = Clicks([mapper.snapshot.scene.means[own][0].numpy()], [], None, 0.3, False)
         found.append(float((mapper.select(click).gaussians & own).sum() / own.sum()))
     assert min(found) > 0 and np.median(found) > 0.9 and np.mean(found) > 0.7
+
+    mapper.save(tmp_path / "map")
+    loaded = Mapper.load(tmp_path / "map", mapper.config, truth)
+    loaded.update_objects()
+    assert torch.equal(loaded._coarse, mapper._coarse)
+    assert torch.equal(loaded.snapshot.ids[loaded._coarse], mapper.snapshot.ids[mapper._coarse])
 
     feed(mapper, frames[4:7])  # the first room again: what shows there is mapped anew
     first = mapper.snapshot.scene.means[:, 0].abs() < apart / 2
