@@ -1,6 +1,7 @@
 """From labels that change with every training step to objects that persist.
 
-parts     Gaussians of one label that touch; fragments join what surrounds them
+parts     Gaussians of one label that touch, or that masks hold together: the legs of a chair; fragments join what
+          surrounds them
 tracking  the parts are matched to the objects known so far by shared Gaussians: birth, merge, split, retire
 adoption  in between, new Gaussians join the object that the rest of their mask belongs to
 wholes    objects that a hierarchical method puts into one whole get it as their parent, an object that persists as well
@@ -15,15 +16,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from lift_ros.errors import MapFileError
-from lift_ros.lifting.counts import strongest_masks, visibility
+from lift_ros.lifting.counts import part_agreement, strongest_masks, visibility
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.parts import connected_parts
 from lift_ros.objects.config import ObjectsConfig
 from lift_ros.scene.neighbours import Neighbours
 
 MIN_SHARED = 0.25  # of the smaller of a cluster and an object: sharing less is a frayed border, no identity
+ONE_MASK = 0.5  # of the views that show both, in which masks hold things together that have one label and do not touch
 ADOPT_KNOWN = 0.2  # of what a mask shows must be known to tell what the rest of it is
 ADOPT_PURITY = 0.8  # of what is known in it must be one object
 CONFIRMED = 2  # views
@@ -114,8 +118,7 @@ class ObjectRegistry:
         """
         if not len(views) or not len(labels):
             return []
-        found = connected_parts(neighbours, labels, self.config.min_gaussians)
-        count = int(found.max(initial=-1)) + 1
+        found, count = _held_together(connected_parts(neighbours, labels, self.config.min_gaussians), labels, views)
         seen, confidence = visibility(found, count, views)
         members = np.bincount(found[found >= 0], minlength=count)
         known = _known_as(found, count, self.ids)
@@ -357,6 +360,27 @@ class ObjectRegistry:
         self.set_rows(rows)
         self.tracks, self._next_id = tracks, int(state["next_id"])
         self._loaded = dict(tracks)
+
+
+def _held_together(
+    parts: NDArray[np.int64], labels: NDArray[np.integer], views: Sequence[MaskEvidence]
+) -> tuple[NDArray[np.int64], int]:
+    """Connected ``parts`` (N,), -1 for none, of one label made one where masks hold them together in most of the views
+    that show both, and their number. Else they are look-alikes, for which some method has one code.
+    """
+    count = int(parts.max(initial=-1)) + 1
+    table, values = _overlap(parts, count, labels.astype(np.int64) + 1)
+    label = values[table.argmax(1)] if count else np.zeros(0, np.int64)
+    asked = np.flatnonzero(np.bincount(label)[label] > 1)
+    if not len(asked):
+        return parts, count
+    number = np.full(count + 1, -1)
+    number[asked] = np.arange(len(asked))
+    agreed, seen = part_agreement(number[parts], len(asked), views)
+    one = (label[asked, None] == label[None, asked]) & (seen > 0) & (agreed >= ONE_MASK * seen)
+    pairs = asked[np.stack(one.nonzero())]
+    left, component = connected_components(coo_array((np.ones(pairs.shape[1]), pairs), (count, count)), directed=False)
+    return np.append(component, -1)[parts], left
 
 
 def _follow(ids: NDArray[np.int64], origin: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -403,6 +403,22 @@ def test_objects_of_one_label_that_do_not_touch_are_two():
     assert sorted(groups_of(objects)) == [1, 2]
 
 
+@pytest.mark.parametrize(("together", "objects_there"), [(6, 1), (4, 1), (2, 2), (0, 2)])
+def test_objects_of_one_label_that_do_not_touch_are_one_where_most_masks_hold_them(together: int, objects_there: int):
+    """The legs of a chair are one part of it, whose pieces are each too small a share of its masks to be objects."""
+    count = 3 * SIZE
+    objects = registry(count, min_confidence=0.6)
+    means = torch.arange(count)[:, None] * torch.tensor([[1.0, 0, 0]])
+    means[SIZE:] += 1000
+    means[2 * SIZE :] += 1000
+    labels = np.repeat([0, 0, 1], SIZE)
+    views = [grouped([[0, 1], [2]], SIZE)] * together + [grouped([[0], [1], [2]], SIZE)] * (6 - together)
+    objects.update(labels, Neighbours.of(means, k=2), views, np.arange(6.0))
+    one, two, other = groups_of(objects)
+    assert (one == two) == (objects_there == 1) and one > 0 and other not in (0, one, two)
+    assert len(objects.tracks) == objects_there + 1
+
+
 def test_nothing_to_go_by():
     objects = registry(3 * SIZE)
     assert update(objects, []) == []
