@@ -34,6 +34,7 @@ OVERRIDES = {
     "autostart": ("autostart", "false: a lifecycle manager configures and activates the node"),
     "use_sim_time": ("use_sim_time", "true: time from /clock"),
 }
+ENOUGH = "30"  # s, for a node that ends to be done with a keyframe and save its map
 FLAGS = {"autostart", "rectified", "use_sim_time"}
 TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
@@ -61,6 +62,7 @@ def start(context: LaunchContext) -> list:
         Node(
             package="lift_ros", executable="mapping_node", name="lift_ros",
             namespace=LaunchConfiguration("namespace"), parameters=parameters, output="screen",
+            sigterm_timeout=ENOUGH, sigkill_timeout=ENOUGH,
         )
     ]  # fmt: skip
     if flag("rviz", LaunchConfiguration("rviz").perform(context) or "false"):

@@ -13,85 +13,82 @@ from lift_ros.frame import Frame
 from lift_ros.masks.base import Masks, Prompts
 from lift_ros.masks.recorded import masks_at
 
-TIME_JUMP = 1.0  # s; stamps that differ by more than this, or the wait, may be of two times, before and after a jump
 STAMP_TOLERANCE_NS = 1_000  # a stamp in float64 seconds since 1970 is good to 0.24 microseconds
 
 
 class TopicSegmenter:
-    """Answers with the label image of the frame's own stamp.
+    """Answers with the label image of the frame's own stamp, which must be there when it is asked: see ``has``.
 
-    ``offer`` and ``segment`` may be called from different threads. Label images come later than the images they were
-    made from, so ``segment`` waits for them; the oldest of more than ``capacity`` waiting ones is dropped. Frames and
-    label images come in the order of time: what is older than one that was asked for is of no use any more, and where
-    those of a later image are there, its own will not come.
+    Its methods may be called from different threads. Label images come in the order of time, later than the images they
+    were made from and not for all of them; the oldest of more than ``capacity`` waiting ones is dropped.
 
     Attributes:
-        wait: seconds that a frame's masks are waited for, at most.
+        reach: seconds by which stamps of one time differ, at most; others are of before and after a jump of the clock.
         capacity: label images that are kept; as many as frames may be on their way here.
     """
 
     name = "topic"
     promptable = False
 
-    def __init__(self, wait: float = 1.0, capacity: int = 16) -> None:
+    def __init__(self, reach: float = 5.0, capacity: int = 16) -> None:
         """Without label images at first."""
-        self.wait = wait
+        self.reach = reach
         self.capacity = capacity
         self._labels: OrderedDict[int, NDArray] = OrderedDict()
-        self._cleared = 0  # times
-        self._arrived = threading.Condition()
+        self._lock = threading.Lock()
 
     def offer(self, stamp_ns: int, labels: NDArray[np.integer]) -> None:
-        """Hand in the (h, w) label image (0 = no mask) of the image with this stamp, in nanoseconds."""
+        """Hand in the (h, w) label image (0 = no mask) of the image with this stamp, in nanoseconds.
+
+        Raises:
+            FrameRejected: ``masks_encoding``.
+        """
         if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
             raise FrameRejected("masks_encoding", f"masks must be (h, w) integers, got {labels.shape} {labels.dtype}")
-        with self._arrived:
+        with self._lock:
             for other in [stamp for stamp in self._labels if stamp > stamp_ns + self._reach_ns]:
                 del self._labels[other]  # late ones of before the jump
             self._labels[stamp_ns] = labels
             while len(self._labels) > self.capacity:
                 self._labels.popitem(last=False)
-            self._arrived.notify_all()
 
     def clear(self) -> None:
         """Forget every label image that waits, as after a jump of the clock."""
-        with self._arrived:
+        with self._lock:
             self._labels.clear()
-            self._cleared += 1
-            self._arrived.notify_all()
+
+    def has(self, stamp_ns: int) -> bool:
+        """Whether the label image of this stamp is there."""
+        with self._lock:
+            return self._find(stamp_ns) is not None
+
+    def passed(self, stamp_ns: int) -> bool:
+        """Whether that of a later one is: then its own will not come."""
+        with self._lock:
+            return any(STAMP_TOLERANCE_NS < stamp - stamp_ns <= self._reach_ns for stamp in self._labels)
 
     def segment(self, frame: Frame, prompts: Prompts | None = None) -> Masks:
-        """The masks offered for this frame's stamp; ``prompts`` change nothing.
+        """The masks offered for this frame's stamp, which are given once; ``prompts`` change nothing.
+
+        Those of earlier images are of no use any more.
 
         Raises:
-            FrameRejected: ``masks_missing`` when none came in time; as ``masks_at``.
+            FrameRejected: ``masks_missing`` when there are none; as ``masks_at``.
         """
         stamp_ns = round(frame.stamp * 1e9)
-        with self._arrived:
-            cleared, wait = self._cleared, self.wait
-            self._arrived.wait_for(lambda: self._cleared > cleared or self._passed(stamp_ns), wait)
-            if self._cleared > cleared:  # the frame is of a time before a jump, and so are none of the masks
-                raise FrameRejected("masks_missing", "the wait for masks was ended")
+        with self._lock:
             key = self._find(stamp_ns)
             low, high = stamp_ns - self._reach_ns, stamp_ns - STAMP_TOLERANCE_NS
             for older in [stamp for stamp in self._labels if low < stamp < high]:
                 del self._labels[older]
             if key is None:
-                raise FrameRejected(
-                    "masks_missing",
-                    f"no masks for the image of {frame.stamp:.6f} s came within {wait} s, or before those of a later "
-                    "image",
-                )
+                raise FrameRejected("masks_missing", f"no masks for the image of {frame.stamp:.6f} s are there")
             labels = self._labels.pop(key)
         return masks_at(labels, frame)
 
-    def _passed(self, stamp_ns: int) -> bool:
-        """Whether the masks of this stamp are there, or will not come."""
-        return any(-STAMP_TOLERANCE_NS <= stamp - stamp_ns <= self._reach_ns for stamp in self._labels)
-
     @property
     def _reach_ns(self) -> int:
-        return round(1e9 * max(self.wait, TIME_JUMP))
+        return round(1e9 * self.reach)
 
     def _find(self, stamp_ns: int) -> int | None:
         """The offered stamp nearest to this one, if it is the same but for rounding."""

@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lift_ros.errors import FrameRejected
@@ -25,7 +25,6 @@ class Duty:
         self._share = share
         self._clock = clock
         self._next = -math.inf
-        self._waited = 0.0  # s, of the piece of work at hand
 
     @property
     def rest(self) -> float:
@@ -35,21 +34,12 @@ class Duty:
     @contextmanager
     def work(self) -> Iterator[None]:
         """Around a piece of work, however it ends."""
-        begin, self._waited = self._clock(), 0.0
-        try:
-            yield
-        finally:
-            end = self._clock()
-            self._next = end + (end - begin - self._waited) * (1 / self._share - 1)
-
-    @contextmanager
-    def wait(self) -> Iterator[None]:
-        """Around what takes time within a piece of work, but is none."""
         begin = self._clock()
         try:
             yield
         finally:
-            self._waited += self._clock() - begin
+            end = self._clock()
+            self._next = end + (end - begin) * (1 / self._share - 1)
 
 
 class BudgetedSegmenter:
@@ -58,15 +48,12 @@ class BudgetedSegmenter:
     The mapper asks for masks of keyframes only. A frame that is refused becomes none; a later one does.
     """
 
-    def __init__(self, segmenter: Segmenter, duty: Duty, max_memory: int, waiting: Duty | None = None) -> None:
-        """``duty`` of the segmenter; ``max_memory`` of the process, MiB, 0 for any. ``waiting``: of the work that only
-        waits for a segmenter of another process.
-        """
+    def __init__(self, segmenter: Segmenter, duty: Duty, max_memory: int) -> None:
+        """``duty`` of the segmenter; ``max_memory`` of the process, MiB, 0 for any."""
         self.name, self.promptable = segmenter.name, segmenter.promptable
         self._segmenter = segmenter
         self._duty = duty
         self._max_memory = max_memory
-        self._waiting = waiting
 
     def segment(self, frame: Frame, prompts: Prompts | None = None) -> Masks:
         """See ``Segmenter``.
@@ -79,7 +66,7 @@ class BudgetedSegmenter:
             raise FrameRejected("memory_budget", f"the process takes {memory} MiB, max_memory is {self._max_memory}")
         if rest := self._duty.rest:
             raise FrameRejected("segmenter_budget", f"the segmenter rests for another {rest:.2f} s")
-        with self._duty.work(), self._waiting.wait() if self._waiting else nullcontext():
+        with self._duty.work():
             return self._segmenter.segment(frame, prompts)
 
 

@@ -49,9 +49,9 @@ class NodeConfig:
         0.5, "Longest wait for the pose and the depth of an image, from its arrival.", unit="s", min=0.0, max=10.0
     )
     masks_timeout: float = option(
-        1.0,
-        "Longest wait of the mapper for the masks of a keyframe on masks_topic. It does not wait once masks of a later "
-        "image have arrived.",
+        5.0,
+        "Longest wait of an image for its masks on masks_topic, from its arrival: more than the segmenter takes. It "
+        "does not wait once masks of a later image have arrived.",
         unit="s",
         min=0.0,
         max=60.0,
@@ -101,6 +101,7 @@ class NodeConfig:
     load_map: str = option("", "Name of a map inside map_directory to start from. Empty: start with an empty map.")
     autosave: str = option(
         "",
-        "Name inside map_directory that the map is saved under when the node is deactivated or ends. Empty: it is not.",
+        "Name inside map_directory that the map is saved under every 5 minutes, and when the node is deactivated or "
+        "ends. With load_map the same, each start goes on with it, and the first with an empty map. Empty: not saved.",
     )
     autostart: bool = option(True, "Configure and activate on start. False: a lifecycle manager does it.")

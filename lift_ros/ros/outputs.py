@@ -131,9 +131,8 @@ class Outputs:
         if self._overlay.get_subscription_count():
             self._overlay.publish(rgb_message(live.header, overlay(live.frame.image, labels)))
 
-    def publish_map(self, mapper: Mapper, method: str, events: list[Event]) -> None:
-        """All that is told about the map."""
-        stamp = mapper.stats.stamp
+    def publish_map(self, mapper: Mapper, stamp: float, method: str, events: list[Event]) -> None:
+        """All that is told about the map at ``stamp`` seconds."""
         objects = mapper.objects
         header = self.header(stamp)
         for event in events:
@@ -154,18 +153,18 @@ class Outputs:
             points, colors, ids = np.empty((0, 3)), np.empty((0, 3), np.uint8), np.empty(0, np.uint32)
         self._object_cloud.publish(cloud_message(header, points, colors, ids))
         if self._scene_cloud.get_subscription_count():
-            self.publish_scene(mapper)
+            self.publish_scene(mapper, stamp)
 
     def scene_awaited(self) -> bool:
         """Whether somebody has begun to listen to the scene since this was asked last, where nobody did before."""
         before, self._scene_watched = self._scene_watched, self._scene_cloud.get_subscription_count() > 0
         return self._scene_watched and not before
 
-    def publish_scene(self, mapper: Mapper) -> None:
-        """The scene as a cloud, unless that is switched off."""
+    def publish_scene(self, mapper: Mapper, stamp: float) -> None:
+        """The scene at ``stamp`` seconds as a cloud, unless that is switched off."""
         if self._scene_cloud_points:
             points, colors, ids = mapper.scene_cloud(self._scene_cloud_points)
-            self._scene_cloud.publish(cloud_message(self.header(mapper.stats.stamp), points, colors, ids))
+            self._scene_cloud.publish(cloud_message(self.header(stamp), points, colors, ids))
 
     def publish_status(self, status: Status, diagnostics: DiagnosticArray) -> None:
         """The health of the node."""

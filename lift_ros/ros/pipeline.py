@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -20,19 +21,21 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from lift_ros.config import Config
 from lift_ros.errors import ConfigError, FrameRejected
-from lift_ros.mapping.map_files import check_writable, resolve_map_name
-from lift_ros.mapping.mapper import Mapper
+from lift_ros.mapping.map_files import resolve_map_name
+from lift_ros.mapping.mapper import FINER, Mapper
 from lift_ros.masks.base import Segmenter
 from lift_ros.masks.topic import TopicSegmenter
 from lift_ros.msg import Status
 from lift_ros.objects.description import MapObject
 from lift_ros.objects.registry import ObjectEvent
+from lift_ros.ros.autosave import Autosave
 from lift_ros.ros.budgets import BudgetedSegmenter, Duty, process_memory
 from lift_ros.ros.compat import Buffer, TransformListener
 from lift_ros.ros.conversions import nanoseconds
 from lift_ros.ros.frame_builder import TIME_JUMP_NS, FrameBuilder, LiveFrame
 from lift_ros.ros.labeller import Labeller
 from lift_ros.ros.mapper_worker import MapperWorker
+from lift_ros.ros.mask_sync import MaskSync
 from lift_ros.ros.node_config import NodeConfig
 from lift_ros.ros.outputs import Outputs
 from lift_ros.ros.pose_source import PoseSource, TfPoses, TopicPoses, lookup_tf
@@ -48,11 +51,11 @@ POSE_MESSAGES = {"odometry": Odometry, "pose": PoseStamped, "pose_with_covarianc
 
 
 class Pipeline:
-    """Subscriptions → FrameBuilder → MapperWorker and Labeller → Outputs, each in a thread of its own.
+    """Subscriptions → FrameBuilder → MapperWorker and Labeller → Outputs, each in a thread of its own. Where another
+    node makes the masks, frames wait for these before the mapper has them (MaskSync).
 
     Attributes:
         objects: objects of the map that are published, as of the latest update; replaced, never changed.
-        stamp: time of the latest frame in them, seconds.
     """
 
     def __init__(self, node: Node, config: NodeConfig, mapping: Config, segmenter: Segmenter) -> None:
@@ -66,27 +69,33 @@ class Pipeline:
         self._mapping = mapping
         self._topic_masks = segmenter if isinstance(segmenter, TopicSegmenter) else None
         self._duty = Duty(config.training_duty)
-        share, waiting = config.segmenter_duty, None
+        share = config.segmenter_duty
         if self._topic_masks:
             if not config.masks_topic:
                 raise ConfigError("the segmenter is 'topic', but masks_topic is empty: name the topic of the masks")
             self._topic_masks.capacity = config.frame_queue + config.mapper_queue + BETWEEN_QUEUES
-            share, waiting = 1.0, self._duty  # the wait for the masks of another node is no work of this one
-        self._masks = BudgetedSegmenter(segmenter, Duty(share), config.max_memory, waiting)
+            self._topic_masks.reach = max(config.masks_timeout, TIME_JUMP_NS / 1e9)
+            share = 1.0  # what another node does is no work of this one
+        self._masks = BudgetedSegmenter(segmenter, Duty(share), config.max_memory)
         self._drops = DropCounter()
         self._image_latency = Window(1000)
         self._frames = 0
         self.objects: list[MapObject] = []
-        self.stamp = 0.0
+        self._latest = 0.0  # stamp of the latest frame, seconds
 
         if not config.world_frame or config.world_frame.startswith("/"):
             raise ConfigError(f"world_frame is '{config.world_frame}': name a frame, without a leading '/'")
-        self._to_save = False  # whether there may be more in the map than was saved of it
+        self._autosave = None
         if config.autosave:
-            check_writable(self.map_path(config.autosave))  # not to be found out when the map is there
+            path, ours = self.map_path(config.autosave), config.autosave == config.load_map
+            self._autosave = Autosave(path, ours, node.get_logger())
         mapper = Mapper(mapping, self._masks, config.world_frame)
         if config.load_map:
-            mapper = self.loaded_mapper(self.map_path(config.load_map))
+            path = self.map_path(config.load_map)
+            if config.load_map == config.autosave and not path.exists():
+                node.get_logger().info(f"there is no map in {path} yet: it begins empty")
+            else:
+                mapper = self.loaded_mapper(path)
         with ExitStack() as undo:  # what is on the node already, should the rest fail
             self._build(mapper, undo)
             self._undo = undo.pop_all()
@@ -103,6 +112,13 @@ class Pipeline:
             self._drops,
             self._publish_map,
             log,
+        )
+        self._mask_sync = self._topic_masks and MaskSync(
+            self._topic_masks,
+            config.masks_timeout,
+            FINER * self._mapping.mapping.image_width,
+            self._drops,
+            self.worker.add_frame,
         )
         self.labeller = Labeller(
             self._mapping.mapping.image_width,
@@ -140,9 +156,8 @@ class Pipeline:
     def start(self) -> None:
         """Start the workers; what the map holds is known at once, and that an empty one holds nothing of one before."""
         self._publish_map(self.worker.mapper, [])
-        self._to_save = True
-        if self._topic_masks:
-            self._topic_masks.wait = self.config.masks_timeout
+        if self._autosave:
+            self._autosave.begin()
         self.labeller.start()
         self.worker.start()
         self._builder.start()
@@ -150,28 +165,12 @@ class Pipeline:
     def stop(self) -> None:
         """Stop the workers; the map is kept, and saved where ``autosave`` says so."""
         self._builder.stop()
-        if self._topic_masks:  # the mapper is not to wait for masks any more
-            self._topic_masks.wait = 0.0
-            self._topic_masks.clear()
+        if self._mask_sync:
+            self._mask_sync.clear("stopped")
         self.worker.stop()
         self.labeller.stop()
-        if self._to_save and self.config.autosave:
-            self._to_save = not self._autosave()
-
-    def _autosave(self) -> bool:
-        """Save the map unless it is empty; returns whether that is done, else there will be another attempt."""
-        mapper, log = self.worker.mapper, self.node.get_logger()
-        if not len(mapper.snapshot.scene):
-            return True
-        try:
-            path = self.map_path(self.config.autosave)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            mapper.save(path)
-        except Exception as error:  # whatever it is, the node must come to its end
-            log.error(f"map not saved: {error}")
-            return False
-        log.info(f"map saved in {path}")
-        return True
+        if self._autosave:
+            self._autosave.end(self.worker.mapper)
 
     def destroy(self) -> None:
         """Take everything off the node again."""
@@ -214,8 +213,8 @@ class Pipeline:
         subscribe(CameraInfo, config.camera_info_topic, self._builder.add_info)
         if config.depth_topic:
             subscribe(_image_type(config.depth_topic), config.depth_topic, self._builder.add_depth)
-        if self._topic_masks:
-            subscribe(_image_type(config.masks_topic), config.masks_topic, partial(self._on_masks, self._topic_masks))
+        if self._mask_sync:
+            subscribe(_image_type(config.masks_topic), config.masks_topic, partial(self._on_masks, self._mask_sync))
         if isinstance(poses, TopicPoses):
             subscribe(POSE_MESSAGES[config.pose_source], config.pose_topic, poses.add)
 
@@ -225,38 +224,54 @@ class Pipeline:
         if received_ns:
             self._image_latency.add((time.time_ns() - received_ns) / 1e9)
 
-    def _on_masks(self, masks: TopicSegmenter, message: Any) -> None:
+    def _on_masks(self, sync: MaskSync, message: Any) -> None:
         if not self._builder.running:
             return
         try:
-            masks.offer(nanoseconds(message.header.stamp), self._builder.labels(message))
+            sync.add_masks(nanoseconds(message.header.stamp), self._builder.labels(message))
         except FrameRejected as error:
             self._drops.add(error.reason)
             self.node.get_logger().warning(f"masks dropped: {error}", throttle_duration_sec=5.0)
-        except Exception as error:  # a decoder choked on them; the executor must not stop for that
+        except Exception:  # a decoder choked on them; the executor must not stop for that
             self._drops.add("internal_error")
-            self.node.get_logger().error(f"masks dropped: {type(error).__name__}: {error}", throttle_duration_sec=5.0)
+            self.node.get_logger().error(f"masks dropped: {traceback.format_exc()}", throttle_duration_sec=10.0)
 
     def _take_frame(self, live: LiveFrame) -> None:
+        self._latest = live.frame.stamp
         self._frames += 1
         self.outputs.stamps.add(live.frame.stamp, live.header.stamp)
-        self.worker.add_frame(live)
+        (self._mask_sync or self.worker).add_frame(live)
         self.labeller.add_frame(live)
 
     def _on_time_jump(self) -> None:
         self.worker.forget_frames()
-        if self._topic_masks:
-            self._topic_masks.clear()
+        if self._mask_sync:
+            self._mask_sync.clear("time_jump")
 
     def _publish_map(self, mapper: Mapper, events: list[ObjectEvent]) -> None:
         self.objects = mapper.objects
-        self.stamp = mapper.stats.stamp
-        self.outputs.publish_map(mapper, self._mapping.lifting.method, events)
+        self.outputs.publish_map(mapper, self._as_of(mapper), self._mapping.lifting.method, events)
 
     def _show_scene(self) -> None:
         """Somebody who comes late sees the scene of now, even while nothing changes."""
         if self._builder.running and self.outputs.scene_awaited():
-            self.worker.submit(lambda: self.outputs.publish_scene(self.worker.mapper))
+            self.worker.submit(lambda: self.outputs.publish_scene(self.worker.mapper, self._as_of(self.worker.mapper)))
+
+    def _save_in_between(self) -> None:
+        autosave = self._autosave
+        if autosave and self._builder.running and autosave.due(self.worker.mapper):
+            self.worker.submit(lambda: autosave.due(self.worker.mapper) and autosave.save(self.worker.mapper))
+
+    def _as_of(self, mapper: Mapper) -> float:
+        """Time of what a map shows, seconds: the latest frame in it; of a loaded one that has not seen any, now."""
+        return mapper.stats.stamp if mapper.stats.frames else self.stamp
+
+    @property
+    def stamp(self) -> float:
+        """Time of answers about the map, seconds: what has not changed until the latest frame is what is known then. A
+        robot at rest gets answers that TF still covers.
+        """
+        return self._latest if self._frames else self.node.get_clock().now().nanoseconds / 1e9
 
     def _state(self) -> int:
         if not self._builder.running:
@@ -268,6 +283,7 @@ class Pipeline:
     def _publish_status(self) -> None:
         stats, drops = self.worker.mapper.stats, self._drops.counts()
         self._show_scene()
+        self._save_in_between()
         status = Status(
             state=self._state(),
             frames=self._frames,

@@ -100,61 +100,37 @@ def test_offered_masks_are_found_by_their_stamp():
     assert len(topic.segment(frame_at(STAMP_NS + 33_000_000))) == 0
 
 
-def test_masks_that_come_later_are_waited_for():
-    topic = TopicSegmenter(wait=30.0)
-    late = threading.Timer(0.2, topic.offer, (STAMP_NS, LABELS))
-    late.start()
-    assert len(topic.segment(frame_at(STAMP_NS))) == 2
-    late.join()
-
-
 def test_masks_that_never_come():
-    topic = TopicSegmenter(wait=0.05)
+    topic = TopicSegmenter()
     topic.offer(STAMP_NS + 5_000, LABELS)  # another image, 5 microseconds later
+    assert topic.passed(STAMP_NS) and not topic.has(STAMP_NS)
     with pytest.raises(FrameRejected, match="no masks") as rejected:
         topic.segment(frame_at(STAMP_NS))
     assert rejected.value.reason == "masks_missing"
 
 
-def test_masks_that_were_skipped_are_not_waited_for():
-    """Of a segmenter that is slower than the camera, however much."""
-    topic = TopicSegmenter(wait=FOREVER)
-    for later_ns in (10**8, 5 * 10**9):
-        later = threading.Timer(0.1, topic.offer, (STAMP_NS + later_ns, LABELS))
-        later.start()
-        with pytest.raises(FrameRejected, match="no masks"):
-            topic.segment(frame_at(STAMP_NS))
-        assert len(topic.segment(frame_at(STAMP_NS + later_ns))) == 2
-
-
-def test_a_jump_of_the_clock_ends_the_wait_and_keeps_what_came_after_it():
-    topic = TopicSegmenter(wait=FOREVER)
-
-    def jump() -> None:
-        topic.clear()
-        topic.offer(STAMP_NS - 10**12, LABELS)
-
-    later = threading.Timer(0.1, jump)
-    later.start()
-    with pytest.raises(FrameRejected):
-        topic.segment(frame_at(STAMP_NS))
-    later.join()
-    assert len(topic.segment(frame_at(STAMP_NS - 10**12))) == 2
+def test_it_is_known_which_masks_are_there_and_which_will_not_come():
+    topic = TopicSegmenter(reach=2.0)
+    topic.offer(STAMP_NS, LABELS)
+    asked = [-(10**10), -(10**9), -10, 0, 10, 10**9]
+    assert [topic.has(STAMP_NS + ns) for ns in asked] == [False, False, True, True, True, False]
+    assert [topic.passed(STAMP_NS + ns) for ns in asked] == [False, True, False, False, False, False]
+    assert len(topic.segment(frame_at(STAMP_NS))) == 2
+    assert not topic.has(STAMP_NS)  # they are given once
 
 
 def test_masks_of_before_a_jump_that_come_late_are_in_nobody_s_way():
-    topic = TopicSegmenter(wait=FOREVER)
+    topic = TopicSegmenter()
     topic.clear()
     topic.offer(STAMP_NS + 10**12, LABELS)  # of a slow segmenter
-    later = threading.Timer(0.1, topic.offer, (STAMP_NS, LABELS))
-    later.start()
-    with pytest.raises(FrameRejected):
-        topic.segment(frame_at(STAMP_NS - 10**8))  # whose own never come
+    assert not topic.passed(STAMP_NS - 10**8)
+    topic.offer(STAMP_NS, LABELS)
+    assert topic.passed(STAMP_NS - 10**8) and not topic.has(STAMP_NS + 10**12)
     assert len(topic.segment(frame_at(STAMP_NS))) == 2
 
 
 def test_a_frame_of_before_a_jump_takes_no_masks_along():
-    topic = TopicSegmenter(wait=0.0)
+    topic = TopicSegmenter()
     topic.offer(STAMP_NS, LABELS)
     with pytest.raises(FrameRejected):
         topic.segment(frame_at(STAMP_NS + 10**12))
@@ -162,7 +138,7 @@ def test_a_frame_of_before_a_jump_takes_no_masks_along():
 
 
 def test_oldest_offers_are_dropped():
-    topic = TopicSegmenter(wait=0.0, capacity=2)
+    topic = TopicSegmenter(capacity=2)
     for k in range(3):
         topic.offer(STAMP_NS + k * 10**8, LABELS)
     with pytest.raises(FrameRejected):
@@ -174,7 +150,7 @@ def test_oldest_offers_are_dropped():
 
 
 def test_offers_that_frames_have_passed_are_let_go():
-    topic = TopicSegmenter(wait=0.0)
+    topic = TopicSegmenter()
     for k in range(4):
         topic.offer(STAMP_NS + k * 10**8, LABELS)
     assert len(topic.segment(frame_at(STAMP_NS + 2 * 10**8))) == 2
@@ -208,7 +184,7 @@ def test_an_image_of_something_else_is_not_taken_for_labels(ids, taken):
 
 
 def test_offering_and_segmenting_from_two_threads():
-    topic = TopicSegmenter(wait=30.0, capacity=200)
+    topic = TopicSegmenter(capacity=200)
 
     def node() -> None:
         for k in range(100):
@@ -217,6 +193,10 @@ def test_offering_and_segmenting_from_two_threads():
 
     thread = threading.Thread(target=node)
     thread.start()
-    found = [topic.segment(frame_at(STAMP_NS + k * 10**8)) for k in range(100)]
+    found = []
+    for k in range(100):
+        while not topic.has(STAMP_NS + k * 10**8):
+            time.sleep(0)
+        found.append(topic.segment(frame_at(STAMP_NS + k * 10**8)))
     thread.join()
     assert all(len(masks) == 1 and masks.masks.all() for masks in found)

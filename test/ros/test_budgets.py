@@ -62,34 +62,6 @@ def test_work_that_fails_is_followed_by_a_rest_too():
     assert duty.rest == pytest.approx(3.0)
 
 
-def test_waiting_is_no_work():
-    clock = Clock()
-    duty = Duty(0.25, clock)
-    for _ in range(2):  # that of the first piece does not count for the second
-        with duty.work():
-            clock.now += 1.0
-            with pytest.raises(RuntimeError), duty.wait():
-                clock.now += 10.0
-                raise RuntimeError
-        assert duty.rest == pytest.approx(3.0)
-
-
-def test_the_wait_for_another_node_is_left_out_of_the_mappers_work():
-    clock = Clock()
-
-    class Topic(TopicSegmenter):
-        def segment(self, frame, prompts=None):
-            clock.now += 10.0
-            return super().segment(frame, prompts)
-
-    topic, duty = Topic(), Duty(0.25, clock)
-    segmenter = BudgetedSegmenter(topic, Duty(1.0, clock), max_memory=0, waiting=duty)
-    with duty.work():
-        clock.now += 1.0
-        assert asked(segmenter, topic, 0) == ""
-    assert duty.rest == pytest.approx(3.0)
-
-
 def asked(segmenter: BudgetedSegmenter, topic: TopicSegmenter, index: int) -> str:
     """Ask for the masks of a view of the wall: the reason for which there are none, "" if there are."""
     topic.offer(index * 10**9, wall.labels(index))

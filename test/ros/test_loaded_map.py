@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from ros import wall
 from ros.rig import Rig, pixels
+from std_srvs.srv import SetBool
 
 from lift_ros.msg import LabelInfo, Status
+from lift_ros.ros import autosave
 from lift_ros.ros.mapping_node import MappingNode
 from lift_ros.srv import GetObject, LoadMap, SaveMap
 
@@ -77,6 +80,63 @@ def test_a_map_is_saved_when_the_node_ends(tmp_path):
     with closing(Rig(map_directory=str(tmp_path), autosave="empty")) as rig:
         assert rig.status.gaussians == 0
     assert not (tmp_path / "empty").exists()
+
+
+def test_each_start_goes_on_with_the_map_that_the_one_before_left(tmp_path):
+    """One line for every start of a robot, the first included."""
+    given = {"map_directory": str(tmp_path), "load_map": "left", "autosave": "left"}
+    with closing(Rig(**given)) as rig:
+        rig.map_the_wall()
+        known = {o.id for o in rig.objects}
+    with closing(Rig(**given)) as rig:
+        rig.wait_until(lambda: {o.id for o in rig.objects} == known, "its objects")
+    assert [path.name for path in tmp_path.iterdir()] == ["left"]
+
+
+def test_a_map_that_was_there_is_kept_where_another_is_saved(tmp_path):
+    given = {"map_directory": str(tmp_path), "autosave": "left"}
+    with closing(Rig(**given)) as rig:
+        rig.map_the_wall()
+        known = {o.id for o in rig.objects}
+        rig.mapping.trigger_deactivate()
+        rig.mapping.trigger_activate()
+        rig.mapping.trigger_deactivate()  # the same map again
+        assert [path.name for path in tmp_path.iterdir()] == ["left"]
+    with closing(Rig(**given)) as rig:
+        rig.send(0)
+        rig.wait_until(lambda: rig.status.keyframes, "a keyframe")
+    (kept,) = {path.name for path in tmp_path.iterdir()} - {"left"}
+    assert kept.startswith("left.20")
+    with closing(Rig(map_directory=str(tmp_path), load_map=kept)) as rig:
+        rig.wait_until(lambda: {o.id for o in rig.objects} == known, "the objects of the first")
+
+
+def test_a_map_that_grows_is_saved_in_between(tmp_path, monkeypatch):
+    monkeypatch.setattr(autosave, "PERIOD", 0.5)
+    with closing(Rig(map_directory=str(tmp_path), autosave="left")) as rig:
+        rig.map_the_wall()
+        rig.wait_until(lambda: (tmp_path / "left" / "map.yaml").exists(), "the first save")
+        monkeypatch.setattr(autosave, "PERIOD", 0.0)
+        time.sleep(2.5)
+        stamp = (tmp_path / "left" / "map.yaml").stat().st_mtime_ns
+        time.sleep(2.5)
+        assert (tmp_path / "left" / "map.yaml").stat().st_mtime_ns == stamp  # nothing was new
+
+
+def test_answers_are_of_now_and_not_of_when_the_map_last_changed(saved):
+    """Else TF does not cover them: that of a robot at rest, or of a map of yesterday."""
+    with closing(Rig(map_directory=saved[0], load_map="wall")) as rig:
+        rig.wait_until(lambda: rig.objects, "its objects")
+        known = rig.objects[0].id
+        answer = rig.call(GetObject, "get_object", id=known)
+        now = rig.mapping.get_clock().now().nanoseconds / 1e9
+        for header in (answer.header, rig.received["objects"][-1].header, rig.received["scene_cloud"][-1].header):
+            assert abs(header.stamp.sec - now) < 60
+        assert rig.call(SetBool, "pause", data=True).success
+        for index in (500, 501):
+            rig.send(index)
+        rig.wait_for_frames(2)
+        assert rig.call(GetObject, "get_object", id=known).header.stamp == rig.header(501).stamp
 
 
 def test_what_a_map_holds_is_known_before_the_first_frame(saved):
