@@ -357,7 +357,7 @@ def _select(args: argparse.Namespace) -> int:
     from lift_ros.mapping.mapper import Mapper
     from lift_ros.mapping.offline import ALIGN_STEPS
     from lift_ros.mapping.selection import Clicks
-    from lift_ros.masks.graph import GraphSegmenter
+    from lift_ros.masks.topic import TopicSegmenter
     from lift_ros.visualization import write_png
 
     if args.pixel and not args.frame:
@@ -365,7 +365,7 @@ def _select(args: argparse.Namespace) -> int:
     meta = load_map(args.map).meta
     # the map may have been made on a device that is not here; nothing is segmented
     config = with_values(Config(), {**meta["parameters"], "mapping.device": "auto"})
-    mapper = Mapper.load(args.map, config, GraphSegmenter(), meta["world_frame"])
+    mapper = Mapper.load(args.map, config, TopicSegmenter(), meta["world_frame"])
     camera = None
     if args.frame:
         path, name = args.frame

@@ -32,7 +32,7 @@ def make_segmenter(
         generator: grid and thresholds of a SAM's mask generator.
 
     Raises:
-        ConfigError: there is no such segmenter.
+        ConfigError: there is no such segmenter, or a package that it needs is not installed.
         CheckpointError: its weights are missing or wrong.
         DatasetError: there are no recorded masks in ``masks_dir``.
     """
@@ -58,6 +58,10 @@ def check_segmenter(name: str, checkpoint: str | Path | None = None, masks_dir: 
 
             checkpoint_file(name, checkpoint)
             segment_anything("modeling")
+        elif name == "graph":
+            from lift_ros.masks.region_graph import check_opencv
+
+            check_opencv()
         elif name == "recorded":
             _make(name, None, "cpu", masks_dir, None)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lift_ros.frame import Frame
 from lift_ros.masks.base import Masks, Prompts
-from lift_ros.masks.region_graph import boundary_pairs, merge_regions, segment_pixels
+from lift_ros.masks.region_graph import boundary_pairs, check_opencv, merge_regions, segment_pixels
 from lift_ros.masks.surfaces import DEPTH_NOISE, bounding_planes, estimate_normals
 
 WORKING_AREA = 320 * 240  # pixels; the scales below are pixels and region sizes at about this resolution
@@ -26,6 +26,10 @@ class GraphSegmenter:
 
     name = "graph"
     promptable = False
+
+    def __init__(self) -> None:
+        """Raises ConfigError: this OpenCV cannot do it; not to be found out at the first keyframe."""
+        check_opencv()
 
     def segment(self, frame: Frame, prompts: Prompts | None = None) -> Masks:
         """Masks of ``frame``; ``prompts`` change nothing and none are used.

@@ -11,6 +11,19 @@ from numpy.typing import NDArray
 from lift_ros.errors import ConfigError
 
 
+def check_opencv() -> None:
+    """Find out whether ``segment_pixels`` can work.
+
+    Raises:
+        ConfigError: this OpenCV was built without its contrib modules.
+    """
+    if not hasattr(cv2, "ximgproc"):
+        raise ConfigError(
+            "graph segmentation needs OpenCV's contrib modules: pip uninstall opencv-python-headless opencv-python, "
+            "then pip install opencv-contrib-python-headless"
+        )
+
+
 def segment_pixels(features: NDArray[np.float32], k: float, sigma: float, min_size: int) -> NDArray[np.int32]:
     """Felzenszwalb and Huttenlocher's graph segmentation (2004).
 
@@ -22,15 +35,7 @@ def segment_pixels(features: NDArray[np.float32], k: float, sigma: float, min_si
 
     Returns:
         (H, W) regions, 0 .. R - 1.
-
-    Raises:
-        ConfigError: this OpenCV was built without its contrib modules.
     """
-    if not hasattr(cv2, "ximgproc"):
-        raise ConfigError(
-            "graph segmentation needs OpenCV's contrib modules: pip uninstall opencv-python-headless opencv-python, "
-            "then pip install opencv-contrib-python-headless"
-        )
     algorithm = cv2.ximgproc.segmentation.createGraphSegmentation(sigma, k, min_size)
     return algorithm.processImage(np.ascontiguousarray(features, np.float32))
 

@@ -29,13 +29,29 @@ class HasPoints(Protocol):
     points: NDArray
 
 
+def finite(name: str, vector: ArrayLike) -> NDArray[np.float64]:
+    """``vector`` (3,) as float64. Nothing is near what is NaN or infinite, which would read as free space.
+
+    Raises:
+        ValueError: it is not finite; the message calls it ``name``.
+    """
+    vector = np.asarray(vector, np.float64)
+    if not np.isfinite(vector).all():
+        raise ValueError(f"{name} must be of finite numbers, got {vector.tolist()}")
+    return vector
+
+
 def at_point(objects: Sequence[HasPoints], point: ArrayLike, radius: float) -> list[tuple[int, float]]:
     """(id, distance from ``point`` to the centroid) of objects whose box holds the point, nearest first.
 
     Where no box does: the one object with the point nearest to it, and that point's distance, if it is within
     ``radius``.
+
+    Raises:
+        ValueError: the point is not finite, or the radius is NaN or negative.
     """
-    point = np.asarray(point, np.float64)
+    point = finite("point", point)
+    _check_radius(radius)
     inside = [o for o in objects if _in_box(point[None], o.box.center, o.box.quaternion, o.box.size)[0]]
     if inside:
         return sorted(((o.id, float(np.linalg.norm(o.centroid - point))) for o in inside), key=lambda hit: hit[1])
@@ -44,10 +60,17 @@ def at_point(objects: Sequence[HasPoints], point: ArrayLike, radius: float) -> l
 
 
 def in_box(objects: Sequence[HasPoints], T_world_box: NDArray, size: ArrayLike) -> list[tuple[int, float]]:
-    """(id, 0) of objects with points in the box at ``T_world_box`` (4, 4), greatest share of their points first."""
+    """(id, 0) of objects with points in the box at ``T_world_box`` (4, 4), greatest share of their points first.
+
+    Raises:
+        ValueError: the box's pose is not finite, or ``size`` (3,), its full extents, is no size.
+    """
     size = np.asarray(size, np.float64)
     if not np.isfinite(size).all() or (size < 0).any() or not size.any():
-        raise ValueError(f"the box's size must be positive (flat boxes may be 0 along an axis), got {size.tolist()}")
+        raise ValueError(
+            f"box_size must be finite and positive (flat boxes may be 0 along an axis), got {size.tolist()}"
+        )
+    finite("the box's position", T_world_box[:3, 3])
     q = Rotation.from_matrix(T_world_box[:3, :3]).as_quat()
     shares = [
         (o.id, float(_in_box(o.points, T_world_box[:3, 3], q[[3, 0, 1, 2]], size).mean()))
@@ -60,8 +83,13 @@ def in_box(objects: Sequence[HasPoints], T_world_box: NDArray, size: ArrayLike) 
 def along_ray(
     objects: Sequence[HasPoints], origin: ArrayLike, direction: ArrayLike, radius: float
 ) -> list[tuple[int, float]]:
-    """(id, distance along the ray) of objects with a point within ``radius`` of the ray, nearest first."""
-    origin, direction = np.asarray(origin, np.float64), np.asarray(direction, np.float64)
+    """(id, distance along the ray) of objects with a point within ``radius`` of the ray, nearest first.
+
+    Raises:
+        ValueError: the origin is not finite, the direction gives none, or the radius is NaN or negative.
+    """
+    origin, direction = finite("the ray's origin", origin), np.asarray(direction, np.float64)
+    _check_radius(radius)
     length = np.linalg.norm(direction)
     if not np.isfinite(length) or length == 0:
         raise ValueError(f"the ray's direction must be finite and not zero, got {direction.tolist()}")
@@ -75,6 +103,11 @@ def along_ray(
         if len(hit):
             hits.append((item.id, float(hit.min())))
     return sorted(hits, key=lambda hit: hit[1])
+
+
+def _check_radius(radius: float) -> None:
+    if not radius >= 0:  # NaN, too
+        raise ValueError(f"radius must be a number, and not negative, got {radius}")
 
 
 def _in_box(points: NDArray, center: NDArray, quaternion_wxyz: NDArray, size: NDArray) -> NDArray[np.bool_]:

@@ -1,13 +1,17 @@
 """tf2_ros, or what this package needs of it where no ROS distribution is installed (ROS 2 from PyPI has no tf2_ros).
 
-Nothing else in the tree knows the difference.
+Nothing else in the tree knows the difference; ``TRANSFORMS_BY`` is for the log.
 """
 
 from __future__ import annotations
 
 try:
     from tf2_ros import Buffer, TransformException, TransformListener
-except ImportError:
+
+    TRANSFORMS_BY = "tf2_ros"
+except ModuleNotFoundError as missing:
+    if missing.name != "tf2_ros":  # it is installed and broken, which nothing here is to hide
+        raise
     import math
     import re
     import threading
@@ -27,6 +31,8 @@ except ImportError:
     from lift_ros.data.transforms import TransformTree
     from lift_ros.errors import FrameRejected
     from lift_ros.ros.conversions import nanoseconds
+
+    TRANSFORMS_BY = "lift_ros (no tf2_ros is installed)"
 
     class TransformException(Exception):
         """A transform cannot be given."""
@@ -134,4 +140,4 @@ except ImportError:
                     )
 
 
-__all__ = ["Buffer", "TransformException", "TransformListener"]
+__all__ = ["TRANSFORMS_BY", "Buffer", "TransformException", "TransformListener"]

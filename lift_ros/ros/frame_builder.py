@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
+import traceback
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,7 +57,10 @@ class _Waiting:
 
 
 class FrameBuilder:
-    """Called by the subscriptions, works in its own thread, so that no callback decodes, waits or looks up a pose."""
+    """Called by the subscriptions, works in its own thread: no callback waits, looks up a pose or decodes an image.
+
+    Masks of another node are decoded in their callback, by ``labels``.
+    """
 
     def __init__(
         self,
@@ -192,10 +195,9 @@ class FrameBuilder:
                 self._on_frame(frame)
             except FrameRejected as error:
                 self._reject(error)
-            except Exception as error:  # a library choked on the data: one image less, not the end of the node
+            except Exception:  # a library choked on the data: one image less, not the end of the node
                 self._drops.add("internal_error")
-                self._log.error(f"image dropped: {type(error).__name__}: {error}", throttle_duration_sec=5.0)
-                logging.getLogger(__name__).debug("while making a frame", exc_info=True)
+                self._log.error(f"image dropped: {traceback.format_exc()}", throttle_duration_sec=10.0)
 
     def _reject(self, error: FrameRejected) -> None:
         self._drops.add(error.reason)

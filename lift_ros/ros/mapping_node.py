@@ -15,6 +15,7 @@ from lift_ros.config import Config
 from lift_ros.errors import LiftError
 from lift_ros.mapping.mapper import make_mapper_segmenter
 from lift_ros.ros import parameters
+from lift_ros.ros.compat import TRANSFORMS_BY
 from lift_ros.ros.node_config import NodeConfig
 from lift_ros.ros.pipeline import Pipeline
 
@@ -65,7 +66,8 @@ class MappingNode(LifecycleNode):
             self.get_logger().error(f"cannot configure: {traceback.format_exc()}")
             return FAILURE
         self.get_logger().info(
-            f"masks by '{segmenter.name}', poses from {config.pose_source} in '{config.world_frame}'"
+            f"masks by '{segmenter.name}', poses from {config.pose_source} in '{config.world_frame}', "
+            f"transforms by {TRANSFORMS_BY}"
         )
         return SUCCESS
 

@@ -25,6 +25,7 @@ from lift_ros.errors import DatasetError
 CLOCK_PERIOD = 0.04  # s of wall time; each tick wakes the executor of every node, some ms of Python each
 ACK_TIMEOUT = Duration(seconds=2.0)
 LATCHED_TOPICS = ("/tf_static", "/robot_description")
+MAPPING_NODE = "/lift_ros/"  # in the names of its topics, also after a namespace
 INFRASTRUCTURE = ("/tf", "/tf_static", "/clock")  # nodes subscribe to them before they listen to anything else
 
 
@@ -41,7 +42,7 @@ class Player(Node):
         for topic, kind in sorted(bag.types.items()):
             if topic == "/clock" and not recorded:
                 continue
-            if topic.startswith("/lift_ros/"):
+            if MAPPING_NODE in topic:
                 self.get_logger().warning(f"{topic} is not played: a mapping node publishes it anew")
                 continue
             message_type = _message_type(kind)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from lift_ros.ros.pipeline import Pipeline
 
 DEFAULT_RADIUS = 0.05
-MAPPER_TIMEOUT = 60.0  # s, for the mapper to come to a request and carry it out
+MAPPER_TIMEOUT = 60.0  # s, for the mapper to come to a request; one that it has begun is awaited, however long it takes
 
 Result = TypeVar("Result")
 
@@ -97,7 +97,8 @@ class Services:
         return future.result()
 
     def _list_objects(self, request: ListObjects.Request, response: ListObjects.Response) -> ListObjects.Response:
-        objects = [o for o in self._pipeline.objects if o.confidence >= request.min_confidence]
+        # "not below", so that NaN, which this answer cannot refuse, leaves nothing out
+        objects = [o for o in self._pipeline.objects if not o.confidence < request.min_confidence]
         response.objects = self._pipeline.outputs.object_array(self._pipeline.stamp, objects)
         return response
 
@@ -129,15 +130,22 @@ class Services:
         if request.kind == FindObject.Request.PIXEL:
             return self._at_pixel(*request.pixel.tolist(), nanoseconds(request.header.stamp))
         T = self._to_world(request.header)
-        p, d = request.point, request.direction
+        p, d, b = request.point, request.direction, request.box.position
         if request.kind == FindObject.Request.POINT:
-            return queries.at_point(objects, T[:3, :3] @ (p.x, p.y, p.z) + T[:3, 3], radius)
+            point = queries.finite("point", (p.x, p.y, p.z))
+            return queries.at_point(objects, T[:3, :3] @ point + T[:3, 3], radius)
         if request.kind == FindObject.Request.RAY:
-            origin, direction = T[:3, :3] @ (p.x, p.y, p.z) + T[:3, 3], T[:3, :3] @ (d.x, d.y, d.z)
-            return queries.along_ray(objects, origin, direction, radius)
+            origin = queries.finite("point, the ray's origin,", (p.x, p.y, p.z))
+            direction = queries.finite("direction", (d.x, d.y, d.z))
+            return queries.along_ray(objects, T[:3, :3] @ origin + T[:3, 3], T[:3, :3] @ direction, radius)
         if request.kind == FindObject.Request.BOX:
             size = request.box_size
-            return queries.in_box(objects, T @ matrix_from_pose(request.box), np.array([size.x, size.y, size.z]))
+            queries.finite("box.position", (b.x, b.y, b.z))
+            try:
+                T_box = matrix_from_pose(request.box)
+            except FrameRejected as error:
+                raise LiftError(f"box.orientation must be a quaternion of length 1: {error}") from None
+            return queries.in_box(objects, T @ T_box, np.array([size.x, size.y, size.z]))
         raise LiftError(f"kind {request.kind} is none of PIXEL 0, POINT 1, BOX 2, RAY 3")
 
     def _at_pixel(self, column: int, row: int, stamp_ns: int) -> list[tuple[int, float]]:

@@ -9,9 +9,20 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from lift_ros.msg import Status
 
-KEEPING_UP = ("mapper_busy", "not_labelled", "segmenter_budget")  # drops by which a small computer keeps up
+KEEPING_UP = (
+    "mapper_busy",
+    "not_labelled",
+    "not_segmented",
+    "segmenter_budget",
+)  # drops by which a small computer keeps up
 HARMLESS = (*KEEPING_UP, "depth_unusable")  # all may be far off, and the image is used
 SILENCE = 5.0  # s without a usable frame before that is worth a warning
+DOING = {
+    Status.WAITING: "waiting for the first frame",
+    Status.MAPPING: "mapping",
+    Status.PAUSED: "paused",
+    Status.INACTIVE: "inactive",
+}
 
 
 class Health:
@@ -38,11 +49,9 @@ class Health:
             self._frames, self._last_frame = status.frames, time.monotonic()
         silence = time.monotonic() - self._last_frame
 
-        level, message = DiagnosticStatus.OK, "mapping"
+        level, message = DiagnosticStatus.OK, DOING[status.state]
         if status.state == Status.INACTIVE:
-            message, self._last_frame = "inactive", time.monotonic()
-        elif status.state == Status.PAUSED:
-            message = "paused"
+            self._last_frame = time.monotonic()
         elif error:
             level, message = DiagnosticStatus.ERROR, error
         elif silence > SILENCE:
@@ -55,6 +64,8 @@ class Health:
             message = "the scene holds scene.max_gaussians: new ground is hardly mapped"
         elif set(new) - set(HARMLESS):
             level, message = DiagnosticStatus.WARN, "dropped " + ", ".join(f"{n} {reason}" for reason, n in new.items())
+        if status.state == Status.PAUSED and level != DiagnosticStatus.OK:  # labels go on, and so does what ails them
+            message = f"paused; {message}"
         if skipped > 0:
             message += f"; {skipped} steps of training skipped to keep up"
         if "segmenter_budget" in new:

@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import sys
 
+import cv2
 import pytest
 
 from lift_ros.errors import CheckpointError, ConfigError
@@ -34,6 +35,14 @@ def test_graph_says_that_it_is_not_sam(caplog):
         assert make_segmenter("graph").name == "graph"
     assert "not from SAM" in caplog.text
     assert "checkpoint" in caplog.text
+
+
+@pytest.mark.parametrize("make", [make_segmenter, check_segmenter])
+def test_graph_needs_opencvs_contrib_modules(make, monkeypatch):
+    make("graph")
+    monkeypatch.delattr(cv2, "ximgproc")
+    with pytest.raises(ConfigError, match="opencv-contrib-python-headless"):
+        make("graph")
 
 
 @pytest.mark.parametrize("make", [make_segmenter, check_segmenter])

@@ -72,6 +72,27 @@ def test_a_ray_without_direction(direction):
         along_ray(OBJECTS, (0, 0, 0), direction, 0.1)
 
 
+@pytest.mark.parametrize("where", [(np.nan, 0, 0), (0, np.inf, 0)])
+def test_no_place_is_not_a_free_one(where):
+    T = np.eye(4)
+    T[:3, 3] = where
+    for query in (
+        lambda: at_point(OBJECTS, where, 0.1),
+        lambda: along_ray(OBJECTS, where, (0, 0, 1), 0.1),
+        lambda: in_box(OBJECTS, T, (1, 1, 1)),
+    ):
+        with pytest.raises(ValueError, match="finite"):
+            query()
+
+
+@pytest.mark.parametrize("radius", [np.nan, -0.1])
+def test_a_radius_that_is_none(radius):
+    with pytest.raises(ValueError, match="radius"):
+        at_point(OBJECTS, (0, 0, 2), radius)
+    with pytest.raises(ValueError, match="radius"):
+        along_ray(OBJECTS, (0, 0, 0), (0, 0, 1), radius)
+
+
 @pytest.mark.parametrize("size", [(0, 0, 0), (1, -1, 1), (np.inf, 1, 1)])
 def test_a_box_without_size(size):
     with pytest.raises(ValueError, match="size"):

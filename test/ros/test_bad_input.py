@@ -7,6 +7,7 @@ import resource
 import signal
 import time
 
+import cv2
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
@@ -18,6 +19,7 @@ from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
 from lift_ros.camera import Camera
+from lift_ros.ros import frame_builder
 from lift_ros.ros.conversions import camera_info_message
 from lift_ros.ros.mapping_node import MappingNode
 from lift_ros.srv import FindObject, LoadMap, SaveMap
@@ -152,6 +154,24 @@ def test_masks_of_an_unknown_encoding(mapped):
     send(mapped, masks=lambda header: image_message(header, "64FC1", np.zeros((120, 160))))
     mapped.wait_for_drop("labels_encoding")
     assert_goes_on(mapped)
+
+
+@pytest.mark.parametrize("decoder", ["message_rgb", "message_labels"])
+def test_of_what_nobody_expected_the_log_has_the_traceback(make_rig, monkeypatch, capfd, decoder):
+    """Images are decoded in the thread that makes frames, masks in the executor's."""
+
+    def choking_decoder(message):
+        raise RuntimeError("no such picture")
+
+    rig = make_rig()
+    monkeypatch.setattr(frame_builder, decoder, choking_decoder)
+    rig.send(0)
+    rig.wait_for_drop("internal_error")
+    said = capfd.readouterr().err
+    assert "Traceback" in said and "in choking_decoder" in said and "RuntimeError: no such picture" in said
+    monkeypatch.undo()
+    rig.send(1)
+    rig.wait_until(lambda: rig.status.keyframes, "a keyframe")
 
 
 def test_depth_on_the_topic_of_the_masks(make_rig):
@@ -352,6 +372,17 @@ def test_a_configuration_that_fails_says_why_and_leaves_nothing_behind(overrides
         node.destroy_node()
     said = capfd.readouterr().err
     assert reason in said and "Traceback" not in said
+
+
+def test_an_opencv_without_what_the_segmenter_needs_is_found_out_when_the_node_is_configured(monkeypatch, capfd):
+    monkeypatch.delattr(cv2, "ximgproc")
+    node = MappingNode(parameter_overrides=[Parameter("masks.segmenter", value="graph")], namespace="failing")
+    try:
+        assert node.trigger_configure() is TransitionCallbackReturn.FAILURE
+    finally:
+        node.destroy_node()
+    said = capfd.readouterr().err
+    assert "opencv-contrib-python-headless" in said and "Traceback" not in said
 
 
 def test_a_map_to_start_from_that_is_not_there(make_rig, tmp_path):

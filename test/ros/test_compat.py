@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+from contextlib import closing
+from types import ModuleType
+
 import numpy as np
 import pytest
 import rclpy
 from rclpy.duration import Duration
 from rclpy.time import Time
-from ros.rig import LATCHED, transform
+from ros.rig import LATCHED, Rig, transform
 from scipy.spatial.transform import Rotation
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
-from lift_ros.ros.compat import Buffer, TransformException, TransformListener
+from lift_ros.ros.compat import TRANSFORMS_BY, Buffer, TransformException, TransformListener
 from lift_ros.ros.conversions import matrix_from_transform, to_stamp
 
 
@@ -126,3 +131,49 @@ def test_a_listener_hears_both_topics():
     finally:
         listener.unregister()
         node.destroy_node()
+
+
+def imported_anew() -> ModuleType:
+    """The module as it comes out with the tf2_ros of the moment; the one that others have imported stays."""
+    spec = importlib.util.find_spec("lift_ros.ros.compat")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_where_there_is_no_tf2_ros_its_stand_in_is_taken(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tf2_ros", None)  # as where it is not installed
+    compat = imported_anew()
+    assert compat.Buffer.__module__ == "lift_ros.ros.compat" and "no tf2_ros" in compat.TRANSFORMS_BY
+
+
+def test_a_tf2_ros_that_is_there_is_taken(monkeypatch):
+    theirs = ModuleType("tf2_ros")
+    theirs.Buffer = theirs.TransformException = theirs.TransformListener = object()
+    monkeypatch.setitem(sys.modules, "tf2_ros", theirs)
+    compat = imported_anew()
+    assert compat.Buffer is theirs.Buffer and compat.TRANSFORMS_BY == "tf2_ros"
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("import a_module_that_it_needs", "a_module_that_it_needs"),
+        ("raise ImportError('libtf2.so: cannot open shared object file')", "libtf2.so"),
+        ("", "cannot import name 'Buffer'"),
+    ],
+)
+def test_a_tf2_ros_that_is_broken_is_not_passed_over(monkeypatch, tmp_path, code, reason):
+    (tmp_path / "tf2_ros.py").write_text(code)
+    monkeypatch.delitem(sys.modules, "tf2_ros", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        with pytest.raises(ImportError, match=reason):
+            imported_anew()
+    finally:
+        sys.modules.pop("tf2_ros", None)
+
+
+def test_the_log_says_which_of_the_two_is_in_use(capfd):
+    with closing(Rig()):
+        assert f"transforms by {TRANSFORMS_BY}" in capfd.readouterr().err

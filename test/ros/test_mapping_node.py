@@ -12,7 +12,8 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.parameter import Parameter
@@ -28,6 +29,7 @@ from lift_ros.ros.conversions import camera_info_message, cloud_arrays
 from lift_ros.ros.mapping_node import MappingNode
 from lift_ros.srv import FindObject, GetObject, ListObjects, LoadMap, SaveMap, SelectSimilar
 
+BOX = {"kind": FindObject.Request.BOX, "box_size": Vector3(x=9.0, y=9.0, z=9.0)}  # all that there is
 LAST = 12  # frame sent after those that map the wall
 _starts = itertools.count(2000.0, 100.0)
 
@@ -159,6 +161,7 @@ def test_get_and_list_objects(rig):
     assert answer.success and answer.object.id == listed[0].id
     assert answer.cloud.width == answer.object.points > 0
     assert not rig.call(ListObjects, "list_objects", min_confidence=1.5).objects.objects
+    assert rig.call(ListObjects, "list_objects", min_confidence=math.nan).objects.objects == listed
     unknown = rig.call(GetObject, "get_object", id=4_000_000)
     assert not unknown.success and "4000000" in unknown.message
 
@@ -254,6 +257,22 @@ def test_a_click_selects_the_object_that_masks_hold_together(rig):
         ({"kind": FindObject.Request.RAY}, "direction"),
         ({"kind": FindObject.Request.BOX}, "size"),
         ({"kind": 77}, "none of"),
+        ({"kind": FindObject.Request.POINT, "point": Point(y=math.nan)}, "point"),
+        ({"kind": FindObject.Request.POINT, "point": Point(y=math.inf)}, "point"),
+        ({"kind": FindObject.Request.POINT, "radius": math.nan}, "radius"),
+        ({"kind": FindObject.Request.POINT, "radius": -0.1}, "radius"),
+        ({"kind": FindObject.Request.RAY, "point": Point(x=math.nan), "direction": Vector3(z=1.0)}, "point"),
+        ({"kind": FindObject.Request.RAY, "point": Point(x=-math.inf), "direction": Vector3(z=1.0)}, "point"),
+        ({"kind": FindObject.Request.RAY, "direction": Vector3(z=math.nan)}, "direction"),
+        ({"kind": FindObject.Request.RAY, "direction": Vector3(z=math.inf)}, "direction"),
+        ({"kind": FindObject.Request.RAY, "direction": Vector3(z=1.0), "radius": math.nan}, "radius"),
+        ({"kind": FindObject.Request.RAY, "direction": Vector3(z=1.0), "radius": -1.0}, "radius"),
+        ({**BOX, "box": Pose(position=Point(z=math.nan))}, "box.position"),
+        ({**BOX, "box": Pose(position=Point(z=math.inf))}, "box.position"),
+        ({**BOX, "box": Pose(orientation=Quaternion(w=math.nan))}, "box.orientation"),
+        ({**BOX, "box": Pose(orientation=Quaternion(w=0.0))}, "box.orientation"),
+        ({**BOX, "box_size": Vector3(x=1.0, y=math.nan, z=1.0)}, "box_size"),
+        ({**BOX, "box_size": Vector3(x=1.0, y=-1.0, z=1.0)}, "box_size"),
     ],
 )
 def test_a_query_that_makes_no_sense_is_answered_with_the_reason(rig, fields, complaint):
@@ -338,6 +357,29 @@ def test_pause_and_reset(own_rig):
     own_rig.wait_until(lambda: not own_rig.objects and own_rig.status.keyframes == 0, "an empty map")
 
 
+def test_a_paused_node_still_warns_of_a_lost_pose_and_of_a_dead_camera():
+    """Labels go on, and are the worse for it."""
+    with closing(Rig(pose_timeout=0.1)) as rig:
+        entries = []
+        name = rig.mapping.get_namespace().lstrip("/") + "/lift_ros: mapping"
+
+        def take(message: DiagnosticArray) -> None:
+            entries.extend((entry.level, entry.message) for entry in message.status if entry.name == name)
+
+        rig.node.create_subscription(DiagnosticArray, "/diagnostics", take, 10)
+        ok, warn = DiagnosticStatus.OK, DiagnosticStatus.WARN
+        rig.wait_until(lambda: (ok, "waiting for the first frame") in entries, "diagnostics before the first frame")
+        rig.send(0)
+        rig.wait_until(lambda: (ok, "mapping") in entries, "diagnostics of a node that maps")
+        assert rig.call(SetBool, "pause", data=True).success
+        rig.wait_until(lambda: (ok, "paused") in entries, "diagnostics of a node that is paused")
+        rig.send(1)  # else a busy machine may have been silent for too long by now
+        rig.send(2, pose=None)
+        rig.wait_until(lambda: (warn, "paused; dropped 1 pose_missing") in entries, "a warning of the lost pose")
+        silent = "paused; no usable frame for "
+        rig.wait_until(lambda: any(e[0] == warn and e[1].startswith(silent) for e in entries), "a warning of silence")
+
+
 def test_shutdown_answers_who_waits_for_the_mapper(tmp_path):
     with closing(Rig(map_directory=str(tmp_path))) as rig:
         release, begun = threading.Event(), threading.Event()
@@ -374,16 +416,6 @@ def test_the_first_objects_do_not_wait_for_a_period():
             rig.wait_until(lambda: rig.objects, "objects")
             assert rig.call(Trigger, "reset").success
             rig.wait_until(lambda: not rig.objects, "the empty map")
-
-
-def test_deactivation_does_not_wait_for_masks():
-    with closing(Rig(masks_timeout=60.0, pose_timeout=10.0)) as rig:
-        rig.send(0, masks=None)
-        rig.wait_until(lambda: rig.mapping._pipeline.worker.mapper.stats.frames, "a frame at the mapper")
-        stop = threading.Thread(target=rig.mapping.trigger_deactivate)
-        stop.start()
-        stop.join(40.0)
-        assert not stop.is_alive()
 
 
 def test_what_was_published_before_the_node_came_is_heard_where_durability_says_so():

@@ -10,12 +10,11 @@ from lift_ros.ros import status as module
 from lift_ros.ros.status import Health
 
 
-def report(health, error="", **fields):
+def report(health, error="", full=False, **fields):
     drops = fields.pop("drops", {})
-    status = Status(
-        state=Status.MAPPING, drop_reasons=list(drops), drop_counts=list(drops.values()), segmenter="topic", **fields
-    )
-    return health.diagnostics(status, error).status[0]
+    fields = {"state": Status.MAPPING, "segmenter": "topic", **fields}
+    status = Status(drop_reasons=list(drops), drop_counts=list(drops.values()), **fields)
+    return health.diagnostics(status, error, full).status[0]
 
 
 def test_all_is_well():
@@ -48,10 +47,35 @@ def test_silence_is_a_warning(monkeypatch):
     assert "no usable frame for 10 s" in report(health, frames=1).message
 
 
+@pytest.mark.parametrize(
+    ("trouble", "level", "message"),
+    [
+        ({}, DiagnosticStatus.OK, "paused"),
+        ({"drops": {"mapper_busy": 9}}, DiagnosticStatus.OK, "paused"),
+        ({"drops": {"pose_missing": 2}}, DiagnosticStatus.WARN, "paused; dropped 2 pose_missing"),
+        ({"memory": 200}, DiagnosticStatus.WARN, "paused; 200 MiB exceed"),
+        ({"full": True}, DiagnosticStatus.WARN, "paused; the scene holds"),
+        ({"error": "RuntimeError: boom"}, DiagnosticStatus.ERROR, "paused; RuntimeError: boom"),
+    ],
+)
+def test_pause_hides_no_trouble(trouble, level, message):
+    entry = report(Health("lift_ros", max_memory=100), state=Status.PAUSED, frames=1, **trouble)
+    assert entry.level == level and entry.message.startswith(message)
+
+
+def test_silence_is_a_warning_while_paused_and_before_the_first_frame(monkeypatch):
+    health, now = Health("lift_ros"), module.time.monotonic()
+    for state, message in ((Status.WAITING, "no usable frame"), (Status.PAUSED, "paused; no usable frame")):
+        monkeypatch.setattr(module.time, "monotonic", lambda: now + 10)
+        entry = report(health, state=state)
+        assert entry.level == DiagnosticStatus.WARN and entry.message.startswith(message)
+
+
 def test_a_node_that_is_not_active_misses_nothing(monkeypatch):
     health = Health("lift_ros")
     now = module.time.monotonic()
-    for seconds, state, message in ((60, Status.INACTIVE, "inactive"), (62, Status.WAITING, "mapping")):
+    waiting = "waiting for the first frame"
+    for seconds, state, message in ((60, Status.INACTIVE, "inactive"), (62, Status.WAITING, waiting)):
         monkeypatch.setattr(module.time, "monotonic", lambda seconds=seconds: now + seconds)
         entry = health.diagnostics(Status(state=state), "").status[0]
         assert entry.level == DiagnosticStatus.OK and entry.message == message
