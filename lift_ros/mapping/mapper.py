@@ -120,7 +120,12 @@ def make_mapper_segmenter(config: Config) -> Segmenter:
         masks.checkpoint or None,
         str(training_device(config)),
         masks.directory or None,
-        GeneratorConfig(points_per_side=masks.points_per_side),
+        GeneratorConfig(
+            points_per_side=masks.points_per_side,
+            pred_iou_thresh=masks.pred_iou_thresh,
+            stability_score_thresh=masks.stability_score_thresh,
+            box_nms_thresh=masks.box_nms_thresh,
+        ),
     )
 
 

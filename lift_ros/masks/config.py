@@ -28,3 +28,15 @@ class MasksConfig:
         min=1,
         max=128,
     )
+    pred_iou_thresh: float = option(
+        0.88,
+        "Quality that a SAM must expect of a mask for it to be kept; fewer and better ones above.",
+        min=0.0,
+        max=1.0,
+    )
+    stability_score_thresh: float = option(
+        0.95, "Stability of a SAM's mask against a change of its threshold, to be kept.", min=0.0, max=1.0
+    )
+    box_nms_thresh: float = option(
+        0.7, "Overlap of the boxes of two masks of a SAM, from which only the better is kept.", min=0.0, max=1.0
+    )

@@ -12,9 +12,12 @@ import pytest
 import torch
 from masks.models import frame_of, needs_segment_anything
 
+from lift_ros.config import Config
 from lift_ros.errors import CheckpointError
+from lift_ros.mapping.mapper import make_mapper_segmenter
 from lift_ros.masks import GeneratorConfig, make_segmenter
 from lift_ros.masks.checkpoints import CHECKPOINTS, load_model, sha256, variant_of
+from lift_ros.options import with_values
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +129,12 @@ def test_sha256(tmp_path):
     path = tmp_path / "x"
     path.write_bytes(b"abc")
     assert sha256(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@needs_segment_anything
+def test_the_thresholds_of_the_configuration_are_those_of_the_segmenter(mobile_sam_file):
+    given = {"points_per_side": 2, "pred_iou_thresh": 0.1, "stability_score_thresh": 0.2, "box_nms_thresh": 0.3}
+    masks = {"segmenter": "mobile_sam", "checkpoint": str(mobile_sam_file), **given}
+    config = with_values(Config(), {"mapping.device": "cpu"} | {f"masks.{name}": v for name, v in masks.items()})
+    used = make_mapper_segmenter(config).config
+    assert {name: getattr(used, name) for name in given} == given
