@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from lift_ros.errors import MapFileError
+from lift_ros.lifting.consensus import merge_parts
 from lift_ros.lifting.counts import part_agreement, strongest_masks, visibility
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.parts import connected_parts
@@ -28,6 +27,8 @@ from lift_ros.scene.neighbours import Neighbours
 
 MIN_SHARED = 0.25  # of the smaller of a cluster and an object: sharing less is a frayed border, no identity
 ONE_MASK = 0.5  # of the views that show both, in which masks hold things together that have one label and do not touch
+STEADY = 0.1  # of these views, more for what was one before and less for what was two: objects do not flicker
+MAX_ASKED = 1000  # such things; more are noise
 ADOPT_KNOWN = 0.2  # of what a mask shows must be known to tell what the rest of it is
 ADOPT_PURITY = 0.8  # of what is known in it must be one object
 CONFIRMED = 2  # views
@@ -118,7 +119,9 @@ class ObjectRegistry:
         """
         if not len(views) or not len(labels):
             return []
-        found, count = _held_together(connected_parts(neighbours, labels, self.config.min_gaussians), labels, views)
+        found, count = self._held_together(
+            connected_parts(neighbours, labels, self.config.min_gaussians), labels, views
+        )
         seen, confidence = visibility(found, count, views)
         members = np.bincount(found[found >= 0], minlength=count)
         known = _known_as(found, count, self.ids)
@@ -165,6 +168,35 @@ class ObjectRegistry:
             mean = float(np.average(confidence[own], weights=members[own]))
             self.tracks[i] = self._track(i, times, seen[:, own].any(1), mean, loaded)
         return sorted(events, key=lambda event: (event.id, event.type))
+
+    def _held_together(
+        self, parts: NDArray[np.int64], labels: NDArray[np.integer], views: Sequence[MaskEvidence]
+    ) -> tuple[NDArray[np.int64], int]:
+        """Connected ``parts`` (N,), -1 for none, and their number, after those of one label were joined that masks hold
+        together in most of the views that show both. Others of one label are look-alikes with one code.
+
+        Those that were one object before need somewhat less for that, those that were two somewhat more.
+        """
+        count = int(parts.max(initial=-1)) + 1
+        label = _most(parts, count, np.maximum(labels, -1).astype(np.int64) + 1)
+        asked = np.flatnonzero(np.bincount(label)[label] > 1)
+        if not len(asked):
+            return parts, count
+        size = np.bincount(parts[parts >= 0], minlength=count)
+        asked = np.sort(asked[np.argsort(-size[asked], kind="stable")[:MAX_ASKED]])
+        number = np.full(count + 1, -1)
+        number[asked] = np.arange(len(asked))
+        agreed, seen = part_agreement(number[parts], len(asked), views)
+        label, known = label[asked], _most(parts, count, self.ids)[asked]
+        one = label[:, None] == label[None, :]
+        before = (known[:, None] == known[None, :]) * 2.0 - 1
+        before *= (known[:, None] > 0) & (known[None, :] > 0)
+        joined = merge_parts((agreed + STEADY * before * seen) * one, seen * one).clusters(ONE_MASK)
+        root = np.arange(count + 1)
+        root[-1] = -1
+        root[asked] = asked[joined]
+        left, number = np.unique(root[:-1], return_inverse=True)
+        return np.append(number, -1)[parts], len(left)
 
     def _confidence(
         self,
@@ -362,27 +394,6 @@ class ObjectRegistry:
         self._loaded = dict(tracks)
 
 
-def _held_together(
-    parts: NDArray[np.int64], labels: NDArray[np.integer], views: Sequence[MaskEvidence]
-) -> tuple[NDArray[np.int64], int]:
-    """Connected ``parts`` (N,), -1 for none, of one label made one where masks hold them together in most of the views
-    that show both, and their number. Else they are look-alikes, for which some method has one code.
-    """
-    count = int(parts.max(initial=-1)) + 1
-    table, values = _overlap(parts, count, labels.astype(np.int64) + 1)
-    label = values[table.argmax(1)] if count else np.zeros(0, np.int64)
-    asked = np.flatnonzero(np.bincount(label)[label] > 1)
-    if not len(asked):
-        return parts, count
-    number = np.full(count + 1, -1)
-    number[asked] = np.arange(len(asked))
-    agreed, seen = part_agreement(number[parts], len(asked), views)
-    one = (label[asked, None] == label[None, asked]) & (seen > 0) & (agreed >= ONE_MASK * seen)
-    pairs = asked[np.stack(one.nonzero())]
-    left, component = connected_components(coo_array((np.ones(pairs.shape[1]), pairs), (count, count)), directed=False)
-    return np.append(component, -1)[parts], left
-
-
 def _follow(ids: NDArray[np.int64], origin: NDArray[np.int64]) -> NDArray[np.int64]:
     """Per-Gaussian ids after an edit of the scene, 0 for new Gaussians."""
     moved = np.zeros(len(origin), np.int64)
@@ -404,6 +415,12 @@ def _overlap(
     member = clusters >= 0
     cell = clusters[member] * len(values) + column[member]
     return np.bincount(cell, minlength=count * len(values)).reshape(count, len(values)), values
+
+
+def _most(clusters: NDArray[np.int64], count: int, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(K,) the id, from 0 on, that most Gaussians of each cluster have."""
+    table, values = _overlap(clusters, count, ids)
+    return values[table.argmax(1)] if table.size else np.zeros(count, np.int64)
 
 
 def _known_as(clusters: NDArray[np.int64], count: int, ids: NDArray[np.int64]) -> NDArray[np.int64]:

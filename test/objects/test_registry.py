@@ -419,6 +419,49 @@ def test_objects_of_one_label_that_do_not_touch_are_one_where_most_masks_hold_th
     assert len(objects.tracks) == objects_there + 1
 
 
+def apart(count: int) -> Neighbours:
+    """Of groups that do not touch."""
+    means = torch.arange(count * SIZE)[:, None] * torch.tensor([[1.0, 0, 0]])
+    return Neighbours.of(means + 1000 * (torch.arange(count * SIZE) // SIZE)[:, None], k=2)
+
+
+def test_a_glimpse_makes_nothing_one():
+    objects = registry(2 * SIZE)
+    spilt = seen([0] * (SIZE + 1), list(range(SIZE + 1)), [50.0] * SIZE + [0.5])  # a mask of the first, and a bit
+    views = [grouped([[0]], SIZE)] * 20 + [grouped([[1]], SIZE)] * 20 + [spilt]
+    objects.update(np.zeros(2 * SIZE, int), apart(2), views, np.arange(41.0))
+    assert sorted(groups_of(objects)) == [1, 2]
+
+
+def test_things_that_share_masks_in_pairs_only_are_not_all_one():
+    count = 6
+    objects = registry(count * SIZE, min_confidence=0.3)
+    pairs = [[[0, 1], [2, 3], [4, 5]], [[0], [1, 2], [3, 4], [5]]]
+    views = [grouped(masks, SIZE) for masks in pairs] * 6
+    objects.update(np.zeros(count * SIZE, int), apart(count), views, np.arange(12.0))
+    assert sorted(groups_of(objects)) == [1, 2, 3, 4, 5, 6]
+
+
+def test_what_half_of_the_masks_hold_together_stays_what_it_was():
+    together, alone = grouped([[0, 1]], SIZE), grouped([[0], [1]], SIZE)
+    for first, ids in (([together] * 3, 1), ([alone] * 3, 2)):
+        objects = registry(2 * SIZE)
+        objects.update(np.zeros(2 * SIZE, int), apart(2), first, np.arange(3.0))
+        assert len(set(groups_of(objects))) == ids
+        for more in range(1, 4):
+            views = [together] * (10 + more % 2) + [alone] * 10
+            events = objects.update(np.zeros(2 * SIZE, int), apart(2), views, np.arange(float(len(views))))
+            assert not events and len(set(groups_of(objects))) == ids
+
+
+def test_parts_of_two_labels_under_one_mask_are_two_objects():
+    objects = registry(4 * SIZE, min_confidence=0.3)
+    views = [grouped([[0, 1, 2, 3]], SIZE)] * 4
+    objects.update(np.repeat([0, 0, 1, 1], SIZE), apart(4), views, np.arange(4.0))
+    a, b, c, d = groups_of(objects)
+    assert a == b != c == d
+
+
 def test_nothing_to_go_by():
     objects = registry(3 * SIZE)
     assert update(objects, []) == []
