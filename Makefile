@@ -35,7 +35,7 @@ lint: $(VENV)/.tools
 
 build: install/.built
 
-# MAKEFLAGS: else colcon adds a limit by load average, which two compilers reach, and the rest compiles one file at a time.
+# With MAKEFLAGS colcon adds no limit by load average: two compilers reach that, and the rest is built one file at a time.
 install/.built: $(VENV)/.ros $(VENV)/.packages $(SOURCES)
 	@echo "Building lift_ros and its interfaces (two to three minutes the first time)"
 	. .ci/environment.bash && MAKEFLAGS=-j$$(nproc) colcon build --symlink-install --paths .ci/tf2_msgs . --event-handlers console_stderr- \

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from lift_ros.evaluation.mask_sets import HierarchicalIou, click_scores, hierarchical_iou
+from lift_ros.evaluation.mask_sets import HierarchicalIou, hierarchical_iou
 from lift_ros.frame import Frame
 from lift_ros.mapping.mapper import Mapper
 from lift_ros.resampling import most_frequent
@@ -23,7 +23,7 @@ def click_ious(
     """IoU at two levels of clicks on the parts that a view shows, at the resolution of mapping.
 
     Scores are the similarity of rendered embeddings to the one clicked on; of methods without any, what they answer to
-    clicks, and of those that answer none, the labels and their parents. The pixels are random, and the same for every
+    clicks, and of those that answer none, whether it is the same object. The pixels are random, and the same for every
     method.
 
     Args:
@@ -57,8 +57,5 @@ def _scorer(mapper: Mapper, frame: Frame, align_steps: int) -> Callable[[tuple[i
         return lambda pixel: features @ features[pixel[1], pixel[0]]
     if mapper.answers_clicks:
         return lambda pixel: mapper.similarity_image(camera, pixel)
-    labels = mapper.snapshot.labels_of(frame, camera.width, align_steps)[0].astype(np.int64)
-    parents = {track.id: track.parent for track in mapper.snapshot.tracks}
-    ids, index = np.unique(labels, return_inverse=True)
-    above = np.array([parents.get(i, 0) or i for i in ids.tolist()])[index].reshape(labels.shape)
-    return lambda pixel: click_scores(labels, above, pixel)
+    labels = mapper.snapshot.labels_of(frame, camera.width, align_steps)[0]
+    return lambda pixel: (labels == labels[pixel[1], pixel[0]]) & (labels > 0)

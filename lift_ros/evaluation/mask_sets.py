@@ -122,17 +122,3 @@ def _best_threshold_iou(scores: NDArray[np.float64], mask: NDArray[np.bool_]) ->
     last = np.append(ranked[1:] != ranked[:-1], True)  # a threshold takes all pixels of one score or none
     hits, taken = inside.cumsum(), np.arange(1, inside.size + 1)
     return float((hits / (taken + inside.sum() - hits))[last].max())
-
-
-def click_scores(labels: ArrayLike, parents: ArrayLike, pixel: tuple[int, int]) -> NDArray[np.float64]:
-    """Scores for ``hierarchical_iou`` from a discrete hierarchy: 2 on the same part, 1 on the same whole, else 0.
-
-    Args:
-        labels: (H, W) parts. parents: (H, W) wholes. 0: none.
-        pixel: (column, row) that was clicked.
-    """
-    labels, parents = np.asarray(labels), np.asarray(parents)
-    column, row = pixel
-    same_part = (labels == labels[row, column]) & (labels != 0)
-    same_whole = (parents == parents[row, column]) & (parents != 0)
-    return np.where(same_part, 2.0, np.where(same_whole, 1.0, 0.0))

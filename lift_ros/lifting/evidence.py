@@ -97,8 +97,11 @@ class MaskEvidence:
         return MaskEvidence(self.mask[left], self.gaussian[left], self.weight[left], self.area, wholes)
 
     def follow(self, origin: torch.Tensor) -> MaskEvidence:
-        """The evidence after an edit of the scene (see ``GaussianScene``); both halves of a split inherit all of it."""
-        entry, heir = (t.numpy() for t in heirs(torch.from_numpy(self.gaussian).long(), origin.cpu()))
+        """The evidence after an edit of the scene (see ``GaussianScene``), ``origin`` on the CPU.
+
+        Both halves of a split inherit all of it.
+        """
+        entry, heir = (t.numpy() for t in heirs(torch.from_numpy(self.gaussian).long(), origin))
         wholes = self.wholes and self.wholes.follow(origin)
         return MaskEvidence(self.mask[entry], heir.astype(np.int32), self.weight[entry], self.area, wholes)
 

@@ -197,14 +197,14 @@ class Keyframe:
         if self.evidence is not None:
             self.evidence = self.evidence.without(gone)
 
-    def edit(self, origin: torch.Tensor, appends: bool) -> None:
+    def edit(self, origin: torch.Tensor, on_cpu: torch.Tensor, appends: bool) -> None:
         """Follow an edit of the scene (see ``GaussianScene``), approximately until the next refresh.
 
-        ``appends``: whether it only added Gaussians.
+        ``on_cpu``: the same ``origin``; ``appends``: whether it only added Gaussians.
         """
         if self.evidence is not None and self.landmarks is not None and not appends:
-            self.evidence = self.evidence.follow(origin)
-            self.landmarks = self.landmarks.follow(origin)
+            self.evidence = self.evidence.follow(on_cpu)
+            self.landmarks = self.landmarks.follow(on_cpu)
         if self.lifting is not None:
             self.lifting = self.lifting.follow(origin)
 

@@ -24,10 +24,12 @@ class Landmarks:
     Attributes:
         gaussian: (S,) int64, each for the same share of what the view showed.
         position: (S, 2) of their means in it, as the slope of the ray to each.
+        lost: how many more there were that have been removed from the scene.
     """
 
     gaussian: NDArray[np.int64]
     position: NDArray[np.float64]
+    lost: int = 0
 
     @classmethod
     def of(cls, evidence: MaskEvidence, means: NDArray[np.float32], camera: PosedCamera) -> Landmarks:
@@ -39,30 +41,33 @@ class Landmarks:
         return cls(gaussian, _slopes(means[gaussian] @ viewmat[:3, :3].T + viewmat[:3, 3]))
 
     def follow(self, origin: torch.Tensor) -> Landmarks:
-        """Those that are left after an edit of the scene (see ``GaussianScene``)."""
-        entry, heir = (t.numpy() for t in heirs(torch.from_numpy(self.gaussian), origin.cpu()))
-        return Landmarks(heir, self.position[entry])
+        """Those that are left after an edit of the scene (see ``GaussianScene``), ``origin`` on the CPU."""
+        entry, heir = (t.numpy() for t in heirs(torch.from_numpy(self.gaussian), origin))
+        gone = len(self.gaussian) - len(np.unique(entry))
+        return Landmarks(heir, self.position[entry], self.lost + gone)
 
 
 def movement(
     landmarks: Sequence[Landmarks], means: NDArray[np.float32], cameras: Sequence[PosedCamera]
 ) -> NDArray[np.float64]:
     """(K,) pixels by which the ``landmarks`` of each view have moved in it, on average: because the scene did, whose
-    Gaussians now lie at ``means`` (N, 3), or the pose that its camera is taken to have had. 0 for a view without any.
+    Gaussians now lie at ``means`` (N, 3), or the pose that its camera is taken to have had. Those that are lost have
+    moved ``FAR``. 0 for a view without any.
     """
     count = np.array([len(each.gaussian) for each in landmarks], np.int64)
+    lost = np.array([each.lost for each in landmarks], np.int64)
     if not count.any():
-        return np.zeros(len(count))
+        return FAR * (lost > 0)
     view = np.repeat(np.arange(len(count)), count)
     viewmats = np.stack([camera.viewmat.cpu().numpy() for camera in cameras])[view]
     points = means[np.concatenate([each.gaussian for each in landmarks])]
     points = np.einsum("nij,nj->ni", viewmats[:, :3, :3], points) + viewmats[:, :3, 3]
     slopes = np.concatenate([each.position for each in landmarks])
-    focal = np.array([camera.intrinsics.fx for camera in cameras])[view]
+    focal = np.array([(camera.intrinsics.fx, camera.intrinsics.fy) for camera in cameras])[view]
     with np.errstate(invalid="ignore"):
-        by = focal * np.linalg.norm(_slopes(points) - slopes, axis=1)
+        by = np.linalg.norm(focal * (_slopes(points) - slopes), axis=1)
     by = np.where(points[:, 2] > 0, by, FAR).clip(max=FAR)
-    return np.bincount(view, by, len(count)) / count.clip(min=1)
+    return (np.bincount(view, by, len(count)) + FAR * lost) / (count + lost).clip(min=1)
 
 
 def _slopes(points: NDArray[np.floating]) -> NDArray[np.float64]:

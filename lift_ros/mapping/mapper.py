@@ -64,6 +64,7 @@ ALIGN_STEPS = 5  # of a new keyframe with the scene, where poses are refined
 FINER = 2  # pixels of a mask for each of the view it was made of, along each axis
 MASK_GAUSSIANS = 40  # that a mask should show, to be an object of its own
 REFRESHED = 3  # keyframes at most, at each piece of training: new ground soon changes what many of them show
+ASKED = 100  # keyframes at most that are asked, in turns, how much has changed since they were
 SAMPLED = 1  # of them where a method is trained: to sample their pixels takes several times as long
 RESEED_AFTER = 3  # keyframes later, a keyframe without depth has neighbours on both sides, and better seeds
 SPARED = (3, 1, 0)  # times the Gaussians of the smallest object, below which none is thinned; if need be the next
@@ -178,6 +179,7 @@ class Mapper:
         self._measured = False  # whether any depth image had something in it
         self._schedule = Schedule(config.mapping, self._method.trained)
         self._photometric_steps = 0
+        self._asked = 0  # keyframe from which on they are asked next
         self._cloud = Seeds.empty()  # of a sparse reconstruction that came with the data
         self._uncertainty = torch.zeros(0, device=device)
         self._coarse = torch.zeros(0, dtype=torch.bool, device=device)  # thinned: no mask decides what they are
@@ -566,8 +568,11 @@ class Mapper:
 
         A few at each piece of training: objects are updated sooner if nothing is left to do then.
         """
-        means, max_moved = self._scene.means.cpu().numpy(), self.config.mapping.refresh_moved
         known = [keyframe for keyframe in self._keyframes if keyframe.evidence is not None]
+        if len(known) > ASKED:
+            self._asked = (self._asked + ASKED) % len(known)
+            known = (known[self._asked :] + known[: self._asked])[:ASKED]
+        means, max_moved = self._scene.means.cpu().numpy(), self.config.mapping.refresh_moved
         age = staleness(known, means, [self._camera(keyframe) for keyframe in known], max_moved)
         count = SAMPLED if self._method.trained else REFRESHED
         for k in np.argsort(-age, kind="stable")[:count].tolist():
@@ -584,14 +589,15 @@ class Mapper:
             self._trainer.edit(origin)
         self._method.edit(origin, self._scene.means)
         appends = only_appends(origin, len(self._registry.ids))
+        on_cpu = origin.cpu()  # once for all keyframes: what follows from it is remembered
         if not appends:
-            self._prior = [(stamp, evidence.follow(origin)) for stamp, evidence in self._prior]
+            self._prior = [(stamp, evidence.follow(on_cpu)) for stamp, evidence in self._prior]
         self._prior_views = [view.follow(origin) for view in self._prior_views]
-        self._registry.edit(origin.cpu().numpy())
+        self._registry.edit(on_cpu.numpy())
         self._uncertainty = follow(self._uncertainty, origin, fill=1.0)
         self._coarse = follow(self._coarse, origin)
         for keyframe in self._keyframes:
-            keyframe.edit(origin, appends)
+            keyframe.edit(origin, on_cpu, appends)
         self._neighbours = None
         self.stats = replace(self.stats, gaussians=len(self._scene))
 

@@ -192,7 +192,7 @@ def heirs(index: torch.Tensor, origin: torch.Tensor) -> tuple[torch.Tensor, torc
     return entry, by_origin[start[index[entry]] + within]
 
 
-@lru_cache(maxsize=1)  # all keyframes follow one edit, one after the other
+@lru_cache(maxsize=2)  # all keyframes follow one edit, one after the other, on the CPU and on the device
 def _heirs_table(origin: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """For each Gaussian before the edit, how many heirs it has and where they begin in the third, the list of all. The
     last row, of none, is for Gaussians beyond those that ``origin`` names.

@@ -80,7 +80,7 @@ def test_clicks_on_the_default_method_select_parts_and_wholes(capture):
     assert clicks(mapper, capture).mean() < found.mean() - 0.3
 
 
-def test_labels_and_their_parents_are_what_others_answer(capture):
+def test_the_object_there_is_what_others_answer(capture):
     mapper = mapped(capture, "disco", "nested")
     assert not mapper.answers_clicks
     found = clicks(mapper, capture)

@@ -7,7 +7,6 @@ from sklearn import metrics
 from lift_ros.evaluation import (
     Contingency,
     Overlaps,
-    click_scores,
     hierarchical_iou,
     mask_set_quality,
     mean_mask_set_quality,
@@ -102,14 +101,6 @@ def test_hierarchical_iou_against_every_threshold():
     for mask, found in zip((part, whole), vars(hierarchical_iou(scores, part, whole)).values(), strict=True):
         expected = max(((scores > t) & mask).sum() / ((scores > t) | mask).sum() for t in np.arange(-1, 13) / 12)
         assert found == pytest.approx(expected)
-
-
-def test_a_click_on_a_discrete_hierarchy():
-    labels, parents = row((1, 3), (2, 3), (3, 2), (0, 2)), row((7, 6), (8, 2), (0, 2))
-    scores = click_scores(labels, parents, (1, 0))
-    assert scores.tolist() == [[2, 2, 2, 1, 1, 1, 0, 0, 0, 0]]
-    assert hierarchical_iou(scores, labels == 1, parents == 7).mean == 1.0
-    assert click_scores(labels, parents, (9, 0)).max() == 0.0  # nothing was clicked
 
 
 def test_hierarchical_iou_refuses_masks_that_are_no_hierarchy():

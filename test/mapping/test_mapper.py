@@ -22,7 +22,9 @@ from lift_ros.evaluation import Contingency, assigned_quality
 from lift_ros.frame import Frame
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.methods import METHODS
+from lift_ros.mapping import mapper as mapper_module
 from lift_ros.mapping.keyframes import all_weights, staleness
+from lift_ros.mapping.landmarks import FAR
 from lift_ros.mapping.map_files import load_map, save_map
 from lift_ros.mapping.mapper import NEW_GROUND, SETTLED, Mapper, make_mapper_segmenter
 from lift_ros.mapping.offline import CaptureMasks, frame_labels
@@ -209,8 +211,8 @@ def test_a_keyframe_is_as_stale_as_what_it_shows_has_moved_in_it(frames, truth):
     assert stale(mapper, 1.0)[0] == pytest.approx(2.0, abs=1e-3)
     assert stale(mapper, 4.0)[0] == pytest.approx(0.5, abs=1e-3)
     kept = torch.arange(len(scene)) % 2 == 0
+    kept[torch.from_numpy(shown.landmarks.gaussian)] = True
     mapper._edit(scene.prune(kept))
-    mapper._edit(scene.append(Seeds.empty()))
     assert stale(mapper, 1.0)[0] == pytest.approx(2.0, abs=1e-3)
     mapper._refresh(shown)
     assert stale(mapper, 1.0)[0] < 1e-4
@@ -220,18 +222,76 @@ def test_a_keyframe_is_stale_where_its_pose_was_corrected(frames, truth):
     mapper = mapped(frames[:3], truth, scene__refine_poses=True)
     for keyframe in mapper._keyframes:
         mapper._refresh(keyframe)
-    view = mapper._keyframes[1].view
-    mapper._trainer.poses.update(view.index, view.camera, moved(mapper._camera(mapper._keyframes[1]), np.full(6, 0.01)))
+    keyframe = mapper._keyframes[1]
+    mapper._trainer.poses.update(
+        keyframe.view.index, keyframe.view.camera, moved(mapper._camera(keyframe), np.full(6, 0.02))
+    )
     assert stale(mapper, 0.2)[1] >= 1
+    known = keyframe.evidence
+    mapper._refresh_stalest()
+    assert keyframe.evidence is not known and stale(mapper, 0.2)[1] < 0.1
+
+
+@pytest.mark.parametrize("asked", [100, 2])
+def test_training_looks_anew_at_keyframes_that_show_what_moved_and_at_no_others(frames, truth, monkeypatch, asked):
+    """However few are asked at a time, all have their turn."""
+    monkeypatch.setattr(mapper_module, "ASKED", asked)
+    mapper = mapped(frames[:5], truth, mapping__refresh_moved=2.0)
+    for keyframe in mapper._keyframes:
+        mapper._refresh(keyframe)
+    known = [keyframe.evidence for keyframe in mapper._keyframes]
+    mapper._refresh_stalest()
+    assert all(keyframe.evidence is each for keyframe, each in zip(mapper._keyframes, known, strict=True))
+    mapper._scene.means += 0.2
+    assert min(stale(mapper, 2.0)) > 1
+    for _ in range(8):
+        mapper._schedule.add_keyframe()
+        mapper.step()
+    assert not any(keyframe.evidence is each for keyframe, each in zip(mapper._keyframes, known, strict=True))
+
+
+def test_a_keyframe_that_shows_what_is_gone_is_stale(frames, truth):
+    mapper = mapped(frames[:2], truth)
+    first = mapper._keyframes[0]
+    mapper._refresh(first)
+    shown = torch.zeros(len(mapper._scene), dtype=torch.bool)
+    shown[torch.from_numpy(first.landmarks.gaussian)] = True
+    gone = shown & (torch.rand(len(shown), generator=torch.Generator().manual_seed(0)) < 0.5)
+    mapper._edit(mapper._scene.prune(~gone))
+    assert stale(mapper, 1.0)[0] == pytest.approx(FAR / 2, rel=0.4)
+    left = torch.zeros(len(mapper._scene), dtype=torch.bool)
+    left[torch.from_numpy(first.landmarks.gaussian)] = True
+    mapper._edit(mapper._scene.prune(~left))
+    assert stale(mapper, 1.0)[0] == FAR
+    mapper._refresh(first)
+    mapper._edit(mapper._scene.split(torch.ones(len(mapper._scene), dtype=torch.bool)))
+    assert 0 < stale(mapper, 1.0)[0] < FAR / 2  # halves lie beside where the whole was
+
+
+def test_what_is_behind_the_camera_or_nowhere_has_moved_far(frames, truth):
+    mapper = mapped(frames[:1], truth)
+    mapper._refresh(mapper._keyframes[0])
+    camera = mapper._camera(mapper._keyframes[0])
+    axis, centre = camera.viewmat[2, :3], torch.linalg.inv(camera.viewmat)[:3, 3]
+    kept = mapper._scene.means.clone()
+    mapper._scene.means += 1e3 * torch.linalg.inv(camera.viewmat)[:3, 0]
+    assert stale(mapper, 1.0) == [FAR]
+    mapper._scene.means[:] = kept - 2 * ((kept - centre) @ axis)[:, None] * axis  # mirrored
+    assert stale(mapper, 1.0) == [FAR]
+    mapper._scene.means[:] = torch.nan
+    assert stale(mapper, 1.0) == [FAR]
 
 
 def test_a_keyframe_without_masks_is_never_looked_at_anew(frames):
     mapper = mapped(frames[:4], NoMasks(), mapping__refresh_moved=0.01)
     known = [keyframe.evidence for keyframe in mapper._keyframes]
-    mapper.update_objects()
-    assert all(keyframe.evidence is each for keyframe, each in zip(mapper._keyframes, known, strict=True))
-    mapper._scene.means += 1.0
+    for keyframe in mapper._keyframes:
+        keyframe.planted(mapper._scene.means.cpu().numpy(), mapper._camera(keyframe))
+        assert keyframe.unknown > 1
     assert stale(mapper, 0.01) == [0.0] * len(mapper._keyframes)
+    mapper._schedule.add_keyframe()
+    mapper.step()
+    assert all(keyframe.evidence is each for keyframe, each in zip(mapper._keyframes, known, strict=True))
 
 
 def test_what_has_been_trained_comes_to_rest_while_the_map_grows(frames, truth, monkeypatch):
