@@ -41,6 +41,7 @@ _YUV_TO_RGB = {
 _CHANNELS = {"rgb": 3, "bgr": 3, "rgba": 4, "bgra": 4}
 _OPENCV_ALIAS = {"8UC1": "mono8", "8UC3": "bgr8", "8UC4": "bgra8", "16UC1": "mono16", "16UC3": "bgr16"}
 _DEPTH_DTYPE = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}
+UNLABELLED = 65535  # in 16-bit label images; see LabelInfo.msg
 _LABEL_DTYPE = {"mono8": "u1", "8UC1": "u1", "mono16": "u2", "16UC1": "u2", "32SC1": "i4"}
 
 _COMPRESSED_DEPTH_HEADER = struct.Struct("<iff")  # compression enum, depthQuantA, depthQuantB
@@ -87,14 +88,14 @@ def decode_depth(
 def decode_labels(
     data: Buffer, encoding: str, height: int, width: int, step: int = 0, is_bigendian: bool = False
 ) -> NDArray[np.int32]:
-    """Raw label image -> (H, W) int32.
+    """Raw label image -> (H, W) int32, 0 for none, which the greatest 16-bit value stands for as well.
 
     Raises:
         FrameRejected: ``labels_encoding``, ``image_truncated``.
     """
     if encoding not in _LABEL_DTYPE:
         raise FrameRejected("labels_encoding", f"label encoding '{encoding}' is not one of {', '.join(_LABEL_DTYPE)}")
-    return _raw(data, _LABEL_DTYPE[encoding], 1, height, width, step, is_bigendian).astype(np.int32)
+    return _labels(_raw(data, _LABEL_DTYPE[encoding], 1, height, width, step, is_bigendian))
 
 
 def decode_compressed_rgb(data: Buffer, format: str = "") -> NDArray[np.uint8]:
@@ -140,7 +141,7 @@ def decode_compressed_depth(data: Buffer, format: str) -> NDArray[np.float32]:
 
 
 def decode_compressed_labels(data: Buffer, format: str = "") -> NDArray[np.int32]:
-    """8- or 16-bit single-channel PNG -> (H, W) int32.
+    """8- or 16-bit single-channel PNG -> (H, W) int32, 0 for none as above.
 
     Raises:
         FrameRejected: ``labels_encoding`` for colour or lossy data, ``image_unreadable`` for damaged data.
@@ -150,7 +151,12 @@ def decode_compressed_labels(data: Buffer, format: str = "") -> NDArray[np.int32
         raise FrameRejected(
             "labels_encoding", f"labels of format '{format}' are {labels.dtype} {labels.shape}, not a 1-channel PNG"
         )
-    return labels.astype(np.int32)
+    return _labels(labels)
+
+
+def _labels(raw: NDArray) -> NDArray[np.int32]:
+    """So what ``~/labels`` of a mapping node has where nothing is labelled is no object when it comes back as masks."""
+    return np.where(raw == UNLABELLED, 0, raw).astype(np.int32) if raw.dtype == np.uint16 else raw.astype(np.int32)
 
 
 def message_rgb(message: Any) -> NDArray[np.uint8]:

@@ -184,6 +184,14 @@ def test_labels_are_exact_or_refused(rgb):
         assert error.value.reason == "labels_encoding"
 
 
+@pytest.mark.parametrize("pack", ["raw", "png"])
+def test_what_a_node_left_unlabelled_is_no_mask(pack):
+    labels = np.array([[0, 7, 65534], [65535, 65535, 1]], np.uint16)
+    png = codec.encode_png(labels)
+    read = codec.decode_compressed_labels(png) if pack == "png" else codec.decode_labels(labels, "mono16", 2, 3)
+    assert read.tolist() == [[0, 7, 65534], [0, 0, 1]]
+
+
 def test_messages_are_told_apart_by_their_fields(rgb):
     depth = np.full((H, W), 1500, "<u2")
     image = SimpleNamespace(data=rgb.tobytes(), encoding="rgb8", height=H, width=W, step=W * 3, is_bigendian=0)
