@@ -29,7 +29,7 @@ OVERRIDES = {
     "checkpoint": ("masks.checkpoint", "weights of a SAM"),
     "map_directory": ("map_directory", "where maps are saved and loaded"),
     "load_map": ("load_map", "name of a map in map_directory to start from"),
-    "autosave": ("autosave", "name of the map that is saved in map_directory when the node ends"),
+    "autosave": ("autosave", "name of the map that is saved in map_directory every 5 minutes and at the end"),
     "rectified": ("rectified", "true: the images are rectified already (image_rect topics)"),
     "autostart": ("autostart", "false: a lifecycle manager configures and activates the node"),
     "use_sim_time": ("use_sim_time", "true: time from /clock"),

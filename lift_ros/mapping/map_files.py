@@ -62,8 +62,9 @@ class MapContents:
     meta: dict[str, Any]
 
 
-def save_map(contents: MapContents, directory: Path | str) -> None:
-    """Write a map. An existing map in ``directory`` stays whole until the new one is, and then goes with all it holds.
+def save_map(contents: MapContents, directory: Path | str, keep: Path | None = None) -> None:
+    """Write a map. An existing map in ``directory`` stays whole until the new one is, and then becomes ``keep``, beside
+    it; without that it goes with all it holds.
 
     The same contents give the same files, byte for byte.
 
@@ -72,7 +73,7 @@ def save_map(contents: MapContents, directory: Path | str) -> None:
             full or not writable. Nothing has changed then.
     """
     files = _encode(contents)
-    with replace_directory(Path(directory)) as new:
+    with replace_directory(Path(directory), keep) as new:
         for name, data in files.items():
             _write(new / name, data)
 
@@ -157,8 +158,10 @@ def check_writable(directory: Path) -> None:
 
 
 @contextmanager
-def replace_directory(directory: Path) -> Iterator[Path]:
+def replace_directory(directory: Path, keep: Path | None = None) -> Iterator[Path]:
     """An empty directory to fill, which takes the place of ``directory`` when the block ends without an error.
+
+    What was there becomes ``keep``, a path beside it that is not taken; None: it is removed.
 
     Raises:
         MapFileError: see ``check_replaceable``; or what the operating system reports, with the space left.
@@ -166,7 +169,7 @@ def replace_directory(directory: Path) -> Iterator[Path]:
     directory = Path(os.path.realpath(directory))
     token = uuid.uuid4().hex[:8]
     new = directory.with_name(f".{directory.name}.saving-{token}")
-    old = directory.with_name(f".{directory.name}.previous-{token}")
+    old = directory.with_name(keep.name if keep else f".{directory.name}.previous-{token}")
     try:
         check_replaceable(directory)
         directory.parent.mkdir(parents=True, exist_ok=True)
@@ -181,6 +184,21 @@ def replace_directory(directory: Path) -> Iterator[Path]:
         raise _not_saved(directory, error) from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
+
+
+def undo_half_a_save(directory: Path) -> None:
+    """Give a map its name back that it lost to a save which was cut off before the new one had it.
+
+    Raises:
+        MapFileError: the operating system does not allow it.
+    """
+    directory = Path(os.path.realpath(directory))
+    left = _left_by(directory, "previous")
+    if left and not directory.exists():
+        try:
+            max(left, key=lambda path: path.stat().st_mtime).rename(directory)
+        except OSError as error:
+            raise _not_saved(directory, error) from error
 
 
 def _left_by(directory: Path, what: str, seconds: float = 0.0) -> list[Path]:

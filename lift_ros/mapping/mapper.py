@@ -337,7 +337,7 @@ class Mapper:
         now = MapSnapshot(self._scene, ids, self._uncertainty)
         return select(now, self._method, self._near(), clicks)
 
-    def save(self, directory: Path | str) -> None:
+    def save(self, directory: Path | str, keep: Path | None = None) -> None:
         """Write the map; see ``save_map``.
 
         Raises:
@@ -360,7 +360,7 @@ class Mapper:
                 "parameters": {option.name: option.value for option in walk(self.config)},
             },
         )
-        save_map(contents, directory)
+        save_map(contents, directory, keep)
 
     @classmethod
     def load(cls, directory: Path | str, config: Config, segmenter: Segmenter, world_frame: str = "map") -> Mapper:

@@ -62,11 +62,6 @@ class TopicSegmenter:
         with self._lock:
             return self._find(stamp_ns) is not None
 
-    def passed(self, stamp_ns: int) -> bool:
-        """Whether that of a later one is: then its own will not come."""
-        with self._lock:
-            return any(STAMP_TOLERANCE_NS < stamp - stamp_ns <= self._reach_ns for stamp in self._labels)
-
     def segment(self, frame: Frame, prompts: Prompts | None = None) -> Masks:
         """The masks offered for this frame's stamp, which are given once; ``prompts`` change nothing.
 

@@ -8,29 +8,34 @@ from pathlib import Path
 
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
-from lift_ros.errors import MapFileError
-from lift_ros.mapping.map_files import check_replaceable, check_writable
+from lift_ros.mapping.map_files import check_writable, undo_half_a_save
 from lift_ros.mapping.mapper import Mapper
 
 PERIOD = 300.0  # s, between two saves: what a loss of power costs at most
+MAX_NAME = 70  # characters, of the 100 that a map's name may have, before the date
 
 
 class Autosave:
-    """Saves maps in ``path``. A map that is there and is not what this one began with is kept under another name."""
+    """Saves maps in ``path``. One that is there, and is not what this one goes on with, is kept under another name."""
 
-    def __init__(self, path: Path, ours: bool, logger: RcutilsLogger) -> None:
-        """``ours``: whether the map begins with what is in ``path``.
+    def __init__(self, path: Path, logger: RcutilsLogger) -> None:
+        """For an empty map.
 
         Raises:
             MapFileError: nothing can be saved there, which is not to be found out when the map is there.
         """
         check_writable(path)
+        undo_half_a_save(path)
         self._path = path
-        self._ours = ours
+        self._ours: tuple[int, int] | None = None  # what the map goes on with; see ``_identity``
         self._log = logger
         self._pending = False
         self._next = 0.0
         self._saved: tuple[int, int] | None = None  # how far the map had come
+
+    def begins_with(self, path: Path | None) -> None:
+        """Another map takes the place of this one: that in ``path``, None for an empty one."""
+        self._ours = _identity(self._path) if path == self._path else None
 
     def begin(self) -> None:
         """From now on there may be more in the map than was saved of it."""
@@ -39,7 +44,8 @@ class Autosave:
 
     def due(self, mapper: Mapper) -> bool:
         """Whether it is time to save a map that grows."""
-        return self._pending and time.monotonic() >= self._next and _progress(mapper) != self._saved
+        late = self._pending and time.monotonic() >= self._next
+        return late and _progress(mapper) not in (self._saved, (0, 0))
 
     def save(self, mapper: Mapper) -> bool:
         """Save it unless it is empty; False after an error, which is logged: there should be another attempt."""
@@ -48,13 +54,14 @@ class Autosave:
             return True
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            check_replaceable(self._path)
-            self._keep_other()
-            mapper.save(self._path)
+            kept = self._name_for_other()
+            mapper.save(self._path, kept)
         except Exception as error:  # whatever it is, the node must go on, or come to its end
             self._log.error(f"map not saved: {error}")
             return False
-        self._ours, self._saved = True, _progress(mapper)
+        self._ours, self._saved = _identity(self._path), _progress(mapper)
+        if kept:
+            self._log.warning(f"{self._path} held another map, which is {kept.name} now")
         self._log.info(f"map saved in {self._path}")
         return True
 
@@ -63,15 +70,21 @@ class Autosave:
         if self._pending:
             self._pending = not self.save(mapper)
 
-    def _keep_other(self) -> None:
-        if self._ours or not self._path.is_dir() or not any(self._path.iterdir()):
-            return
-        made = datetime.fromtimestamp(self._path.stat().st_mtime)
-        kept = self._path.with_name(f"{self._path.name}.{made:%Y%m%d-%H%M%S}")
-        if kept.exists():
-            raise MapFileError(f"{self._path} holds another map, and {kept} is taken: move one of them")
-        self._path.rename(kept)
-        self._log.warning(f"{self._path} held another map, which is {kept.name} now")
+    def _name_for_other(self) -> Path | None:
+        """Where a map that is not ours, or not any more, is to be kept."""
+        there = _identity(self._path)
+        if there is None or there == self._ours:
+            return None
+        made = datetime.fromtimestamp(there[1] / 1e9)
+        return self._path.with_name(f"{self._path.name[:MAX_NAME]}.{made:%Y%m%d-%H%M%S-%f}")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Tells one saved map from another: its inode and time of change, ns; None where there is none."""
+    if not path.is_dir() or not any(path.iterdir()):
+        return None
+    stat = path.stat()
+    return stat.st_ino, stat.st_mtime_ns
 
 
 def _progress(mapper: Mapper) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -11,70 +12,105 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from lift_ros.frame import Frame
+from lift_ros.mapping.mapper import FINER
 from lift_ros.masks.topic import TopicSegmenter
-from lift_ros.ros.conversions import nanoseconds
 from lift_ros.ros.frame_builder import LiveFrame
 from lift_ros.ros.queues import DropCounter
 
-MAX_WAITING = 150  # frames, of some 2 MB each where mapping has the default width
+MAX_BYTES = 256 << 20  # of the frames that wait: some 4 s of a camera of 30 Hz where mapping has the default width
 
 
 class MaskSync:
     """Hands frames on, in their order, once their masks are there.
 
-    So the mapper never waits, and gets just the images that a segmenter slower than the camera took. Frames whose masks
-    do not come are dropped: as soon as masks of a later image are there, else after a time.
+    So the mapper never waits, and gets just the images that a segmenter slower than the camera took. Frames before one
+    whose masks came are dropped; if none come for a time, all are.
     """
 
     def __init__(
         self,
         masks: TopicSegmenter,
         timeout: float,
-        max_width: int,
+        image_width: int,
         drops: DropCounter,
         on_frame: Callable[[LiveFrame], None],
     ) -> None:
-        """``timeout``: s that a frame waits, at most. ``max_width``: px that it is kept at, at most."""
+        """``timeout``: s that a frame waits, from its arrival. ``image_width``: of mapping, px."""
         self._masks = masks
         self._timeout = timeout
-        self._max_width = max_width
+        self._image_width = image_width
         self._drops = drops
         self._on_frame = on_frame
         self._waiting: deque[LiveFrame] = deque()
+        self._matched = -math.inf  # when masks came last that fit a frame, time.monotonic()
         self._lock = threading.Lock()
+
+    @property
+    def waiting(self) -> int:
+        """Frames that wait for their masks."""
+        return len(self._waiting)
 
     def add_frame(self, live: LiveFrame) -> None:
         """A frame, later than those before."""
-        live = replace(live, frame=live.frame.at_width(self._max_width))
+        live = replace(live, frame=self._no_larger_than_needed(live.frame))
         with self._lock:
+            if self._masks.has(_stamp_ns(live)):
+                self._hand_on(live)
+                return
             self._waiting.append(live)
-            oldest = time.monotonic() - self._timeout
-            while self._waiting and (len(self._waiting) > MAX_WAITING or self._waiting[0].arrival < oldest):
-                self._drops.add("masks_missing")
-                self._waiting.popleft()
-            self._hand_on()
+            if len(self._waiting) * _size(live.frame) > MAX_BYTES:
+                frames = list(self._waiting)
+                self._waiting = deque(frames[::2])  # without the oldest alone, each would wait in vain
+                for other in frames[1::2]:
+                    self._count(other)
+        self.expire()
 
     def add_masks(self, stamp_ns: int, labels: NDArray[np.integer]) -> None:
         """The label image of the image with this stamp; see ``TopicSegmenter.offer`` for the errors."""
-        self._masks.offer(stamp_ns, labels)
         with self._lock:
-            self._hand_on()
+            self._masks.offer(stamp_ns, labels)
+            for live in self._waiting:
+                if self._masks.has(_stamp_ns(live)):
+                    self._hand_on(live)
+                    return
+
+    def expire(self) -> None:
+        """Drop what has waited too long."""
+        oldest = time.monotonic() - self._timeout
+        with self._lock:
+            while self._waiting and self._waiting[0].arrival < oldest:
+                self._count(self._waiting.popleft())
 
     def clear(self, reason: str) -> None:
-        """Drop what waits, counted as ``reason``."""
+        """Drop what waits, frames and masks, counted as ``reason``."""
         with self._lock:
             self._drops.add(reason, len(self._waiting))
             self._waiting.clear()
-        self._masks.clear()
+            self._masks.clear()
+            self._matched = -math.inf
 
-    def _hand_on(self) -> None:
-        waiting = list(self._waiting)
-        self._waiting.clear()
-        for live in waiting:
-            stamp_ns = nanoseconds(live.header.stamp)
-            if self._masks.has(stamp_ns):
-                self._on_frame(live)
-            elif self._masks.passed(stamp_ns):
-                self._drops.add("not_segmented")
-            else:
-                self._waiting.append(live)
+    def _hand_on(self, live: LiveFrame) -> None:
+        while self._waiting and self._waiting[0].frame.stamp <= live.frame.stamp:
+            passed = self._waiting.popleft()
+            self._drops.add("not_segmented", passed is not live)
+        self._matched = time.monotonic()
+        self._on_frame(live)
+
+    def _count(self, live: LiveFrame) -> None:
+        """A frame that is dropped: masks came for others meanwhile, or nobody makes any for this camera."""
+        self._drops.add("not_segmented" if self._matched > live.arrival else "masks_missing")
+
+    def _no_larger_than_needed(self, frame: Frame) -> Frame:
+        """The frame at the size that masks are kept at, if it is larger."""
+        small = frame.camera.at_width(self._image_width)
+        width, height = FINER * small.width, FINER * small.height
+        return frame.resized(width, height) if width < frame.camera.width and height < frame.camera.height else frame
+
+
+def _stamp_ns(live: LiveFrame) -> int:
+    return round(live.frame.stamp * 1e9)  # as the segmenter asks
+
+
+def _size(frame: Frame) -> int:
+    return frame.image.nbytes + (0 if frame.depth is None else frame.depth.nbytes)

@@ -22,7 +22,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from lift_ros.config import Config
 from lift_ros.errors import ConfigError, FrameRejected
 from lift_ros.mapping.map_files import resolve_map_name
-from lift_ros.mapping.mapper import FINER, Mapper
+from lift_ros.mapping.mapper import Mapper
 from lift_ros.masks.base import Segmenter
 from lift_ros.masks.topic import TopicSegmenter
 from lift_ros.msg import Status
@@ -81,14 +81,13 @@ class Pipeline:
         self._image_latency = Window(1000)
         self._frames = 0
         self.objects: list[MapObject] = []
-        self._latest = 0.0  # stamp of the latest frame, seconds
+        self._latest: float | None = None  # stamp of the latest frame, seconds; None if time may have jumped since
 
         if not config.world_frame or config.world_frame.startswith("/"):
             raise ConfigError(f"world_frame is '{config.world_frame}': name a frame, without a leading '/'")
         self._autosave = None
         if config.autosave:
-            path, ours = self.map_path(config.autosave), config.autosave == config.load_map
-            self._autosave = Autosave(path, ours, node.get_logger())
+            self._autosave = Autosave(self.map_path(config.autosave), node.get_logger())
         mapper = Mapper(mapping, self._masks, config.world_frame)
         if config.load_map:
             path = self.map_path(config.load_map)
@@ -116,7 +115,7 @@ class Pipeline:
         self._mask_sync = self._topic_masks and MaskSync(
             self._topic_masks,
             config.masks_timeout,
-            FINER * self._mapping.mapping.image_width,
+            self._mapping.mapping.image_width,
             self._drops,
             self.worker.add_frame,
         )
@@ -165,6 +164,7 @@ class Pipeline:
     def stop(self) -> None:
         """Stop the workers; the map is kept, and saved where ``autosave`` says so."""
         self._builder.stop()
+        self._latest = None
         if self._mask_sync:
             self._mask_sync.clear("stopped")
         self.worker.stop()
@@ -183,7 +183,10 @@ class Pipeline:
 
     def loaded_mapper(self, path: Path) -> Mapper:
         """A mapper that goes on with the map saved in ``path``. Raises MapFileError."""
-        return Mapper.load(path, self._mapping, self._masks, self.config.world_frame)
+        mapper = Mapper.load(path, self._mapping, self._masks, self.config.world_frame)
+        if self._autosave:
+            self._autosave.begins_with(path)
+        return mapper
 
     def replace_map(self, mapper: Mapper) -> None:
         """Go on with another map. To be run by the worker."""
@@ -192,6 +195,8 @@ class Pipeline:
     def reset(self) -> None:
         """Start over with an empty map and counters at zero. To be run by the worker. Raises LiftError."""
         self.replace_map(Mapper(self._mapping, self._masks, self.config.world_frame))
+        if self._autosave:
+            self._autosave.begins_with(None)
         self._drops.clear()
         self._frames = 0
 
@@ -240,10 +245,12 @@ class Pipeline:
         self._latest = live.frame.stamp
         self._frames += 1
         self.outputs.stamps.add(live.frame.stamp, live.header.stamp)
-        (self._mask_sync or self.worker).add_frame(live)
+        if not self.worker.paused.is_set():
+            (self._mask_sync or self.worker).add_frame(live)
         self.labeller.add_frame(live)
 
     def _on_time_jump(self) -> None:
+        self._latest = None
         self.worker.forget_frames()
         if self._mask_sync:
             self._mask_sync.clear("time_jump")
@@ -263,15 +270,17 @@ class Pipeline:
             self.worker.submit(lambda: autosave.due(self.worker.mapper) and autosave.save(self.worker.mapper))
 
     def _as_of(self, mapper: Mapper) -> float:
-        """Time of what a map shows, seconds: the latest frame in it; of a loaded one that has not seen any, now."""
-        return mapper.stats.stamp if mapper.stats.frames else self.stamp
+        """Time of what a map shows, seconds: the latest frame in it; where none has come since it was loaded, since the
+        node was activated or since time jumped, now.
+        """
+        return mapper.stats.stamp if mapper.stats.frames and self._latest is not None else self.stamp
 
     @property
     def stamp(self) -> float:
         """Time of answers about the map, seconds: what has not changed until the latest frame is what is known then. A
         robot at rest gets answers that TF still covers.
         """
-        return self._latest if self._frames else self.node.get_clock().now().nanoseconds / 1e9
+        return self.node.get_clock().now().nanoseconds / 1e9 if self._latest is None else self._latest
 
     def _state(self) -> int:
         if not self._builder.running:
@@ -284,6 +293,8 @@ class Pipeline:
         stats, drops = self.worker.mapper.stats, self._drops.counts()
         self._show_scene()
         self._save_in_between()
+        if self._mask_sync:
+            self._mask_sync.expire()
         status = Status(
             state=self._state(),
             frames=self._frames,
@@ -299,7 +310,7 @@ class Pipeline:
             prompts=stats.prompts,
             segmenter=self._masks.name,
             frame_queue=self._builder.waiting,
-            keyframe_queue=self.worker.waiting,
+            keyframe_queue=self.worker.waiting + (self._mask_sync.waiting if self._mask_sync else 0),
             image_latency_p50=self._image_latency.percentile(50),
             image_latency_p99=self._image_latency.percentile(99),
             label_latency=self.labeller.latency.percentile(50),

@@ -103,30 +103,26 @@ def test_offered_masks_are_found_by_their_stamp():
 def test_masks_that_never_come():
     topic = TopicSegmenter()
     topic.offer(STAMP_NS + 5_000, LABELS)  # another image, 5 microseconds later
-    assert topic.passed(STAMP_NS) and not topic.has(STAMP_NS)
+    assert not topic.has(STAMP_NS)
     with pytest.raises(FrameRejected, match="no masks") as rejected:
         topic.segment(frame_at(STAMP_NS))
     assert rejected.value.reason == "masks_missing"
 
 
-def test_it_is_known_which_masks_are_there_and_which_will_not_come():
-    topic = TopicSegmenter(reach=2.0)
+def test_it_is_known_which_masks_are_there():
+    topic = TopicSegmenter()
     topic.offer(STAMP_NS, LABELS)
-    asked = [-(10**10), -(10**9), -10, 0, 10, 10**9]
-    assert [topic.has(STAMP_NS + ns) for ns in asked] == [False, False, True, True, True, False]
-    assert [topic.passed(STAMP_NS + ns) for ns in asked] == [False, True, False, False, False, False]
+    assert [topic.has(STAMP_NS + ns) for ns in (-(10**9), -10, 0, 10, 10**9)] == [False, True, True, True, False]
     assert len(topic.segment(frame_at(STAMP_NS))) == 2
     assert not topic.has(STAMP_NS)  # they are given once
 
 
-def test_masks_of_before_a_jump_that_come_late_are_in_nobody_s_way():
+def test_masks_of_before_a_jump_that_come_late_are_let_go():
     topic = TopicSegmenter()
     topic.clear()
     topic.offer(STAMP_NS + 10**12, LABELS)  # of a slow segmenter
-    assert not topic.passed(STAMP_NS - 10**8)
     topic.offer(STAMP_NS, LABELS)
-    assert topic.passed(STAMP_NS - 10**8) and not topic.has(STAMP_NS + 10**12)
-    assert len(topic.segment(frame_at(STAMP_NS))) == 2
+    assert topic.has(STAMP_NS) and not topic.has(STAMP_NS + 10**12)
 
 
 def test_a_frame_of_before_a_jump_takes_no_masks_along():

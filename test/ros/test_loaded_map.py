@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import time
 from contextlib import closing
 from pathlib import Path
@@ -12,8 +15,9 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from ros import wall
 from ros.rig import Rig, pixels
-from std_srvs.srv import SetBool
+from std_srvs.srv import SetBool, Trigger
 
+from lift_ros.mapping import map_files
 from lift_ros.msg import LabelInfo, Status
 from lift_ros.ros import autosave
 from lift_ros.ros.mapping_node import MappingNode
@@ -111,6 +115,56 @@ def test_a_map_that_was_there_is_kept_where_another_is_saved(tmp_path):
         rig.wait_until(lambda: {o.id for o in rig.objects} == known, "the objects of the first")
 
 
+@pytest.mark.parametrize("replaced_by", ["reset", "another map", "another node"])
+def test_a_map_that_another_took_the_place_of_is_kept(saved, tmp_path, replaced_by):
+    shutil.copytree(Path(saved[0]) / "wall", tmp_path / "left")
+    shutil.copytree(Path(saved[0]) / "wall", tmp_path / "other")
+    before = (tmp_path / "left" / "map.yaml").read_bytes()
+    with closing(Rig(map_directory=str(tmp_path), load_map="left", autosave="left")) as rig:
+        if replaced_by == "reset":
+            assert rig.call(Trigger, "reset").success
+        elif replaced_by == "another map":
+            assert rig.call(LoadMap, "load_map", name="other").success
+        else:
+            shutil.rmtree(tmp_path / "left")
+            shutil.copytree(Path(saved[0]) / "wall", tmp_path / "left")
+            os.utime(tmp_path / "left")
+        rig.send(0)
+        rig.wait_until(lambda: rig.status.keyframes, "a keyframe")
+    (kept,) = {path.name for path in tmp_path.iterdir()} - {"left", "other"}
+    assert (tmp_path / kept / "map.yaml").read_bytes() == before != (tmp_path / "left" / "map.yaml").read_bytes()
+
+
+def test_a_map_that_is_there_stays_where_the_new_one_cannot_be_written(saved, tmp_path, monkeypatch):
+    shutil.copytree(Path(saved[0]) / "wall", tmp_path / "left")
+    with closing(Rig(map_directory=str(tmp_path), autosave="left")) as rig:
+        rig.send(0)
+        rig.wait_until(lambda: rig.status.keyframes, "a keyframe")
+
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(map_files, "_write", full)
+        rig.mapping.trigger_deactivate()
+        assert [path.name for path in tmp_path.iterdir()] == ["left"]
+    assert [path.name for path in tmp_path.iterdir()] == ["left"]
+    assert len(map_files.load_map(tmp_path / "left").objects) == len(saved[1])
+
+
+@pytest.mark.parametrize("load_map", ["left", ""])
+def test_a_map_is_found_whose_save_was_cut_off(saved, tmp_path, load_map):
+    """Between its two renames, by a loss of power."""
+    shutil.copytree(Path(saved[0]) / "wall", tmp_path / ".left.previous-0123abcd")
+    with closing(Rig(map_directory=str(tmp_path), load_map=load_map, autosave="left")) as rig:
+        rig.wait_until(lambda: rig.received["objects"], "a list of objects")
+        rig.send(0)
+        rig.wait_until(lambda: rig.status.keyframes, "a keyframe")
+        assert bool(rig.objects) == bool(load_map)
+    kept = {path.name for path in tmp_path.iterdir()} - {"left"}
+    assert len(kept) == (load_map == "")  # else it went on with that
+    assert all(map_files.load_map(tmp_path / name).objects for name in kept)
+
+
 def test_a_map_that_grows_is_saved_in_between(tmp_path, monkeypatch):
     monkeypatch.setattr(autosave, "PERIOD", 0.5)
     with closing(Rig(map_directory=str(tmp_path), autosave="left")) as rig:
@@ -137,6 +191,16 @@ def test_answers_are_of_now_and_not_of_when_the_map_last_changed(saved):
             rig.send(index)
         rig.wait_for_frames(2)
         assert rig.call(GetObject, "get_object", id=known).header.stamp == rig.header(501).stamp
+        rig.send(100)  # time jumps back
+        rig.wait_for_drop("time_jump")
+        for index in (101, 102):
+            rig.send(index)
+        rig.wait_for_frames(4)
+        assert rig.call(GetObject, "get_object", id=known).header.stamp == rig.header(102).stamp
+        rig.mapping.trigger_deactivate()
+        rig.mapping.trigger_activate()
+        stamp = rig.call(GetObject, "get_object", id=known).header.stamp
+        assert abs(stamp.sec - rig.mapping.get_clock().now().nanoseconds / 1e9) < 60
 
 
 def test_what_a_map_holds_is_known_before_the_first_frame(saved):

@@ -12,6 +12,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from ros import wall
 from ros.rig import Rig, image_message
 from std_msgs.msg import Header
+from std_srvs.srv import SetBool
 
 from lift_ros.frame import Frame
 from lift_ros.masks.topic import TopicSegmenter
@@ -27,23 +28,27 @@ STEP_NS = 33_000_000
 class Bench:
     """A sync, what it hands on, and what it drops."""
 
-    def __init__(self, timeout: float = 60.0, max_width: int = 640) -> None:
+    def __init__(self, timeout: float = 60.0, image_width: int = wall.CAMERA.width) -> None:
         self.handed_on: list[LiveFrame] = []
         self.counter = DropCounter()
-        self.masks = TopicSegmenter()
-        self.sync = MaskSync(self.masks, timeout, max_width, self.counter, self.handed_on.append)
+        self.masks = TopicSegmenter(capacity=200)
+        self.sync = MaskSync(self.masks, timeout, image_width, self.counter, self.handed_on.append)
 
     def frame(self, index: int, age: float = 0.0) -> None:
-        stamp = to_stamp(index * STEP_NS / 1e9)
-        frame = Frame(wall.image(0), wall.CAMERA, np.eye(4), index * STEP_NS / 1e9, wall.depth(), str(index))
-        self.sync.add_frame(LiveFrame(frame, Header(stamp=stamp), time.monotonic() - age))
+        seconds = (index * STEP_NS) / 1e9
+        frame = Frame(wall.image(0), wall.CAMERA, np.eye(4), seconds, wall.depth(), str(index))
+        self.sync.add_frame(LiveFrame(frame, Header(stamp=to_stamp(seconds)), time.monotonic() - age))
 
-    def offer(self, index: int) -> None:
-        self.sync.add_masks(index * STEP_NS, wall.labels(0))
+    def offer(self, index: int, off_ns: int = 0) -> None:
+        self.sync.add_masks(index * STEP_NS + off_ns, wall.labels(0))
 
     @property
     def names(self) -> list[str]:
         return [live.frame.name for live in self.handed_on]
+
+    @property
+    def drops(self) -> dict[str, int]:
+        return self.counter.counts()
 
 
 @pytest.mark.parametrize("late", [0, 3, 40])
@@ -55,42 +60,83 @@ def test_frames_that_a_slow_segmenter_took_are_handed_on_and_the_others_dropped(
             bench.offer(index - late)
     taken = [str(index) for index in range(0, 100 - late, 15)]
     assert bench.names == taken
-    assert bench.counter.counts() == {"not_segmented": 15 * (len(taken) - 1) - (len(taken) - 1)}
+    assert bench.drops == {"not_segmented": 14 * (len(taken) - 1)}
+    assert bench.sync.waiting == 100 - int(taken[-1]) - 1
     for live in bench.handed_on:
         assert len(bench.masks.segment(live.frame)) > 0
 
 
 def test_masks_that_come_before_their_frame():
     """It waits for its pose."""
-    bench = Bench()
+    bench = Bench(timeout=0.0)
     bench.offer(1)
     bench.frame(0)
-    bench.frame(1)
-    assert bench.names == ["1"] and bench.counter.counts() == {"not_segmented": 1}
+    bench.frame(1, age=1.0)  # old, but its masks are there
+    assert bench.names == ["1"] and sum(bench.drops.values()) == 1 and not bench.sync.waiting
 
 
-def test_frames_whose_masks_never_come(monkeypatch):
+def test_masks_that_fit_no_image_are_not_taken_for_those_of_a_slow_segmenter():
+    """With stamps of their own, or those of another camera."""
     bench = Bench(timeout=1.0)
-    bench.frame(0, age=2.0)
-    assert bench.counter.counts() == {"masks_missing": 1}
-    monkeypatch.setattr(mask_sync, "MAX_WAITING", 5)
-    for index in range(1, 8):
+    for index in range(5):
+        bench.frame(index, age=0.9)
+        bench.offer(index, off_ns=10_000_000)
+    time.sleep(0.2)
+    bench.sync.expire()
+    assert not bench.names and bench.drops == {"masks_missing": 5}
+
+
+def test_frames_that_wait_in_vain_while_masks_of_others_come():
+    """A segmenter takes an image, and the next waits for it twice as long as that one."""
+    bench = Bench(timeout=1.0)
+    bench.frame(0, age=1.5)
+    assert bench.drops == {"masks_missing": 1}
+    bench.frame(1)
+    bench.frame(2, age=0.8)
+    bench.offer(1)
+    assert bench.names == ["1"]
+    time.sleep(0.3)
+    bench.sync.expire()
+    assert bench.drops == {"masks_missing": 1, "not_segmented": 1} and not bench.sync.waiting
+
+
+def test_after_a_jump_of_the_clock_nothing_of_before_is_left():
+    bench = Bench()
+    for index in range(100, 105):
         bench.frame(index)
-    assert bench.counter.counts() == {"masks_missing": 3}
-    bench.offer(2)
-    bench.offer(3)
-    assert bench.names == ["3"]
     bench.sync.clear("time_jump")
-    bench.offer(7)
-    assert bench.names == ["3"] and bench.counter.counts()["time_jump"] == 4
+    assert bench.drops == {"time_jump": 5}
+    for index in range(3):
+        bench.frame(index)
+    bench.offer(104)  # late, of before the jump
+    bench.offer(2)
+    assert bench.names == ["2"]
 
 
-def test_what_waits_is_no_larger_than_mapping_needs():
-    bench = Bench(max_width=wall.CAMERA.width // 2)
+def test_what_waits_is_bounded_and_what_is_waited_for_is_not_what_goes(monkeypatch):
+    bench = Bench()
     bench.frame(0)
     bench.offer(0)
     (live,) = bench.handed_on
-    assert live.frame.camera.width == live.frame.image.shape[1] == wall.CAMERA.width // 2
+    monkeypatch.setattr(mask_sync, "MAX_BYTES", 10 * (live.frame.image.nbytes + live.frame.depth.nbytes))
+    for index in range(1, 41):  # of which a slow segmenter took the first
+        bench.frame(index)
+        assert bench.sync.waiting <= 10
+    bench.offer(1)
+    assert bench.names == ["0", "1"]
+    assert sum(bench.drops.values()) + bench.sync.waiting == 39
+
+
+@pytest.mark.parametrize("image_width", [wall.CAMERA.width // 4, wall.CAMERA.width])
+def test_what_waits_is_no_larger_than_masks_are_kept_at(image_width: int):
+    bench = Bench(image_width=image_width)
+    bench.frame(0)
+    bench.offer(0)
+    (live,) = bench.handed_on
+    width = min(2 * image_width, wall.CAMERA.width)
+    assert live.frame.camera.width == live.frame.image.shape[1] == width
+    small = live.frame.at_width(image_width)
+    assert image_width == wall.CAMERA.width or live.frame.camera.height == 2 * small.camera.height
     assert len(bench.masks.segment(live.frame)) > 0
 
 
@@ -103,13 +149,24 @@ def test_frames_and_masks_from_two_threads():
             time.sleep(0)
 
     thread = threading.Thread(target=segmenter)
-    bench.masks.capacity = 200
     thread.start()
     for index in range(200):
         bench.frame(index)
     thread.join()
-    assert bench.names == sorted(bench.names, key=int) and len(set(bench.names)) == len(bench.names)
-    assert len(bench.names) + bench.counter.counts().get("not_segmented", 0) == 200
+    assert bench.names == [str(index) for index in range(200)] and not bench.drops
+
+
+def test_a_pause_keeps_what_comes_meanwhile_out_of_the_map():
+    with closing(Rig()) as rig:
+        assert rig.call(SetBool, "pause", data=True).success
+        rig.send(0, masks=None)
+        rig.wait_for_frames(1)
+        assert rig.call(SetBool, "pause", data=False).success
+        rig.masks.publish(image_message(rig.header(0), "mono16", wall.labels(0)))
+        rig.send(1)
+        rig.wait_until(lambda: rig.status.keyframes, "a keyframe")
+        time.sleep(0.5)
+        assert rig.status.keyframes == 1 and "masks_missing" not in rig.drops
 
 
 def test_a_segmenter_slower_than_the_camera_makes_keyframes_all_the_same():
