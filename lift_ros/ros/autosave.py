@@ -37,6 +37,11 @@ class Autosave:
         """Another map takes the place of this one: that in ``path``, None for an empty one."""
         self._ours = _identity(self._path) if path == self._path else None
 
+    def saved(self, path: Path) -> None:
+        """The map was saved in ``path`` by somebody else's wish."""
+        if path == self._path:
+            self._ours = _identity(path)
+
     def begin(self) -> None:
         """From now on there may be more in the map than was saved of it."""
         self._pending = True

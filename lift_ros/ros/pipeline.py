@@ -188,6 +188,12 @@ class Pipeline:
             self._autosave.begins_with(path)
         return mapper
 
+    def save_map(self, path: Path) -> None:
+        """Save the map in ``path``. To be run by the worker. Raises MapFileError."""
+        self.worker.mapper.save(path)
+        if self._autosave:
+            self._autosave.saved(path)
+
     def replace_map(self, mapper: Mapper) -> None:
         """Go on with another map. To be run by the worker."""
         self.worker.replace(mapper)

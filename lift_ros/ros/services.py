@@ -204,8 +204,7 @@ class Services:
         try:
             path = self._pipeline.map_path(request.name)
             path.parent.mkdir(parents=True, exist_ok=True)
-            worker = self._pipeline.worker
-            await self._by_mapper(lambda: worker.mapper.save(path))
+            await self._by_mapper(lambda: self._pipeline.save_map(path))
         except (LiftError, OSError) as error:
             response.message = f"map not saved: {error}"
             self._pipeline.node.get_logger().error(response.message)

@@ -105,6 +105,9 @@ def test_a_map_that_was_there_is_kept_where_another_is_saved(tmp_path):
         rig.mapping.trigger_deactivate()
         rig.mapping.trigger_activate()
         rig.mapping.trigger_deactivate()  # the same map again
+        rig.mapping.trigger_activate()
+        assert rig.call(SaveMap, "save_map", name="left").success
+        rig.mapping.trigger_deactivate()
         assert [path.name for path in tmp_path.iterdir()] == ["left"]
     with closing(Rig(**given)) as rig:
         rig.send(0)
