@@ -194,7 +194,7 @@ def undo_half_a_save(directory: Path) -> None:
     """
     directory = Path(os.path.realpath(directory))
     left = _left_by(directory, "previous")
-    if left and not directory.exists():
+    if left and not (directory.exists() and any(directory.iterdir())):
         try:
             max(left, key=lambda path: path.stat().st_mtime).rename(directory)
         except OSError as error:

@@ -55,10 +55,10 @@ class MaskSync:
         """A frame, later than those before."""
         live = replace(live, frame=self._no_larger_than_needed(live.frame))
         with self._lock:
+            self._waiting.append(live)
             if self._masks.has(_stamp_ns(live)):
                 self._hand_on(live)
                 return
-            self._waiting.append(live)
             if len(self._waiting) * _size(live.frame) > MAX_BYTES:
                 frames = list(self._waiting)
                 self._waiting = deque(frames[::2])  # without the oldest alone, each would wait in vain
@@ -91,9 +91,8 @@ class MaskSync:
             self._matched = -math.inf
 
     def _hand_on(self, live: LiveFrame) -> None:
-        while self._waiting and self._waiting[0].frame.stamp <= live.frame.stamp:
-            passed = self._waiting.popleft()
-            self._drops.add("not_segmented", passed is not live)
+        while self._waiting.popleft() is not live:  # whatever its stamp: one may be of before a jump of time
+            self._drops.add("not_segmented")
         self._matched = time.monotonic()
         self._on_frame(live)
 

@@ -196,6 +196,8 @@ class Pipeline:
 
     def replace_map(self, mapper: Mapper) -> None:
         """Go on with another map. To be run by the worker."""
+        if self._mask_sync:
+            self._mask_sync.clear("map_replaced")
         self.worker.replace(mapper)
 
     def reset(self) -> None:
@@ -286,7 +288,8 @@ class Pipeline:
         """Time of answers about the map, seconds: what has not changed until the latest frame is what is known then. A
         robot at rest gets answers that TF still covers.
         """
-        return self.node.get_clock().now().nanoseconds / 1e9 if self._latest is None else self._latest
+        latest = self._latest  # another thread may take it away
+        return self.node.get_clock().now().nanoseconds / 1e9 if latest is None else latest
 
     def _state(self) -> int:
         if not self._builder.running:

@@ -12,7 +12,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from ros import wall
 from ros.rig import Rig, image_message
 from std_msgs.msg import Header
-from std_srvs.srv import SetBool
+from std_srvs.srv import SetBool, Trigger
 
 from lift_ros.frame import Frame
 from lift_ros.masks.topic import TopicSegmenter
@@ -113,6 +113,17 @@ def test_after_a_jump_of_the_clock_nothing_of_before_is_left():
     assert bench.names == ["2"]
 
 
+def test_a_frame_of_before_a_jump_that_comes_late_is_in_nobody_s_way():
+    """It was at work when the clock jumped."""
+    bench = Bench()
+    bench.frame(100)
+    for index in range(6):
+        bench.frame(index)
+        bench.offer(index)
+    assert bench.names == [str(index) for index in range(6)]
+    assert bench.drops == {"not_segmented": 1} and not bench.sync.waiting
+
+
 def test_what_waits_is_bounded_and_what_is_waited_for_is_not_what_goes(monkeypatch):
     bench = Bench()
     bench.frame(0)
@@ -181,6 +192,19 @@ def test_a_segmenter_slower_than_the_camera_makes_keyframes_all_the_same():
         rig.wait_until(lambda: rig.status.keyframes >= 4, "most of the keyframes that it made masks for")
         rig.wait_until(lambda: len(rig.objects) >= 3, "the objects in them")
         assert "masks_missing" not in rig.drops and rig.drops["not_segmented"] > 30
+
+
+def test_what_waits_for_masks_does_not_come_into_another_map():
+    with closing(Rig()) as rig:
+        rig.send(0, masks=None)
+        rig.wait_for_frames(1)
+        assert rig.call(Trigger, "reset").success
+        rig.masks.publish(image_message(rig.header(0), "mono16", wall.labels(0)))
+        rig.wait_until(lambda: not rig.status.frames and not rig.status.keyframe_queue, "an empty node")
+        time.sleep(1.5)
+        assert not rig.status.keyframes
+        rig.send(1)
+        rig.wait_until(lambda: rig.status.keyframes, "the first keyframe of the new map")
 
 
 def test_a_segmenter_that_is_not_there_is_warned_of_and_the_node_ends_all_the_same():
