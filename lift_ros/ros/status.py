@@ -9,12 +9,8 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from lift_ros.msg import Status
 
-KEEPING_UP = (
-    "mapper_busy",
-    "not_labelled",
-    "not_segmented",
-    "segmenter_budget",
-)  # drops by which a small computer keeps up
+# drops by which a small computer keeps up
+KEEPING_UP = ("mapper_busy", "not_labelled", "not_segmented", "segmenter_budget")
 HARMLESS = (*KEEPING_UP, "depth_unusable")  # all may be far off, and the image is used
 SILENCE = 5.0  # s without a usable frame before that is worth a warning
 DOING = {
