@@ -190,8 +190,9 @@ def _map(args: argparse.Namespace) -> int:
     from lift_ros.config import Config
     from lift_ros.data.changed import WithoutDepth
     from lift_ros.mapping.map_files import check_writable
-    from lift_ros.mapping.mapper import Mapper, make_mapper_segmenter
+    from lift_ros.mapping.mapper import Mapper
     from lift_ros.mapping.offline import CaptureMasks, map_capture, write_results
+    from lift_ros.mapping.prepare import make_mapper_segmenter
 
     check_writable(args.out)
     values: dict[str, object] = {}
@@ -311,7 +312,7 @@ def _render(args: argparse.Namespace) -> int:
     from lift_ros.config import Config
     from lift_ros.frame import check_rigid
     from lift_ros.mapping.map_files import load_map
-    from lift_ros.mapping.mapper import training_device
+    from lift_ros.mapping.prepare import training_device
     from lift_ros.mapping.snapshot import MIN_SHARE, MapSnapshot
     from lift_ros.scene.gaussians import GaussianScene
     from lift_ros.visualization import colorize, write_label_png, write_png

@@ -11,8 +11,8 @@ from lift_ros.data.capture import Capture
 from lift_ros.errors import ConfigError
 from lift_ros.evaluation.corruption import LEVELS, PCF, Corruption, corrupt_masks
 from lift_ros.frame import Frame
-from lift_ros.mapping.mapper import make_mapper_segmenter
 from lift_ros.mapping.offline import CaptureMasks
+from lift_ros.mapping.prepare import make_mapper_segmenter
 from lift_ros.masks.base import Masks, Prompts, Segmenter
 from lift_ros.options import walk
 

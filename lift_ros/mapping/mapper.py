@@ -7,7 +7,6 @@ same map, on CUDA up to the rounding of sums.
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import math
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from scipy.spatial import cKDTree
 
 from lift_ros.camera import PosedCamera
 from lift_ros.config import Config
-from lift_ros.errors import ConfigError, FrameRejected, LiftError, MapFileError
+from lift_ros.errors import FrameRejected, LiftError, MapFileError
 from lift_ros.frame import Frame, check_near
 from lift_ros.lifting.base import Clickable, HasUnitFeatures, LiftingView
 from lift_ros.lifting.evidence import MaskEvidence
@@ -36,12 +35,11 @@ from lift_ros.mapping.keyframes import (
     viewing_distance,
 )
 from lift_ros.mapping.map_files import MapContents, load_map, save_map
+from lift_ros.mapping.prepare import training_device
 from lift_ros.mapping.schedule import Schedule
 from lift_ros.mapping.selection import Clicks, Selection, select, similarity_image
 from lift_ros.mapping.snapshot import MapSnapshot
-from lift_ros.masks import make_segmenter
 from lift_ros.masks.base import Patches, Segmenter
-from lift_ros.masks.generator import GeneratorConfig
 from lift_ros.masks.prompting import make_prompts
 from lift_ros.objects.description import MapObject, as_json
 from lift_ros.objects.registry import ObjectEvent, ObjectRegistry
@@ -111,44 +109,6 @@ class MapperStats:
     def taken(self) -> int:
         """Keyframes that were taken, those that gave way since included."""
         return self.keyframes + self.thinned_keyframes
-
-
-def make_mapper_segmenter(config: Config) -> Segmenter:
-    """The segmenter that ``config.masks`` names. See ``make_segmenter`` for the errors."""
-    masks = config.masks
-    return make_segmenter(
-        masks.segmenter,
-        masks.checkpoint or None,
-        str(training_device(config)),
-        masks.directory or None,
-        GeneratorConfig(
-            points_per_side=masks.points_per_side,
-            pred_iou_thresh=masks.pred_iou_thresh,
-            stability_score_thresh=masks.stability_score_thresh,
-            box_nms_thresh=masks.box_nms_thresh,
-        ),
-    )
-
-
-def training_device(config: Config) -> torch.device:
-    """The device that ``config.mapping.device`` stands for. auto is CUDA only where gsplat can rasterize there.
-
-    Raises:
-        ConfigError: CUDA was asked for and is not there, or gsplat is not.
-    """
-    wanted = config.mapping.device
-    if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise ConfigError("mapping.device is cuda, but torch sees no CUDA device; set it to auto or cpu")
-    if importlib.util.find_spec("gsplat") is None:
-        if wanted == "cuda":
-            raise ConfigError("mapping.device is cuda, which needs gsplat: pip install 'gsplat>=1.5.3'")
-        log.warning(
-            "there is a CUDA device, but no gsplat to use it with (pip install 'gsplat>=1.5.3'): mapping on the CPU"
-        )
-        return torch.device("cpu")
-    return torch.device("cuda")
 
 
 class Mapper:

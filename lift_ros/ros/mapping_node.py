@@ -13,7 +13,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 
 from lift_ros.config import Config
 from lift_ros.errors import LiftError
-from lift_ros.mapping.mapper import make_mapper_segmenter
+from lift_ros.mapping.prepare import make_mapper_segmenter
 from lift_ros.ros import parameters
 from lift_ros.ros.compat import TRANSFORMS_BY
 from lift_ros.ros.node_config import NodeConfig

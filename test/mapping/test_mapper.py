@@ -26,8 +26,9 @@ from lift_ros.mapping import mapper as mapper_module
 from lift_ros.mapping.keyframes import all_weights, staleness
 from lift_ros.mapping.landmarks import FAR
 from lift_ros.mapping.map_files import load_map, save_map
-from lift_ros.mapping.mapper import NEW_GROUND, SETTLED, Mapper, make_mapper_segmenter
+from lift_ros.mapping.mapper import NEW_GROUND, SETTLED, Mapper
 from lift_ros.mapping.offline import CaptureMasks, frame_labels
+from lift_ros.mapping.prepare import make_mapper_segmenter
 from lift_ros.mapping.schedule import ANNEAL_TO
 from lift_ros.mapping.selection import Clicks
 from lift_ros.mapping.snapshot import MIN_SHARE
