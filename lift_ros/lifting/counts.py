@@ -25,7 +25,7 @@ FULL_SAY = 1000.0  # pixels from which a view's say no longer grows
 MIN_PIXELS = 0.3  # of a Gaussian that a view must show to say in which mask it lies
 CLEAR_PIXELS = 2.0  # from which more of it says no more
 
-_INTERFACE = 5  # LIFT_EVIDENCE_INTERFACE of csrc/lift_evidence.h
+_INTERFACE = 6  # LIFT_EVIDENCE_INTERFACE of csrc/lift_evidence.h
 
 
 class _Masks(Structure):
@@ -58,7 +58,8 @@ _PROTOTYPES = {
     "lift_part_agreement": [POINTER(_Views), POINTER(_Parts), c_double, c_double] + [c_void_p] * 2 + [c_int],
     "lift_held": [POINTER(_Views), POINTER(_Parts)] + [c_void_p] * 2 + [c_int],
     "lift_purity": [POINTER(_Views), POINTER(_Parts), c_double, c_double] + [c_void_p] * 4 + [c_int],
-    "lift_strongest_masks": [POINTER(_Views), POINTER(_Parts)] + [c_void_p] * 2,
+    "lift_strongest_masks": [POINTER(_Views), POINTER(_Parts)] + [c_void_p] * 2 + [c_int],
+    "lift_shown": [POINTER(_Views), c_void_p],
     "lift_votes": [POINTER(_Views), POINTER(_Parts), c_double] + [c_void_p] * 4 + [c_int],
     "lift_components": [c_int64, c_int64] + [c_void_p] * 3,
     "lift_connected_parts": [c_int64, c_int64] + [c_void_p] * 2 + [c_int64, c_void_p],
@@ -142,8 +143,15 @@ def strongest_masks(
     """
     strongest = np.full(len(parts), -1, np.int32)
     view_of = np.ascontiguousarray(view_of, np.int64)
-    _call("lift_strongest_masks", views, len(parts), _Numbers(parts, part_count), view_of, strongest)
+    _call("lift_strongest_masks", views, len(parts), _Numbers(parts, part_count), view_of, strongest, _threads())
     return strongest
+
+
+def shown(gaussian_count: int, views: Sequence[MaskEvidence]) -> NDArray[np.bool_]:
+    """(N,) whether any view shows a Gaussian in a mask; N is ``gaussian_count``."""
+    found = np.zeros(gaussian_count, bool)
+    _call("lift_shown", views, gaussian_count, found)
+    return found
 
 
 def votes(

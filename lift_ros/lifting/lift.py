@@ -24,7 +24,7 @@ from lift_ros.lifting.config import LiftConfig
 from lift_ros.lifting.consensus import Merges, cut_impure, cut_known, expel_strangers, local_parts, merge_parts, vote
 from lift_ros.lifting.counts import part_agreement
 from lift_ros.lifting.evidence import MaskEvidence
-from lift_ros.lifting.parts import connected_parts
+from lift_ros.lifting.parts import connected_parts, most
 from lift_ros.render import BlendWeights
 from lift_ros.scene.gaussians import follow
 from lift_ros.scene.neighbours import Neighbours
@@ -103,7 +103,7 @@ class Lift:
             there = np.flatnonzero((part >= 0) & (objects >= 0))
             found = np.bincount(objects[there], minlength=self._merges.count) > 0
             own = merges.count + (~found).cumsum() - 1
-            now = np.where(found, _most(part[there], objects[there], self._merges.count), own)
+            now = np.where(found, most(objects[there], self._merges.count, part[there]), own)
             part = part.copy()
             part[unseen] = now[objects[unseen]]
         self._part, self._merges = self._kept(part), merges._replace(count=max(merges.count, part.max(initial=-1) + 1))
@@ -133,7 +133,7 @@ class Lift:
         one the last time, ``known`` (N,) from 1 on, somewhat more often, and those for two less.
         """
         agreed, seen = part_agreement(parts, count, views)
-        was = _most(known.cpu().numpy(), parts, count)
+        was = most(parts, count, known.cpu().numpy())
         same = (was[:, None] == was[None, :]) & (was > 0)[None, :]
         other = (was[:, None] != was[None, :]) & (was > 0)[:, None] & (was > 0)[None, :]
         return agreed + self.config.hysteresis * seen * (same.astype(float) - other), seen
@@ -171,15 +171,6 @@ def _numbered(labels: NDArray[np.int64], neighbours: Neighbours) -> tuple[NDArra
 def _of_parts(values: NDArray[np.int64], parts: NDArray[np.int64]) -> NDArray[np.int64]:
     """(N,) the value of each Gaussian's part, of ``values`` (K,); -1 for none."""
     return np.append(values, -1)[parts]
-
-
-def _most(values: NDArray[np.int64], parts: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """(K,) what most Gaussians of each part have, of ``values`` (N,)."""
-    different, column = np.unique(values, return_inverse=True)
-    member = parts >= 0
-    cell = parts[member] * len(different) + column[member]
-    table = np.bincount(cell, minlength=count * len(different)).reshape(count, len(different))
-    return different[table.argmax(1)] if table.size else np.zeros(count, np.int64)
 
 
 def _mostly(chosen: NDArray[np.bool_], parts: NDArray[np.int64], count: int) -> NDArray[np.bool_]:

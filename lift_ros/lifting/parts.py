@@ -1,4 +1,4 @@
-"""Parts of the scene that hang together."""
+"""Parts of the scene that hang together, and what else is known of the Gaussians in them."""
 
 from __future__ import annotations
 
@@ -20,3 +20,27 @@ def connected_parts(neighbours: Neighbours, labels: NDArray[np.integer], min_siz
         (N,) part numbers from 0, -1 without a label and for small parts that touch nothing larger.
     """
     return counts.connected_parts(neighbours.within_reach, labels, min_size)
+
+
+def present(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The (I,) different ``values`` (N,) >= 0, ascending, and the place that each of these has there (N,)."""
+    used = np.bincount(values) > 0
+    return np.flatnonzero(used), (used.cumsum() - 1)[values]
+
+
+def overlap(
+    parts: NDArray[np.int64], count: int, values: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(K, I) Gaussians of each of the ``count`` parts (N,), -1 for none, by their value (N,), and the (I,) values, as
+    ``present`` has them.
+    """
+    different, column = present(values)
+    member = parts >= 0
+    cell = parts[member] * len(different) + column[member]
+    return np.bincount(cell, minlength=count * len(different)).reshape(count, len(different)), different
+
+
+def most(parts: NDArray[np.int64], count: int, values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(K,) the value that most Gaussians of each part have, the least of equals; 0 of parts without any."""
+    table, different = overlap(parts, count, values)
+    return different[table.argmax(1)] if table.size else np.zeros(count, np.int64)

@@ -23,6 +23,7 @@ from lift_ros.config import Config
 from lift_ros.errors import FrameRejected, LiftError, MapFileError
 from lift_ros.frame import Frame, check_near
 from lift_ros.lifting.base import Clickable, HasUnitFeatures, LiftingView
+from lift_ros.lifting.counts import shown
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.methods import METHODS, make_method
 from lift_ros.lifting.sampling import view_of_objects
@@ -259,9 +260,8 @@ class Mapper:
         """(N,) bool, of which no keyframe says anything since the map was loaded; what stands for the keyframes before
         knows no doubt.
         """
-        unasked = np.full(len(self._scene), bool(self._prior))
-        for keyframe in self._keyframes if self._prior else ():
-            unasked[keyframe.evidence.gaussian] = False
+        asked = [keyframe.evidence for keyframe in self._keyframes]
+        unasked = ~shown(len(self._scene), asked) if self._prior else np.zeros(len(self._scene), bool)
         return torch.from_numpy(unasked).to(self._scene.device)
 
     def feature_image(self, camera: PosedCamera) -> NDArray[np.float32] | None:

@@ -19,9 +19,9 @@ from scipy.optimize import linear_sum_assignment
 
 from lift_ros.errors import MapFileError
 from lift_ros.lifting.consensus import merge_parts
-from lift_ros.lifting.counts import part_agreement, strongest_masks, visibility
+from lift_ros.lifting.counts import part_agreement, shown, strongest_masks, visibility
 from lift_ros.lifting.evidence import MaskEvidence
-from lift_ros.lifting.parts import connected_parts
+from lift_ros.lifting.parts import connected_parts, most, overlap, present
 from lift_ros.objects.config import ObjectsConfig
 from lift_ros.scene.neighbours import Neighbours
 
@@ -152,7 +152,7 @@ class ObjectRegistry:
         self.ids = self._with_unseen(np.append(ids_of, 0)[found], ids_of, views)
         self._unborn = (unborn & (self.ids == 0)).astype(np.int64)
         self._former[np.isin(self._former, ids_of) & (self.ids > 0)] = 0  # these are back, or another's by now
-        hidden = {self.tracks[i].parent for i in set(_present(self.ids)[0].tolist()) - {0, *ids_of.tolist()}} - {0}
+        hidden = {self.tracks[i].parent for i in set(present(self.ids)[0].tolist()) - {0, *ids_of.tolist()}} - {0}
         alone = [self.tracks[i].parent if i in self.tracks else 0 for i in ids_of.tolist()]
         # a part whose siblings no keyframe shows any more stays with them
         parents = np.where((parents == 0) & np.isin(alone, list(hidden)), alone, parents)
@@ -178,7 +178,7 @@ class ObjectRegistry:
         Those that were one object before need somewhat less for that, those that were two somewhat more.
         """
         count = int(parts.max(initial=-1)) + 1
-        label = _most(parts, count, np.maximum(labels, -1).astype(np.int64) + 1)
+        label = most(parts, count, np.maximum(labels, -1).astype(np.int64) + 1)
         asked = np.flatnonzero(np.bincount(label)[label] > 1)
         if not len(asked):
             return parts, count
@@ -187,7 +187,7 @@ class ObjectRegistry:
         number = np.full(count + 1, -1)
         number[asked] = np.arange(len(asked))
         agreed, seen = part_agreement(number[parts], len(asked), views)
-        label, known = label[asked], _most(parts, count, self.ids)[asked]
+        label, known = label[asked], most(parts, count, self.ids)[asked]
         one = label[:, None] == label[None, :]
         before = (known[:, None] == known[None, :]) * 2.0 - 1
         before *= (known[:, None] > 0) & (known[None, :] > 0)
@@ -212,9 +212,7 @@ class ObjectRegistry:
         size = np.bincount(found[found >= 0], minlength=len(ids))
         share = np.zeros(len(ids))  # views that show all of each, or several that show as much in all
         for view, counts in zip(views, seen, strict=True):
-            shown = np.zeros(len(found), bool)
-            shown[view.gaussian] = True
-            share += counts * np.bincount(found[shown & (found >= 0)], minlength=len(ids)) / size
+            share += counts * np.bincount(found[shown(len(found), [view]) & (found >= 0)], minlength=len(ids)) / size
         result = of_all.copy()
         for k, i in enumerate(ids.tolist()):
             loaded = self._loaded.get(i)
@@ -229,7 +227,7 @@ class ObjectRegistry:
         """(N,) Gaussians that an object did not bring along when it came back, where the clusters ``found`` (N,) put
         them together with it, not just with what frayed from it.
         """
-        table, ids = _overlap(found, count, self.ids)
+        table, ids = overlap(found, count, self.ids)
         together = (table > 0) & (table >= MIN_SHARED * np.bincount(self.ids)[ids])
         lost = np.flatnonzero((found >= 0) & (self.ids == 0) & (self._former > 0) & np.isin(self._former, ids))
         missing = np.zeros(len(found), bool)
@@ -245,7 +243,7 @@ class ObjectRegistry:
         if not self.tracks or not len(view.gaussian):
             return
         ids = np.where(self._unborn > 0, self._next_id, self.ids)
-        values, column = _present(ids[view.gaussian])
+        values, column = present(ids[view.gaussian])
         cell = view.mask.astype(np.int64) * len(values) + column
         shown = np.bincount(cell, view.weight, len(view.area) * len(values)).reshape(-1, len(values))
         known = np.where(values > 0, shown, 0)
@@ -265,15 +263,13 @@ class ObjectRegistry:
         the Gaussians they do not show go to the one that took most.
         """
         lost = (ids == 0) & (self.ids > 0)
-        unseen = lost.copy()
-        for view in views:
-            if not unseen.any():
-                return ids
-            unseen[view.gaussian] = False
-        values, index = _present(self.ids)
+        if not lost.any():
+            return ids
+        unseen = lost & ~shown(len(ids), views)
+        values, index = present(self.ids)
         hidden = np.bincount(index, unseen) > 0.5 * np.bincount(index)
         again = np.isin(values, found)
-        table, new = _overlap(index, len(values), ids)
+        table, new = overlap(index, len(values), ids)
         taken = np.where(new > 0, table, 0)
         heir = np.where(taken.any(1), new[taken.argmax(1)], 0)
         kept = lost & np.where(again[index], unseen, hidden[index])
@@ -282,7 +278,7 @@ class ObjectRegistry:
 
     def _parents(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """(N,) the whole that each Gaussian's object belongs to, 0 for none."""
-        values, index = _present(ids)
+        values, index = present(ids)
         return np.array([self.tracks[i].parent if i else 0 for i in values.tolist()], np.int64)[index]
 
     def _track(
@@ -313,7 +309,7 @@ class ObjectRegistry:
         ones (N,) where they consist of these, else new.
         """
         events: list[ObjectEvent] = []
-        table, ids = _overlap(found, count, known)
+        table, ids = overlap(found, count, known)
         objects = np.flatnonzero(ids > 0)
         shared = table[:, objects]
         whole = np.bincount(known)[ids[objects]]  # what the keyframes that are left do not show of it, too
@@ -324,7 +320,7 @@ class ObjectRegistry:
         for row, column in zip(rows, columns, strict=True):
             if shared[row, column] > 0:
                 result[row] = ids[objects[column]]
-        former_table, former_ids = _overlap(found, count, lost)
+        former_table, former_ids = overlap(found, count, lost)
         for k in sorted(np.flatnonzero(result == 0).tolist(), key=lambda k: -former_table[k].max(initial=0)):
             size = table[k].sum()
             former = former_ids[former_table[k].argmax()]
@@ -345,7 +341,7 @@ class ObjectRegistry:
         them.
         """
         found: list[ObjectEvent] = []
-        for i in sorted(set(self.tracks) - set(_present(self.ids)[0].tolist()) - wholes):
+        for i in sorted(set(self.tracks) - set(present(self.ids)[0].tolist()) - wholes):
             del self.tracks[i]
             self._former[previous == i] = i
             heirs, size = np.unique(self.ids[previous == i], return_counts=True)
@@ -401,31 +397,9 @@ def _follow(ids: NDArray[np.int64], origin: NDArray[np.int64]) -> NDArray[np.int
     return moved
 
 
-def _present(ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The (I,) different ``ids`` (N,), ascending from 0 on, and for each the place that it has there (N,)."""
-    used = np.bincount(ids) > 0
-    return np.flatnonzero(used), (used.cumsum() - 1)[ids]
-
-
-def _overlap(
-    clusters: NDArray[np.int64], count: int, ids: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(K, I) Gaussians that each cluster shares with each id, and the (I,) ids."""
-    values, column = _present(ids)
-    member = clusters >= 0
-    cell = clusters[member] * len(values) + column[member]
-    return np.bincount(cell, minlength=count * len(values)).reshape(count, len(values)), values
-
-
-def _most(clusters: NDArray[np.int64], count: int, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(K,) the id, from 0 on, that most Gaussians of each cluster have."""
-    table, values = _overlap(clusters, count, ids)
-    return values[table.argmax(1)] if table.size else np.zeros(count, np.int64)
-
-
 def _known_as(clusters: NDArray[np.int64], count: int, ids: NDArray[np.int64]) -> NDArray[np.int64]:
     """(K,) the object that a cluster is, 0 for none: it has most of its Gaussians, and they are most of the cluster."""
-    table, values = _overlap(clusters, count, ids)
+    table, values = overlap(clusters, count, ids)
     size = np.bincount(ids)[values]
     most = (table > 0.5 * table.sum(1, keepdims=True)) & (table > 0.5 * size) & (values > 0)
     return np.where(most.any(1), values[most.argmax(1)], 0)
@@ -433,7 +407,7 @@ def _known_as(clusters: NDArray[np.int64], count: int, ids: NDArray[np.int64]) -
 
 def _wholes(found: NDArray[np.int64], count: int, wholes: NDArray[np.integer]) -> NDArray[np.int64]:
     """(K,) whole of each cluster, by most of its Gaussians: 0, 1, ...; -1 where it would be the only part."""
-    table, labels = _overlap(found, count, wholes.astype(np.int64) + 1)
+    table, labels = overlap(found, count, wholes.astype(np.int64) + 1)
     best = labels[table.argmax(1)] - 1
     values, index, size = np.unique(best, return_inverse=True, return_counts=True)
     several = (size > 1) & (values >= 0)

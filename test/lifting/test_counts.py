@@ -118,6 +118,13 @@ def test_the_strongest_mask_is_that_of_the_view_named_for_the_part(tables, views
     assert (found >= 0).any()
 
 
+def test_gaussians_that_any_view_shows(tables, views):
+    one = counts.shown(GAUSSIANS, views[2:3])
+    assert np.array_equal(one, tables[2].any(0)) and not one.all()
+    assert np.array_equal(counts.shown(GAUSSIANS, views), np.stack(tables).any((0, 1)))
+    assert not counts.shown(GAUSSIANS, []).any()
+
+
 def test_results_do_not_depend_on_threads(views, parts):
     near = Neighbours.of(torch.rand(GAUSSIANS, 3, generator=torch.Generator().manual_seed(0)), k=4)
 
@@ -127,6 +134,7 @@ def test_results_do_not_depend_on_threads(views, parts):
             *counts.part_agreement(parts, PARTS, views),
             *counts.held(parts, PARTS, views),
             *counts.votes(np.arange(GAUSSIANS) % 12, 12, views, 0.1),
+            counts.strongest_masks(parts, PARTS, views, np.arange(PARTS) % VIEWS),
         ]
 
     before = torch.get_num_threads()

@@ -9,7 +9,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from lift_ros.lifting import counts
-from lift_ros.lifting.parts import connected_parts
+from lift_ros.lifting.parts import connected_parts, most, overlap, present
 from lift_ros.scene.neighbours import Neighbours
 
 
@@ -51,3 +51,14 @@ def test_nothing_but_fragments():
     assert connected_parts(line(5), np.arange(5), 2).tolist() == [-1] * 5
     nobody = Neighbours.of(torch.zeros(1, 3))
     assert connected_parts(nobody, np.zeros(1, int), 2).tolist() == [-1]
+
+
+def test_what_most_of_each_part_has():
+    parts = np.array([0, 0, 0, 2, 2, -1, -1, 2, 2])
+    values = np.array([5, 0, 5, 9, 3, 3, 3, 3, 9])
+    table, different = overlap(parts, 3, values)
+    assert np.array_equal(different, [0, 3, 5, 9])
+    assert np.array_equal(table, [[1, 0, 2, 0], [0, 0, 0, 0], [0, 2, 0, 2]])
+    assert np.array_equal(most(parts, 3, values), [5, 0, 3])
+    assert np.array_equal(different[present(values)[1]], values)
+    assert len(most(parts[:0], 0, values[:0])) == 0

@@ -13,6 +13,8 @@ using lift::guarded;
 // of threads, so that rounding is the same.
 constexpr int64_t kShares = 2;
 
+constexpr int64_t kAhead = 16;  // entries that what they need of their Gaussian is asked for in advance
+
 // Calls body(views, share) with each share of the views.
 template <class Body>
 void share_out(const LiftViews* all, int threads, const Body& body) {
@@ -102,6 +104,8 @@ struct Vote {
 class Ballots {
  public:
   explicit Ballots(int64_t count) : places_(count) {}
+
+  void prefetch(int32_t gaussian) const { __builtin_prefetch(&places_[gaussian], 1); }
 
   // A label below 0 is no vote, and yet shown.
   void add(const Vote& vote) {
@@ -260,6 +264,7 @@ int64_t lift_neighbour_agreement(const LiftViews* all, int64_t k, const int32_t*
         for (int64_t v = first; v < std::min(first + kLanes, end); ++v) {
           const LiftMasks& view = all->views[v];
           for (int64_t e = 0; e < view.count; ++e) {
+            if (e + kAhead < view.count) __builtin_prefetch(&pixels[view.gaussian[e + kAhead]], 1);
             const float weight = view.weight[e];
             InView& own = pixels[view.gaussian[e]];
             in_view.add(view.gaussian[e]);
@@ -302,46 +307,66 @@ int64_t lift_neighbour_agreement(const LiftViews* all, int64_t k, const int32_t*
 int64_t lift_part_agreement(const LiftViews* all, const LiftParts* parts, double min_visible, double full_say,
                             double* agreed, double* seen, int threads) {
   return guarded([&] {
+    struct Member {
+      int32_t part;
+      double say, share;  // of the part in the view; of the part that the mask holds, squared, of all masks
+    };
+    struct InMask {
+      int64_t begin, end;  // the mask's members from the part itself on
+    };
     const int64_t count = parts->count;
-    Sums<double> all_agreed(agreed, count * count), all_seen(seen, count * count);
-    share_out(all, threads, [&](int64_t begin, int64_t end, int64_t share_number) {
-      double *own_agreed = all_agreed.of(share_number), *own_seen = all_seen.of(share_number);
+    std::vector<double> say(all->count * count, 0.0);
+    std::vector<std::vector<Member>> members(all->count);  // mask by mask, in ascending order within
+    std::vector<std::vector<int64_t>> mask_end(all->count);
+    share_out(all, threads, [&](int64_t begin, int64_t end, int64_t) {
       Table table(*parts);
-      std::vector<double> squares(count, 0.0), say(count, 0.0), share;
-      std::vector<int32_t> clear;
+      std::vector<double> squares(count, 0.0);
       for (int64_t v = begin; v < end; ++v) {
-        const LiftMasks& view = all->views[v];
-        table.fill(view);
-        clear.clear();
+        table.fill(all->views[v]);
+        double* own_say = say.data() + v * count;
         for (int32_t a : table.shown) {
           squares[a] = 0;
-          say[a] = table.visible[a] > min_visible ? std::min(table.visible[a], full_say) / full_say : 0.0;
-          if (say[a] > 0) clear.push_back(a);
+          if (table.visible[a] > min_visible) own_say[a] = std::min(table.visible[a], full_say) / full_say;
         }
-        std::sort(clear.begin(), clear.end());
         for (size_t e = 0; e < table.part.size(); ++e) squares[table.part[e]] += table.pixels[e] * table.pixels[e];
-        share.resize(table.part.size());
-        for (size_t e = 0; e < share.size(); ++e) {
-          share[e] = table.pixels[e] * table.pixels[e] / squares[table.part[e]];
-        }
-        for (int64_t m = 0; m < view.mask_count; ++m) {
+        for (size_t m = 0; m + 1 < table.begin.size(); ++m) {
+          const size_t first = members[v].size();
           for (int64_t e = table.begin[m]; e < table.begin[m + 1]; ++e) {
             const int32_t a = table.part[e];
-            for (int64_t f = e; f < table.begin[m + 1]; ++f) {
-              const int32_t b = table.part[f];
-              own_agreed[std::min(a, b) * count + std::max(a, b)] += std::min(say[a], say[b]) * share[e] * share[f];
-            }
+            const double share = table.pixels[e] * table.pixels[e] / squares[a];
+            if (own_say[a] > 0) members[v].push_back({a, own_say[a], share});
           }
-        }
-        for (size_t i = 0; i < clear.size(); ++i) {
-          double* row = own_seen + clear[i] * count;
-          const double own = say[clear[i]];
-          for (size_t j = i; j < clear.size(); ++j) row[clear[j]] += std::min(own, say[clear[j]]);
+          std::sort(members[v].begin() + first, members[v].end(),
+                    [](const Member& one, const Member& other) { return one.part < other.part; });
+          mask_end[v].push_back(static_cast<int64_t>(members[v].size()));
         }
       }
     });
-    all_agreed.add_up();
-    all_seen.add_up();
+    // Row by row of the result, which stays in the cache: where each part is to be found.
+    std::vector<std::vector<std::pair<const Member*, const Member*>>> places(count);
+    for (int64_t v = 0; v < all->count; ++v) {
+      const Member* member = members[v].data();
+      for (int64_t end : mask_end[v]) {
+        const Member* last = members[v].data() + end;
+        for (; member < last; ++member) places[member->part].push_back({member, last});
+      }
+    }
+    lift::parallel_for(threads, count, 16, [&](int64_t begin, int64_t end, int) {
+      for (int64_t a = begin; a < end; ++a) {
+        double *own_agreed = agreed + a * count, *own_seen = seen + a * count;
+        for (const auto& [own, last] : places[a]) {
+          for (const Member* other = own; other < last; ++other) {
+            own_agreed[other->part] += std::min(own->say, other->say) * own->share * other->share;
+          }
+        }
+        for (int64_t v = 0; v < all->count; ++v) {
+          const double* others = say.data() + v * count;
+          const double own = others[a];
+          if (!(own > 0)) continue;
+          for (int64_t b = a; b < count; ++b) own_seen[b] += std::min(own, others[b]);
+        }
+      }
+    });
     mirror(agreed, count);
     mirror(seen, count);
   });
@@ -366,6 +391,7 @@ int64_t lift_held(const LiftViews* all, const LiftParts* parts, double* held, do
             share[table.part[e]] = table.pixels[e] / table.visible[table.part[e]];
           }
           for (; entry < view.count && view.mask[entry] == m; ++entry) {
+            if (entry + kAhead < view.count) __builtin_prefetch(&own[view.gaussian[entry + kAhead]], 1);
             const int32_t i = view.gaussian[entry], k = parts->number[i];
             own[i].total += view.weight[entry];
             if (k >= 0) own[i].held += view.weight[entry] * share[k];
@@ -425,12 +451,14 @@ int64_t lift_purity(const LiftViews* all, const LiftParts* parts, double min_vis
   });
 }
 
-int64_t lift_strongest_masks(const LiftViews* all, const LiftParts* parts, const int64_t* view_of, int32_t* strongest) {
+int64_t lift_strongest_masks(const LiftViews* all, const LiftParts* parts, const int64_t* view_of, int32_t* strongest,
+                             int threads) {
   return guarded([&] {
     std::vector<float> most(all->gaussian_count, 0.0f);
     std::fill_n(strongest, all->gaussian_count, -1);
-    for (int64_t v = 0; v < all->count; ++v) {
-      if (std::find(view_of, view_of + parts->count, v) == view_of + parts->count) continue;
+    // No two views write of one Gaussian: each is of one part, which one view is named for.
+    lift::parallel_for(threads, all->count, 1, [&](int64_t v, int64_t, int) {
+      if (std::find(view_of, view_of + parts->count, v) == view_of + parts->count) return;
       const LiftMasks& view = all->views[v];
       for (int64_t e = 0; e < view.count; ++e) {
         const int32_t i = view.gaussian[e], k = parts->number[i];
@@ -438,6 +466,15 @@ int64_t lift_strongest_masks(const LiftViews* all, const LiftParts* parts, const
         most[i] = view.weight[e];
         strongest[i] = view.mask[e];
       }
+    });
+  });
+}
+
+int64_t lift_shown(const LiftViews* all, uint8_t* shown) {
+  return guarded([&] {
+    for (int64_t v = 0; v < all->count; ++v) {
+      const LiftMasks& view = all->views[v];
+      for (int64_t e = 0; e < view.count; ++e) shown[view.gaussian[e]] = 1;
     }
   });
 }
@@ -467,6 +504,7 @@ int64_t lift_votes(const LiftViews* all, const LiftParts* parts, double purity, 
           if (best > purity * total) choice[m] = label;
         }
         for (int64_t e = 0; e < view.count; ++e) {
+          if (e + kAhead < view.count) ballots[share].prefetch(view.gaussian[e + kAhead]);
           ballots[share].add({view.gaussian[e], choice[view.mask[e]], view.weight[e]});
         }
       }
@@ -571,13 +609,14 @@ int64_t lift_merge_parts(int64_t count, const double* agreed, const double* seen
     struct Pair {
       double agreed, seen;
     };
-    std::vector<Pair> pairs(count * count);
+    lift::Buffer<Pair> pairs(count * count);
     std::vector<int64_t> alive(count), partner(count, 0);
-    std::vector<double> best(count);
+    std::vector<double> best(count);            // an upper bound where a partner has changed since
+    std::vector<uint8_t> outdated(count, false);
     for (int64_t a = 0; a < count; ++a) {
       alive[a] = a;
       for (int64_t b = 0; b < count; ++b) {
-        if (a != b) pairs[a * count + b] = {agreed[a * count + b], seen[a * count + b]};
+        pairs[a * count + b] = a != b ? Pair{agreed[a * count + b], seen[a * count + b]} : Pair{0, 0};
       }
     }
     const auto rate_of = [&](int64_t a, int64_t b) {
@@ -586,6 +625,7 @@ int64_t lift_merge_parts(int64_t count, const double* agreed, const double* seen
     };
     const auto search = [&](int64_t a) {
       best[a] = -1.0;
+      outdated[a] = false;
       for (int64_t b : alive) {
         const double found = rate_of(a, b);
         if (found > best[a]) {
@@ -599,6 +639,10 @@ int64_t lift_merge_parts(int64_t count, const double* agreed, const double* seen
       const int64_t a =
           *std::max_element(alive.begin(), alive.end(), [&](int64_t i, int64_t j) { return best[i] < best[j]; });
       if (best[a] < rate || best[a] < 0) return;
+      if (outdated[a]) {
+        search(a);
+        continue;
+      }
       const int64_t b = partner[a];
       alive.erase(std::lower_bound(alive.begin(), alive.end(), b));
       for (int64_t c : alive) {
@@ -615,11 +659,12 @@ int64_t lift_merge_parts(int64_t count, const double* agreed, const double* seen
       for (int64_t c : alive) {
         if (c == a) continue;
         const double now = rate_of(a, c);
-        if (now > best[c] || (now == best[c] && a < partner[c])) {
+        if (now > best[c] || (now == best[c] && a < partner[c] && !outdated[c])) {
           best[c] = now;
           partner[c] = a;
-        } else if (partner[c] == a || partner[c] == b) {  // only rows that lost their partner are searched again
-          search(c);
+          outdated[c] = false;
+        } else if (partner[c] == a || partner[c] == b) {
+          outdated[c] = true;  // most of these are never asked before they change again
         }
       }
     }

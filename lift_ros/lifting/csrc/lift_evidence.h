@@ -11,7 +11,7 @@
 #define LIFT_API extern "C" __attribute__((visibility("default")))
 
 // Raised with every change of this file; a library left over from older sources is then refused instead of called.
-constexpr int32_t LIFT_EVIDENCE_INTERFACE = 5;
+constexpr int32_t LIFT_EVIDENCE_INTERFACE = 6;
 LIFT_API int32_t lift_evidence_interface();
 
 // The masks of one view: triplets, sorted by mask.
@@ -54,7 +54,11 @@ LIFT_API int64_t lift_purity(const LiftViews*, const LiftParts*, double min_visi
 
 // strongest (N,): of each Gaussian, the mask that shows most of it in the view that view_of (K,) names for its part, the
 // first of equals, -1 where there is none; view_of is below 0 for parts that do not matter.
-LIFT_API int64_t lift_strongest_masks(const LiftViews*, const LiftParts*, const int64_t* view_of, int32_t* strongest);
+LIFT_API int64_t lift_strongest_masks(const LiftViews*, const LiftParts*, const int64_t* view_of, int32_t* strongest,
+                                      int threads);
+
+// shown (N,): 1 for the Gaussians that any view shows in a mask, the rest is left as it is.
+LIFT_API int64_t lift_shown(const LiftViews*, uint8_t* shown);
 
 // winner (N,), -1 for none; most, votes, shown (N,).
 LIFT_API int64_t lift_votes(const LiftViews*, const LiftParts*, double purity, int64_t* winner, float* most,
