@@ -44,6 +44,7 @@ from lift_ros.evaluation.study import Run, write_json
 from lift_ros.frame import Frame
 from lift_ros.mapping.mapper import Mapper
 from lift_ros.mapping.offline import ALIGN_STEPS, frame_labels, map_capture
+from lift_ros.mapping.snapshot import MIN_SHARE
 from lift_ros.masks.base import Segmenter
 from lift_ros.visualization import overlay, write_png
 
@@ -214,7 +215,7 @@ def _score(
 ) -> Figures:
     """Figures of the finished map; ``seen`` is the capture as the mapper had it, maybe without depth."""
     capture, void = truth_of.capture, truth_of.void
-    table, agreement = Contingency(), Contingency()
+    table, rendered, agreement = Contingency(), Contingency(), Contingency()
     views: list[Compared] = []
     whole: list[Compared] = []  # with the true masks uncut, where they overlap
     scene: list[tuple[float, float, float]] = []
@@ -233,6 +234,7 @@ def _score(
         if truth is not None:
             views.append(Compared.of(labels, truth, void))
             table.update(views[-1].all)
+            rendered.add(_rendered(mapper, frame), truth)
             whole += [Compared.of(labels, mask, None) for mask in truth_of.overlapping(frame)] or views[-1:]
         if index in compared:
             scene.append(_scene_errors(mapper, frame if seen is capture else _measured(capture, index, frame)))
@@ -256,22 +258,26 @@ def _score(
     }
     if not views:
         return figures | dict.fromkeys(ACCURACY)
-    accuracy = _accuracy(table, views, whole, online, void)
+    accuracy = _accuracy(table, rendered, views, whole, online, void)
     if not capture.timed:
         accuracy["id_switches_per_object_minute"] = None
     return figures | accuracy
 
 
 ACCURACY = (
-    "objects", "pq", "pq_online", "pq_live", "sq", "rq", "matched", "spurious", "missed", "background_iou",
-    "pq_with_background", "miou",
-    "f_score", "boundary_iou", "named_miou", "named_mbiou", "weighted_iou", "best_dice", "symmetric_best_dice",
-    "id_switches", "id_switches_per_object_minute",
+    "objects", "pq", "pq_rendered", "pq_online", "pq_live", "sq", "rq", "matched", "spurious", "missed",
+    "background_iou", "pq_with_background", "miou", "f_score", "boundary_iou", "named_miou", "named_mbiou",
+    "weighted_iou", "best_dice", "symmetric_best_dice", "id_switches", "id_switches_per_object_minute",
 )  # fmt: skip
 
 
 def _accuracy(
-    table: Contingency, views: list[Compared], whole: list[Compared], online: Online, void: int | None
+    table: Contingency,
+    rendered: Contingency,
+    views: list[Compared],
+    whole: list[Compared],
+    online: Online,
+    void: int | None,
 ) -> Figures:
     all_bands = Contingency()
     for view in views:
@@ -285,13 +291,20 @@ def _accuracy(
         # the mean of two categories, one of which is the background (Bhalgat et al., Contrastive Lift)
         with_background = (quality.pq + (background if background > 0.5 else 0)) / 2
     values = (
-        quality.matched + quality.missed, quality.pq, panoptic_quality(online.table, void).pq,
-        panoptic_quality(online.live, void).pq, quality.sq, quality.rq, quality.matched, quality.spurious,
-        quality.missed, background, with_background, assigned.miou, assigned.f_score,
-        mean_boundary_iou(all_bands, matched_objects(table, void)), named.miou, named.mbiou, sets.iou, sets.best_dice,
-        sets.symmetric_best_dice, online.switches.switches, online.switches.per_object_minute,
+        quality.matched + quality.missed, quality.pq, panoptic_quality(rendered, void).pq,
+        panoptic_quality(online.table, void).pq, panoptic_quality(online.live, void).pq, quality.sq, quality.rq,
+        quality.matched, quality.spurious, quality.missed, background, with_background, assigned.miou,
+        assigned.f_score, mean_boundary_iou(all_bands, matched_objects(table, void)), named.miou, named.mbiou,
+        sets.iou, sets.best_dice, sets.symmetric_best_dice, online.switches.switches,
+        online.switches.per_object_minute,
     )  # fmt: skip
     return dict(zip(ACCURACY, values, strict=True))
+
+
+def _rendered(mapper: Mapper, frame: Frame) -> NDArray[np.uint32]:
+    """(H, W) labels as the map alone has them, at the size of the frame: without the borders that the frame shows."""
+    labels, share, _ = mapper.snapshot.label_image(mapper.snapshot.locate(frame, ALIGN_STEPS))
+    return np.where(share >= MIN_SHARE, labels, 0)
 
 
 def _measured(capture: Capture, index: int, frame: Frame) -> Frame:

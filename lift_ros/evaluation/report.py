@@ -18,7 +18,8 @@ from lift_ros.visualization import contact_sheet, write_png
 IDENTITY = ("dataset", "masks", "mask_share", "method", "scale", "seed", "use_depth", "truth", "max_depth", "settings")
 # of the table for people: figure, heading, format
 COLUMNS = (
-    ("objects", "objects", "d"), ("pq", "PQ_scene", ".3f"), ("pq_online", "PQ online", ".3f"),
+    ("objects", "objects", "d"), ("pq", "PQ_scene", ".3f"), ("pq_rendered", "PQ rendered", ".3f"),
+    ("pq_online", "PQ online", ".3f"),
     ("pq_with_background", "PQ with background", ".3f"), ("sq", "SQ", ".3f"), ("rq", "RQ", ".3f"),
     ("matched", "found", "d"), ("spurious", "spurious", "d"), ("missed", "missed", "d"), ("miou", "mIoU", ".3f"),
     ("f_score", "F", ".3f"), ("boundary_iou", "boundary IoU", ".3f"), ("named_miou", "mIoU named", ".3f"),

@@ -41,6 +41,7 @@ def test_the_growing_map_the_finished_one_and_pixels_that_nobody_labelled(demo_r
     keyframes = complete["keyframes"]
     assert seen == [4 * keyframes]  # before the training at the end
     assert 0.5 < complete["pq_online"] <= 1 and complete["pq_live"] < complete["pq_online"]  # objects come late
+    assert 0.5 < complete["pq_rendered"] < complete["pq"]  # borders follow the frame
     assert complete["pq_with_background"] == (complete["pq"] + complete["background_iou"]) / 2
 
     monkeypatch.setattr(NerfstudioCapture, "incomplete_names", ("instances",))
