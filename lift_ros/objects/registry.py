@@ -65,6 +65,29 @@ class Track:
     parent: int = 0
 
 
+@dataclass(frozen=True)
+class _Clusters:
+    """Gaussians that are one thing, as far as the labels of the moment tell.
+
+    Attributes:
+        of: (N,) cluster of each Gaussian, -1 for none.
+        size: (K,) Gaussians of each.
+        seen: (V, K) bool, the views that show each.
+        confidence: (K,) how well the masks agree on it, see ``visibility``.
+    """
+
+    of: NDArray[np.int64]
+    size: NDArray[np.int64]
+    seen: NDArray[np.bool_]
+    confidence: NDArray[np.float64]
+
+    def only(self, kept: NDArray[np.int64]) -> _Clusters:
+        """The clusters of these numbers, numbered anew."""
+        number = np.full(len(self.size) + 1, -1)
+        number[kept] = np.arange(len(kept))
+        return _Clusters(number[self.of], self.size[kept], self.seen[:, kept], self.confidence[kept])
+
+
 class ObjectRegistry:
     """Persistent ids of the Gaussians, and the objects they make up.
 
@@ -119,55 +142,92 @@ class ObjectRegistry:
         """
         if not len(views) or not len(labels):
             return []
-        found, count = self._held_together(
-            connected_parts(neighbours, labels, self.config.min_gaussians), labels, views
-        )
-        seen, confidence = visibility(found, count, views)
-        members = np.bincount(found[found >= 0], minlength=count)
-        known = _known_as(found, count, self.ids)
-        sure = confidence >= np.where(known > 0, KEPT, 1.0) * self.config.min_confidence
-        enough = members >= self.config.min_gaussians
-        # at the beginning all that there are must do, but for one, which nothing confirms; what is published stays
-        min_views = np.minimum(self.config.min_views, np.where(known > 0, CONFIRMED, max(len(views), CONFIRMED)))
-        # what enough keyframes showed is known, even where some of them were let go of since
-        shown = [max(n, self.tracks[i].views) if i else n for n, i in zip(seen.sum(0), known.tolist(), strict=True)]
-        kept = np.flatnonzero(enough & sure & seen.any(0) & (np.array(shown, int) >= min_views))
-        unborn = found >= 0
-        number = np.full(count + 1, -1)
-        number[kept] = np.arange(len(kept))
-        found = number[found]
+        every = self._clusters(labels, neighbours, views)
+        clusters = every.only(self._worth_publishing(every))
         previous = self.ids
-        missing = self._missing(found, len(kept))
-        events, ids_of = self._match(found, len(kept), np.where(missing, self._former, self.ids), self._former)
-        parents = np.zeros(len(kept), np.int64)
-        if wholes is not None and len(kept):
-            # far-apart things may share a code, as with labels
-            together = connected_parts(neighbours, np.where(found >= 0, wholes, -1))
-            whole_of = _wholes(found, len(kept), together)
-            member = np.append(whole_of, -1)[found]
-            before = self._parents(previous)
-            new, whole_ids = self._match(member, int(whole_of.max(initial=-1)) + 1, before, np.zeros_like(before))
-            events += new
-            parents = np.append(whole_ids, 0)[whole_of]
-        self.ids = self._with_unseen(np.append(ids_of, 0)[found], ids_of, views)
-        self._unborn = (unborn & (self.ids == 0)).astype(np.int64)
-        self._former[np.isin(self._former, ids_of) & (self.ids > 0)] = 0  # these are back, or another's by now
-        hidden = {self.tracks[i].parent for i in set(present(self.ids)[0].tolist()) - {0, *ids_of.tolist()}} - {0}
-        alone = [self.tracks[i].parent if i in self.tracks else 0 for i in ids_of.tolist()]
-        # a part whose siblings no keyframe shows any more stays with them
-        parents = np.where((parents == 0) & np.isin(alone, list(hidden)), alone, parents)
-        events += self._retire(previous, hidden | set(parents.tolist()))
-        times, seen, members = np.asarray(stamps), seen[:, kept], members[kept]
-        confidence = confidence[kept]
+        ids, events = self._identify(clusters)
+        parents, of_wholes = self._identify_wholes(clusters, wholes, neighbours)
+        self.ids = self._with_unseen(np.append(ids, 0)[clusters.of], ids, views)
+        self._unborn = ((every.of >= 0) & (self.ids == 0)).astype(np.int64)
+        self._former[np.isin(self._former, ids) & (self.ids > 0)] = 0  # these are back, or another's by now
+        parents, hidden = self._with_hidden(parents, ids)
+        events += of_wholes + self._retire(previous, hidden | set(parents.tolist()))
+        self._describe(clusters, ids, parents, views, np.asarray(stamps), loaded)
+        return sorted(events, key=lambda event: (event.id, event.type))
+
+    def _clusters(
+        self, labels: NDArray[np.integer], neighbours: Neighbours, views: Sequence[MaskEvidence]
+    ) -> _Clusters:
+        """What could be objects."""
+        parts = connected_parts(neighbours, labels, self.config.min_gaussians)
+        of, count = self._held_together(parts, labels, views)
+        seen, confidence = visibility(of, count, views)
+        return _Clusters(of, np.bincount(of[of >= 0], minlength=count), seen, confidence)
+
+    def _worth_publishing(self, clusters: _Clusters) -> NDArray[np.int64]:
+        """Numbers of the clusters that are large, sure and seen enough; what is published stays, with less."""
+        known = _known_as(clusters.of, len(clusters.size), self.ids)
+        sure = clusters.confidence >= np.where(known > 0, KEPT, 1.0) * self.config.min_confidence
+        enough = clusters.size >= self.config.min_gaussians
+        # at the beginning all views that there are must do, but for one, which nothing confirms
+        views = len(clusters.seen)
+        min_views = np.minimum(self.config.min_views, np.where(known > 0, CONFIRMED, max(views, CONFIRMED)))
+        # what enough keyframes showed is known, even where some of them were let go of since
+        counts = zip(clusters.seen.sum(0), known.tolist(), strict=True)
+        shown_by = np.array([max(n, self.tracks[i].views) if i else n for n, i in counts], int)
+        return np.flatnonzero(enough & sure & clusters.seen.any(0) & (shown_by >= min_views))
+
+    def _identify(self, clusters: _Clusters) -> tuple[NDArray[np.int64], list[ObjectEvent]]:
+        """(K,) ids of the clusters, and what is new."""
+        count = len(clusters.size)
+        known = np.where(self._missing(clusters.of, count), self._former, self.ids)
+        return self._match(clusters.of, count, known, self._former)
+
+    def _identify_wholes(
+        self, clusters: _Clusters, wholes: NDArray[np.integer] | None, neighbours: Neighbours
+    ) -> tuple[NDArray[np.int64], list[ObjectEvent]]:
+        """(K,) ids of the wholes that the clusters are parts of, by the coarser labels ``wholes`` (N,), 0 for none, and
+        what is new.
+        """
+        count = len(clusters.size)
+        if wholes is None or not count:
+            return np.zeros(count, np.int64), []
+        # far-apart things may share a code, as with labels
+        together = connected_parts(neighbours, np.where(clusters.of >= 0, wholes, -1))
+        whole_of = _wholes(clusters.of, count, together)
+        before = self._parents(self.ids)
+        member = np.append(whole_of, -1)[clusters.of]
+        ids, events = self._match(member, int(whole_of.max(initial=-1)) + 1, before, np.zeros_like(before))
+        return np.append(ids, 0)[whole_of], events
+
+    def _with_hidden(self, parents: NDArray[np.int64], ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], set[int]]:
+        """(K,) ``parents`` of the objects ``ids`` found: a part whose siblings no keyframe shows any more stays with
+        them. And the wholes of what is not found, but there.
+        """
+        unseen = set(present(self.ids)[0].tolist()) - {0, *ids.tolist()}
+        hidden = {self.tracks[i].parent for i in unseen} - {0}
+        before = [self.tracks[i].parent if i in self.tracks else 0 for i in ids.tolist()]
+        return np.where((parents == 0) & np.isin(before, list(hidden)), before, parents), hidden
+
+    def _describe(
+        self,
+        clusters: _Clusters,
+        ids: NDArray[np.int64],
+        parents: NDArray[np.int64],
+        views: Sequence[MaskEvidence],
+        stamps: NDArray[np.float64],
+        loaded: int,
+    ) -> None:
+        """Renew the tracks of what was found and of the wholes that it is part of."""
+        seen, confidence = clusters.seen, clusters.confidence
         if loaded:
-            confidence = self._confidence(found, ids_of, views[loaded:], confidence)
-        for k, i in enumerate(ids_of.tolist()):
-            self.tracks[i] = self._track(i, times, seen[:, k], float(confidence[k]), loaded, int(parents[k]))
+            confidence = self._confidence(clusters.of, ids, views[loaded:], confidence)
+        for k, i in enumerate(ids.tolist()):
+            self.tracks[i] = self._track(i, stamps, seen[:, k], float(confidence[k]), loaded, int(parents[k]))
         for i in set(parents.tolist()) - {0}:
             own = parents == i
-            mean = float(np.average(confidence[own], weights=members[own]))
-            self.tracks[i] = self._track(i, times, seen[:, own].any(1), mean, loaded)
-        return sorted(events, key=lambda event: (event.id, event.type))
+            mean = float(np.average(confidence[own], weights=clusters.size[own]))
+            self.tracks[i] = self._track(i, stamps, seen[:, own].any(1), mean, loaded)
 
     def _held_together(
         self, parts: NDArray[np.int64], labels: NDArray[np.integer], views: Sequence[MaskEvidence]
@@ -304,7 +364,7 @@ class ObjectRegistry:
 
     def _match(
         self, found: NDArray[np.int64], count: int, known: NDArray[np.int64], lost: NDArray[np.int64]
-    ) -> tuple[list[ObjectEvent], NDArray[np.int64]]:
+    ) -> tuple[NDArray[np.int64], list[ObjectEvent]]:
         """Ids of the clusters: of ``known`` ones (N,) where they share Gaussians, most in all (area-aware), of ``lost``
         ones (N,) where they consist of these, else new.
         """
@@ -334,7 +394,7 @@ class ObjectRegistry:
                 events.append(ObjectEvent("split", int(came_from), (int(result[k]),)))
             else:
                 events.append(ObjectEvent("birth", int(result[k])))
-        return events, result
+        return result, events
 
     def _retire(self, previous: NDArray[np.int64], wholes: set[int]) -> list[ObjectEvent]:
         """Drop the tracks without Gaussians that are none of the ``wholes``; ``previous`` (N,) ids say what became of
