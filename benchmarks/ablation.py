@@ -2,8 +2,10 @@
 
     python benchmarks/ablation.py CAPTURE [--masks L0 L1 L2] [--scale 0.5] [--every 6]
 
-The capture is mapped once, with the first masks. Then the keyframes' masks of each level are decoded into objects, and
-every 6th frame is labelled and compared with the true instances. The capture must hold both (see docs/benchmarks.md).
+The capture is mapped once, with the first masks. Then the keyframes' masks of each level come in once more, in their
+order, and are decoded into objects as often as `lift map` does; in the end every 6th frame is labelled and compared
+with the true instances. The second figure is the share of the Gaussians that an object had at one of these times that
+the same object has in the end. The capture must hold masks and instances (see docs/benchmarks.md).
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import lift_ros  # noqa: F401  isort: skip  sets how OpenMP waits, before torch 
 import argparse
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -23,6 +26,7 @@ from numpy.typing import NDArray
 
 from lift_ros.config import Config
 from lift_ros.data import Capture, open_capture
+from lift_ros.evaluation.metrics import Contingency, panoptic_quality
 from lift_ros.frame import Frame
 from lift_ros.lifting import lift
 from lift_ros.lifting.config import LiftConfig
@@ -31,7 +35,8 @@ from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.lift import Lift
 from lift_ros.mapping.keyframes import all_weights
 from lift_ros.mapping.mapper import Mapper
-from lift_ros.mapping.offline import CaptureMasks, map_capture
+from lift_ros.mapping.offline import UPDATE_EVERY, CaptureMasks, map_capture
+from lift_ros.mapping.snapshot import MIN_SHARE
 from lift_ros.masks.base import Masks, Patches
 from lift_ros.objects.config import ObjectsConfig
 from lift_ros.objects.registry import ObjectRegistry
@@ -39,9 +44,19 @@ from lift_ros.options import with_values
 from lift_ros.scene.neighbours import Neighbours
 
 
-def without(name: str, stand_in: Callable) -> Callable[[], AbstractContextManager]:
-    """The method with one of its functions replaced."""
-    return lambda: patch.object(lift, name, stand_in)
+@dataclass(frozen=True)
+class Variant:
+    """What is left out: functions of the method or the registry, or what their parameters stand for."""
+
+    replaced: Callable[[], AbstractContextManager] = nullcontext
+    method: LiftConfig = LiftConfig()
+    registry: ObjectsConfig = ObjectsConfig()
+    finer: bool = True  # masks than views
+    borders: bool = True  # that follow the frame
+
+
+def without(name: str, stand_in: Callable, owner: object = lift) -> Variant:
+    return Variant(lambda: patch.object(owner, name, stand_in))
 
 
 def as_they_are(labels: NDArray, *_: object) -> NDArray:
@@ -56,43 +71,70 @@ def unvoted(labels: NDArray, *_: object) -> tuple[NDArray, NDArray]:
     return labels, np.ones(len(labels), np.float32)
 
 
-EVERYTHING = ObjectsConfig(min_views=1, min_confidence=0.0)
-# name: (what of the method is replaced, its parameters, those of the registry)
-VARIANTS: dict[str, tuple[Callable[[], AbstractContextManager], LiftConfig, ObjectsConfig]] = {
-    "lift": (nullcontext, LiftConfig(), ObjectsConfig()),
-    "pieces at one rate, 0.9": (lambda: patch.object(lift, "PIECE_RATES", (0.9,)), LiftConfig(), ObjectsConfig()),
-    "strangers stay": (without("expel_strangers", as_they_are), LiftConfig(), ObjectsConfig()),
-    "impure parts stay whole": (without("cut_impure", as_they_are), LiftConfig(), ObjectsConfig()),
-    "parts are not joined": (without("merge_parts", unjoined), LiftConfig(), ObjectsConfig()),
-    "no votes": (without("vote", unvoted), LiftConfig(), ObjectsConfig()),
-    "all found is published": (nullcontext, LiftConfig(), EVERYTHING),
+def apart(_: ObjectRegistry, parts: NDArray, *__: object) -> tuple[NDArray, int]:
+    return parts, int(parts.max(initial=-1)) + 1
+
+
+VARIANTS = {
+    "lift": Variant(),
+    "masks no finer than the views": Variant(finer=False),
+    "pieces at one rate, 0.9": Variant(lambda: patch.object(lift, "PIECE_RATES", (0.9,))),
+    "strangers stay": without("expel_strangers", as_they_are),
+    "impure parts stay whole": without("cut_impure", as_they_are),
+    "known objects cut nothing": without("cut_known", as_they_are),
+    "parts are not joined": without("merge_parts", unjoined),
+    "no votes": without("vote", unvoted),
+    "nothing is remembered of the last time": Variant(method=LiftConfig(hysteresis=0.0)),
+    "what does not touch is not one object": without("_held_together", apart, ObjectRegistry),
+    "all found is published": Variant(registry=ObjectsConfig(min_views=1, min_confidence=0.0)),
+    "borders do not follow the frame": Variant(borders=False),
 }
 
 
-def evidence_of(mapper: Mapper, frames: dict[int, Frame], capture: Capture, name: str) -> list[MaskEvidence]:
-    """What the recorded masks ``name`` of the keyframes, ``frames`` by the index of their view, say."""
+def evidence_of(
+    mapper: Mapper, frames: dict[int, Frame], capture: Capture, name: str, finer: bool
+) -> list[MaskEvidence]:
+    """What the recorded masks ``name`` of the keyframes, ``frames`` by the index of their view, say; ``finer`` than the
+    views, or as fine.
+    """
     found = []
     for keyframe in mapper._keyframes:
         labels = recorded(capture, name, frames[keyframe.view.index])
         if labels is None:
             continue
-        patches = Patches.of(Masks.from_label_image(labels).masks).resized(*keyframe.patches.index.shape)
+        size = keyframe.patches.index.shape if finer else (keyframe.view.camera.height, keyframe.view.camera.width)
+        patches = Patches.of(Masks.from_label_image(labels).masks).resized(*size)
         weights = all_weights(mapper.snapshot.scene, mapper._camera(keyframe))
         found.append(MaskEvidence.of(weights, patches.label_image()))
     return [evidence for evidence in found if len(evidence.area)]
 
 
-def decoded(variant: str, evidence: list[MaskEvidence], near: Neighbours, means: torch.Tensor) -> NDArray[np.int64]:
-    """(N,) object of each Gaussian."""
-    replaced, parameters, publishing = VARIANTS[variant]
-    method, registry = Lift(parameters), ObjectRegistry(publishing)
+def decoded(
+    variant: Variant, evidence: list[MaskEvidence], near: Neighbours, means: torch.Tensor
+) -> tuple[NDArray[np.int64], float]:
+    """(N,) object of each Gaussian, and the share of those that had one at some time that have the same in the end."""
+    method, registry = Lift(variant.method), ObjectRegistry(variant.registry)
     new = np.full(len(means), -1)
     method.edit(torch.from_numpy(new), means)
     registry.edit(new)
-    with replaced():
-        labels = method.decode([], evidence, near).labels.numpy()
-    registry.update(labels, near, evidence, np.arange(len(evidence), dtype=float))
-    return registry.ids
+    found = []
+    with variant.replaced():
+        for count in sorted({*range(UPDATE_EVERY, len(evidence), UPDATE_EVERY), len(evidence)}):
+            labels = method.decode([], evidence[:count], near).labels.numpy()
+            registry.update(labels, near, evidence[:count], np.arange(count, dtype=float))
+            found.append(registry.ids)
+    before = np.stack(found[:-1])
+    return registry.ids, float((before == registry.ids)[before > 0].mean())
+
+
+def rendered_quality(mapper: Mapper, capture: Capture, every: int, ids: NDArray[np.int64]) -> float:
+    """PQ_scene of labels drawn from the Gaussians alone."""
+    snapshot = replace(mapper.snapshot, ids=torch.from_numpy(ids))
+    table = Contingency()
+    for frame, truth in labelled(capture, every):
+        labels, share, _ = snapshot.label_image(snapshot.locate(frame))
+        table.add(np.where(share >= MIN_SHARE, labels, 0), truth)
+    return panoptic_quality(table).pq
 
 
 def main() -> None:
@@ -116,15 +158,23 @@ def main() -> None:
         map_capture(capture, mapper, on_frame=watch)
         means = mapper.snapshot.scene.means
         near = Neighbours.of(means)
-        evidence = {name: evidence_of(mapper, taken, capture, name) for name in args.masks}
-        print(f"| {args.capture.name}, PQ_scene | " + " | ".join(args.masks) + " |")
+        print(f"| {args.capture.name}: PQ_scene, kept | " + " | ".join(args.masks) + " |")
         print("|---" * (1 + len(args.masks)) + "|")
-        for variant in VARIANTS:
-            row = [
-                quality(mapper, labelled(capture, args.every), decoded(variant, evidence[name], near, means))
-                for name in args.masks
-            ]
-            print(f"| {variant} | " + " | ".join(f"{value:.3f}" for value in row) + " |", flush=True)
+        evidence = {
+            (name, finer): evidence_of(mapper, taken, capture, name, finer)
+            for name in args.masks
+            for finer in (True, False)
+        }
+        for title, variant in VARIANTS.items():
+            row = []
+            for name in args.masks:
+                ids, kept = decoded(variant, evidence[name, variant.finer], near, means)
+                if variant.borders:
+                    pq = quality(mapper, labelled(capture, args.every), ids)
+                else:
+                    pq = rendered_quality(mapper, capture, args.every, ids)
+                row.append(f"{pq:.3f}, {kept:.3f}")
+            print(f"| {title} | " + " | ".join(row) + " |", flush=True)
 
 
 if __name__ == "__main__":
