@@ -66,8 +66,8 @@ class LiftingView:
         masks: (P,) int64 mask of each pixel, -1 where there is none or the scene is too transparent to tell. Where
             masks overlap, the smallest.
         mask_count: masks are numbered 0 .. mask_count - 1, in this view only.
-        inside: (P, M) bool, all masks of the segmenter that each pixel lies in, overlapping ones too; columns are not
-            the numbers in ``masks``.
+        inside: (P, M) bool, all masks of the segmenter that each pixel lies in, overlapping ones too, from the smallest
+            mask to the largest; columns are not the numbers in ``masks``.
         pairs: (B, 2) int64, rows of pixels that face each other across the border of two masks; both in one batch.
         ends: the row after the last of each batch, ascending; None: all are one batch.
     """

@@ -68,13 +68,13 @@ class PcfLiftConfig:
         "Pixels that a step compares with each other, at least; 8 for each mask of the view if that is more.",
         min=2,
     )
-    variance_weight: float = option(0.001, "Weight of the regulariser that keeps variances small.", min=0.0)
-    cross_view_weight: float = option(0.05, "Weight of the constraint across two views.", min=0.0)
+    variance_weight: float = option(0.001, "Weight of the regulariser that keeps variances small, w_reg.", min=0.0)
+    cross_view_weight: float = option(0.05, "Weight of the constraint across two views, w_cross.", min=0.0)
     cross_view_after: int = option(
         500, "Step from which it counts: before, similar features need not be of one object.", unit="steps", min=0
     )
     cross_view_similarity: float = option(
-        0.9, "Pixels of two views that are this similar are taken for one object.", min=0.0, max=1.0
+        0.9, "Pixels of two views that are this similar are taken for one object, tau.", min=0.0, max=1.0
     )
 
 

@@ -61,7 +61,8 @@ class Clusters(NamedTuple):
         """Of ``features`` (P, d) in clusters.
 
         The temperature is that of OmniSeg3D, 3.2: phi_i = sum_j ||f_j - mean_i|| / (n_i log(n_i + alpha)), alpha = 10.
-        As in the code that was published with it, it is scaled by 10, kept within 0.1 and 1, and carries no gradient.
+        As in the code that was published with it, it is scaled by 10, kept within 0.1 and 1, and carries no gradient;
+        its authors' later code for Gaussians, and Unified-Lift's, keeps it within 0.5 and 1.
         """
         index, n = groups.index, groups.sizes
         if steps.fits(features):

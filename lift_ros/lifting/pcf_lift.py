@@ -2,7 +2,7 @@
 
 Zhu et al., "PCF-Lift: Panoptic Lifting by Probabilistic Contrastive Fusion", ECCV 2024. A Gaussian of the scene carries
 a normal distribution F = N(mu, diag(sigma^2)) of N dimensions, and a pixel shows the blended mu and sigma^2. Where
-masks contradict each other the variance grows, and similarities fall.
+masks contradict each other the variance grows: it is the uncertainty (3.1).
 
 What differs from the paper. The features belong to Gaussians instead of coming from a network of the position, so there
 is no slow copy of a network, as in the architecture the paper builds on; equations (2) and (3) do not use it. Blended
@@ -101,9 +101,11 @@ class PcfLift:
 
     @torch.no_grad()
     def decode(self, views: Sequence[LiftingView], evidence: Sequence[MaskEvidence], neighbours: Neighbours) -> Decoded:
-        """Each Gaussian takes the prototype most similar to it; sure where the kernel is near 1.
+        """Each Gaussian takes the prototype most similar to it. Its confidence is the share of the kernels to all
+        prototypes that this one has: wide features are as similar to others, too.
 
-        So confidence falls with the variance, which masks that contradict each other leave, and with the distance.
+        The kernel alone is no measure: it compares variances, and where all masks of an object contradict each other
+        those of its prototype are as wide as its own.
         """
         own = _own(self.features.value)
         prototypes = self.prototypes(views)
@@ -111,9 +113,10 @@ class PcfLift:
             return Decoded.nothing(own.mean)
         chunk = max(CHUNK // len(prototypes.mean), 1)
         best = [
-            log_kernel(own[k : k + chunk][:, None], prototypes[None]).max(dim=1) for k in range(0, len(own.mean), chunk)
+            log_kernel(own[k : k + chunk][:, None], prototypes[None]).softmax(dim=1).max(dim=1)
+            for k in range(0, len(own.mean), chunk)
         ]
-        return Decoded(torch.cat([b.indices for b in best]), torch.cat([b.values for b in best]).exp().clamp_max(1))
+        return Decoded(torch.cat([b.indices for b in best]), torch.cat([b.values for b in best]))
 
     @torch.no_grad()
     def prototypes(self, views: Sequence[LiftingView]) -> Normals:
@@ -211,7 +214,9 @@ def variance_loss(features: Normals) -> torch.Tensor:
 
 
 def cross_view_loss(first: Normals, second: Normals, similarity: float) -> torch.Tensor:
-    """Equation (5): pixels of two views, (P, N) and (Q, N), that are this similar already become more so."""
+    """L_cross, equation (5): pixels of two views, (P, N) and (Q, N), that are more similar than tau, ``similarity``,
+    already become more so.
+    """
     if steps.fits(first.mean):
         least = math.log(similarity) if similarity > 0 else -math.inf
         return steps.cross_view((first.mean, first.variance), (second.mean, second.variance), least)

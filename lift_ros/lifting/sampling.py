@@ -88,7 +88,8 @@ def sample_view(patches: Patches, weights: BlendWeights, count: int, rng: np.ran
     chosen = np.concatenate([chosen for chosen, _ in samples])
     rows = np.concatenate([end - len(chosen) + rows for end, (chosen, rows) in zip(ends, samples, strict=True)])
     device = weights.val.device
-    inside = patches.inside[patches.index.reshape(-1)[chosen]] & solid[chosen, None]
+    by_area = patches.inside[:, np.argsort(patches.area, kind="stable")]
+    inside = by_area[patches.index.reshape(-1)[chosen]] & solid[chosen, None]
     return LiftingView(
         weights.rows(torch.from_numpy(chosen).to(device)).above(MIN_WEIGHT),
         torch.from_numpy(mask_of[chosen]).to(device),

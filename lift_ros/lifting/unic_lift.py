@@ -10,7 +10,8 @@ these, as far as they tell:
 - Cohesion ||V_u - m_j||^2 and repulsion -||m_i - m_j||^2 of pixels and mask means are of sigma(V). Cohesion is a mean,
   half over pixels and half over masks, instead of a sum over pixels. Repulsion is a sum over pairs divided by the
   number of masks, weighs 0.3 instead of as much as cohesion, and stops at a margin: unbounded, it never settles where
-  views show different sets of objects.
+  views show different sets of objects. The three losses are said to weigh 0.1 each; here cohesion weighs 1, the other
+  two 0.1.
 - Anchors and negatives of the triplets face each other across a border; positives lie anywhere in the anchor's mask,
   instead of near a border, too.
 - Smoothness is the mean of ||sigma(f_i) - sigma(f_j)||^2 over Gaussians that touch, instead of ||f_i - f_j||^2 over

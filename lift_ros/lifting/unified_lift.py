@@ -2,17 +2,20 @@
 
 Zhu et al., "Rethinking End-to-End 2D to 3D Scene Segmentation in Gaussian Splatting" (CVPR 2025). Each Gaussian carries
 an embedding f_i; a pixel shows F_u = sum_i w_ui f_i, drawn to the mean of its mask by InfoNCE (eq. 1). The codebook
-F_obj (L x d) is learned along: the masks of a view are matched with its rows one to one (eq. 5), and rows and
-embeddings are drawn together (eq. 8). The label is the row that an embedding is most similar to; nothing is clustered.
+F_obj (L x d) is learned along: the masks of a view are matched with its rows one to one (eq. 5), and these
+are drawn to the embeddings (eq. 8). The label is the row that an embedding is most similar to; nothing is clustered.
 
 What differs from the paper:
 - Of rows that are nearly the same, the one that most masks are most similar to stands for all (``distinct``). Masks are
   matched one to one, so that each piece of a mask that was split gets a row of its own, though the object's embeddings
   stay together; with all 256 rows an object is in as many pieces then.
-- The matching and eq. 8 see some hundred pixels of a view, not all. The codebook moves ten times as fast as the
+- The matching and eq. 8 see some hundred pixels of a view, not all, and of small masks and along borders more than
+  their share (see ``sample_view``), so that the areas of eq. 5 are not those of the image. Eq. 8 moves the codebook
+  alone, as in the authors' code; the embeddings follow eq. 1. The codebook moves ten times as fast as the
   authors' (5e-4), since it has a hundredth of their steps.
 - Embeddings are kept near the unit sphere by OmniSeg3D's norm loss (its eq. 9), as in the code that the contrastive
   loss was taken from; they start as smooth functions of position.
+- Eq. 1 is printed without a temperature; it is the loss of OmniSeg3D (4.1), and has its temperatures here.
 - The similarity of eq. 2 is that of eq. 1 with the constant temperature 0.1 and rows scaled to unit length. A bare dot
   product with the rows, whose length eq. 6 sets to that of features divided by their L1 norm, gives 256 objects nearly
   the same probability, and prefers rows with few large entries.
@@ -89,7 +92,12 @@ class UnifiedLift:
         contrastive, norm = contrastive_loss(features, clusters), norm_loss(features)
         some = torch.randperm(len(features), generator=self._generator)[:ASSOCIATED_PIXELS].to(features.device)
         classes, concentration = codebook_losses(
-            rows(features, some), groups.index[some], clusters, codes, config.area_aware, config.max_uncertainty
+            rows(features.detach(), some),
+            groups.index[some],
+            clusters,
+            codes,
+            config.area_aware,
+            config.max_uncertainty,
         )
         return {
             "contrastive": contrastive,
@@ -178,10 +186,9 @@ def _two_levels(batch: Batch) -> tuple[Batch, list[Groups]]:
 
 
 def granularities(inside: torch.Tensor) -> list[torch.Tensor]:
-    """Two masks (P,) int64 of each pixel, -1 where there is none: of those that it is ``inside`` (P, M) the smallest,
-    and the largest."""
-    order = torch.argsort(inside.sum(0), stable=True)
-    inside = inside[:, order]
+    """Two masks (P,) int64 of each pixel, -1 where there is none: of those that it is ``inside`` (P, M), from the
+    smallest to the largest, the first and the last.
+    """
     count = inside.sum(1)
     place = inside.cumsum(1)  # 1 at the smallest mask over the pixel
     found = []

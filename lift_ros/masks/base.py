@@ -59,7 +59,7 @@ class Masks:
 
 @dataclass
 class Patches:
-    """Overlapping masks as a partition of the image: pixels that lie in the same masks form a patch (OmniSeg3D, 3.2).
+    """Overlapping masks as a partition of the image: pixels that lie in the same masks form a patch (OmniSeg3D, 3.1).
 
     Attributes:
         index: (H, W) patch of each pixel, uint16 while that suffices; patch 0 lies in no mask.
@@ -96,9 +96,14 @@ class Patches:
         """Whether some pixel lies in several masks."""
         return bool((self.inside.sum(1) > 1).any())
 
+    @property
+    def area(self) -> NDArray[np.int64]:
+        """(M,) pixels of each mask."""
+        return np.bincount(self.index.reshape(-1), minlength=len(self.inside)) @ self.inside
+
     def label_image(self, largest: bool = False) -> NDArray[np.int32]:
         """(H, W) int32: index + 1 of the smallest mask over each pixel, or of the ``largest``; 0 for none."""
-        area = np.bincount(self.index.reshape(-1), minlength=len(self.inside)) @ self.inside
+        area = self.area
         number = np.zeros(len(self.inside), np.int32)
         for mask in np.argsort(area if largest else -area, kind="stable"):
             number[self.inside[:, mask]] = mask + 1

@@ -105,6 +105,15 @@ def test_shuffled_masks_give_nothing(name, world, neighbours):
     assert accuracy(method.decode(wrong, [], NO_NEIGHBOURS).labels, world.objects) < 0.6
 
 
+@pytest.mark.parametrize("wrong", [False, True])
+def test_the_constraint_across_views_keeps_what_pcf_lift_found_and_saves_no_shuffled_masks(wrong, world, neighbours):
+    views, method = sampled(world, wrong), fresh("pcf_lift", world, cross_view_after=100)
+    train(method, views, neighbours, 300)
+    assert method.step(views, neighbours)["cross_view"] > 0
+    found = accuracy(method.decode(views, [], NO_NEIGHBOURS).labels, world.objects)
+    assert found < 0.6 if wrong else found > 0.95
+
+
 @pytest.mark.parametrize(("name", "options"), [("omniseg3d", {}), ("unified_lift", {"levels": 2})])
 def test_wholes_emerge_from_nested_masks_and_not_from_shuffled_ones(name, options, world, neighbours):
     for wrong, parts, wholes in ((False, 0.95, 0.95), (True, 0.4, 0.4)):

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from lifting.tiles import NO_NEIGHBOURS, patches_of, tiles
+from lifting.tiles import NO_NEIGHBOURS, Tiles, patches_of, tiles, train_on
 from torch.autograd import gradcheck
 
 from lift_ros.lifting.base import Batch, LiftingView
@@ -26,7 +26,6 @@ from lift_ros.lifting.pcf_lift import (
 )
 from lift_ros.lifting.sampling import sample_view
 from lift_ros.render import BlendWeights
-from lift_ros.scene.neighbours import Neighbours
 
 MASKS = torch.tensor([0, 0, 3, 3, 1, 1, 1, 3, 0])  # mask 2 has no pixel
 
@@ -124,6 +123,10 @@ def pixels(masks: list[int]) -> LiftingView:
     return LiftingView(weights, index, max(masks) + 1, inside, torch.zeros(0, 2, dtype=torch.int64))
 
 
+def narrow(mean: float) -> Normals:
+    return Normals(torch.tensor([[mean]]), torch.tensor([[0.1]]))
+
+
 def known(mean: list[float], variance: list[float]) -> PcfLift:
     """A method whose Gaussians have these features of one dimension."""
     method = PcfLift(PcfLiftConfig(embedding_dim=1))
@@ -150,28 +153,37 @@ def test_what_is_as_close_as_half_the_way_to_another_mask_is_no_other_object(asi
 
 
 def test_decoding_takes_the_most_similar_prototype_and_wide_features_are_unsure():
-    method = known([0.0, 0.0, 9.0, 8.9, 0.1], [0.1, 0.1, 0.1, 0.1, 2.0])
-    labels, confidence, *_ = method.decode([pixels([0, 0, 1, 1, -1])], [], NO_NEIGHBOURS)
-    assert labels.tolist() == [labels[0]] * 2 + [labels[2]] * 2 + [labels[0]] and labels[0] != labels[2]
-    assert confidence[:4].min() > 0.95 and confidence[4] < 0.4
+    method = known([0.0, 0.0, 2.0, 1.9, 0.5, 0.5], [0.1, 0.1, 0.1, 0.1, 0.1, 2.0])
+    labels, confidence, *_ = method.decode([pixels([0, 0, 1, 1, -1, -1])], [], NO_NEIGHBOURS)
+    assert labels.tolist() == [labels[0]] * 2 + [labels[2]] * 2 + [labels[0]] * 2 and labels[0] != labels[2]
+    near, far = (
+        literal_kernel(*pair) for pair in ((narrow(0.5), 0, narrow(0.0), 0), (narrow(0.5), 0, narrow(1.95), 0))
+    )
+    assert confidence[4].item() == pytest.approx(near / (near + far), rel=1e-3)
+    assert confidence[:4].min() > 0.95 and confidence[5] < 0.6
 
 
-def test_contradicting_masks_widen_features():
-    """Cells whose border is drawn anew at random in every view are less certain along it than well inside."""
-    world = tiles(views=6)
+def on_tiles(world: Tiles, shift: int) -> tuple[PcfLift, list[LiftingView]]:
+    """Trained on masks that lie anywhere up to ``shift`` pixels beside their object, along each axis."""
     rng = np.random.default_rng(0)
     views = []
     for camera in world.cameras:
-        masks = np.roll(world.masks(camera, rng), rng.integers(-3, 4, 2), (0, 1))
+        masks = np.roll(world.masks(camera, rng), rng.integers(-shift, shift + 1, 2), (0, 1))
         views.append(sample_view(patches_of(masks), world.weights(camera), 2048, rng))
-    method = PcfLift(PcfLiftConfig(pixels=256))
-    method.edit(torch.full((len(world.scene),), -1), world.scene.means)
-    for _ in range(150):
-        method.step(views, NO_NEIGHBOURS)
-    near = Neighbours.of(world.scene.means)
-    border = (world.objects[near.index] != world.objects[:, None]).any(1)
-    doubt = 1 - method.decode(views, [], NO_NEIGHBOURS).confidence
-    assert doubt[border].mean() > 1.5 * doubt[~border].mean()
+    return train_on(world, PcfLift(PcfLiftConfig(pixels=256)), views, 300), views
+
+
+def test_contradicting_masks_widen_features_and_what_is_wide_is_unsure():
+    world = tiles(views=6)
+    width, doubt = [], []
+    for shift in (0, 3):
+        method, views = on_tiles(world, shift)
+        width.append(method.features.value.detach()[:, 3:].mean())
+        doubt.append(1 - method.decode(views, [], NO_NEIGHBOURS).confidence.mean())
+    assert width[1] > width[0] + 0.15  # of the logarithms of the variances
+    assert doubt[1] > 1.4 * doubt[0]
+    method.features.value.detach()[:, 3:] += 1.0
+    assert 1 - method.decode(views, [], NO_NEIGHBOURS).confidence.mean() > 1.1 * doubt[1]
 
 
 def test_a_step_goes_down_equation_6():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from lifting.tiles import NO_NEIGHBOURS, Tiles, accuracy, sampled, tiles, train_on
@@ -14,6 +15,7 @@ from lift_ros.errors import ConfigError
 from lift_ros.lifting.base import LiftingView
 from lift_ros.lifting.config import UnifiedLiftConfig
 from lift_ros.lifting.contrastive import Clusters, Groups
+from lift_ros.lifting.sampling import sample_view
 from lift_ros.lifting.unified_lift import (
     SAME_OBJECT,
     TAKEN_EVERY,
@@ -28,6 +30,7 @@ from lift_ros.lifting.unified_lift import (
     match,
     uncertainty,
 )
+from lift_ros.masks.base import Patches
 from lift_ros.options import with_values
 from lift_ros.render import BlendWeights
 
@@ -264,13 +267,41 @@ def test_confidence_is_the_probability_among_the_distinct_rows():
 
 
 def test_granularities_go_from_the_smallest_mask_to_the_largest():
-    # of mask 0 four pixels, of 1 six, of 2 two, of 3 none
-    rows = ["xxx.", "xxx.", "xx..", "xx..", ".x..", ".x..", "...."]
+    rows = ["xxx.", "xx..", ".xx.", "..x.", ".x..", "..xx", "...."]
     inside = torch.tensor([[c == "x" for c in row] for row in rows])
-    names = {-1: "-", 0: "2", 1: "0", 2: "1"}  # smallest first; the empty mask comes before all
-    fine, coarse = ([names.get(m if m < 0 else m - 1) for m in g.tolist()] for g in granularities(inside))
-    assert fine == ["2", "2", "0", "0", "1", "1", "-"]
-    assert coarse == ["1", "1", "1", "1", "1", "1", "-"]
+    fine, coarse = (found.tolist() for found in granularities(inside))
+    assert fine == [0, 0, 1, 2, 1, 2, -1]
+    assert coarse == [2, 1, 2, 2, 1, 3, -1]
+
+
+def test_the_smallest_mask_is_that_of_the_image_not_of_the_pixels_that_were_sampled():
+    """Small masks in the smaller of two that overlap bring it more samples than the larger one has."""
+    masks = np.zeros((8, 60, 120), bool)
+    masks[0, :, :60], masks[1, 5:55, 40:100] = True, True
+    for k, (row, column) in enumerate(itertools.product((8, 23, 38), (70, 82))):
+        masks[2 + k, row : row + 6, column : column + 6] = True
+    n = masks[0].size
+    weights = BlendWeights(torch.arange(n + 1), torch.arange(n), torch.ones(n), n)
+    inside = sample_view(Patches.of(masks), weights, 2048, np.random.default_rng(0)).inside
+    smaller, larger = inside.shape[1] - 2, inside.shape[1] - 1
+    assert inside[:, smaller].sum() > inside[:, larger].sum() > 0
+    both = inside[:, smaller] & inside[:, larger]
+    fine, coarse = granularities(inside)
+    assert both.any() and (fine[both] == smaller).all() and (coarse[both] == larger).all()
+
+
+def test_the_embeddings_follow_equation_1_alone():
+    """The codebook is drawn to them, not they to it."""
+    method = UnifiedLift(UnifiedLiftConfig(embedding_dim=4, codebook_size=8))
+    features = torch.randn(20, 4, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    groups = Groups.of(torch.arange(20) % 3, 3)
+    losses = method._losses(features, groups, 0)
+    of_codebook = losses["class"] + losses["concentration"]
+    assert torch.autograd.grad(of_codebook, features, retain_graph=True, allow_unused=True) == (None,)
+    (moved,) = torch.autograd.grad(of_codebook, method.codebook.value, retain_graph=True)
+    assert moved.abs().sum() > 0
+    (drawn,) = torch.autograd.grad(losses["contrastive"], features)
+    assert drawn.abs().sum() > 0
 
 
 def test_there_are_no_more_than_two_granularities():
