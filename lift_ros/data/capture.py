@@ -228,10 +228,17 @@ def _is_scannet(path: Path) -> bool:
     return _has(path, "color/") and (_has(path, "pose/") or _has(path, "intrinsic*"))
 
 
+def _is_semantic_nerf(path: Path) -> bool:
+    """Panoptic Lifting leaves a traj_w_c.txt with its scenes, too, for DM-NeRF."""
+    return _has(path, "rgb/rgb_*.png") or _has(path, "traj_w_c.txt") and not _is_scannet(path)
+
+
 def _is_messy_rooms(path: Path) -> bool:
-    """By its labels where metadata.json is missing, unless there are the cameras of captures that have these, too."""
-    labels = _has(path, "instance/") or _has(path, "detic_*/")
-    return _has(path, "color/") and (_has(path, "metadata.json") or labels and not _is_scannet(path))
+    """By metadata.json or, where it is missing, by its labels. Scenes of Panoptic Lifting have these, too, and cameras
+    in files of their own.
+    """
+    told = any(_has(path, name) for name in ("metadata.json", "instance/", "detic_*/"))
+    return told and _has(path, "color/") and not _is_scannet(path)
 
 
 _BAG_FILES = ("*.mcap", "*.db3", "*.mcap.zstd", "*.db3.zstd")
@@ -290,7 +297,7 @@ LAYOUTS = (
     Layout(
         "Replica by Semantic-NeRF",
         "traj_w_c.txt",
-        lambda path: _has(path, "traj_w_c.txt") or _has(path, "rgb/rgb_*.png"),
+        _is_semantic_nerf,
         ("replica", "SemanticNerfCapture"),
     ),
     Layout("TUM RGB-D", "rgb.txt", lambda path: _has(path, "rgb.txt"), ("tum", "TumCapture")),

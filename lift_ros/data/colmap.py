@@ -12,8 +12,10 @@ Splatting. ``poses_bounds.npy`` of Mip-NeRF 360 repeats the poses and is not rea
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -26,6 +28,7 @@ from lift_ros.data.ply import read_points as read_ply
 from lift_ros.errors import DatasetError, FrameRejected
 
 _FOLDER = r"images(?:_(\d+))?"
+_SUFFIXES = (*IMAGE_SUFFIXES, ".bmp", ".tif", ".tiff", ".webp")  # COLMAP reads more than most do
 
 
 class ColmapCapture(ListedCapture):
@@ -56,8 +59,8 @@ class ColmapCapture(ListedCapture):
         self.sparse_cloud = read_points(model)
         if self.sparse_cloud is None and (model / "points3D.ply").is_file():
             self.sparse_cloud = read_ply(model / "points3D.ply")  # what 3D Gaussian Splatting makes of it
-        if unposed := len(on_disk) - len({entry.image for entry in entries if entry.image.is_file()}):
-            self.problems.append(f"{unposed} images in {self._folder} have no pose in {model} and are not used")
+        if unposed := on_disk.files.difference(entry.image for entry in entries):
+            self.problems.append(f"{len(unposed)} images in {self._folder} have no pose in {model} and are not used")
         if (model.parent / "1").is_dir() and model.name == "0":
             self.problems.append(f"{model.parent} holds several models; only 0 is read")
 
@@ -77,20 +80,21 @@ class ColmapCapture(ListedCapture):
 
 
 class _ImageFiles:
-    """Images below a folder, found by the names of a model: none of them for two."""
+    """Images below a folder, found by the names of a model: none of them for two.
+
+    Attributes:
+        files: all that are there.
+    """
 
     def __init__(self, folder: Path, names: list[str]) -> None:
         """``names``: all those of the model."""
         self._folder = folder
         self._stems = Counter(_stem(name) for name in names)
         self._bare_stems = Counter(PurePosixPath(name).stem for name in names)
-        files = [file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES]
-        self._by_path = {file.relative_to(folder).as_posix(): file for file in files}
+        self.files = {file for file in _files_below(folder) if file.suffix.lower() in _SUFFIXES}
+        self._by_path = {file.relative_to(folder).as_posix(): file for file in sorted(self.files)}
         # downscaled copies may be of another type, and some releases drop the folders
         self._by_stem = {_stem(name): file for name, file in self._by_path.items()}
-
-    def __len__(self) -> int:
-        return len(self._by_path)
 
     def find(self, name: str) -> Path:
         """The file of an image; where there is none, or another image may be meant, the path it would have."""
@@ -101,6 +105,17 @@ class _ImageFiles:
             or (self._by_stem.get(bare) if self._bare_stems[bare] == 1 else None)
             or self._folder / name
         )
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Also those in linked folders, each of which is entered once: a link may lead back up."""
+    entered = set()
+    for path, folders, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(path)) in entered:
+            folders.clear()
+            continue
+        entered.add(real)
+        yield from (Path(path, file) for file in files)
 
 
 def _stem(name: str) -> str:

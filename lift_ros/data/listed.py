@@ -6,7 +6,6 @@ import os
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from lift_ros.camera import Camera
 from lift_ros.data.capture import Capture, clip_depth
 from lift_ros.data.files import read_depth, read_labels, read_rgb
-from lift_ros.data.undistort import Undistorter
+from lift_ros.data.undistort import UndistorterCache
 from lift_ros.errors import FrameRejected
 from lift_ros.frame import Frame, check_rigid
 from lift_ros.resampling import same_aspect
@@ -87,7 +86,7 @@ class ListedCapture(Capture):
         self._index = {entry.name: index for index, entry in enumerate(entries)}
         self._max_depth = max_depth
         self._depth_unit = depth_unit
-        self._undistorter = lru_cache(maxsize=64)(Undistorter)  # cameras are few, or one per frame
+        self._undistorter = UndistorterCache()
 
     @abstractmethod
     def _pose(self, index: int) -> NDArray[np.float64]:

@@ -11,8 +11,10 @@ after it, so nothing has to be undone. ``mask_path`` is not used: all pixels cou
 Of nerfstudio are ``depth_file_path`` (millimetres, or ``depth_unit_scale_factor``), ``camera_model``, and
 ``distortion_params`` (k1, k2, k3, k4, p1, p2), which goes before coefficients given by their names; of
 instant-ngp angles of view for focal lengths, paths without extension, ``is_fisheye``, and ``depth_path`` in counts of
-``integer_depth_scale``. What instant-ngp says of its volume (``aabb_scale``, ``scale``, ``offset``) and its choice of
-frames (``sharpness``) does not matter here. ``instance_file_path`` is ours: true instances, offered as ``instances``.
+``integer_depth_scale``. As there, one focal length stands for both, and those of a frame replace those of the listing
+together. Its lenses that are neither perspective nor fisheye are refused. What it says of its volume (``aabb_scale``,
+``scale``, ``offset``) and its choice of frames (``sharpness``) does not matter here. ``instance_file_path`` is ours:
+true instances, offered as ``instances``.
 Sources: nerfstudio's nerfstudio_dataparser.py and instant_ngp_dataparser.py, instant-ngp's src/nerf_loader.cu.
 """
 
@@ -44,7 +46,8 @@ _MODELS: dict[str, tuple[str, tuple[str, ...]]] = {
     "OPENCV_FISHEYE": ("fisheye", ("k1", "k2", "k3", "k4")),
 }
 _DISTORTION_PARAMS = ("k1", "k2", "k3", "k4", "p1", "p2")
-_FOCAL_KEYS = ("fl_x", "camera_angle_x", "x_fov")
+_NGP_LENSES = ("ftheta_p0", "latlong", "equirectangular", "orthographic")  # told by the key, whatever its value
+_FOCAL_KEYS = ("fl_x", "camera_angle_x", "x_fov", "fl_y", "camera_angle_y", "y_fov")
 _PATH_KEYS = ("file_path", "depth_file_path", "depth_path", "instance_file_path", "ply_file_path")
 
 
@@ -101,8 +104,8 @@ class NerfstudioCapture(ListedCapture):
 
     def _lens(self, index: int, width: int, height: int) -> Lens:
         try:
-            return _lens({**self._meta, **self._frames[index]}, width, height)
-        except (KeyError, TypeError) as error:
+            return _lens(_merged(self._meta, self._frames[index]), width, height)
+        except TypeError as error:
             raise ValueError(error) from None
 
 
@@ -125,13 +128,18 @@ def _read_listing(file: Path) -> dict[str, Any]:
             if not isinstance(entry[key], str):
                 raise DatasetError(f"{file}: a '{key}' is {entry[key]!r}, no path")
             entry[key] = entry[key].replace("\\", "/")  # written under Windows
-    model = listing.get("camera_model", "OPENCV")
-    if model not in _MODELS:
-        raise DatasetError(f"{file}: camera_model '{model}' is not one of {', '.join(_MODELS)}")
-    for key in _FOCAL_KEYS:
-        if key in listing or all(key in entry for entry in frames):
-            return listing
-    raise DatasetError(f"{file}: neither {' nor '.join(map(repr, _FOCAL_KEYS))} is given, for all frames or for each")
+    try:
+        _camera_model(listing)
+    except (TypeError, ValueError) as error:
+        raise DatasetError(f"{file}: {error}") from None
+    if not _has_focal_length(listing) and not all(map(_has_focal_length, frames)):
+        keys = " nor ".join(map(repr, _FOCAL_KEYS))
+        raise DatasetError(f"{file}: neither {keys} is given, for all frames or for each")
+    return listing
+
+
+def _has_focal_length(entry: dict[str, Any]) -> bool:
+    return any(key in entry for key in _FOCAL_KEYS)
 
 
 def _given(entry: dict[str, Any]) -> dict[str, Any]:
@@ -174,18 +182,30 @@ def _mask_file(folder: Path, names: tuple[str, ...]) -> Path:
     return next((file for file in (folder / name for name in names) if file.is_file()), folder / names[0])
 
 
+def _merged(listing: dict[str, Any], frame: dict[str, Any]) -> dict[str, Any]:
+    """What holds for a frame: its entry over that of all. Its focal lengths replace the others, whatever their keys."""
+    if _has_focal_length(frame):
+        listing = {key: value for key, value in listing.items() if key not in _FOCAL_KEYS}
+    return {**listing, **frame}
+
+
+def _camera_model(entry: dict[str, Any]) -> str:
+    """A key of ``_MODELS``. Raises ValueError for a lens that is none of these."""
+    if lens := next((key for key in _NGP_LENSES if key in entry), None):
+        raise ValueError(f"'{lens}' is a lens of instant-ngp that is not supported; render perspective images from it")
+    name = entry.get("camera_model", "OPENCV")
+    if name not in _MODELS:
+        raise ValueError(f"camera_model '{name}' is not one of {', '.join(_MODELS)}")
+    return "OPENCV_FISHEYE" if entry.get("is_fisheye") else name
+
+
 def _lens(entry: dict[str, Any], width: int, height: int) -> Lens:
     """Of a frame's entry merged over the global one, for an image of ``width`` x ``height``: maybe a smaller copy."""
-    w, h = int(entry.get("w", width)), int(entry.get("h", height))
-    fx = _focal_length(entry, "x", w)
-    fy = _focal_length(entry, "y", h)
-    if fx is None:
-        raise KeyError("fl_x")
-    camera = Camera(
-        w, h, fx, fx if fy is None else fy, float(entry.get("cx", w / 2)), float(entry.get("cy", h / 2))
-    )  # fmt: skip
-    name = "OPENCV_FISHEYE" if entry.get("is_fisheye") else entry.get("camera_model", "OPENCV")
+    name = _camera_model(entry)
     model, keys = _MODELS[name]
+    w, h = int(entry.get("w", width)), int(entry.get("h", height))
+    fx, fy = _focal_length(entry, "x", w), _focal_length(entry, "y", h)
+    camera = Camera(w, h, fx or fy, fy or fx, float(entry.get("cx", w / 2)), float(entry.get("cy", h / 2)))
     if "distortion_params" in entry:
         values = entry["distortion_params"]
         if len(values) != len(_DISTORTION_PARAMS):
@@ -196,12 +216,16 @@ def _lens(entry: dict[str, Any], width: int, height: int) -> Lens:
     return Lens(camera, tuple(float(entry.get(key, 0.0)) for key in keys), model).resized(width, height)
 
 
-def _focal_length(entry: dict[str, Any], axis: str, size: int) -> float | None:
-    """In pixels; from the angle of view where it is not given: in radians, or in degrees under instant-ngp's name."""
+def _focal_length(entry: dict[str, Any], axis: str, size: int) -> float:
+    """In pixels; from the angle of view where it is not given: in radians, or in degrees under instant-ngp's name.
+    0 where neither is.
+    """
     if f"fl_{axis}" in entry:
         return float(entry[f"fl_{axis}"])
     if f"camera_angle_{axis}" in entry:
-        return 0.5 * size / math.tan(0.5 * float(entry[f"camera_angle_{axis}"]))
-    if f"{axis}_fov" in entry:
-        return 0.5 * size / math.tan(0.5 * math.radians(float(entry[f"{axis}_fov"])))
-    return None
+        angle = float(entry[f"camera_angle_{axis}"])
+    elif f"{axis}_fov" in entry:
+        angle = math.radians(float(entry[f"{axis}_fov"]))
+    else:
+        return 0.0
+    return 0.5 * size / math.tan(0.5 * angle) if angle else math.inf

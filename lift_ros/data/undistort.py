@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -14,12 +15,15 @@ from lift_ros.errors import FrameRejected
 PINHOLE_MODELS = ("plumb_bob", "rational_polynomial")
 FISHEYE_MODELS = ("equidistant", "fisheye")
 MODELS = PINHOLE_MODELS + FISHEYE_MODELS
+WIDEST = np.deg2rad(60.0)  # from the axis to an edge; what lies beyond is smeared over ever more pixels
+MAX_MAP_BYTES = 256 * 2**20
 
 
 class Undistorter:
     """Remaps distorted images of one camera to those of an ideal pinhole camera of the same size.
 
-    The new focal lengths are chosen so that every output pixel sees the input image: no black border.
+    The new focal lengths are chosen so that every output pixel sees the input image: no black border. Of a fisheye lens
+    that sees more than 60 degrees off its axis, the rest is cut off.
 
     Attributes:
         camera: the ideal camera of the remapped images.
@@ -51,21 +55,14 @@ class Undistorter:
         if model in FISHEYE_MODELS and len(D) != 4 or model in PINHOLE_MODELS and len(D) not in (4, 5, 8, 12, 14):
             raise FrameRejected("camera_info", f"{len(D)} distortion coefficients do not fit the model '{model}'")
 
-        size = (camera.width, camera.height)
-        K = camera.K
-        K[:2, 2] -= 0.5  # OpenCV puts the centre of the first pixel at 0
-        if model in FISHEYE_MODELS:
-            new_K = cv2.fisheye.estimateNewCameraMatrixForUndistortRectify(K, D, size, np.eye(3), balance=0.0)
-            self._maps = cv2.fisheye.initUndistortRectifyMap(K, D, np.eye(3), new_K, size, cv2.CV_32FC1)
-        else:
-            new_K, _ = cv2.getOptimalNewCameraMatrix(K, D, size, alpha=0.0)
-            self._maps = cv2.initUndistortRectifyMap(K, D, np.eye(3), new_K, size, cv2.CV_32FC1)
-        new_K = new_K.copy()
-        new_K[:2, 2] += 0.5
+        fisheye = model in FISHEYE_MODELS
         try:
-            self.camera = Camera.from_K(new_K, *size)
+            self.camera = (_seen_by_fisheye if fisheye else _without_border)(camera, D)
         except ValueError as error:
             raise FrameRejected("camera_info", f"distortion {D.tolist()} leaves no usable image: {error}") from None
+        maps = cv2.fisheye.initUndistortRectifyMap if fisheye else cv2.initUndistortRectifyMap
+        size = (camera.width, camera.height)
+        self._maps = maps(_opencv_K(camera), D, np.eye(3), _opencv_K(self.camera), size, cv2.CV_32FC1)
 
     @classmethod
     def from_camera_info(cls, info: Any, rectified: bool = False) -> Undistorter:
@@ -100,6 +97,11 @@ class Undistorter:
         # all zero is an image that is rectified already, also to image_geometry
         return cls(camera, [] if rectified or not np.any(info.d) else info.d, info.distortion_model)
 
+    @property
+    def nbytes(self) -> int:
+        """Of memory that the maps take."""
+        return sum(of_axis.nbytes for of_axis in self._maps or ())
+
     def image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Remap an (H, W, 3) image, linearly. Raises FrameRejected ``image_size``."""
         return self._remap(image, cv2.INTER_LINEAR, "image_size")
@@ -122,6 +124,62 @@ class Undistorter:
         if self._maps is None:
             return image
         return cv2.remap(image, *self._maps, interpolation, borderMode=cv2.BORDER_REPLICATE)
+
+
+class UndistorterCache:
+    """The undistorters used last. Cameras are few, or one per image, and then the maps of all would fill the memory."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple, Undistorter] = {}  # the one used last is the last
+
+    def __call__(self, camera: Camera, D: tuple[float, ...] = (), model: str = "plumb_bob") -> Undistorter:
+        """See ``Undistorter``."""
+        lens = camera, D, model
+        undistorter = self._kept.pop(lens, None) or Undistorter(*lens)
+        self._kept[lens] = undistorter
+        # 64, as those without maps take memory, too; two in any case, as the cameras of a stereo rig take turns
+        while len(self._kept) > 64 or len(self._kept) > 2 and self.nbytes > MAX_MAP_BYTES:
+            del self._kept[next(iter(self._kept))]
+        return undistorter
+
+    @property
+    def nbytes(self) -> int:
+        """Of memory that the maps take."""
+        return sum(undistorter.nbytes for undistorter in self._kept.values())
+
+
+def _opencv_K(camera: Camera) -> NDArray[np.float64]:
+    """(3, 3) intrinsic matrix as OpenCV has it: the centre of the first pixel is at 0."""
+    K = camera.K
+    K[:2, 2] -= 0.5
+    return K
+
+
+def _without_border(lens: Camera, D: NDArray[np.float64]) -> Camera:
+    """The widest camera that sees nothing but what a lens of ``PINHOLE_MODELS`` does. Raises ValueError."""
+    K, _ = cv2.getOptimalNewCameraMatrix(_opencv_K(lens), D, (lens.width, lens.height), alpha=0.0)
+    K[:2, 2] += 0.5
+    return Camera.from_K(K, lens.width, lens.height)
+
+
+def _seen_by_fisheye(lens: Camera, D: NDArray[np.float64]) -> Camera:
+    """The widest camera that sees nothing but what a fisheye lens does, within ``WIDEST`` of its axis, which stays in
+    its place. Raises ValueError.
+
+    OpenCV's choice of it goes by where the middles of the edges look, and fails where that is to the side or behind.
+    """
+    angles = np.linspace(0.0, np.pi / 2, 9001)[1:-1]  # from the axis
+    radii = angles * np.polyval([*D[::-1], 1.0], angles**2)  # in the image; in focal lengths, as all below
+    grows = np.diff(radii, prepend=0.0) > 0
+    seen = len(grows) if grows.all() else int(np.argmin(grows))  # beyond, the image folds back onto itself
+    if not seen:
+        raise ValueError("the lens has no direction of view")
+    angles, radii = angles[:seen], radii[:seen]
+    edges = np.array([[lens.cx, lens.width - lens.cx], [lens.cy, lens.height - lens.cy]]) / [[lens.fx], [lens.fy]]
+    at_edges = np.minimum(np.interp(edges, radii, angles), WIDEST)
+    corner = np.hypot(*edges.max(axis=1))
+    scale = float(max((edges / np.tan(at_edges)).max(), corner / np.tan(angles[-1])))
+    return replace(lens, fx=lens.fx * scale, fy=lens.fy * scale)
 
 
 def same_calibration(info: Any, other: Any) -> bool:

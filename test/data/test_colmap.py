@@ -192,6 +192,26 @@ def test_bad_images_are_skipped_and_counted(tmp_path):
     assert len(capture.problems) == 1 and "1 images" in capture.problems[0]
 
 
+@pytest.mark.parametrize("suffix", ["bmp", "tif", "webp", "TIFF", "ppm"])
+def test_images_of_other_types_are_read_and_not_counted_as_without_a_pose(tmp_path, suffix):
+    Model(tmp_path, [f"left/{index}.{suffix}" for index in range(3)]).write_text()
+    capture = open_capture(tmp_path)
+    assert len(list(capture.frames)) == 3 and not capture.problems
+    write_rgb(tmp_path / "images/unregistered.tif")
+    assert open_capture(tmp_path).problems[0].startswith("1 images in")
+
+
+def test_images_in_linked_folders(tmp_path):
+    Model(tmp_path, ["left/0.png", "left/1.png"]).write_text()
+    (tmp_path / "images/left").rename(tmp_path / "elsewhere")
+    (tmp_path / "images/left").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/up").symlink_to(tmp_path / "images")  # a loop
+    write_rgb(tmp_path / "elsewhere/unregistered.png")
+    (tmp_path / "elsewhere/1.png").rename(tmp_path / "elsewhere/1.jpg")
+    capture = open_capture(tmp_path)
+    assert [frame.name for frame in capture.frames] == ["0", "1"] and capture.problems[0].startswith("1 images in")
+
+
 def test_wrong_and_incomplete_models(tmp_path):
     model = Model(tmp_path, ["0.png"])
     model.write_binary()

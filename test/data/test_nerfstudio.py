@@ -77,15 +77,53 @@ def test_the_json_file_itself_may_be_named(listing):
 
 
 def test_intrinsics_may_differ_by_frame(listing):
-    listing.frames[2].update(fl_x=70.0, cx=30.0)
-    cameras = [frame.camera for frame in listing.open().frames]
-    assert (cameras[1].fx, cameras[2].fx, cameras[2].fy, cameras[2].cx) == (50.0, 70.0, 51.0, 30.0)
+    listing.frames[1].update(fl_x=70.0, cx=30.0)
+    listing.frames[2].update(camera_angle_x=2 * np.arctan(0.5 * W / 80.0))
+    first, second, third = (frame.camera for frame in listing.open().frames)
+    assert (first.fx, first.fy, first.cx) == (50.0, 51.0, 32.0)
+    assert (second.fx, second.fy, second.cx) == (70.0, 70.0, 30.0)
+    assert (third.fx, third.fy, third.cx) == (pytest.approx(80), pytest.approx(80), 32.0)
 
 
-def test_field_of_view_instead_of_focal_length(listing):
-    listing.meta = {"camera_angle_x": 2 * np.arctan(0.5 * W / 80.0)}
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"camera_angle_x": 2 * np.arctan(0.5 * W / 80.0)},
+        {"camera_angle_y": 2 * np.arctan(0.5 * H / 80.0)},
+        {"y_fov": np.degrees(2 * np.arctan(0.5 * H / 80.0))},
+        {"fl_y": 80.0},
+        {"fl_x": 0.0, "fl_y": 80.0},
+    ],
+)
+def test_one_focal_length_or_angle_of_view_is_enough(listing, given):
+    listing.meta = given
     camera = listing.open().frames[0].camera
     assert (camera.fx, camera.fy, camera.cx, camera.cy) == (pytest.approx(80), pytest.approx(80), W / 2, H / 2)
+
+
+@pytest.mark.parametrize("given", [{"camera_angle_x": 0.0}, {"fl_x": 0.0}, {"fl_x": -5.0}])
+def test_focal_lengths_that_are_none(listing, given):
+    listing.meta = given
+    with pytest.raises(DatasetError, match="3 x camera_info.*focal lengths must be positive and finite"):
+        list(listing.open().frames)
+
+
+@pytest.mark.parametrize("key", ["ftheta_p0", "latlong", "equirectangular", "orthographic"])
+def test_other_lenses_of_instant_ngp_are_refused(listing, key):
+    listing.frames[1][key] = 0.1 if key == "ftheta_p0" else True
+    capture = listing.open()
+    assert [frame.name for frame in capture.frames] == ["0000", "0002"] and capture.skipped == {"camera_info": 1}
+    with pytest.raises(FrameRejected, match=f"0001.png: '{key}' is a lens of instant-ngp that is not supported"):
+        capture.load(1)
+    listing.meta[key] = listing.frames[1].pop(key)
+    with pytest.raises(DatasetError, match=rf"/transforms\.json: '{key}' is a lens of instant-ngp"):
+        listing.open()
+
+
+def test_a_frame_with_an_unknown_camera_model_is_skipped(listing):
+    listing.frames[1]["camera_model"] = "EQUIRECTANGULAR"
+    with pytest.raises(FrameRejected, match="0001.png: camera_model 'EQUIRECTANGULAR' is not one of OPENCV"):
+        listing.open().load(1)
 
 
 def test_instant_ngp(listing):

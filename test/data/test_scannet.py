@@ -135,6 +135,20 @@ def test_what_nobody_annotated_in_a_preprocessed_scannet(tmp_path, name, of_scan
         assert math.isclose(capture.frames[1].stamp, 1 / 30)
 
 
+@pytest.mark.parametrize(
+    ("left", "content"),
+    [
+        ("metadata.json", json.dumps({"calibration": {"fx": 30.0}, "images": [{"translation": [0, 0, 0]}] * 2})),
+        ("traj_w_c.txt", text(np.stack([pose(0).ravel(), pose(1).ravel()]))),
+    ],
+    ids=["of HyperSim", "for DM-NeRF"],
+)
+def test_what_preprocessing_leaves_beside_a_scene_makes_it_no_other(tmp_path, left, content):
+    write(panoptic_lifting(tmp_path, "{:04d}") / left, content)
+    capture = open_capture(tmp_path)
+    assert [frame.name for frame in capture.frames] == ["0000", "0001"] and "m2f_instance" in capture.recorded_names
+
+
 def test_predictions_that_stand_for_the_truth_are_not_offered_as_such(tmp_path):
     """Panoptic Lifting's own captures."""
     root = panoptic_lifting(tmp_path, "{:04d}")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lift_ros.camera import Camera
-from lift_ros.data.undistort import Undistorter
+from lift_ros.data.undistort import MAX_MAP_BYTES, Undistorter, UndistorterCache
 from lift_ros.errors import FrameRejected
 
 CAMERA = Camera(320, 240, 210.0, 212.0, 158.0, 123.5)
@@ -19,33 +19,74 @@ LENSES = [
     ("equidistant", [0.02, -0.01, 0.004, -0.001]),
     ("equidistant", [0.0, 0.0, 0.0, 0.0]),
 ]
+# fisheye lenses of 180 degrees and more
+WIDE_LENSES = [
+    (Camera(1000, 1000, 300.0, 300.0, 500.0, 500.0), [0.0, 0.0, 0.0, 0.0]),
+    (Camera(1000, 1000, 318.0, 318.0, 500.0, 500.0), [0.0, 0.0, 0.0, 0.0]),
+    (Camera(848, 800, 286.0, 286.0, 424.0, 400.0), [-0.005, 0.04, -0.037, 0.006]),  # as of a RealSense T265
+]
 
 
-def seen_through(model: str, D: list[float], points: np.ndarray) -> np.ndarray:
-    """(N, 2) positions in the distorted image, this package's pixel convention."""
-    K = CAMERA.K
+def seen_through(camera: Camera, model: str, D: list[float], point: np.ndarray) -> np.ndarray:
+    """(2,) position in the distorted image, this package's pixel convention."""
+    K = camera.K
     K[:2, 2] -= 0.5
     project = cv2.fisheye.projectPoints if model == "equidistant" else cv2.projectPoints
-    pixels, _ = project(points[:, None], np.zeros(3), np.zeros(3), K, np.array(D))
-    return pixels.reshape(-1, 2) + 0.5
+    pixel, _ = project(point[None, None], np.zeros(3), np.zeros(3), K, np.array(D))
+    return pixel.ravel() + 0.5
+
+
+def assert_lands_where_it_is_projected(undistorter: Undistorter, point: np.ndarray, u: float, v: float) -> None:
+    """That the spot (u, v) of the distorted image is in the new one where its camera projects the point."""
+    camera = undistorter.camera
+    y, x = np.mgrid[0 : camera.height, 0 : camera.width] + 0.5
+    spot = (255 * np.exp(-((x - u) ** 2 + (y - v) ** 2) / (2 * 2.5**2))).astype(np.uint8)
+    seen = undistorter.image(np.repeat(spot[..., None], 3, axis=2))[..., 0].astype(float)
+    weight = np.where(seen > 60, seen, 0)
+    found = np.array([(weight * x).sum(), (weight * y).sum()]) / weight.sum()
+    assert np.abs(found - camera.project(point[None])[0][0]).max() < 0.25
 
 
 @pytest.mark.parametrize(("model", "D"), LENSES)
 def test_points_land_where_the_new_camera_projects_them(model, D):
     points = np.array([[x, y, 2.0] for x in (-0.7, 0.1, 0.8) for y in (-0.5, 0.05, 0.45)])
     undistorter = Undistorter(CAMERA, D, model)
-    y, x = np.mgrid[0 : CAMERA.height, 0 : CAMERA.width] + 0.5
     moved = 0.0
     for point in points:
-        u, v = seen_through(model, D, point[None])[0]
-        spot = (255 * np.exp(-((x - u) ** 2 + (y - v) ** 2) / (2 * 2.5**2))).astype(np.uint8)
-        seen = undistorter.image(np.repeat(spot[..., None], 3, axis=2))[..., 0].astype(float)
-        weight = np.where(seen > 60, seen, 0)
-        found = np.array([(weight * x).sum(), (weight * y).sum()]) / weight.sum()
-        expected = undistorter.camera.project(point[None])[0][0]
-        assert np.abs(found - expected).max() < 0.25
-        moved = max(moved, np.abs(expected - (u, v)).max())
+        u, v = seen_through(CAMERA, model, D, point)
+        assert_lands_where_it_is_projected(undistorter, point, u, v)
+        moved = max(moved, np.abs(undistorter.camera.project(point[None])[0] - (u, v)).max())
     assert moved > 2  # the lens does bend
+
+
+@pytest.mark.parametrize(("lens", "D"), WIDE_LENSES)
+def test_of_lenses_that_see_to_the_side_120_degrees_are_left(lens, D):
+    undistorter = Undistorter(lens, D, "equidistant")
+    camera = undistorter.camera
+    assert (camera.cx, camera.cy, camera.fx) == (lens.cx, lens.cy, camera.fy)
+    assert np.degrees(np.arctan(max(camera.cx, camera.cy) / camera.fx)) == pytest.approx(60)
+    map_x, map_y = undistorter._maps
+    assert map_x.min() > 0 and map_x.max() < lens.width - 1 and map_y.min() > 0 and map_y.max() < lens.height - 1
+    side = np.tan(np.radians(50))
+    for point in ((-side, 0.3, 1), (side, -0.2, 1), (0.2, -side, 1), (0.1, side, 1), (0.4, 0.2, 1)):
+        point = np.array(point, np.float64)
+        assert_lands_where_it_is_projected(undistorter, point, *seen_through(lens, "equidistant", D, point))
+
+
+@pytest.mark.parametrize("D", [[0.02, -0.01, 0.004, -0.001], [0.0] * 4])
+def test_the_view_of_a_narrow_fisheye_lens_is_that_of_opencv(D):
+    camera = Undistorter(CAMERA, D, "equidistant").camera
+    K = cv2.fisheye.estimateNewCameraMatrixForUndistortRectify(
+        CAMERA.K - [[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]], np.array(D), (CAMERA.width, CAMERA.height), np.eye(3)
+    )
+    np.testing.assert_allclose((camera.fx, camera.fy), (K[0, 0], K[1, 1]), rtol=0.01)
+    np.testing.assert_allclose((camera.cx, camera.cy), K[:2, 2] + 0.5, atol=1)
+
+
+def test_what_a_polynomial_folds_back_is_not_seen():
+    camera = Undistorter(Camera(1600, 1200, 400.0, 400.0, 800.0, 600.0), [-0.4, 0, 0, 0], "equidistant").camera
+    widest = np.arctan(np.hypot(camera.cx / camera.fx, camera.cy / camera.fy))  # in the corners
+    assert widest == pytest.approx(1 / np.sqrt(3 * 0.4), abs=1e-3)  # there x - 0.4 x^3 is the largest
 
 
 @pytest.mark.parametrize(("model", "D"), LENSES)
@@ -94,12 +135,27 @@ def test_sizes_must_agree():
 
 @pytest.mark.parametrize(
     ("D", "model"),
-    [([0.1, 0, 0, 0, 0], "omnidirectional"), ([0.1, 0.2, 0.3], "plumb_bob"), ([np.nan] * 5, "plumb_bob")],
+    [
+        ([0.1, 0, 0, 0, 0], "omnidirectional"),
+        ([0.1, 0.2, 0.3], "plumb_bob"),
+        ([np.nan] * 5, "plumb_bob"),
+        ([-1e9, 0, 0, 0], "equidistant"),
+    ],
 )
 def test_unusable_calibrations(D, model):
     with pytest.raises(FrameRejected) as error:
         Undistorter(CAMERA, D, model)
     assert error.value.reason == "camera_info"
+
+
+def test_the_maps_of_many_cameras_take_bounded_memory():
+    cache = UndistorterCache()
+    cameras = [Camera(2048, 2048, 2000.0 + index, 2000.0, 1024.0, 1024.0) for index in range(10)]  # 32 MiB each
+    first = cache(cameras[0], (0.01, 0.0, 0.0, 0.0))
+    for camera in cameras:
+        cache(camera, (0.01, 0.0, 0.0, 0.0))
+        assert cache(cameras[0], (0.01, 0.0, 0.0, 0.0)) is first  # what is used stays
+    assert first.nbytes == 2**25 and cache.nbytes == MAX_MAP_BYTES
 
 
 def camera_info(**changes) -> SimpleNamespace:
