@@ -1,40 +1,37 @@
-"""Messages of a rosbag2 recording, also of one that was cut off: what is readable is read.
-
-A recorder that is killed or runs out of disk leaves no metadata.yaml, no index and half a record at the end. Such files
-are completed in a temporary folder and read from there.
-"""
+"""Messages of a rosbag2 recording, also of one that was cut off: what is readable is read."""
 
 from __future__ import annotations
 
-import shutil
-import sqlite3
-import struct
 from collections import Counter
 from collections.abc import Collection, Iterator
+from contextlib import ExitStack
+from functools import cached_property
+from heapq import merge
+from operator import itemgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from rosbags.highlevel import AnyReader
-from rosbags.rosbag2 import ReaderError, StoragePlugin, Writer
+from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
+from lift_ros.data.bag_storage import (
+    COMPRESSED_SUFFIX,
+    DAMAGE,
+    decompressed,
+    decompressed_message,
+    has_wal,
+    indexed,
+    is_indexed,
+    open_reader,
+    storage_files,
+    with_wal,
+)
 from lift_ros.errors import DatasetError
-
-STORAGE_SUFFIXES = (".mcap", ".db3")
-
-_MCAP_MAGIC = b"\x89MCAP0\r\n"
-_MCAP_RECORD = struct.Struct("<BQ")  # opcode, length
-_MCAP_CHUNK_OPCODES = range(0x01, 0x0B)  # header ... attachment index: what may stand before the end of the data
-_MCAP_FOOTER = struct.pack("<BQQQI", 0x02, 20, 0, 0, 0)  # no summary: readers scan the data
-
-# The parsers of the storage formats do not check every length before they use it: damaged bytes make them raise
-# anything (ReaderError, apsw.Error, struct.error, OverflowError, AssertionError, ... have all been met).
-_DAMAGE = Exception
 
 
 class BagFile:
-    """Reads a rosbag2 directory or a single ``.mcap`` or ``.db3`` file.
+    """Reads a rosbag2 directory or a single ``.mcap`` or ``.db3`` file, also ``.mcap.zstd`` or ``.db3.zstd``.
 
     Attributes:
         types: message type of each topic.
@@ -49,19 +46,22 @@ class BagFile:
             DatasetError: not one message can be read.
         """
         self.problems: list[str] = []
-        self._scratch: TemporaryDirectory[str] | None = None
-        try:
-            self._reader = _opened([path])
-        except _DAMAGE as error:
-            self._reader = self._open_damaged(path, error)
         self.types: dict[str, str] = {}
         self.counts: Counter[str] = Counter()
-        for connection in self._reader.connections:
-            self.types[connection.topic] = connection.msgtype
-            self.counts[connection.topic] += connection.msgcount
-        if not self.counts.total():
+        # not the definitions in the bag, which older ones lack: the types read here are the same in every ROS 2
+        self._typestore = get_typestore(Stores.ROS2_HUMBLE)
+        self._opened = ExitStack()
+        try:
+            self._readers = self._open(path)
+            for reader in self._readers:
+                for connection in reader.connections:
+                    self.types[connection.topic] = connection.msgtype
+                    self.counts[connection.topic] += connection.msgcount
+            if not self.counts.total():
+                raise DatasetError(f"{path} holds no messages")
+        except BaseException:
             self.close()
-            raise DatasetError(f"{path} holds no messages")
+            raise
 
     def messages(
         self, topics: Collection[str], start_ns: int | None = None, stop_ns: int | None = None
@@ -72,8 +72,8 @@ class BagFile:
         """
         for topic, time_ns, raw in self.raw_messages(topics, start_ns, stop_ns):
             try:
-                message = self._reader.deserialize(raw, self.types[topic])
-            except _DAMAGE as error:
+                message = self._typestore.deserialize_cdr(raw, self.types[topic])
+            except DAMAGE as error:
                 self._report(f"messages of {', '.join(sorted(topics))} end early: {error}")
                 return
             yield topic, time_ns, message
@@ -82,119 +82,82 @@ class BagFile:
         self, topics: Collection[str], start_ns: int | None = None, stop_ns: int | None = None
     ) -> Iterator[tuple[str, int, bytes]]:
         """As ``messages``, in the serialized form (CDR) they were recorded in."""
-        connections = [c for c in self._reader.connections if c.topic in topics]
-        if not connections:
-            return
+        sources = []
+        for reader in self._readers:
+            if connections := [c for c in reader.connections if c.topic in topics]:
+                sources.append(reader.messages(connections, start=start_ns, stop=stop_ns))
         try:
-            for connection, time_ns, raw in self._reader.messages(connections, start=start_ns, stop=stop_ns):
-                yield connection.topic, time_ns, bytes(raw)
-        except _DAMAGE as error:
+            for connection, time_ns, raw in merge(*sources, key=itemgetter(1)):
+                yield connection.topic, time_ns, decompressed_message(bytes(raw))
+        except DAMAGE as error:
             self._report(f"messages of {', '.join(sorted(topics))} end early: {error}")
 
     def close(self) -> None:
-        """Release the file and what was completed in a temporary folder."""
-        self._reader.close()
-        if self._scratch:
-            self._scratch.cleanup()
+        """Release the files, and what was copied to a temporary folder."""
+        self._opened.close()
+
+    @cached_property
+    def _scratch(self) -> Path:
+        return Path(self._opened.enter_context(TemporaryDirectory(prefix="lift_bag_")))
 
     def _report(self, problem: str) -> None:
         if problem not in self.problems:
             self.problems.append(problem)
 
-    def _open_damaged(self, path: Path, cause: Exception) -> AnyReader:
-        files = [path]
+    def _open(self, path: Path) -> list[Reader]:
+        """The bag as a whole by its metadata.yaml, else its files one by one. Raises DatasetError."""
+        files, no_metadata = [path], []
         if path.is_dir():
-            files = sorted(file for file in path.iterdir() if file.suffix in STORAGE_SUFFIXES)
-        usable: list[Path] = []
-        reasons = [str(cause)]
+            files = storage_files(path)
+            try:
+                reader = open_reader(path)
+                if is_indexed(reader) and not any(map(has_wal, files)):
+                    return [self._kept(reader)]
+                reader.close()
+            except DAMAGE as error:
+                no_metadata.append(str(error))
+        readers: list[Reader] = []
+        unreadable: dict[Path, str] = {}
         for file in files:
             try:
-                _opened([file]).close()
-                usable.append(file)
-            except _DAMAGE as error:
-                self._scratch = self._scratch or TemporaryDirectory(prefix="lift_bag_")
-                try:
-                    copy = _completed(file, Path(self._scratch.name))
-                    _opened([copy]).close()
-                    usable.append(copy)
-                    self._report(f"{file} is damaged or cut off; what is readable of it is used")
-                except _DAMAGE as fatal:
-                    reasons = [str(error), str(fatal)]
-        if not usable:
-            if self._scratch:
-                self._scratch.cleanup()
-            raise DatasetError(
-                f"cannot read {path} as a rosbag2 recording (mcap or sqlite3): {'; '.join(dict.fromkeys(reasons))}"
+                readers.append(self._open_file(file))
+            except DAMAGE as error:
+                unreadable[file] = str(error)
+        if not readers:
+            why = "; ".join([*no_metadata, *unreadable.values()])
+            raise DatasetError(f"cannot read {path} as a rosbag2 recording (mcap or sqlite3): {why}")
+        for file, reason in unreadable.items():
+            self._report(f"{file} cannot be read and is left out: {reason}")
+        if no_metadata and not self.problems:
+            self._report(
+                f"{path}/metadata.yaml cannot be used ({no_metadata[0]}); its storage files were read without it"
             )
-        if path.is_dir() and not self.problems:
-            self._report(f"{path}/metadata.yaml cannot be used ({cause}); its storage files were read without it")
-        return _opened(usable)
+        return readers
 
+    def _open_file(self, file: Path) -> Reader:
+        """A storage file, or a copy where it cannot be read as it is. Raises anything where no message can be."""
+        source = self._complete(file)
+        damage = None
+        try:
+            reader = open_reader(source)
+            if is_indexed(reader):
+                return self._kept(reader)
+            reader.close()
+        except DAMAGE as error:
+            damage = error
+        copy = indexed(source, self._scratch)
+        if source != file:
+            source.unlink()
+        if damage:
+            self._report(f"{file} is damaged or cut off ({damage}); what is readable of it is used")
+        return self._kept(open_reader(copy))
 
-def _opened(paths: list[Path]) -> AnyReader:
-    # bags recorded before ROS 2 Iron hold no message definitions; those read here have not changed since
-    reader = AnyReader(paths, default_typestore=get_typestore(Stores.ROS2_HUMBLE))
-    reader.open()
-    return reader
+    def _complete(self, file: Path) -> Path:
+        """The file itself, or a copy with what is compressed or beside it."""
+        if file.suffix == COMPRESSED_SUFFIX:
+            return decompressed(file, self._scratch)
+        return with_wal(file, self._scratch) if has_wal(file) else file
 
-
-def _completed(file: Path, folder: Path) -> Path:
-    """A readable copy of the part of ``file`` before the damage. Raises where nothing can be read."""
-    return (_complete_mcap if file.suffix == ".mcap" else _complete_sqlite)(file, folder)
-
-
-def _complete_mcap(file: Path, folder: Path) -> Path:
-    """The whole records of a cut MCAP file, closed by an empty footer."""
-    size = file.stat().st_size
-    with file.open("rb") as source:
-        if source.read(len(_MCAP_MAGIC)) != _MCAP_MAGIC:
-            raise ReaderError(f"{file} does not start as an MCAP file")
-        end = source.tell()
-        while len(head := source.read(_MCAP_RECORD.size)) == _MCAP_RECORD.size:
-            opcode, length = _MCAP_RECORD.unpack(head)
-            if opcode not in _MCAP_CHUNK_OPCODES or end + _MCAP_RECORD.size + length > size:
-                break
-            end += _MCAP_RECORD.size + length
-            source.seek(end)
-        copy = folder / file.name
-        source.seek(0)
-        with copy.open("wb") as target:
-            shutil.copyfileobj(source, target)
-            target.truncate(end)
-            target.seek(end)
-            target.write(_MCAP_FOOTER + _MCAP_MAGIC)
-    return copy
-
-
-def _complete_sqlite(file: Path, folder: Path) -> Path:
-    """A new bag with the rows that can be read of a cut database, in the order they were written."""
-    padded = folder / f"padded_{file.name}"
-    shutil.copyfile(file, padded)
-    with padded.open("r+b") as target:
-        header = target.read(100)
-        if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
-            raise ReaderError(f"{file} does not start as an SQLite file")
-        page_size = int.from_bytes(header[16:18], "big")
-        pages = int.from_bytes(header[28:32], "big")
-        # SQLite opens no file shorter than its header says; missing pages then fail when they are met
-        target.truncate(max(padded.stat().st_size, pages * (65536 if page_size == 1 else page_size)))
-
-    bag = folder / f"{file.stem}_completed"
-    typestore = get_typestore(Stores.ROS2_HUMBLE)
-    database = sqlite3.connect(f"file:{padded}?immutable=1", uri=True)
-    try:
-        topics = database.execute("SELECT id, name, type FROM topics").fetchall()
-        with Writer(bag, version=9, storage_plugin=StoragePlugin.SQLITE3) as writer:
-            known = [(key, name, kind) for key, name, kind in topics if kind in typestore.types]
-            connections = {key: writer.add_connection(name, kind, typestore=typestore) for key, name, kind in known}
-            rows = database.execute("SELECT topic_id, timestamp, data FROM messages NOT INDEXED ORDER BY id")
-            try:
-                for key, time_ns, data in rows:
-                    if key in connections:
-                        writer.write(connections[key], time_ns, data)
-            except sqlite3.DatabaseError:
-                pass  # the end of what is readable
-    finally:
-        database.close()
-        padded.unlink()
-    return bag
+    def _kept(self, reader: Reader) -> Reader:
+        self._opened.callback(reader.close)
+        return reader

@@ -339,7 +339,7 @@ def open_capture(path: str | Path, *, max_depth: float = math.inf, bag: BagOptio
     """Open a capture by what lies at ``path``; docs/datasets.md lists the layouts that are known.
 
     Args:
-        path: a directory, a file like ``transforms.json``, or an ``.mcap`` or ``.db3`` file.
+        path: a directory, a file like ``transforms.json``, or an ``.mcap`` or ``.db3`` file, also with ``.zstd``.
         max_depth: depth beyond this counts as unknown, in the unit of the poses.
         bag: which topics of a bag to read; found by their types where not named.
 

@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lift_ros.data.bag_file import BagFile
+from lift_ros.data.bag_storage import COMPRESSED_SUFFIX
 from lift_ros.data.bag_topics import BagOptions, base_topic, choose_pose_topic, choose_topics
-from lift_ros.data.capture import Capture, clip_depth
-from lift_ros.data.image_codec import message_depth, message_labels, message_rgb
+from lift_ros.data.capture import Capture
+from lift_ros.data.depth_message import depth_of_message
+from lift_ros.data.image_codec import message_labels, message_rgb
 from lift_ros.data.transforms import TransformTree
 from lift_ros.data.undistort import Undistorter, same_calibration
 from lift_ros.errors import DatasetError, FrameRejected
@@ -45,7 +47,7 @@ class BagCapture(Capture):
         super().__init__()
         path = Path(path)
         options = options or BagOptions()
-        self.name = Path(os.path.abspath(path)).stem  # not of what it may be a link to
+        self.name = Path(os.path.abspath(path).removesuffix(COMPRESSED_SUFFIX)).stem  # not of what it may be a link to
         self._max_depth = max_depth
         self._bag = BagFile(path)
         try:
@@ -108,8 +110,7 @@ class BagCapture(Capture):
         measured = None
         nearest = _nearest(self._depths, entry.stamp_ns) if depth else None
         if nearest and abs(nearest.stamp_ns - entry.stamp_ns) <= self._depth_slop_ns:
-            measured = message_depth(self._read(self.topics.depth, nearest))
-            measured = undistorter.depth(clip_depth(measured, self._max_depth))
+            measured = depth_of_message(self._read(self.topics.depth, nearest), undistorter, self._max_depth)
         return Frame(image, undistorter.camera, T_world_camera, entry.stamp_ns / 1e9, measured, _name(entry))
 
     def _load_labels(self, name: str, frame: Frame) -> NDArray | None:

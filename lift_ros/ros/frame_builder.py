@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from std_msgs.msg import Header
 
-from lift_ros.data.capture import clip_depth
-from lift_ros.data.image_codec import message_depth, message_labels, message_rgb
+from lift_ros.data.depth_message import depth_of_message
+from lift_ros.data.image_codec import message_labels, message_rgb
 from lift_ros.data.undistort import Undistorter, same_calibration
 from lift_ros.errors import FrameRejected
 from lift_ros.frame import Frame
@@ -214,7 +214,7 @@ class FrameBuilder:
         if self._config.depth_topic:
             depth_message = self._depth_of(waiting)
             if self._is_registered(depth_message.header.frame_id, message.header.frame_id, camera_frame, stamp_ns):
-                depth = undistorter.depth(clip_depth(message_depth(depth_message), self._config.max_depth))
+                depth = depth_of_message(depth_message, undistorter, self._config.max_depth)
                 if not depth.any():
                     self._complain_of_depth()
         stamp = message.header.stamp

@@ -99,7 +99,7 @@ def main() -> int:
     """Command line of ``ros2 run lift_ros play_bag``."""
     rclpy.init()
     parser = argparse.ArgumentParser(prog="play_bag", description=__doc__)
-    parser.add_argument("bag", type=Path, help="rosbag2 directory, .mcap or .db3 file")
+    parser.add_argument("bag", type=Path, help="rosbag2 directory, or a .mcap or .db3 file, also with .zstd")
     parser.add_argument("--rate", type=float, default=1.0, help="speed, 1.0 as recorded (default)")
     parser.add_argument("--loop", action="store_true", help="start over at the end; the clock jumps back then")
     parser.add_argument(

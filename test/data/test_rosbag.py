@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
-from scipy.spatial.transform import Rotation
+from data.recorder import START, STORE, H, Recorder, W, pose
 
 from lift_ros.camera import Camera
 from lift_ros.data import open_capture
@@ -20,22 +16,8 @@ from lift_ros.errors import DatasetError, FrameRejected
 from lift_ros.frame import Frame
 from lift_ros.ros.replay import replay_parameters
 
-W, H = 40, 30
 CAMERA = Camera(W, H, 35.0, 36.0, 20.5, 14.5)
-START = 1_700_000_000
-STORE = get_typestore(Stores.ROS2_HUMBLE)
 FORMATS = ("mcap", "sqlite3")
-
-
-def nanoseconds(seconds: float) -> int:
-    return START * 10**9 + round(seconds * 1e9)
-
-
-def pose(index: float) -> np.ndarray:
-    T = np.eye(4)
-    T[:3, :3] = Rotation.from_euler("xyz", (0.3, 0.1 * index, -0.2)).as_matrix()
-    T[:3, 3] = 0.1 * index, 1.0, -0.5
-    return T
 
 
 def make_frames(count: int = 6, camera: Camera = CAMERA) -> list[Frame]:
@@ -49,73 +31,6 @@ def make_frames(count: int = 6, camera: Camera = CAMERA) -> list[Frame]:
         depth[:3] = 0
         frames.append(Frame(image, camera, pose(index), START + 0.1 * index, depth))
     return frames
-
-
-class Recorder:
-    """Writes any message at any stamp, to make the bags that BagWriter does not."""
-
-    def __init__(self, path: Path, storage: str = "mcap") -> None:
-        self.writer = Writer(path, version=9, storage_plugin=StoragePlugin[storage.upper()])
-        self.writer.open()
-        self.connections: dict[str, Any] = {}
-
-    def __enter__(self) -> Recorder:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.writer.close()
-
-    def write(self, topic: str, kind: str, seconds: float, **fields: Any) -> None:
-        stamp_ns = nanoseconds(seconds)
-        if topic not in self.connections:
-            self.connections[topic] = self.writer.add_connection(topic, kind, typestore=STORE)
-        message = STORE.types[kind](**fields)
-        self.writer.write(self.connections[topic], stamp_ns, STORE.serialize_cdr(message, kind))
-
-    def header(self, seconds: float, frame_id: str) -> Any:
-        stamp_ns = nanoseconds(seconds)
-        stamp = STORE.types["builtin_interfaces/msg/Time"](sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
-        return STORE.types["std_msgs/msg/Header"](stamp=stamp, frame_id=frame_id)
-
-    def image(self, seconds: float, topic="/cam/image_raw", encoding="rgb8", frame="optical", size=(W, H), value=50):
-        width, height = size
-        channel = {"rgb8": 3, "16UC1": 2, "32FC1": 4, "mono16": 2, "hsv8": 3}[encoding]
-        self.write(
-            topic, "sensor_msgs/msg/Image", seconds, header=self.header(seconds, frame), height=height, width=width,
-            encoding=encoding, is_bigendian=0, step=width * channel,
-            data=np.full(height * width * channel, value, np.uint8),
-        )  # fmt: skip
-
-    def info(self, seconds: float, topic="/cam/camera_info", frame="optical", size=(W, H), f=35.0, d=()):
-        roi = STORE.types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
-        K = np.array([f, 0, 20, 0, f, 14, 0, 0, 1.0])
-        self.write(
-            topic, "sensor_msgs/msg/CameraInfo", seconds, header=self.header(seconds, frame), width=size[0],
-            height=size[1], distortion_model="plumb_bob", d=np.array(d, float), k=K, r=np.eye(3).ravel(),
-            p=np.zeros(12), binning_x=0, binning_y=0, roi=roi,
-        )  # fmt: skip
-
-    def pose(self, T: np.ndarray) -> Any:
-        q = Rotation.from_matrix(T[:3, :3]).as_quat().tolist()
-        return STORE.types["geometry_msgs/msg/Pose"](
-            position=STORE.types["geometry_msgs/msg/Point"](*T[:3, 3].tolist()),
-            orientation=STORE.types["geometry_msgs/msg/Quaternion"](*q),
-        )
-
-    def tf(self, seconds: float, parent: str, child: str, T: np.ndarray, topic: str = "/tf") -> None:
-        p = self.pose(T)
-        transform = STORE.types["geometry_msgs/msg/Transform"](
-            translation=STORE.types["geometry_msgs/msg/Vector3"](p.position.x, p.position.y, p.position.z),
-            rotation=p.orientation,
-        )
-        stamped = STORE.types["geometry_msgs/msg/TransformStamped"](self.header(seconds, parent), child, transform)
-        self.write(topic, "tf2_msgs/msg/TFMessage", seconds, transforms=[stamped])
-
-    def posed_images(self, count: int = 3) -> None:
-        for index in range(count):
-            self.tf(0.1 * index, "map", "optical", pose(index))
-            self.info(0.1 * index)
-            self.image(0.1 * index)
 
 
 @pytest.mark.parametrize("storage", FORMATS)
@@ -286,6 +201,22 @@ def test_depth_is_paired_by_stamp_within_the_slop_and_clipped(tmp_path):
     frames = list(open_capture(tmp_path / "bag", max_depth=1.0).frames)
     depths = [None if f.depth is None else round(float(f.depth[0, 0]), 3) for f in frames]
     assert depths == [0.257, 0.514, None, 0.0]
+
+
+@pytest.mark.parametrize("size", [(W // 2, H // 2), (W // 4, H // 4 + 1), (2 * W, 2 * H), (W // 2, H)])
+def test_depth_of_a_coarser_sensor_is_enlarged_and_other_sizes_are_rejected(tmp_path, size):
+    with Recorder(tmp_path / "bag") as bag:
+        bag.posed_images()
+        for index in range(3):
+            bag.image(0.1 * index, topic="/depth", encoding="16UC1", size=size, value=1)
+    capture = open_capture(tmp_path / "bag")
+    if size == (W // 2, H // 2):
+        for frame in capture.frames:
+            np.testing.assert_allclose(frame.depth, np.full((H, W), 0.257))
+        assert not capture.skipped
+    else:
+        with pytest.raises(DatasetError, match=rf"3 x depth_size.*depth is {size[0]}x{size[1]} but"):
+            list(capture.frames)
 
 
 def test_depth_of_another_frame_is_not_used(tmp_path):

@@ -56,9 +56,9 @@ class Bench:
     def image(self, seconds: float) -> None:
         self.builder.add_image(image_message(self.header(seconds), "rgb8", np.zeros((6, 8, 3), np.uint8)))
 
-    def depth(self, seconds: float) -> None:
+    def depth(self, seconds: float, shape: tuple[int, int] = (6, 8)) -> None:
         """Depth that is as many metres as its stamp is seconds."""
-        self.builder.add_depth(image_message(self.header(seconds), "32FC1", np.full((6, 8), seconds, np.float32)))
+        self.builder.add_depth(image_message(self.header(seconds), "32FC1", np.full(shape, seconds, np.float32)))
 
     def taken(self, count: int) -> list[float]:
         """Stamps of the depth that the first ``count`` frames have."""
@@ -129,6 +129,21 @@ def test_an_image_without_depth_does_not_hold_up_the_next(bench):
         camera.image(seconds)
     assert camera.taken(3) == [1.0, 1.0667, 1.1333]
     assert camera.drops.counts() == {"depth_missing": 2}
+
+
+def test_depth_of_a_coarser_sensor_is_enlarged(bench):
+    camera = bench(pose_timeout=FOREVER)
+    camera.depth(1.0, shape=(3, 4))
+    camera.image(1.0)
+    assert camera.taken(1) == [1.0] and camera.frames[0].frame.depth.shape == (6, 8)
+
+
+@pytest.mark.parametrize("shape", [(12, 16), (6, 4), (3, 8)])
+def test_depth_that_is_larger_or_of_another_shape_is_rejected(bench, shape):
+    camera = bench(pose_timeout=FOREVER)
+    camera.depth(1.0, shape)
+    camera.image(1.0)
+    camera.dropped("depth_size", 1)
 
 
 def test_depth_waits_as_long_as_its_image(bench):
