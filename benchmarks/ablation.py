@@ -2,10 +2,11 @@
 
     python benchmarks/ablation.py CAPTURE [--masks L0 L1 L2] [--scale 0.5] [--every 6]
 
-The capture is mapped once, with the first masks. Then the keyframes' masks of each level come in once more, in their
-order, and are decoded into objects as often as `lift map` does; in the end every 6th frame is labelled and compared
-with the true instances. The second figure is the share of the Gaussians that an object had at one of these times that
-the same object has in the end. The capture must hold masks and instances (see docs/benchmarks.md).
+The capture is mapped once, with the first masks. Then the keyframes' masks of each level are decoded into objects, and
+every 6th frame is labelled and compared with the true instances: decoded all at once; and as they come in, as often as
+`lift map` does it, where what was known before makes up for some of what is left out. The third figure is the share of
+the Gaussians that an object had at one of these times that the same object has in the end. The capture must hold masks
+and instances (see docs/benchmarks.md).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import lift_ros  # noqa: F401  isort: skip  sets how OpenMP waits, before torch loads
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -110,28 +111,33 @@ def evidence_of(
 
 
 def decoded(
-    variant: Variant, evidence: list[MaskEvidence], near: Neighbours, means: torch.Tensor
-) -> tuple[NDArray[np.int64], float]:
-    """(N,) object of each Gaussian, and the share of those that had one at some time that have the same in the end."""
+    variant: Variant, evidence: list[MaskEvidence], near: Neighbours, means: torch.Tensor, every: int
+) -> list[NDArray[np.int64]]:
+    """(N,) object of each Gaussian whenever so many keyframes have come in, and in the end."""
     method, registry = Lift(variant.method), ObjectRegistry(variant.registry)
     new = np.full(len(means), -1)
     method.edit(torch.from_numpy(new), means)
     registry.edit(new)
     found = []
     with variant.replaced():
-        for count in sorted({*range(UPDATE_EVERY, len(evidence), UPDATE_EVERY), len(evidence)}):
+        for count in sorted({*range(every, len(evidence), every), len(evidence)}):
             labels = method.decode([], evidence[:count], near).labels.numpy()
             registry.update(labels, near, evidence[:count], np.arange(count, dtype=float))
             found.append(registry.ids)
+    return found
+
+
+def kept(found: list[NDArray[np.int64]]) -> float:
+    """The share of the Gaussians that an object had at one time that the same has in the end."""
     before = np.stack(found[:-1])
-    return registry.ids, float((before == registry.ids)[before > 0].mean())
+    return float((before == found[-1])[before > 0].mean())
 
 
-def rendered_quality(mapper: Mapper, capture: Capture, every: int, ids: NDArray[np.int64]) -> float:
-    """PQ_scene of labels drawn from the Gaussians alone."""
+def rendered_quality(mapper: Mapper, views: Iterable[tuple[Frame, NDArray]], ids: NDArray[np.int64]) -> float:
+    """``common.quality`` of labels drawn from the Gaussians alone."""
     snapshot = replace(mapper.snapshot, ids=torch.from_numpy(ids))
     table = Contingency()
-    for frame, truth in labelled(capture, every):
+    for frame, truth in views:
         labels, share, _ = snapshot.label_image(snapshot.locate(frame))
         table.add(np.where(share >= MIN_SHARE, labels, 0), truth)
     return panoptic_quality(table).pq
@@ -158,7 +164,7 @@ def main() -> None:
         map_capture(capture, mapper, on_frame=watch)
         means = mapper.snapshot.scene.means
         near = Neighbours.of(means)
-        print(f"| {args.capture.name}: PQ_scene, kept | " + " | ".join(args.masks) + " |")
+        print(f"| {args.capture.name}: PQ_scene at once, as they come in, kept | " + " | ".join(args.masks) + " |")
         print("|---" * (1 + len(args.masks)) + "|")
         evidence = {
             (name, finer): evidence_of(mapper, taken, capture, name, finer)
@@ -166,14 +172,14 @@ def main() -> None:
             for finer in (True, False)
         }
         for title, variant in VARIANTS.items():
+            pq = quality if variant.borders else rendered_quality
             row = []
             for name in args.masks:
-                ids, kept = decoded(variant, evidence[name, variant.finer], near, means)
-                if variant.borders:
-                    pq = quality(mapper, labelled(capture, args.every), ids)
-                else:
-                    pq = rendered_quality(mapper, capture, args.every, ids)
-                row.append(f"{pq:.3f}, {kept:.3f}")
+                known = evidence[name, variant.finer]
+                (once,) = decoded(variant, known, near, means, len(known))
+                found = decoded(variant, known, near, means, UPDATE_EVERY)
+                figures = *(pq(mapper, labelled(capture, args.every), ids) for ids in (once, found[-1])), kept(found)
+                row.append(", ".join(f"{figure:.3f}" for figure in figures))
             print(f"| {title} | " + " | ".join(row) + " |", flush=True)
 
 
