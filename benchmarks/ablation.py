@@ -128,9 +128,11 @@ def decoded(
 
 
 def kept(found: list[NDArray[np.int64]]) -> float:
-    """The share of the Gaussians that an object had at one time that the same has in the end."""
-    before = np.stack(found[:-1])
-    return float((before == found[-1])[before > 0].mean())
+    """The share of the Gaussians that an object had at one time that the same has in the end; NaN if there was no time
+    before that.
+    """
+    before = np.stack(found)[:-1]
+    return float((before == found[-1])[before > 0].mean()) if before.any() else float("nan")
 
 
 def rendered_quality(mapper: Mapper, views: Iterable[tuple[Frame, NDArray]], ids: NDArray[np.int64]) -> float:

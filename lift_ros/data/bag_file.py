@@ -58,7 +58,7 @@ class BagFile:
                     self.types[connection.topic] = connection.msgtype
                     self.counts[connection.topic] += connection.msgcount
             if not self.counts.total():
-                raise DatasetError(f"{path} holds no messages")
+                raise DatasetError("; ".join([f"{path} holds no messages", *self.problems]))
         except BaseException:
             self.close()
             raise
@@ -111,6 +111,8 @@ class BagFile:
             files = storage_files(path)
             try:
                 reader = open_reader(path)
+                named = {storage.path.name for storage in reader.storage.storages}  # less the suffix of compression
+                files = [file for file in files if {file.name, file.stem} & named] or files
                 if is_indexed(reader) and not any(map(has_wal, files)):
                     return [self._kept(reader)]
                 reader.close()
@@ -137,26 +139,41 @@ class BagFile:
     def _open_file(self, file: Path) -> Reader:
         """A storage file, or a copy where it cannot be read as it is. Raises anything where no message can be."""
         source = self._complete(file)
-        damage = None
+        damage, promised = "", 0
         try:
             reader = open_reader(source)
             if is_indexed(reader):
                 return self._kept(reader)
+            promised = reader.message_count
             reader.close()
         except DAMAGE as error:
-            damage = error
-        copy = indexed(source, self._scratch)
+            damage = str(error) or type(error).__name__  # not the error: its traceback would keep the file open
+        try:
+            reader = self._kept(open_reader(indexed(source, self._scratch)))
+        except DAMAGE as error:
+            if damage:
+                raise
+            self._report(f"{file} has no index and cannot be copied to be given one ({error}); messages may be missing")
+            return self._kept(open_reader(source))
         if source != file:
             source.unlink()
+        if not damage and reader.message_count < promised:
+            damage = f"{reader.message_count} of {promised} messages"
         if damage:
             self._report(f"{file} is damaged or cut off ({damage}); what is readable of it is used")
-        return self._kept(open_reader(copy))
+        return reader
 
     def _complete(self, file: Path) -> Path:
         """The file itself, or a copy with what is compressed or beside it."""
         if file.suffix == COMPRESSED_SUFFIX:
             return decompressed(file, self._scratch)
-        return with_wal(file, self._scratch) if has_wal(file) else file
+        if not has_wal(file):
+            return file
+        try:
+            return with_wal(file, self._scratch)
+        except OSError as error:
+            self._report(f"{file} is read without its write-ahead log, as it cannot be copied ({error})")
+            return file
 
     def _kept(self, reader: Reader) -> Reader:
         self._opened.callback(reader.close)

@@ -39,7 +39,8 @@ _MCAP_RECORD = struct.Struct("<BQ")  # opcode, length
 _MCAP_MESSAGE = struct.Struct("<HIqq")  # channel, sequence, log time, publish time; then the data
 _MCAP_CHUNK = struct.Struct("<QQQII")  # first and last time, size, checksum, length of the compression's name
 _HEADER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK = 0x01, 0x03, 0x04, 0x05, 0x06
-_MCAP_DATA = (_HEADER, *range(_SCHEMA, 0x0E))  # header ... metadata index: what may stand before the end of the data
+# header ... metadata index, private records: what may stand before the end of the data
+_MCAP_DATA = frozenset((_HEADER, *range(_SCHEMA, 0x0E), *range(0x80, 0x100)))
 
 # no message definitions: the types of messages that are decoded are known
 _TABLES = """
@@ -120,31 +121,41 @@ def has_wal(file: Path) -> bool:
 
 
 def with_wal(file: Path, folder: Path) -> Path:
-    """A copy of a database in ``folder`` with what is in its write-ahead log. Raises ``sqlite3.Error``."""
+    """A copy of a database in ``folder`` with what is in its write-ahead log, if it is whole. Raises ``OSError``."""
     copy = folder / file.name
     shutil.copyfile(file, copy)
     shutil.copyfile(_wal(file), _wal(copy))
-    with closing(sqlite3.connect(copy)) as database:
-        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    try:
+        with closing(sqlite3.connect(copy)) as database:
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.DatabaseError:  # cut off: without the log, what is readable of it is found
+        shutil.copyfile(file, copy)
+        _wal(copy).unlink(missing_ok=True)
     return copy
 
 
 def indexed(file: Path, folder: Path) -> Path:
     """A copy in ``folder`` of all messages of a storage file up to where it is damaged, found by their time.
 
-    Raises anything (``DAMAGE``) where not one can be read, ``sqlite3.OperationalError`` where the copy has no room.
+    Raises anything (``DAMAGE``) where the first cannot be read, ``sqlite3.OperationalError`` where there is no room.
     """
     copy = folder / f"indexed_{file.name}.db3"
     rows = _mcap_rows(file) if file.suffix == ".mcap" else _sqlite_rows(file, folder)
-    with closing(sqlite3.connect(copy)) as database:
-        database.executescript(_TABLES)
-        for row in _up_to_damage(rows):
-            database.execute(_INSERT[type(row)], row)
-        database.commit()
+    try:
+        with closing(sqlite3.connect(copy)) as database:
+            database.executescript(_TABLES)
+            for row in _up_to_damage(rows):
+                database.execute(_INSERT[type(row)], row)
+            database.commit()
+    except BaseException:
+        copy.unlink(missing_ok=True)
+        raise
     return copy
 
 
 def _wal(file: Path) -> Path:
+    """Its write-ahead log; of a link, that of the file it leads to."""
+    file = file.resolve()
     return file.with_name(f"{file.name}-wal")
 
 

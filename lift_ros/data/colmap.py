@@ -108,14 +108,18 @@ class _ImageFiles:
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    """Also those in linked folders, each of which is entered once: a link may lead back up."""
-    entered = set()
-    for path, folders, files in os.walk(folder, followlinks=True):
-        if (real := os.path.realpath(path)) in entered:
-            folders.clear()
-            continue
-        entered.add(real)
-        yield from (Path(path, file) for file in files)
+    """Also those in linked folders. Each folder is entered once, under its own name if that lies below: a link may lead
+    back up, or beside.
+    """
+    entered, starts = set(), [folder]
+    for start in starts:
+        for path, folders, files in os.walk(start):  # enters no links
+            if (real := os.path.realpath(path)) in entered:
+                folders.clear()
+                continue
+            entered.add(real)
+            starts += [Path(path, name) for name in folders if os.path.islink(os.path.join(path, name))]
+            yield from (Path(path, file) for file in files)
 
 
 def _stem(name: str) -> str:

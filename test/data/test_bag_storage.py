@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import resource
 import shutil
 import sqlite3
 import struct
@@ -20,6 +23,7 @@ COUNT = 40
 SIZE = (120, 90)  # 1.3 MB in all: more than one chunk of MCAP
 MAGIC = b"\x89MCAP0\r\n"
 HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, CHUNK_INDEX, METADATA, DATA_END = 1, 2, 3, 4, 5, 6, 8, 0x0C, 0x0F
+STATISTICS, PRIVATE = 0x0B, 0x80
 
 
 def record_out_of_order(bag: Recorder) -> None:
@@ -138,6 +142,89 @@ def test_a_cut_bag_keeps_topics_of_types_that_are_not_known(tmp_path, storage):
     assert b"of another package" in raw
 
 
+def test_records_that_only_other_programs_know_are_passed_over(tmp_path):
+    with Recorder(tmp_path / "bag") as recorder:
+        record_out_of_order(recorder)
+    file = storage_file(tmp_path / "bag")
+    out, all_records = MAGIC, list(records(without_chunks(file.read_bytes())[len(MAGIC) :]))
+    for number, (opcode, content) in enumerate(all_records):
+        if number == len(all_records) // 2:
+            out += record(PRIVATE, b"of another program")
+        out += record(opcode, content)
+    file.write_bytes(out[: -len(ending())] + ending())
+    assert images(file) == list(range(COUNT))
+
+
+def test_a_byte_that_is_wrong_in_a_file_without_chunks_is_no_loss_without_a_word(tmp_path):
+    with Recorder(tmp_path / "bag") as recorder:
+        recorder.posed_images(20)
+    file = storage_file(tmp_path / "bag")
+    flat = without_chunks(file.read_bytes())
+    found = list(records(flat[len(MAGIC) :]))
+    messages = [content for opcode, content in found if opcode == MESSAGE]
+    times = [struct.unpack_from("<q", content, 6)[0] for content in messages]
+    channels = [struct.unpack_from("<H", content)[0] for content in messages]
+    summary = b"".join(record(opcode, content) for opcode, content in found if opcode in (SCHEMA, CHANNEL))
+    per_channel = b"".join(struct.pack("<HQ", key, channels.count(key)) for key in sorted(set(channels)))
+    counts = struct.pack("<QHIIIIqq", len(messages), 3, len(set(channels)), 0, 0, 0, min(times), max(times))
+    summary += record(STATISTICS, counts + struct.pack("<I", len(per_channel)) + per_channel)
+    whole = flat[: -len(ending())] + summary + ending(len(flat) - len(ending()))
+    file.write_bytes(whole)
+    assert len(images(file)) == 20
+    at = whole.index(record(MESSAGE, messages[30]))
+    file.write_bytes(whole[:at] + b"\0" + whole[at + 1 :])
+    bag = BagFile(file)
+    assert bag.counts.total() == 30 and "30 of 60 messages" in bag.problems[0]
+    bag.close()
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_without_room_for_a_copy_a_bag_is_read_as_far_as_it_can_be(tmp_path, storage):
+    with Recorder(tmp_path / "bag", storage) as recorder:
+        recorder.posed_images(100)
+    file = storage_file(tmp_path / "bag")
+    if storage == "mcap":
+        file.write_bytes(without_chunks(file.read_bytes()))
+    else:
+        file.with_name(f"{file.name}-wal").write_bytes(b"nothing of use")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with open_capture(file) as capture:
+            assert len(list(capture.frames)) == 100
+            assert any("cannot be copied" in problem for problem in capture.problems)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_files_that_the_metadata_does_not_name_are_not_of_the_bag(tmp_path):
+    bag = tmp_path / "bag"
+    with Recorder(bag) as recorder:
+        recorder.posed_images(5)
+    shutil.copy(storage_file(bag), bag / "backup.mcap")
+    file = bag / "bag.mcap"
+    file.write_bytes(without_chunks(file.read_bytes()))
+    reader = BagFile(bag)
+    assert len(list(reader.raw_messages(list(reader.types)))) == 15
+    reader.close()
+
+
+def test_a_damaged_bag_is_closed_with_its_reader(tmp_path):
+    with Recorder(tmp_path / "bag", "sqlite3") as recorder:
+        record_out_of_order(recorder)
+    file = storage_file(tmp_path / "bag")
+    data = file.read_bytes()
+    file.write_bytes(data[: int(0.8 * len(data))])
+    gc.disable()
+    try:
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(3):
+            BagFile(file).close()
+        assert len(os.listdir("/proc/self/fd")) == before
+    finally:
+        gc.enable()
+
+
 def test_mcap_of_ros_1_is_no_damage(tmp_path):
     file = tmp_path / "bag.mcap"
     file.write_bytes(
@@ -190,6 +277,17 @@ def test_the_file_that_was_being_compressed_is_read_once(tmp_path):
         assert ["metadata.yaml" in problem for problem in capture.problems] == [True]
 
 
+def test_a_cut_database_beside_a_log_that_is_of_no_use_is_read_as_far_as_it_goes(tmp_path):
+    with Recorder(tmp_path / "bag", "sqlite3") as recorder:
+        record_out_of_order(recorder)
+    file = storage_file(tmp_path / "bag")
+    data = file.read_bytes()
+    file.write_bytes(data[: int(0.8 * len(data))])
+    file.with_name(f"{file.name}-wal").write_bytes(b"nothing of use" * 10)
+    found = images(file)
+    assert COUNT * 0.5 < len(found) < COUNT and found == list(range(len(found)))
+
+
 @pytest.mark.parametrize("written_back", [True, False])
 def test_what_a_killed_recorder_left_in_the_write_ahead_log_is_read(tmp_path, written_back):
     """As with ``--storage-preset-profile resilient``; some of it may have been written back to the database."""
@@ -212,6 +310,8 @@ def test_what_a_killed_recorder_left_in_the_write_ahead_log_is_read(tmp_path, wr
     before = {file.name: file.read_bytes() for file in killed.iterdir()}
     assert images(killed) == list(range(COUNT))
     assert images(killed / "bag_0.db3") == list(range(COUNT))
+    (tmp_path / "link.db3").symlink_to(killed / "bag_0.db3")
+    assert images(tmp_path / "link.db3") == list(range(COUNT))
     assert {file.name: file.read_bytes() for file in killed.iterdir()} == before
 
 

@@ -212,6 +212,15 @@ def test_images_in_linked_folders(tmp_path):
     assert [frame.name for frame in capture.frames] == ["0", "1"] and capture.problems[0].startswith("1 images in")
 
 
+@pytest.mark.parametrize("link", ["L", "a", "left2", "zz", "0", "M"])  # whichever is listed first
+def test_a_link_beside_the_folder_it_leads_to_hides_no_name(tmp_path, link):
+    Model(tmp_path, ["left/0.png", "left/1.png"]).write_text()
+    (tmp_path / "images" / link).symlink_to(tmp_path / "images/left")
+    (tmp_path / "images/left/1.png").rename(tmp_path / "images/left/1.jpg")
+    capture = open_capture(tmp_path)
+    assert len(list(capture.frames)) == 2 and not capture.problems
+
+
 def test_wrong_and_incomplete_models(tmp_path):
     model = Model(tmp_path, ["0.png"])
     model.write_binary()

@@ -311,9 +311,6 @@ int64_t lift_part_agreement(const LiftViews* all, const LiftParts* parts, double
       int32_t part;
       double say, share;  // of the part in the view; of the part that the mask holds, squared, of all masks
     };
-    struct InMask {
-      int64_t begin, end;  // the mask's members from the part itself on
-    };
     const int64_t count = parts->count;
     std::vector<double> say(all->count * count, 0.0);
     std::vector<std::vector<Member>> members(all->count);  // mask by mask, in ascending order within
