@@ -120,3 +120,23 @@ def test_same_seed_same_masks_and_odd_inputs(instances, level):
     assert corrupt_masks(np.zeros((30, 40), np.uint16), LEVELS[level], rng).min() >= 1
     assert corrupt_masks(np.full((30, 40), 9, np.uint16), LEVELS[level], rng).shape == (30, 40)
     assert corrupt_masks(np.full((1, 1), 65535, np.uint16), LEVELS[level], rng).shape == (1, 1)
+
+
+def test_faults_scale_with_the_image(instances):
+    """At half the width a square is half as wide, and a mask may have a quarter of the pixels."""
+    stripes = np.tile(np.arange(1, 321, dtype=np.uint16), (40, 1))
+    masks = corrupt_masks(stripes, Corruption(anchors=1, window=18, scramble=False), np.random.default_rng(1))
+    assert np.unique(masks, return_counts=True)[1].max() == 40 + 8 * 9
+    dots = np.zeros((240, 320), np.uint16)
+    dots[10, 10:15], dots[20, 10:13] = 1, 2  # 5 and 3 pixels, of 16 / 4 that are asked for
+    masks = corrupt_masks(dots, Corruption(min_area=16), np.random.default_rng(0))
+    assert (masks[10, 10:15] > 0).all() and not masks[20, 10:13].any()
+
+
+def test_splits_are_in_two_or_three_and_the_background_in_as_many_pieces_as_may_be(instances):
+    rng, splits, pieces = np.random.default_rng(0), set(), set()
+    for _ in range(20):
+        masks = corrupt_masks(instances, Corruption(split=1.0, background=1.0), rng)
+        splits |= {len(np.unique(masks[instances == i])) for i in range(1, 13)}
+        pieces.add(len(np.unique(masks[instances == 0])))
+    assert splits == {2, 3} and pieces == {2, 3, 4, 5}

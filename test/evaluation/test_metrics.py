@@ -312,3 +312,29 @@ def test_panoptic_quality_against_torchmetrics():
     pq, sq, rq = of_class[0].tolist()
     assert 0 < quality.rq < 1
     assert (quality.pq, quality.sq, quality.rq) == pytest.approx((pq, sq, rq), abs=1e-6)
+
+
+def test_what_lies_on_void_is_not_the_background():
+    """Most of what is predicted, 255 apart, is object 5: it is none of the background for that."""
+    table = Contingency.of([row((5, 8), (6, 40), (9, 12))], [row((1, 8), (255, 40), (0, 12))])
+    assert background_id(table, void=255) == 9 and background_id(table) == 6
+    assert background_iou(table, void=255) == 1.0 and background_iou(table) < 1.0
+    assert matched_objects(table, void=255) == {1: 5}
+
+
+def test_background_on_void_costs_nothing():
+    table = Contingency.of([row((9, 10), (9, 6), (0, 4), (5, 3))], [row((0, 10), (255, 6), (255, 4), (1, 3))])
+    assert background_iou(table, void=255) == 1.0
+
+
+def test_an_object_that_lies_mostly_on_void_counts_if_it_is_found():
+    table = Contingency.of([row((5, 4), (5, 6), (9, 30))], [row((1, 4), (255, 6), (0, 30))])
+    quality = assigned_quality(table, void=255)
+    assert (quality.precision, quality.recall, quality.f_score) == (1.0, 1.0, 1.0)
+    quality = panoptic_quality(table, void=255)
+    assert (quality.pq, quality.spurious) == (1.0, 0)
+
+
+def test_void_changes_what_matches():
+    table = Contingency.of([row((5, 4), (5, 6), (9, 30))], [row((1, 4), (255, 6), (0, 30))])
+    assert matched_objects(table, void=255) == {1: 5} and matched_objects(table) != {1: 5}

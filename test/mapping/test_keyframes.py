@@ -223,3 +223,23 @@ def test_the_viewing_distance_is_measured_where_it_can_be():
     assert viewing_distance(seen, rendering(3.0, unknown=1.0)) == np.inf
     measured = Frame(seen.image, CAMERA, seen.T_world_camera, 0.0, np.full((10, 20), 5.0, np.float32))
     assert viewing_distance(measured, rendering(3.0)) == 5.0
+
+
+@pytest.mark.parametrize("which", ["the nearest", "the one turned alike", "the latest"])
+def test_a_camera_at_rest_is_known_by(which):
+    """One of those keyframes that are asked; the others show other pictures."""
+    near, alike, late = pose(x=0.02, yaw=5.0), pose(x=50.0), pose(x=9.0, yaw=60.0)
+    same = {"the nearest": near, "the one turned alike": alike, "the latest": late}[which]
+    known = [taken(T, seed=1 if T is same else 2) for T in (near, alike, late)]
+    assert not is_keyframe(frame(pose(), seed=1), known, rendering(unknown=1.0), CONFIG)
+    assert is_keyframe(frame(pose(), seed=3), known, rendering(unknown=1.0), CONFIG)
+
+
+def test_the_viewing_distance_is_that_of_what_is_known():
+    depth = np.full((10, 20), 5.0, np.float32)
+    depth[:6] = 0  # of more than half nothing is measured
+    assert viewing_distance(frame(pose(), depth), rendering(3.0)) == 5.0
+    view = rendering(3.0, unknown=0.6)
+    view.depth.view(-1)[:120] = 0.0  # where the map has nothing, its depth means nothing
+    assert viewing_distance(frame(pose()), view) == 3.0
+    assert viewing_distance(frame(pose(), np.zeros_like(depth)), view) == 3.0

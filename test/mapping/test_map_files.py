@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,14 @@ import torch
 import yaml
 
 from lift_ros.errors import MapFileError
-from lift_ros.mapping.map_files import MapContents, load_map, replace_directory, resolve_map_name, save_map
+from lift_ros.mapping.map_files import (
+    MapContents,
+    load_map,
+    replace_directory,
+    resolve_map_name,
+    save_map,
+    undo_half_a_save,
+)
 
 FILES = ["embeddings.safetensors", "map.yaml", "objects.json", "scene.ply"]
 
@@ -336,3 +344,18 @@ def test_a_map_name_cannot_leave_through_a_link(tmp_path):
     (tmp_path / "maps" / "out").symlink_to(tmp_path / "secret")
     with pytest.raises(MapFileError, match="outside"):
         resolve_map_name(tmp_path / "maps", "out")
+
+
+@pytest.mark.parametrize("in_the_way", [False, True], ids=["nothing there", "an empty directory there"])
+def test_of_several_maps_that_killed_saves_left_the_latest_is_the_one(tmp_path, in_the_way):
+    for name, seed, age in (("0a1b2c3d", 1, 300), ("4e5f6a7b", 2, 100), ("8c9d0e1f", 3, 200)):
+        save_map(make_contents(seed=seed), tmp_path / name)
+        (tmp_path / name).rename(tmp_path / f".map.previous-{name}")
+        os.utime(tmp_path / f".map.previous-{name}", (time.time() - age,) * 2)
+    assert_same(load_map(tmp_path / "map"), make_contents(seed=2))
+    if in_the_way:
+        (tmp_path / "map").mkdir()
+    undo_half_a_save(tmp_path / "map")
+    assert_same(load_map(tmp_path / "map"), make_contents(seed=2))
+    undo_half_a_save(tmp_path / "map")  # nothing is to be undone now
+    assert_same(load_map(tmp_path / "map"), make_contents(seed=2))

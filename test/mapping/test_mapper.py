@@ -32,7 +32,7 @@ from lift_ros.mapping.prepare import make_mapper_segmenter
 from lift_ros.mapping.schedule import ANNEAL_TO
 from lift_ros.mapping.selection import Clicks
 from lift_ros.mapping.snapshot import MIN_SHARE
-from lift_ros.masks.base import Masks, Segmenter
+from lift_ros.masks.base import Masks, Prompts, Segmenter
 from lift_ros.masks.graph import GraphSegmenter
 from lift_ros.masks.recorded import RecordedSegmenter
 from lift_ros.objects.description import MapObject, as_json
@@ -149,6 +149,30 @@ def test_labels_have_the_borders_of_the_frame(room, frames, instances):
         assert found.dtype == np.uint32 and found.shape == frame.image.shape[:2] and view.width == width
         followed.add(found, truth)
     assert assigned_quality(followed).miou > assigned_quality(rendered).miou + 0.005
+
+
+def test_borders_follow_the_depth_where_the_picture_shows_none(room, frames, instances):
+    width, blank = room.config.mapping.image_width, np.full_like(frames[0].image, 128)
+    with_depth, without = Contingency(), Contingency()
+    for frame, truth in zip(frames[:5], instances, strict=False):
+        with_depth.add(room.snapshot.labels_of(replace(frame, image=blank), width)[0], truth)
+        without.add(room.snapshot.labels_of(replace(frame, image=blank, depth=None), width)[0], truth)
+    assert assigned_quality(with_depth).miou > assigned_quality(without).miou + 0.005
+
+
+def test_what_is_faint_is_no_point_of_an_object(room):
+    """It fills in colour, and may hang anywhere."""
+    scene = room.snapshot.scene.clone()
+    id = room.objects[0].id
+    own = torch.nonzero(room.snapshot.ids == id).flatten()
+    scene.logit_opacities[own[::2]] = -2.0
+    faint = replace(room.snapshot, scene=scene)
+    solid = int((scene.opacities[own] > 0.5).sum())
+    some = int((scene.opacities[own[1::2]] > 0.2).sum())
+    (found,) = [item for item in faint.objects if item.id == id]
+    assert 0 < solid <= len(found.points) <= some < len(own)
+    _, _, ids = faint.cloud(10**9)
+    assert (ids == id).sum() == len(found.points)
 
 
 def test_the_label_at_a_pixel_is_that_of_the_whole_image(room, frames):
@@ -337,6 +361,55 @@ def test_new_ground_has_its_objects_before_they_are_updated(frames, truth):
     assert len(ids) == len(mapper._scene) > before
     assert (ids[before:] > 0).float().mean() > 0.5
     assert set(ids.tolist()) <= objects
+    assert (mapper.snapshot.uncertainty[before:] == 1).all()  # no method was asked about it yet
+    assert (mapper.snapshot.uncertainty[:before] < 1).any()
+
+
+def test_what_was_thinned_is_told_by_masks_again_where_a_keyframe_shows_it_large_enough(frames, truth):
+    mapper = mapped(frames[:4], truth)
+    before = len(mapper._scene)
+    mapper._coarse[:] = True
+    assert mapper.process(frames[4])
+    again = ~mapper._coarse[:before].numpy()
+    assert 0 < again.sum() < before
+    camera = mapper._camera(mapper._keyframes[-1])
+    uv, z = camera.intrinsics.project(
+        mapper._scene.means[:before].numpy() @ camera.viewmat[:3, :3].numpy().T + camera.viewmat[:3, 3].numpy()
+    )
+    shown = (z > 0) & (uv > -5).all(1) & (uv < (camera.width + 5, camera.height + 5)).all(1)
+    assert shown[again].all() and not shown.all()
+
+
+class Prompted:
+    """A segmenter that is told what the map explains, and finds the true masks all the same."""
+
+    name = "prompted"
+    promptable = True
+
+    def __init__(self, truth: Segmenter) -> None:
+        self._truth = truth
+        self.prompts: list[Prompts | None] = []
+
+    def segment(self, frame: Frame, prompts: Prompts | None = None) -> Masks:
+        self.prompts.append(prompts)
+        masks = self._truth.segment(frame)
+        masks.prompts_used = 7
+        return masks
+
+
+def test_a_segmenter_is_prompted_with_what_the_map_knows_and_its_prompts_are_counted(frames, truth):
+    segmenter = Prompted(truth)
+    mapper = Mapper(configured(), segmenter)
+    for frame in frames[:3]:
+        feed(mapper, [frame])
+    first, second, third = segmenter.prompts
+    assert first is None or (not len(first.points) and not first.explained.any())
+    assert not second.explained.any() or len(second.points)  # one view alone makes no objects yet
+    assert third.explained.shape == frames[2].image.shape[:2] and third.explained.mean() > 0.3
+    labels = frame_labels(mapper, frames[2])
+    column, row = third.points.astype(int).T
+    assert len(third.points) >= 2 and (labels[row, column] > 0).mean() > 0.7
+    assert (mapper.stats.prompts, mapper.stats.all_prompts) == (7, 21)
 
 
 def test_uncertainty_is_that_of_the_method_and_total_where_there_is_nothing(room, frames):
@@ -403,6 +476,15 @@ def test_per_gaussian_state_stays_aligned_through_densification(room, frames, tr
         assert keyframe.lifting.weights.shape[1] == n
         assert keyframe.evidence.gaussian.max() < n
     assert len(mapper.objects) > 0
+
+
+def test_in_the_last_half_of_the_training_at_the_end_no_gaussian_is_split(frames, truth):
+    """What has just been split has no time left to settle."""
+    mapper = mapped(frames[:3], truth, mapping__densify_every=5, scene__densify_gradient=1e-4)
+    counts = {}
+    mapper.finish(40, 0, lambda done, _: counts.update({done: len(mapper._scene)}))
+    assert max(counts) == 40 and counts[5] < counts[20]
+    assert {count for done, count in counts.items() if done >= 20} == {counts[40]}
 
 
 @pytest.mark.parametrize(("method", "steps", "owed"), [("unic_lift", 13, 8 + 24), ("lift", 6, 8)])
@@ -682,6 +764,23 @@ def test_objects_that_new_keyframes_do_not_show_stay(room, frames, tmp_path):
         assert track.last_seen == (corner.stamp if track.id == floor else frames[4].stamp)
 
 
+def test_what_a_map_of_colour_images_held_outlasts_another_run_and_its_end(frames, truth, tmp_path):
+    """The keyframes that made it are not there any more to plant it anew."""
+    blind = [replace(frame, depth=None) for frame in frames]
+    mapper = mapped(blind[:4], truth)
+    mapper.save(tmp_path / "map")
+    loaded = Mapper.load(tmp_path / "map", configured(), truth)
+    known, before = {track.id for track in loaded.snapshot.tracks}, loaded.snapshot.scene.means.clone()
+    shift = np.eye(4)
+    shift[0, 3] = 50.0  # in another room
+    later = [replace(f, T_world_camera=shift @ f.T_world_camera, stamp=f.stamp + 100) for f in blind[4:8]]
+    assert feed(loaded, later) >= 3
+    loaded.finish(4, 0)
+    loaded.update_objects()
+    assert (loaded.snapshot.scene.means[:, 0] < 25).sum() > 0.8 * len(before)
+    assert known <= {track.id for track in loaded.snapshot.tracks}
+
+
 def test_a_map_without_anything_is_saved_and_loaded(truth, tmp_path):
     Mapper(configured(), truth).save(tmp_path / "map")
     loaded = Mapper.load(tmp_path / "map", configured(), truth)
@@ -877,10 +976,24 @@ def test_colour_alone_makes_a_map(frames, truth):
     assert float(mapper.snapshot.render(frames[1].posed_camera()).alpha.mean()) > 0.5
 
 
-@pytest.mark.parametrize(("depth", "stays"), [(True, True), (False, False)])
-def test_a_scene_of_colour_images_is_planted_anew_at_the_end(frames, truth, depth, stays):
-    """A haze before the cameras, from when nothing was known of their distance."""
-    mapper = mapped([frame if depth else replace(frame, depth=None) for frame in frames[:4]], truth)
+def test_a_keyframe_of_colour_alone_gets_the_depth_that_later_ones_give_it(frames, truth):
+    mapper = mapped([replace(frame, depth=None) for frame in frames[:5]], truth)
+    first = mapper._keyframes[0].view
+    assert first.depth is not None and not first.measured
+    true = frames[0].at_width(first.camera.width).depth
+    known = (first.depth.cpu().numpy() > 0) & (true > 0)
+    assert known.mean() > 0.1
+    assert np.median(np.abs(first.depth.cpu().numpy()[known] / true[known] - 1)) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("depth", "refine", "stays"), [(True, False, True), (False, False, False), (False, True, True)]
+)
+def test_a_scene_of_colour_images_is_planted_anew_at_the_end(frames, truth, depth, refine, stays):
+    """A haze before the cameras, from when nothing was known of their distance. Where poses are refined, the depth of a
+    keyframe is of where the others were thought to be when it was taken."""
+    some = [frame if depth else replace(frame, depth=None) for frame in frames[:4]]
+    mapper = mapped(some, truth, scene__refine_poses=refine)
     haze = torch.from_numpy(frames[0].T_world_camera[:3, 3] + 0.3 * frames[0].T_world_camera[:3, 2]).float()[None]
     some = mapper._scene
     quats, scales = some.quats[:1].cpu(), some.scales[:1].cpu()

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from unittest.mock import patch
 
+import cv2
+import numpy as np
+
 from lift_ros.config import Config
 from lift_ros.data import open_capture
 from lift_ros.mapping.mapper import Mapper
-from lift_ros.mapping.offline import UPDATE_EVERY, CaptureMasks, map_capture
+from lift_ros.mapping.offline import UPDATE_EVERY, CaptureMasks, map_capture, write_results
 from lift_ros.options import with_values
 
 
@@ -28,3 +31,17 @@ def test_objects_are_updated_as_often_when_keyframes_give_way(demo_room):
         assert mapper.stats.taken > UPDATE_EVERY
         updates[kept] = update.call_count - mapper.stats.taken // UPDATE_EVERY
     assert updates == {UPDATE_EVERY: 1, 400: 1}  # and once at the end
+
+
+def test_objects_that_16_bits_cannot_name_are_not_drawn_as_others(demo_room, tmp_path):
+    """After 65535 objects, on a map that has grown for long."""
+    config = with_values(Config(), {"mapping.image_width": 96, "mapping.photometric_steps": 2, "mapping.device": "cpu"})
+    with open_capture(demo_room.capture) as capture:
+        mapper = Mapper(config, CaptureMasks(capture, "L0"), capture.world_frame)
+        mapper._registry._next_id = 65_534
+        map_capture(capture, mapper, photometric_steps=0)
+        write_results(capture, mapper, tmp_path / "out")
+    ids = {track.id for track in mapper.snapshot.tracks}
+    drawn = {int(i) for path in (tmp_path / "out" / "labels").iterdir() for i in np.unique(cv2.imread(str(path), -1))}
+    assert max(ids) > 65_535
+    assert {0, 65_534, 65_535} >= drawn and drawn & ids

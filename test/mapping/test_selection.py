@@ -9,8 +9,8 @@ import torch
 from lift_ros.camera import Camera, PosedCamera
 from lift_ros.errors import LiftError
 from lift_ros.lifting.clicks import similarity
-from lift_ros.mapping.selection import Clicks, select
-from lift_ros.mapping.snapshot import MapSnapshot
+from lift_ros.mapping.selection import Clicks, select, similarity_image
+from lift_ros.mapping.snapshot import MIN_SHARE, MapSnapshot
 from lift_ros.render import BlendWeights
 from lift_ros.scene.gaussians import GaussianScene
 from lift_ros.scene.neighbours import Neighbours
@@ -104,3 +104,30 @@ def test_an_empty_map():
     clicks = Clicks([np.zeros(3)], [], None, 0.5, True)
     with pytest.raises(LiftError, match="empty"):
         select(snapshot_of(empty), Outer(), Neighbours.of(empty.means), clicks)
+
+
+def test_what_is_similar_to_a_pixel_is_told_for_each_pixel(scene, method):
+    image = similarity_image(scene, method, CAMERA, (72, 15))
+    assert image.shape == (30, 90)
+    assert image[15, [18, 45, 72]] == pytest.approx([1, 0, 1], abs=0.05)  # the outer look alike
+    assert image[0, 0] == -1  # nothing is there
+
+
+@pytest.mark.parametrize("threshold", [np.nan, np.inf, -np.inf])
+def test_a_threshold_that_is_no_number(scene, method, threshold):
+    with pytest.raises(LiftError, match="finite"):
+        groups(scene, method, points=[np.zeros(3)], threshold=threshold)
+
+
+def test_pixels_below_the_image_are_outside_of_it(scene, method):
+    with pytest.raises(LiftError, match="outside the 90x30"):
+        groups(scene, method, pixels=[(72, 30)])
+
+
+def test_a_mask_has_the_pixels_of_which_what_is_selected_has_its_share(scene, method):
+    near = Neighbours.of(scene.means, k=4)
+    mask = select(snapshot_of(scene), method, near, Clicks([], [(72, 15)], CAMERA, 0.8, True)).mask
+    chosen = torch.arange(len(scene)) >= 2 * GROUP
+    some = GaussianScene(**{name: tensor[chosen] for name, tensor in scene.tensors().items()})
+    alpha = snapshot_of(some).render(CAMERA).alpha.numpy()
+    assert (alpha[mask] > MIN_SHARE - 1e-3).all() and ((alpha > 0.01) & ~mask).sum() > 10

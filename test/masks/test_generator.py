@@ -167,3 +167,24 @@ def test_black_image_with_nothing_good_enough_gives_no_masks():
     assert masks.masks.shape == (0, 48, 64)
     assert masks.prompts_used == 16
     assert (masks.label_image() == 0).all()
+
+
+class Corner:
+    """A model that finds the upper left quarter at any point in it, and elsewhere nothing at all."""
+
+    input_size = 64
+
+    def embed(self, image: np.ndarray) -> None:
+        return None
+
+    def decode(self, embedding: None, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        logits = np.full((len(points), 1, 16, 16), -5.0, np.float32)
+        logits[(points < 32).all(1), :, :8, :8] = 5.0
+        return logits, np.ones((len(points), 1), np.float32)
+
+
+def test_a_point_at_which_nothing_is_found_gives_no_mask_whatever_the_thresholds():
+    config = GeneratorConfig(points_per_side=4, pred_iou_thresh=0.0, stability_score_thresh=0.0)
+    masks = AutomaticMaskSegmenter("corner", Corner(), config).segment(frame_of(np.zeros((64, 64, 3), np.uint8)))
+    assert len(masks) == 1 and masks.masks[0, :30, :30].all() and not masks.masks[0, 34:].any()
+    assert masks.prompts_used == 16

@@ -12,7 +12,7 @@ from masks.models import frame_of, random_image
 from lift_ros.camera import Camera
 from lift_ros.frame import Frame
 from lift_ros.masks.graph import GraphSegmenter, label_ious, masks_of_scales, segment_colours
-from lift_ros.masks.region_graph import merge_regions
+from lift_ros.masks.region_graph import boundary_pairs, merge_regions, segment_pixels
 from lift_ros.masks.surfaces import bounding_planes, estimate_normals
 
 HEIGHT, WIDTH = 240, 320
@@ -146,6 +146,37 @@ def test_three_scales_grow():
     lab = cv2.cvtColor(random_image(HEIGHT, WIDTH).astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     counts = [labels.max() for labels in segment_colours(lab)]
     assert counts[0] > counts[1] >= counts[2] >= 1
+
+
+def test_pixels_on_both_sides_of_a_boundary_lie_as_far_from_it_as_asked_and_in_the_image():
+    regions = np.zeros((5, 8), np.int32)
+    regions[:, 1:4], regions[:3, 4:7], regions[3:, 4:7] = 1, 2, 3  # column 0 and 7 belong to none
+    for reach in (0, 2, 9):
+        a, b, pixel_a, pixel_b = boundary_pairs(regions, reach)
+        pairs = {(1, 2): 3, (1, 3): 2, (2, 3): 3}  # and how long their boundaries are
+        assert {pair: int(((a == pair[0]) & (b == pair[1])).sum()) for pair in pairs} == pairs and len(a) == 8
+        sideways = a == 1
+        assert (pixel_a[sideways, 1] == max(3 - reach, 0)).all() and (pixel_b[sideways, 1] == min(4 + reach, 7)).all()
+        assert (pixel_a[sideways, 0] == pixel_b[sideways, 0]).all()
+        assert (pixel_a[~sideways, 0] == max(2 - reach, 0)).all() and (pixel_b[~sideways, 0] == min(3 + reach, 4)).all()
+
+
+def test_a_boundary_is_one_whichever_side_its_pixels_are_told_from():
+    a, b, separation = np.array([0, 1, 1]), np.array([1, 0, 0]), np.array([0.9, 0.1, 0.2])  # 0.4 in the mean
+    assert merge_regions(2, a, b, separation, 0.3).tolist() == [0, 1]
+    assert merge_regions(2, a, b, separation, 0.5).tolist() == [0, 0]
+
+
+def test_regions_of_pixels_are_no_smaller_than_asked_and_noise_makes_none():
+    rng = np.random.default_rng(0)
+    features = np.zeros((60, 80, 3), np.float32)
+    features[:, 40:] = 100
+    features[20:23, 10:13] = 200  # a speck of 9 pixels
+    for smallest, expected in ((1, 3), (20, 2)):
+        assert len(np.unique(segment_pixels(features, k=10, sigma=0.1, min_size=smallest))) == expected
+    noisy = features + rng.normal(0, 10, features.shape).astype(np.float32)
+    rough, smooth = (segment_pixels(noisy, k=60, sigma=sigma, min_size=1) for sigma in (0.1, 2.0))
+    assert len(np.unique(smooth)) < 0.5 * len(np.unique(rough))
 
 
 @pytest.mark.parametrize("depth, share", [(True, 0.8), (False, 0.7)])

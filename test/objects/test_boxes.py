@@ -184,3 +184,27 @@ def test_a_plane():
 def test_bad_input(points, up, message):
     with pytest.raises(ValueError, match=message):
         oriented_box(points, up)
+
+
+def test_the_axes_of_a_box_have_the_signs_that_are_promised():
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        box = oriented_box(sampled_box(Rotation.random(random_state=seed), 300, rng))
+        x, y, _ = rotation_of(box).T
+        assert box.quaternion[0] >= 0
+        assert x[np.abs(x).argmax()] > 0 and y[np.abs(y).argmax()] > 0
+        upright = oriented_box(sampled_box(Rotation.random(random_state=seed), 300, rng), -UP)
+        assert upright.quaternion[0] >= 0
+
+
+def test_the_same_points_give_the_same_box_however_many_there_are():
+    points = sampled_box(Rotation.random(random_state=1), 20_000, np.random.default_rng(1))
+    for up in (None, UP):
+        for one, other in zip(oriented_box(points, up), oriented_box(points, up), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_a_stray_point_that_is_there_many_times_is_one_stray_point():
+    clean = sampled_box(Rotation.identity(), 500, np.random.default_rng(2))
+    stray = np.repeat(CENTER[None] + 2.0, 100, axis=0)
+    np.testing.assert_allclose(oriented_box(np.concatenate([clean, stray]), UP).size, SIZE, atol=0.02)

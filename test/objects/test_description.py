@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
-from lift_ros.objects.description import describe
+from lift_ros.objects.boxes import OrientedBox
+from lift_ros.objects.description import MapObject, as_json, describe, parts
 from lift_ros.objects.registry import Track
 
 
@@ -68,3 +72,51 @@ def test_a_whole_has_the_points_of_its_parts():
         5: (0, 80),
     }
     assert np.array_equal(found[5].points, points[:80])
+
+
+@pytest.mark.parametrize(("up", "axis"), [("x", 0), ("y", 1), ("z", 2)])
+def test_boxes_stand_upright_on_the_axis_that_is_up(up, axis):
+    """A brick that leans: upright, its box is higher along that axis than its own."""
+    lean = Rotation.from_euler("xyz", [20, 25, 15], degrees=True)
+    points = lean.apply(block((0, 0, 0), (0.6, 0.3, 0.2), 2000)).astype(np.float32)
+    ids, colors, sure = np.ones(2000, int), np.zeros((2000, 3), np.uint8), np.zeros(2000)
+    (found,) = describe([Track(1, 0, 0, 1, 1)], ids, points, colors, sure, up)
+    axes = Rotation.from_quat(np.roll(found.box.quaternion, -1)).as_matrix()
+    assert axes[:, 2] == pytest.approx(np.eye(3)[axis], abs=1e-6)
+    assert found.box.size[2] == pytest.approx(np.ptp(points[:, axis]), rel=0.02)
+    (free,) = describe([Track(1, 0, 0, 1, 1)], ids, points, colors, sure, "none")
+    assert np.sort(free.box.size) == pytest.approx([0.2, 0.3, 0.6], abs=0.02)
+
+
+def test_an_object_is_written_with_all_that_is_known_of_it():
+    box = OrientedBox(np.array([1.0, 2.0, 3.0]), np.array([0.5, -0.5, 0.5, 0.5]), np.array([0.6, 0.3, 0.2]))
+    points, colors = np.zeros((3, 3), np.float32), np.full((3, 3), 9, np.uint8)
+    item = MapObject(
+        7, 5, 0.12345678, 0.98765432, 1.5, 9.25, 4, np.array([1.1, 2.1, 3.1]), box, np.array([1, 2, 3], np.uint8),
+        points, colors,
+    )  # fmt: skip
+    assert json.loads(json.dumps(as_json(item))) == {
+        "id": 7,
+        "parent": 5,
+        "confidence": 0.1235,
+        "uncertainty": 0.9877,
+        "first_seen": 1.5,
+        "last_seen": 9.25,
+        "views": 4,
+        "points": 3,
+        "centroid": [1.1, 2.1, 3.1],
+        "box": {"center": [1.0, 2.0, 3.0], "quaternion_wxyz": [0.5, -0.5, 0.5, 0.5], "size": [0.6, 0.3, 0.2]},
+        "color": [1, 2, 3],
+    }
+
+
+def test_the_parts_of_a_hierarchy_are_what_is_no_whole():
+    points = np.concatenate([block((0, 0, k), (1, 1, 1), 20) for k in range(3)])
+    tracks = [
+        Track(1, 0, 1, 2, 1, parent=5),
+        Track(2, 0, 1, 2, 1, parent=5),
+        Track(3, 0, 1, 2, 1),
+        Track(5, 0, 1, 2, 1),
+    ]
+    ids, colors = np.repeat([1, 2, 3], 20), np.zeros((60, 3), np.uint8)
+    assert [item.id for item in parts(describe(tracks, ids, points, colors, np.zeros(60), "z"))] == [1, 2, 3]

@@ -97,3 +97,8 @@ def test_a_radius_that_is_none(radius):
 def test_a_box_without_size(size):
     with pytest.raises(ValueError, match="size"):
         in_box(OBJECTS, np.eye(4), size)
+
+
+def test_near_a_point_between_two_objects_only_the_nearer_is_meant():
+    assert at_point(OBJECTS, (0, 0, 3.4), 5.0) == [(1, pytest.approx(np.hypot(0.9, np.hypot(0.1, 0.1)), abs=1e-6))]
+    assert [i for i, _ in at_point(OBJECTS, (0, 0, 3.6), 5.0)] == [2]

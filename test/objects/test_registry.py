@@ -684,3 +684,80 @@ def test_what_no_view_shows_of_an_object_follows_what_it_becomes():
     events = objects.update(labels, line(3 * SIZE), [evidence(shown)] * 2, [7.0, 8.0])
     assert [(event.type, event.id, event.others) for event in events] == [("merge", first, (second,))]
     assert (objects.ids[: 2 * SIZE] == first).all()
+
+
+def test_what_no_view_shows_stays_as_sure_as_it_was_whatever_is_asked_of_it():
+    objects = registry(3 * SIZE, min_confidence=0.0)
+    update(objects, [grouped(APART, SIZE)] * 3)
+    before = {i: replace(track) for i, track in objects.tracks.items()}
+    third = groups_of(objects)[2]
+    assert update(objects, [grouped([[0], [1]], SIZE)] * 3, stamp=50.0) == []
+    assert objects.tracks[third] == before[third] and objects.tracks[third].confidence == 1.0
+
+
+def test_a_lost_object_that_comes_back_as_two_gives_its_id_to_one_of_them():
+    objects = lost(2)
+    update(objects, [grouped([[0], [1]], SIZE)] * 3, [[0], [1]])
+    assert sorted(groups_of(objects)) == [1, 2] and sorted(objects.tracks) == [1, 2]
+
+
+def test_a_whole_was_seen_where_any_of_its_parts_was():
+    objects = registry(3 * SIZE, min_views=1)
+    views = [grouped([[0], [2]], SIZE), grouped([[1], [2]], SIZE), grouped(APART, SIZE), grouped([[2]], SIZE)]
+    update_wholes(objects, [8, 8, 3], views)
+    whole = objects.tracks[parents_of(objects)[0]]
+    assert (whole.views, whole.first_seen, whole.last_seen) == (3, 0.0, 2.0)
+
+
+def test_a_whole_is_as_sure_as_its_parts_by_their_size():
+    """Of the larger part all masks agree, the smaller they hold in one twice its size."""
+    size = 3 * SIZE
+    objects = registry(size + 2 * SIZE, min_views=1)
+    labels, table = np.repeat([0, 1, 2], [size, SIZE, SIZE]), np.zeros((2, size + 2 * SIZE))
+    table[0, :size] = table[1, size:] = 5.0
+    objects.update(
+        labels, line(len(labels)), [evidence(table)] * 3, np.arange(3.0), wholes=np.repeat([8, 3], [size + SIZE, SIZE])
+    )
+    small = objects.tracks[int(objects.ids[size])]
+    assert small.confidence == pytest.approx(0.5) and small.parent
+    assert objects.tracks[small.parent].confidence == pytest.approx((3 * 1.0 + 1 * 0.5) / 4)
+
+
+def test_a_new_object_that_has_something_of_several_came_out_of_none():
+    """Of 20 Gaussians 8 were the first object's, 7 the second's, and 5 nobody's."""
+    count = 2 * SIZE + 5
+    objects = registry(count, min_gaussians=5)
+    first, second = np.arange(count) < SIZE, np.arange(count) >= SIZE + 5
+    before = np.select([first, second], [0, 1], -1)
+    objects.update(before, line(count), [evidence(5.0 * np.stack([first, second]))] * 2, [0.0, 1.0])
+    assert objects.ids[[0, SIZE, -1]].tolist() == [1, 0, 2]
+    new = (np.arange(count) >= 12) & (np.arange(count) < 32)
+    labels = np.select([new, first, second], [5, 0, 1], -1)
+    views = [evidence(5.0 * np.stack([first & ~new, new, second & ~new]))] * 2
+    assert objects.update(labels, line(count), views, [2.0, 3.0]) == [ObjectEvent("birth", 3)]
+
+
+def test_what_a_lost_object_left_is_not_its_own_while_that_is_back():
+    """It comes back with its first half; views that show nothing but the second half make that another object."""
+    objects = lost(2)
+    half = np.repeat([0, -1], SIZE)
+    objects.update(half, line(2 * SIZE), [grouped([[0]], SIZE)] * 2, [0.0, 1.0])
+    assert groups_of(objects) == [1, 0]
+    rest = grouped([[0], [1]], SIZE).without(np.arange(2 * SIZE) < SIZE)
+    objects.update(np.repeat([-1, 0], SIZE), line(2 * SIZE), [rest] * 2, [2.0, 3.0])
+    assert groups_of(objects) == [1, 2] and sorted(objects.tracks) == [1, 2]
+
+
+def test_a_part_whose_siblings_are_out_of_view_may_come_to_another_whole():
+    groups = [[0], [1], [2], [3], [4]]
+    objects, views = registry(5 * SIZE), [grouped(groups, SIZE)] * 3
+    labels = labels_of(groups)
+
+    def tell(wholes: list[int], views: Sequence[MaskEvidence]) -> list[int]:
+        objects.update(labels, line(5 * SIZE), views, np.arange(len(views)), wholes=np.repeat(wholes, SIZE))
+        return parents_of(objects)
+
+    small, _, large, *_ = tell([1, 1, 2, 2, 2], views)
+    assert 0 != small != large != 0
+    rest = [view.without(np.arange(5 * SIZE) < SIZE) for view in views]
+    assert tell([-1, 2, 2, 2, 2], rest) == [small, large, large, large, large]

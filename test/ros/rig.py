@@ -12,6 +12,7 @@ import numpy as np
 import rclpy
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped, TransformStamped
 from nav_msgs.msg import Odometry
+from rclpy.exceptions import InvalidHandle
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -88,10 +89,18 @@ class Rig:
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.mapping)
         self._executor.add_node(self.node)
-        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
+        self._thread = threading.Thread(target=self._spin, daemon=True)
         self._thread.start()
         if activate:
             self.wait_until(lambda: self.images.get_subscription_count() and self.received["status"], "the node")
+
+    def _spin(self) -> None:
+        """What a test destroys while the executor is about to wait for it ends rclpy's spin."""
+        while self._executor.context.ok():
+            try:
+                return self._executor.spin()
+            except InvalidHandle:
+                continue
 
     def close(self) -> None:
         """Take both nodes down."""

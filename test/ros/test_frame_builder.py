@@ -7,16 +7,20 @@ import time
 
 import numpy as np
 import pytest
+from geometry_msgs.msg import PoseStamped
 from rclpy.logging import get_logger
 from ros.rig import image_message
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from lift_ros.camera import Camera
+from lift_ros.data.undistort import Undistorter
 from lift_ros.errors import FrameRejected
+from lift_ros.ros.compat import Buffer
 from lift_ros.ros.conversions import camera_info_message, to_stamp
 from lift_ros.ros.frame_builder import FrameBuilder
 from lift_ros.ros.node_config import NodeConfig
+from lift_ros.ros.pose_source import TopicPoses
 from lift_ros.ros.queues import DropCounter
 
 CAMERA = Camera(8, 6, 8.0, 8.0, 4.0, 3.0)
@@ -41,11 +45,11 @@ class Standing:
 class Bench:
     """A frame builder, its input and what comes out."""
 
-    def __init__(self, **config) -> None:
-        self.frames, self.drops, self.poses = [], DropCounter(), Standing()
+    def __init__(self, poses=None, transforms=lambda *_: np.eye(4), **config) -> None:
+        self.frames, self.drops, self.poses, self.jumps = [], DropCounter(), poses or Standing(), []
         self.builder = FrameBuilder(
-            NodeConfig(depth_topic="depth", **config), self.poses, lambda *_: np.eye(4), self.drops,
-            self.frames.append, lambda: None, get_logger("bench"),
+            NodeConfig(depth_topic="depth", **config), self.poses, transforms, self.drops,
+            self.frames.append, lambda: self.jumps.append(time.monotonic()), get_logger("bench"),
         )  # fmt: skip
         self.builder.add_info(camera_info_message(self.header(0.0), CAMERA))
         self.builder.start()
@@ -56,9 +60,11 @@ class Bench:
     def image(self, seconds: float) -> None:
         self.builder.add_image(image_message(self.header(seconds), "rgb8", np.zeros((6, 8, 3), np.uint8)))
 
-    def depth(self, seconds: float, shape: tuple[int, int] = (6, 8)) -> None:
+    def depth(self, seconds: float, shape: tuple[int, int] = (6, 8), frame: str = "camera") -> None:
         """Depth that is as many metres as its stamp is seconds."""
-        self.builder.add_depth(image_message(self.header(seconds), "32FC1", np.full(shape, seconds, np.float32)))
+        message = image_message(self.header(seconds), "32FC1", np.full(shape, seconds, np.float32))
+        message.header.frame_id = frame
+        self.builder.add_depth(message)
 
     def taken(self, count: int) -> list[float]:
         """Stamps of the depth that the first ``count`` frames have."""
@@ -235,3 +241,128 @@ def test_what_comes_while_nothing_runs_is_neither_kept_nor_counted(bench):
     camera.depth(5.0)
     camera.image(5.0)
     assert camera.taken(1) == [5.0]
+
+
+def test_depth_of_a_new_time_may_be_a_little_later_than_its_first_image(bench):
+    camera = bench(pose_timeout=FOREVER)
+    camera.depth(5.0)
+    camera.image(5.0)
+    camera.taken(1)
+    camera.depth(1.005)
+    camera.image(1.0)
+    assert camera.taken(2) == [5.0, 1.005] and camera.drops.counts() == {"time_jump": 1}
+    assert len(camera.jumps) == 1
+
+
+def test_an_image_that_comes_twice_is_used_once(bench):
+    camera = bench(pose_timeout=FOREVER)
+    camera.depth(1.0)
+    camera.image(1.0)
+    camera.image(1.0)
+    camera.dropped("stamp_not_increasing", 1)
+    camera.depth(1.1)
+    camera.image(1.1)
+    assert camera.taken(2) == [1.0, 1.1] and len(camera.frames) == 2
+
+
+def test_masks_are_undistorted_as_their_images_are(bench):
+    """They are made of the images as the camera sends them."""
+    camera = bench()
+    info = camera_info_message(camera.header(0.0), Camera(160, 120, 100.0, 100.0, 80.0, 60.0))
+    info.d = [-0.3, 0.1, 0.0, 0.0, 0.0]
+    camera.builder.add_info(info)
+    masks = np.arange(160 * 120, dtype=np.uint16).reshape(120, 160) // 160 // 10 + 1  # in stripes
+    straight = Undistorter.from_camera_info(info)
+    found = camera.builder.labels(image_message(camera.header(1.0), "mono16", masks))
+    assert (found != masks).mean() > 0.1
+    np.testing.assert_array_equal(found, straight.labels(masks))
+
+
+def test_after_a_jump_of_the_clock_no_pose_of_before_is_used(bench):
+    """A robot that drives on while its clock is set back by five seconds."""
+    poses = TopicPoses(Buffer(), "map", "camera", DropCounter())
+    camera = bench(poses=poses, pose_timeout=FOREVER)
+
+    def pose(seconds: float, x: float) -> None:
+        message = PoseStamped(header=camera.header(seconds))
+        message.header.frame_id, message.pose.position.x, message.pose.orientation.w = "map", x, 1.0
+        poses.add(message)
+
+    for seconds in (1.0, 5.0):
+        pose(seconds, seconds)
+        pose(seconds + 0.5, seconds + 0.5)
+        camera.depth(seconds)
+        camera.image(seconds)
+    assert camera.taken(2) == [1.0, 5.0]
+    camera.depth(1.25)
+    camera.image(1.25)
+    time.sleep(0.2)
+    assert len(camera.frames) == 2  # what was at 1.25 s before does not count
+    pose(1.2, 70.0)
+    pose(1.3, 70.0)
+    camera.taken(3)
+    assert camera.frames[2].frame.T_world_camera[0, 3] == pytest.approx(70.0)
+
+
+def test_an_image_at_work_when_the_clock_jumps_is_not_of_the_new_time(bench):
+    camera = bench(pose_timeout=FOREVER)
+    camera.poses.known = False
+    camera.depth(50.0)
+    camera.image(50.0)
+    time.sleep(0.1)
+    camera.depth(1.0)
+    camera.image(1.0)
+    camera.poses.known = True
+    assert camera.taken(1) == [1.0] and camera.frames[0].frame.stamp == 1.0
+    assert camera.drops.counts() == {"time_jump": 2}  # the jump, and the image
+
+
+def test_depth_of_before_a_stop_is_not_that_of_an_image_after_it(bench):
+    camera = bench(pose_timeout=0.2)
+    camera.depth(5.0)
+    camera.builder.stop()
+    camera.builder.start()
+    camera.image(5.0)
+    camera.dropped("depth_missing", 1)
+
+
+def test_a_frame_is_as_old_as_its_image_though_its_pose_came_late(bench):
+    camera = bench(pose_timeout=FOREVER)
+    camera.poses.known = False
+    camera.depth(1.0)
+    before = time.monotonic()
+    camera.image(1.0)
+    after = time.monotonic()
+    time.sleep(0.3)
+    camera.poses.known = True
+    camera.taken(1)
+    assert before <= camera.frames[0].arrival <= after
+
+
+def test_depth_beyond_what_may_be_used_is_unknown(bench):
+    camera = bench(max_depth=3.0, pose_timeout=FOREVER)
+    for seconds in (2.9, 3.1):
+        camera.depth(seconds)
+        camera.image(seconds)
+    assert camera.taken(2) == [2.9, 0.0] and camera.drops.counts() == {"depth_unusable": 1}
+
+
+@pytest.mark.parametrize(("off", "registered"), [(0.0, True), (0.0005, True), (0.05, False)])
+def test_depth_in_a_frame_of_its_own_is_registered_where_that_is_the_camera_s_place(bench, off, registered):
+    """Asked is how it lies in the frame that the images are said to be in, not in the one that they name."""
+
+    def transforms(target: str, source: str, stamp_ns: int) -> np.ndarray:
+        if (target, source) != ("optical", "infrared"):
+            raise FrameRejected("pose_missing", f"{source} in {target}")
+        T = np.eye(4)
+        T[0, 3] = off
+        return T
+
+    camera = bench(transforms=transforms, camera_frame="optical", pose_timeout=FOREVER)
+    camera.depth(1.0, frame="infrared")
+    camera.image(1.0)
+    deadline = time.monotonic() + 20
+    while not camera.frames and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert (camera.frames[0].frame.depth is not None) == registered
+    assert camera.drops.counts() == ({} if registered else {"depth_not_registered": 1})

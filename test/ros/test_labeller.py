@@ -10,7 +10,7 @@ import pytest
 from rclpy.logging import get_logger
 from std_msgs.msg import Header
 
-from lift_ros.camera import Camera
+from lift_ros.camera import Camera, PosedCamera
 from lift_ros.errors import LiftError
 from lift_ros.frame import Frame
 from lift_ros.ros import labeller as module
@@ -29,7 +29,13 @@ class Map:
 
     def labels_of(self, frame, width, min_share):
         self._during()
-        return np.full(frame.image.shape[:2], self._number, np.uint32), None
+        return np.full(frame.image.shape[:2], self._number, np.uint32), PosedCamera.from_pose(
+            frame.camera.at_width(width), np.eye(4)
+        )
+
+    def label_at(self, camera, column, row):
+        """With the share that a pixel has of its column."""
+        return self._number, column / camera.width
 
 
 def test_labels_of_a_map_that_was_replaced_meanwhile_are_not_published():
@@ -88,3 +94,41 @@ def test_of_earlier_label_images_it_is_remembered_where_they_were_seen_from(monk
     assert earlier.labels is None and earlier.uncertainty is None and earlier.shape == (6, 8)
     with pytest.raises(LiftError, match="2.000000 s.*latest 3"):
         labeller.view(2 * 10**9)
+
+
+def labels_of(labeller: Labeller, published: list, seconds: tuple[int, ...]) -> None:
+    """Have images of these stamps labelled one after the other."""
+    frame = Frame(np.zeros((6, 8, 3), np.uint8), Camera(8, 6, 8.0, 8.0, 4.0, 3.0), np.eye(4), 1.0)
+    labeller.start()
+    try:
+        for number, second in enumerate(seconds, 1):
+            header = Header()
+            header.stamp.sec = second
+            labeller.add_frame(LiveFrame(frame, header, time.monotonic()))
+            deadline = time.monotonic() + 20
+            while len(published) < number and time.monotonic() < deadline:
+                time.sleep(0.01)
+    finally:
+        labeller.stop()
+
+
+def test_a_pixel_of_an_earlier_image_is_labelled_as_the_image_was_and_lies_inside_of_it():
+    published = []
+    outputs = SimpleNamespace(uncertainty_wanted=False, publish_labels=lambda *_: published.append(1))
+    only, config = Map(4), NodeConfig(label_rate=0.0, label_min_share=0.6)
+    labeller = Labeller(4, config, lambda: only, outputs, DropCounter(), get_logger("labeller"))
+    labels_of(labeller, published, (1, 2))
+    assert [labeller.id_at(column, 3, 10**9) for column in (2, 4, 6)] == [0, 0, 4]  # shares of 1/4, 2/4 and 3/4
+    for stamp in (10**9, 2 * 10**9):
+        for column, row in ((8, 0), (0, 6)):
+            with pytest.raises(LiftError, match="outside the 8x6"):
+                labeller.id_at(column, row, stamp)
+
+
+def test_no_more_label_images_are_made_a_second_than_asked_for():
+    stamps = []
+    outputs = SimpleNamespace(uncertainty_wanted=False, publish_labels=lambda *_: stamps.append(time.monotonic()))
+    only = Map(4)
+    labeller = Labeller(8, NodeConfig(label_rate=5.0), lambda: only, outputs, DropCounter(), get_logger("labeller"))
+    labels_of(labeller, stamps, tuple(range(1, 6)))
+    assert len(stamps) == 5 and np.diff(stamps).min() > 0.15

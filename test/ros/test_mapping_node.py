@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from contextlib import closing
+from dataclasses import replace
 from unittest.mock import patch
 
 import numpy as np
@@ -19,13 +20,15 @@ from lifecycle_msgs.srv import ChangeState
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros import wall
-from ros.rig import LATCHED, Rig, pixels
+from ros.rig import LATCHED, Rig, pixels, transform
+from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
+from tf2_msgs.msg import TFMessage
 
 from lift_ros.msg import LabelInfo, ObjectEvent, Status
-from lift_ros.ros.conversions import camera_info_message, cloud_arrays
+from lift_ros.ros.conversions import camera_info_message, cloud_arrays, to_point
 from lift_ros.ros.mapping_node import MappingNode
 from lift_ros.srv import FindObject, GetObject, ListObjects, LoadMap, SaveMap, SelectSimilar
 
@@ -199,6 +202,69 @@ def test_find_an_object_at_a_pixel_a_point_in_a_box_and_along_a_ray(rig):
     assert at_pixel.success and list(at_pixel.ids) == [shown]
 
 
+def test_a_query_in_the_frame_of_a_gripper_is_answered_by_where_that_was(rig):
+    """It turns about all axes, and is somewhere else a little later."""
+    item, start = rig.objects[0], next(_starts)
+    turn, place = Rotation.from_euler("xyz", [30, -50, 70], degrees=True), np.array([0.3, -0.2, 0.5])
+    then, later = rig.header(0, start), rig.header(5, start)
+    gripper = {"parent": "map", "child": "gripper"}
+    rig.tf.publish(
+        TFMessage(
+            transforms=[
+                transform(then, tuple(place.tolist()), tuple(turn.as_quat().tolist()), **gripper),
+                transform(later, (9.0, 9.0, 9.0), **gripper),
+            ]
+        )
+    )
+    then.frame_id = "gripper"
+
+    def there(p: Point) -> Point:
+        return to_point(turn.inv().apply(np.array([p.x, p.y, p.z]) - place))
+
+    def found(**what: object) -> FindObject.Response:
+        return rig.call(FindObject, "find_object", header=then, radius=0.05, **what)
+
+    request = FindObject.Request
+    rig.wait_until(lambda: found(kind=request.POINT).success, "the transform")
+    point = found(kind=request.POINT, point=there(item.centroid))
+    assert point.ids[0] == item.id and point.distances[0] < 1e-3
+    origin = Point(x=item.centroid.x, y=item.centroid.y, z=0.0)
+    direction = Vector3(**dict(zip("xyz", turn.inv().apply([0, 0, 1]).tolist(), strict=True)))
+    ray = found(kind=request.RAY, point=there(origin), direction=direction)
+    assert ray.distances[list(ray.ids).index(item.id)] == pytest.approx(wall.DISTANCE, abs=0.2)
+    q = item.box.orientation
+    x, y, z, w = (turn.inv() * Rotation.from_quat([q.x, q.y, q.z, q.w])).as_quat().tolist()
+    box = Pose(position=there(item.box.position), orientation=Quaternion(x=x, y=y, z=z, w=w))
+    assert found(kind=request.BOX, box=box, box_size=item.box_size).ids[0] == item.id
+    selected = [
+        rig.call(SelectSimilar, "select_similar", points=[point], header=header, threshold=0.3).cloud
+        for point, header in ((item.centroid, Header()), (there(item.centroid), then))
+    ]
+    assert selected[0].width > 20 and selected[0].data == selected[1].data
+
+
+def test_without_a_radius_a_point_may_be_five_centimetres_off(rig):
+    item = rig.call(GetObject, "get_object", id=rig.objects[0].id)
+    points, _, ids = cloud_arrays(item.cloud)
+    assert set(ids.tolist()) == {item.object.id}
+    nearest = points[points[:, 2].argmin()]
+    for off, expected in ((0.04, [item.object.id]), (0.5, [])):
+        before = to_point(nearest - (0, 0, off))
+        assert list(rig.call(FindObject, "find_object", kind=FindObject.Request.POINT, point=before).ids) == expected
+
+
+def test_a_query_finds_the_parts_and_not_their_whole(rig):
+    published = rig.mapping._pipeline.objects
+    part, whole = replace(published[0], parent=4_000_001), replace(published[0], id=4_000_001)
+    rig.mapping._pipeline.objects = [part, *published[1:], whole]
+    centre = to_point(part.box.center)
+    try:
+        found = rig.call(FindObject, "find_object", kind=FindObject.Request.POINT, point=centre)
+    finally:
+        rig.mapping._pipeline.objects = published
+    assert part.id in found.ids and whole.id not in found.ids
+
+
 def test_a_pixel_is_of_the_label_image_whose_stamp_is_given(rig):
     first = labels_of(rig, send_last(rig))
     start = next(_starts)
@@ -254,6 +320,7 @@ def test_a_click_selects_the_object_that_masks_hold_together(rig):
     ("fields", "complaint"),
     [
         ({"kind": FindObject.Request.PIXEL, "pixel": [5000, 0]}, "outside"),
+        ({"kind": FindObject.Request.PIXEL, "pixel": [0, 5000]}, "outside"),
         ({"kind": FindObject.Request.RAY}, "direction"),
         ({"kind": FindObject.Request.BOX}, "size"),
         ({"kind": 77}, "none of"),

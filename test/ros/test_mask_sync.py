@@ -167,6 +167,30 @@ def test_frames_and_masks_from_two_threads():
     assert bench.names == [str(index) for index in range(200)] and not bench.drops
 
 
+def test_frames_are_handed_on_one_after_the_other_whichever_thread_brings_their_masks():
+    bench, begun, release = Bench(), threading.Event(), threading.Event()
+
+    def slow(live: LiveFrame) -> None:
+        if live.frame.name == "1":
+            begun.set()
+            release.wait(20.0)
+        bench.handed_on.append(live)
+
+    bench.sync = MaskSync(bench.masks, 60.0, wall.CAMERA.width, bench.counter, slow)
+    bench.frame(1)
+    bench.frame(2)
+    threads = [threading.Thread(target=bench.offer, args=(index,)) for index in (1, 2)]
+    threads[0].start()
+    assert begun.wait(20.0)
+    threads[1].start()
+    threads[1].join(0.3)
+    assert bench.names == []
+    release.set()
+    for thread in threads:
+        thread.join(20.0)
+    assert bench.names == ["1", "2"]
+
+
 def test_a_pause_keeps_what_comes_meanwhile_out_of_the_map():
     with closing(Rig()) as rig:
         assert rig.call(SetBool, "pause", data=True).success
@@ -224,3 +248,22 @@ def test_a_segmenter_that_is_not_there_is_warned_of_and_the_node_ends_all_the_sa
         stop.start()
         stop.join(40.0)
         assert not stop.is_alive()
+
+
+def test_masks_of_before_a_jump_of_the_clock_are_not_those_of_an_image_after_it():
+    bench = Bench()
+    bench.offer(3)  # of an image that the jump took along
+    bench.sync.clear("time_jump")
+    bench.frame(3)
+    assert bench.names == [] and bench.sync.waiting == 1
+    bench.offer(3)
+    assert bench.names == ["3"]
+
+
+def test_that_masks_came_before_a_jump_says_nothing_of_those_that_are_missing_after_it():
+    bench = Bench(timeout=1.0)
+    bench.frame(0)
+    bench.offer(0)
+    bench.sync.clear("map_replaced")
+    bench.frame(1, age=1.5)
+    assert bench.drops == {"masks_missing": 1}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Odometry
+from ros.rig import transform
+from scipy.spatial.transform import Rotation
 from std_msgs.msg import Header
 
 from lift_ros.errors import FrameRejected
@@ -14,6 +17,8 @@ from lift_ros.ros.pose_source import TopicPoses
 from lift_ros.ros.queues import DropCounter
 
 START = 1000.0  # s
+TURNS = {"odom": (10, 20, 90), "base": (-30, 40, 50), "camera": (-90, 5, -90)}  # degrees
+PLACES = {"odom": (1.0, 2.0, 3.0), "base": (4.0, -5.0, 6.0), "camera": (0.1, 0.2, 0.3)}
 
 
 class Robot:
@@ -29,6 +34,10 @@ class Robot:
         message.pose.position.x = seconds if x is None else x
         message.pose.orientation.w = 1.0
         self._poses.add(message)
+
+    def forget(self) -> None:
+        """As after a jump of the clock."""
+        self._poses.clear()
 
     def drive(self, begin: float, end: float, step: float = 0.1) -> None:
         """Tell all the way."""
@@ -110,3 +119,51 @@ def test_odometry_must_say_whose_pose_it_gives():
     poses = TopicPoses(Buffer(), "map", "camera", drops)
     poses.add(message)
     assert poses.lookup("camera", round(START * 1e9))[0, 3] == 0.0
+
+
+def test_poses_that_turn_are_chained_in_their_order():
+    """World, odometry, base, camera: each is turned and moved in the one before."""
+    turns = {name: Rotation.from_euler("xyz", angles, degrees=True) for name, angles in TURNS.items()}
+    buffer, message = Buffer(), Odometry(header=Header(stamp=to_stamp(START), frame_id="odom"), child_frame_id="base")
+    for parent, child in (("map", "odom"), ("base", "camera")):
+        q = turns[child].as_quat().tolist()
+        buffer.set_transform_static(transform(message.header, PLACES[child], tuple(q), parent=parent, child=child), "")
+    pose = message.pose.pose
+    pose.position.x, pose.position.y, pose.position.z = PLACES["base"]
+    q = pose.orientation
+    q.x, q.y, q.z, q.w = turns["base"].as_quat().tolist()
+    poses = TopicPoses(buffer, "map", "", DropCounter())
+    poses.add(message)
+    expected = np.eye(4)
+    for name, turn in turns.items():
+        step = np.eye(4)
+        step[:3, :3], step[:3, 3] = turn.as_matrix(), PLACES[name]
+        expected = expected @ step
+    assert poses.lookup("camera", round(START * 1e9)) == pytest.approx(expected, abs=1e-9)
+
+
+def test_poses_whose_header_names_no_frame_are_in_the_world():
+    robot = Robot()
+    for seconds in (0.0, 0.1):
+        robot.tell(seconds, frame="")
+    assert robot.position(0.05) == pytest.approx(0.05) and robot.drops.counts() == {}
+
+
+def test_after_a_jump_of_the_clock_nothing_is_left_of_the_poses_before():
+    robot = Robot()
+    robot.drive(0.0, 9.0)
+    robot.tell(3600.0)  # astray, maybe
+    robot.forget()
+    assert robot.position(5.05) is None
+    robot.tell(4.0, x=50.0)
+    robot.tell(4.1, x=50.0)
+    assert robot.position(4.05) == pytest.approx(50.0) and robot.position(3.95) is None
+    assert robot.drops.counts() == {}
+
+
+def test_a_message_that_comes_late_does_not_turn_time_back():
+    robot = Robot()
+    robot.drive(0.0, 20.0)
+    robot.tell(11.0)  # again
+    robot.tell(21.5)
+    assert robot.position(20.75) == pytest.approx(20.75) and robot.drops.counts() == {}

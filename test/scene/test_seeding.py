@@ -11,7 +11,15 @@ from lift_ros.render import Rendering
 from lift_ros.scene import GaussianScene, PhotometricTrainer, SceneConfig
 from lift_ros.scene.gaussians import Seeds, rotation_matrices
 from lift_ros.scene.seeder import Seeder
-from lift_ros.scene.seeding import half_width, near_jumps, random_seeds, seeds_from_cloud, seeds_from_depth, too_coarse
+from lift_ros.scene.seeding import (
+    half_width,
+    near_jumps,
+    random_seeds,
+    seeds_from_cloud,
+    seeds_from_depth,
+    too_coarse,
+    unexplained,
+)
 
 EVERYWHERE = np.ones((rooms.CAMERA.height, rooms.CAMERA.width), bool)
 
@@ -264,3 +272,82 @@ def test_no_depth_at_all_gives_no_seeds():
     frame = rooms.view(0.0)
     for depth in (np.zeros_like(frame.depth), np.full_like(frame.depth, np.nan)):
         assert len(seeds_from_depth(frame, depth, EVERYWHERE, 3.0)) == 0
+
+
+def seen_as(depth: np.ndarray, alpha: float | np.ndarray = 1.0) -> Rendering:
+    """A scene at this depth."""
+    covered = torch.from_numpy(np.broadcast_to(np.float32(alpha), depth.shape).copy())
+    return Rendering(torch.zeros(*depth.shape, 3), covered, torch.from_numpy(depth.astype(np.float32)))
+
+
+def test_a_scene_explains_what_it_covers_at_the_depth_that_is_measured():
+    frame = rooms.view(0.0)
+    frame.depth[:10] = 0  # unknown
+
+    def share(factor: float, alpha: float = 1.0) -> float:
+        where = unexplained(frame, seen_as(frame.depth * factor + (frame.depth == 0), alpha), 0.5, 0.05)
+        assert where[:10].all() if alpha < 0.5 else not where[:10].any()  # where nothing is measured, nothing is off
+        return where[10:].mean()
+
+    assert share(1.0) == 0 and share(1.0, alpha=0.4) == 1
+    assert share(1.04) == 0 and share(1.06) == 1
+    assert share(0.9) == 0 and share(0.79) == 1  # fringes in front are left to training
+
+
+def test_what_is_hidden_in_a_mask_does_not_count_as_its_gaussians():
+    frame = rooms.view(0.0)
+    labels = np.zeros(EVERYWHERE.shape, np.int32)
+    labels[10:14, 10:14] = 1
+    pixels = np.stack(np.meshgrid(np.arange(10, 14), np.arange(10, 14)), -1).reshape(-1, 2) + 0.5
+    rays = np.concatenate([(pixels - (frame.camera.cx, frame.camera.cy)) / frame.camera.fx, np.ones((16, 1))], 1)
+    depth = frame.depth[10:14, 10:14].reshape(-1, 1)
+    for times, missing in ((1.0, False), (1.2, True), (0.8, True)):
+        points = (frame.T_world_camera[:3, 3] + times * depth * rays).astype(np.float32)
+        assert too_coarse(frame, seen_as(frame.depth), points, labels, 16).any() == missing
+    points = (frame.T_world_camera[:3, 3] + depth * rays).astype(np.float32)
+    assert too_coarse(frame, seen_as(frame.depth), points[:12], labels, 12).max() == 0
+    # a mask of 16 pixels cannot hold more Gaussians than that
+    assert too_coarse(frame, seen_as(frame.depth), points, labels, 100).max() == 0
+    assert too_coarse(frame, seen_as(frame.depth), points[1:], labels, 100).max() > 0
+
+
+def slope(degrees: float) -> Frame:
+    """A wall that is turned about the vertical by so much."""
+    frame = rooms.view(0.0)
+    ray = (np.arange(frame.camera.width) + 0.5 - frame.camera.cx) / frame.camera.fx
+    depth = rooms.WALL / (1 - np.tan(np.radians(degrees)) * ray)
+    frame.depth = np.repeat(depth[None].astype(np.float32), frame.camera.height, axis=0)
+    return frame
+
+
+def test_seeds_on_a_surface_that_is_seen_at_a_grazing_angle_are_larger():
+    middle = np.zeros(EVERYWHERE.shape, bool)
+    middle[30:42, 44:52] = True
+    width = {}
+    for degrees in (0, 40):
+        frame = slope(degrees)
+        radius, _ = radii(seeds_from_depth(frame, frame.depth, middle, 3.0), frame)
+        width[degrees] = np.median(radius)
+    assert width[40] / width[0] == pytest.approx(np.cos(np.radians(40)) ** -0.5, rel=0.04)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1000.0, 0.01])
+def test_seeds_at_a_jump_of_the_depth_have_no_normal_and_the_others_do(unit):
+    frame = rooms.view(0.0, unit=unit)
+    jumps = near_jumps(frame.depth)
+    assert 0.02 < jumps.mean() < 0.3
+    across = np.zeros(jumps.shape, bool)
+    for axis in (0, 1):
+        across |= np.abs(np.roll(frame.depth, 2, axis) - np.roll(frame.depth, -2, axis)) > 0.1 * frame.depth
+    seeds = seeds_from_depth(frame, frame.depth, EVERYWHERE, spacing=1.0)
+    _, (row, column) = radii(seeds, frame)
+    flat = (seeds.scales[:, 2] < 0.5 * seeds.scales[:, 0]).numpy()
+    inner = (row > 4) & (column > 4) & (row < 67) & (column < 91)
+    assert not flat[inner & across[row, column]].any() and flat[inner & ~jumps[row, column]].mean() > 0.95
+
+
+def test_random_seeds_are_denser_where_they_are_near():
+    """As many between 1 m and 1.8 m as between that and 9 m: a pixel tells a step in inverse depth."""
+    frame = rooms.view(0.0)
+    z = random_seeds(frame, EVERYWHERE, 1.0, 9.0, 4000, np.random.default_rng(0)).means[:, 2]
+    assert float(z.median()) == pytest.approx(1.8, rel=0.1)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -244,3 +246,121 @@ def test_a_step_trains_what_is_in_view_and_leaves_the_rest(monkeypatch):
     assert [pytest.approx(loss) for loss in losses] == same_losses
     torch.testing.assert_close(means, same_means)
     assert torch.equal(origin, same_origin)
+
+
+def test_a_step_is_as_long_as_its_rate_says():
+    """So at the end of the training everything comes to rest."""
+    frames = rooms.views(3)
+    moved = {}
+    for rate in (0.0, 0.1, 1.0):
+        trainer, views = seeded(frames, SceneConfig(max_gaussians=3000))
+        before = trainer.scene.clone()
+        assert trainer.step(views[0], rate)
+        moved[rate] = {
+            name: float((tensor - getattr(before, name)).abs().mean())
+            for name, tensor in trainer.scene.tensors().items()
+        }
+    for name in moved[1.0]:
+        assert moved[0.0][name] == 0 < moved[1.0][name]
+        assert moved[0.1][name] == pytest.approx(0.1 * moved[1.0][name], rel=0.02)
+
+
+def test_training_does_not_depend_on_the_unit_of_length():
+    scenes = {}
+    for unit in (1.0, 128.0):  # a power of two, in whose steps the density of seeds goes
+        trainer, views = seeded(rooms.views(4, unit=unit), SceneConfig(max_gaussians=3000))
+        before = trainer.scene.means.clone()
+        train(trainer, views, 12)
+        scenes[unit] = (before / unit, trainer.scene.means / unit)
+    (before, after), (same, other) = scenes.values()
+    assert torch.allclose(before, same, atol=1e-4)
+    moved = (after - before).norm(dim=1)
+    assert moved.median() > 1e-3
+    assert (other - after).norm(dim=1).median() < 0.1 * moved.median()
+
+
+def test_where_a_scene_is_too_large_the_faintest_go():
+    trainer, _ = seeded(rooms.views(3), SceneConfig(max_gaussians=4000))
+    count = len(trainer.scene)
+    trainer.scene.logit_opacities[:] = torch.linspace(-1, 3, count)[torch.randperm(count)]
+    before = trainer.scene.opacities.clone()
+    trainer.config = replace(trainer.config, max_gaussians=count - 50)
+    origin = trainer.densify()
+    gone = torch.ones(count, dtype=torch.bool)
+    gone[origin] = False
+    assert gone.sum() == 50 and before[gone].max() < before[~gone].min()
+
+
+def splits(trainer) -> set[int]:
+    """Which Gaussians the next round of densification splits."""
+    origin = trainer.densify()
+    return set(torch.nonzero(torch.bincount(origin) == 2).flatten().tolist())
+
+
+def test_what_is_split_is_where_the_gradient_was_highest_since_the_last_time():
+    """On average over the steps, however many. They have no length: only the gradient is measured."""
+    never = SceneConfig(max_gaussians=4000, densify_gradient=1e9)
+    (trainer, views), (fresh, _) = (seeded(rooms.views(4), never) for _ in range(2))
+    count = len(trainer.scene)
+    for _ in range(20):
+        trainer.step(views[0], 0.0)
+    assert not splits(trainer) and len(trainer.scene) == count
+    for each, steps in ((trainer, 4), (fresh, 1)):
+        for _ in range(steps):
+            each.step(views[3], 0.0)
+    measured = (fresh._gradient / fresh._seen.clamp_min(1)).clone()
+    often = replace(never, densify_gradient=float(measured[measured > 0].median()))
+    trainer.config = fresh.config = often
+    wanted = set(torch.nonzero(measured > often.densify_gradient).flatten().tolist())
+    assert len(wanted) > 50 and len(splits(trainer) ^ wanted) < 0.1 * len(wanted)  # exposures are not quite the same
+    some = replace(often, max_gaussians=count + 20)
+    fresh.config = some
+    assert splits(fresh) == set(measured.topk(20).indices.tolist())
+    trainer.config = replace(often, densify_gradient=0.0)
+    assert not splits(trainer)  # nothing was measured since
+
+
+def test_a_depth_that_was_estimated_is_not_taken_for_a_measured_one():
+    frame, blind = rooms.view(0.0), rooms.view(0.0, depth=False)
+    guess = np.full_like(frame.depth, 2.5)
+    measured, estimated = TrainingView.from_frame(frame, 0, guess), TrainingView.from_frame(blind, 0, guess)
+    assert measured.measured and np.array_equal(measured.depth.numpy(), frame.depth)
+    assert not estimated.measured and np.array_equal(estimated.depth.numpy(), guess)
+    assert not TrainingView.from_frame(blind, 0).measured
+
+
+def test_needles_get_shorter_where_they_are_weighed():
+    trainer, views = seeded(rooms.views(3), SceneConfig(max_gaussians=3000, scale_weight=10.0))
+    trainer.scene.log_scales[:, 0] += 4
+    spread = trainer.scene.log_scales.amax(1) - trainer.scene.log_scales.mean(1)
+    train(trainer, views, 5)
+    now = trainer.scene.log_scales.amax(1) - trainer.scene.log_scales.mean(1)
+    assert spread.min() > 1.5 and (now < spread).float().mean() > 0.9
+
+
+def test_what_the_scene_does_not_show_says_nothing_of_the_exposure():
+    trainer, views = seeded(rooms.views(3), SceneConfig(max_gaussians=4000))
+    train(trainer, views, 30)
+    gain, bias = (value.clone() for value in trainer.exposures[0])
+    trainer.edit(trainer.scene.prune(trainer.scene.means[:, 0] < 0))  # half of the picture is black now
+    for _ in range(10):
+        trainer.step(views[0], 0.0)
+    now_gain, now_bias = trainer.exposures[0]
+    assert (now_gain - gain).abs().max() < 0.1 and (now_bias - bias).abs().max() < 0.05
+
+
+def test_the_length_of_a_step_follows_what_is_seen():
+    """A robot that comes from a closet into a hall: things are 64 times as far off as those that it saw first."""
+    (trainer, (near, *_)), (fresh, _) = (seeded(rooms.views(2), SceneConfig(max_gaussians=3000)) for _ in range(2))
+    trainer.step(near, 0.0)
+    far = TrainingView.from_frame(rooms.views(2, unit=64.0)[0], 5)
+    moved = []
+    for each in (trainer, fresh):
+        each.scene.means *= 64
+        each.scene.log_scales += np.log(64)
+        for _ in range(100):
+            each.step(far, 0.0)
+        before = each.scene.means.clone()
+        each.step(far)
+        moved.append(float((each.scene.means - before).norm(dim=1).mean()))
+    assert moved[0] > 0.05 * moved[1]  # not 64 times shorter, whatever is left of the gradients before

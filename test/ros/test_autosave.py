@@ -1,0 +1,65 @@
+"""When a map is saved by itself, and under which name what was there before is kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rclpy.logging import get_logger
+
+from lift_ros.config import Config
+from lift_ros.mapping.map_files import load_map, resolve_map_name
+from lift_ros.mapping.mapper import Mapper
+from lift_ros.masks.topic import TopicSegmenter
+from lift_ros.options import with_values
+from lift_ros.ros import autosave as module
+from lift_ros.ros.autosave import Autosave
+
+
+@pytest.fixture
+def mapper() -> Mapper:
+    """One with a few Gaussians, that has begun to train."""
+    made = Mapper(with_values(Config(), {"mapping.device": "cpu"}), TopicSegmenter())
+    made.add_sparse_cloud(np.random.default_rng(0).uniform(-1, 1, (50, 3)), np.full((50, 3), 90, np.uint8))
+    made.update_objects()
+    made.stats = replace(made.stats, steps=1)
+    return made
+
+
+def begun(path: Path) -> Autosave:
+    made = Autosave(path, get_logger("autosave"))
+    made.begin()
+    return made
+
+
+def test_what_another_map_is_kept_under_is_a_name_that_can_be_loaded(mapper, tmp_path):
+    """However long the name is."""
+    path = resolve_map_name(tmp_path, "x" * 100)
+    for _ in range(3):
+        assert begun(path).save(mapper)  # by a node that knows nothing of the map before
+    names = {found.name for found in tmp_path.iterdir()}
+    assert len(names) == 3
+    for name in names:
+        assert len(load_map(resolve_map_name(tmp_path, name)).scene["means"]) == 50
+
+
+def test_after_a_save_that_failed_the_next_is_not_tried_at_once(mapper, tmp_path, monkeypatch):
+    """It may take long, and the log would be full of it."""
+    monkeypatch.setattr(module, "PERIOD", 0.0)
+    saves = begun(tmp_path / "left")
+    assert saves.due(mapper)
+    (tmp_path / "left").mkdir()
+    (tmp_path / "left" / "mine.txt").touch()
+    monkeypatch.setattr(module, "PERIOD", 300.0)
+    assert not saves.save(mapper)
+    assert not saves.due(mapper)
+
+
+def test_a_map_that_has_not_grown_since_it_was_loaded_is_not_saved_in_between(mapper, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "PERIOD", 0.0)
+    saves = begun(tmp_path / "left")
+    assert saves.due(mapper)
+    mapper.stats = replace(mapper.stats, steps=0)
+    assert not saves.due(mapper)
