@@ -12,7 +12,7 @@ from lift_ros.lifting.clicks import similarity
 from lift_ros.mapping.selection import Clicks, select, similarity_image
 from lift_ros.mapping.snapshot import MIN_SHARE, MapSnapshot
 from lift_ros.render import BlendWeights
-from lift_ros.scene.gaussians import GaussianScene
+from lift_ros.scene.gaussians import GaussianScene, Seeds
 from lift_ros.scene.neighbours import Neighbours
 
 CAMERA = PosedCamera.from_pose(Camera(90, 30, 30.0, 30.0, 45.0, 15.0), np.eye(4))
@@ -131,3 +131,22 @@ def test_a_mask_has_the_pixels_of_which_what_is_selected_has_its_share(scene, me
     some = GaussianScene(**{name: tensor[chosen] for name, tensor in scene.tensors().items()})
     alpha = snapshot_of(some).render(CAMERA).alpha.numpy()
     assert (alpha[mask] > MIN_SHARE - 1e-3).all() and ((alpha > 0.01) & ~mask).sum() > 10
+
+
+def test_of_what_a_pixel_shows_the_most_is_what_hangs_together_with_it(scene, method):
+    """A veil of another kind lies before the right group: it shows, but less."""
+    veil = Seeds(
+        torch.tensor([[0.45, 0.0, 0.5]]), torch.tensor([[1.0, 0, 0, 0]]), torch.full((1, 3), 0.1), torch.tensor([0.05]),
+        torch.rand(1, 3),
+    )  # fmt: skip
+    both = GaussianScene.empty(0)
+    both.append(veil)
+    both = GaussianScene(**{name: torch.cat([first, getattr(scene, name)]) for name, first in both.tensors().items()})
+
+    class All:
+        def similarity(self, clicked: BlendWeights) -> torch.Tensor:
+            return torch.ones(len(both))
+
+    near = Neighbours.of(both.means, k=4)
+    chosen = select(snapshot_of(both), All(), near, Clicks([], [(72, 15)], CAMERA, 0.8, True)).gaussians
+    assert chosen[1 + 2 * GROUP :].all() and not chosen[0]

@@ -61,6 +61,18 @@ def test_a_flat_object_is_in_its_own_box():
     assert in_box([flat], T, flat.box.size) == [(3, 0.0)]
 
 
+def test_what_lies_on_a_flat_object_is_in_its_box_however_it_is_turned():
+    """Rounding must not push it out."""
+    rng = np.random.default_rng(0)
+    for seed in range(5):
+        x, y, z, w = Rotation.random(random_state=seed).as_quat()
+        flat = block(8, (30, -20, 10), (1, 1, 0), np.array([w, x, y, z]))
+        corners = flat.points[[0, -1]]
+        for share in rng.uniform(0.02, 0.18, 10):  # between two of its points
+            point = corners[0] + share * (corners[1] - corners[0])
+            assert at_point([flat], point, 0.0) == [(8, pytest.approx(np.linalg.norm(point - flat.centroid)))]
+
+
 def test_along_a_ray_the_nearest_comes_first_and_nothing_behind_it():
     assert along_ray(OBJECTS, (0, 0, 0), (0, 0, 7), 0.2) == [(1, pytest.approx(1.5)), (2, pytest.approx(4.5))]
     assert along_ray(OBJECTS, (0, 0, 0), (0, 0, -1), 0.2) == []

@@ -28,7 +28,7 @@ from lift_ros.visualization import label_colors
 TOPICS = {
     "events": (ObjectEvent, QoSProfile(depth=100)),
     "markers": (MarkerArray, LATCHED),
-    "label_info": (LabelInfo, LATCHED),
+    "label_info": (LabelInfo, QoSProfile(depth=100)),
     "object_cloud": (PointCloud2, LATCHED),
 }
 
