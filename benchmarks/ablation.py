@@ -14,9 +14,9 @@ from __future__ import annotations
 import lift_ros  # noqa: F401  isort: skip  sets how OpenMP waits, before torch loads
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 
 from lift_ros.config import Config
 from lift_ros.data import Capture, open_capture
-from lift_ros.evaluation.metrics import Contingency, panoptic_quality
 from lift_ros.frame import Frame
 from lift_ros.lifting import lift
 from lift_ros.lifting.config import LiftConfig
@@ -37,7 +36,6 @@ from lift_ros.lifting.lift import Lift
 from lift_ros.mapping.keyframes import all_weights
 from lift_ros.mapping.mapper import Mapper
 from lift_ros.mapping.offline import UPDATE_EVERY, CaptureMasks, map_capture
-from lift_ros.mapping.snapshot import MIN_SHARE
 from lift_ros.masks.base import Masks, Patches
 from lift_ros.objects.config import ObjectsConfig
 from lift_ros.objects.registry import ObjectRegistry
@@ -135,16 +133,6 @@ def kept(found: list[NDArray[np.int64]]) -> float:
     return float((before == found[-1])[before > 0].mean()) if before.any() else float("nan")
 
 
-def rendered_quality(mapper: Mapper, views: Iterable[tuple[Frame, NDArray]], ids: NDArray[np.int64]) -> float:
-    """``common.quality`` of labels drawn from the Gaussians alone."""
-    snapshot = replace(mapper.snapshot, ids=torch.from_numpy(ids))
-    table = Contingency()
-    for frame, truth in views:
-        labels, share, _ = snapshot.label_image(snapshot.locate(frame))
-        table.add(np.where(share >= MIN_SHARE, labels, 0), truth)
-    return panoptic_quality(table).pq
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("capture", type=Path)
@@ -174,13 +162,15 @@ def main() -> None:
             for finer in (True, False)
         }
         for title, variant in VARIANTS.items():
-            pq = quality if variant.borders else rendered_quality
             row = []
             for name in args.masks:
                 known = evidence[name, variant.finer]
                 (once,) = decoded(variant, known, near, means, len(known))
                 found = decoded(variant, known, near, means, UPDATE_EVERY)
-                figures = *(pq(mapper, labelled(capture, args.every), ids) for ids in (once, found[-1])), kept(found)
+                qualities = (
+                    quality(mapper, labelled(capture, args.every), ids, variant.borders) for ids in (once, found[-1])
+                )
+                figures = *qualities, kept(found)
                 row.append(", ".join(f"{figure:.3f}" for figure in figures))
             print(f"| {title} | " + " | ".join(row) + " |", flush=True)
 

@@ -76,12 +76,24 @@ def labelled(capture: Capture, every: int) -> Iterator[tuple[Frame, NDArray[np.i
             yield frame, truth
 
 
-def quality(mapper: Mapper, views: Iterable[tuple[Frame, NDArray]], ids: NDArray[np.int64] | None = None) -> float:
-    """PQ_scene (things) of the map on frames with their truth; ``ids`` (N,): with other objects than it has found."""
+def quality(
+    mapper: Mapper,
+    views: Iterable[tuple[Frame, NDArray]],
+    ids: NDArray[np.int64] | None = None,
+    borders: bool = True,
+) -> float:
+    """PQ_scene (things) of the map on frames with their truth.
+
+    Args:
+        ids: (N,), with other objects than it has found.
+        borders: of labels whose borders follow the frame, else of those that the map alone has.
+    """
     snapshot = mapper.snapshot
     if ids is not None:
         snapshot = replace(snapshot, ids=torch.from_numpy(ids).to(snapshot.ids.device))
     table = Contingency()
     for frame, truth in views:
-        table.add(snapshot.labels_of(frame, mapper.config.mapping.image_width)[0], truth)
+        width = mapper.config.mapping.image_width
+        labels = snapshot.labels_of(frame, width)[0] if borders else snapshot.labels_from(snapshot.locate(frame))
+        table.add(labels, truth)
     return panoptic_quality(table).pq

@@ -313,7 +313,7 @@ def _render(args: argparse.Namespace) -> int:
     from lift_ros.frame import check_rigid
     from lift_ros.mapping.map_files import load_map
     from lift_ros.mapping.prepare import training_device
-    from lift_ros.mapping.snapshot import MIN_SHARE, MapSnapshot
+    from lift_ros.mapping.snapshot import MapSnapshot
     from lift_ros.scene.gaussians import GaussianScene
     from lift_ros.visualization import colorize, write_label_png, write_png
 
@@ -332,8 +332,7 @@ def _render(args: argparse.Namespace) -> int:
     ids, uncertainty = (contents.tensors[f"gaussian.{name}"].to(device) for name in ("object_id", "uncertainty"))
     snapshot = MapSnapshot(scene, ids, uncertainty)
     rendering = snapshot.render(camera)
-    labels, share, _ = snapshot.label_image(camera)
-    labels = np.where(share >= MIN_SHARE, labels, 0)
+    labels = snapshot.labels_from(camera)
     millimetres = (1000 * rendering.depth).round().clamp(0, 65535).cpu().numpy().astype(np.uint16)
     try:
         args.out.mkdir(parents=True, exist_ok=True)

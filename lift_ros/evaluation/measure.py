@@ -44,7 +44,6 @@ from lift_ros.evaluation.study import Run, write_json
 from lift_ros.frame import Frame
 from lift_ros.mapping.mapper import Mapper
 from lift_ros.mapping.offline import ALIGN_STEPS, frame_labels, map_capture
-from lift_ros.mapping.snapshot import MIN_SHARE
 from lift_ros.masks.base import Segmenter
 from lift_ros.visualization import overlay, write_png
 
@@ -234,7 +233,7 @@ def _score(
         if truth is not None:
             views.append(Compared.of(labels, truth, void))
             table.update(views[-1].all)
-            rendered.add(_rendered(mapper, frame), truth)
+            rendered.add(mapper.snapshot.labels_from(mapper.snapshot.locate(frame, ALIGN_STEPS)), truth)
             whole += [Compared.of(labels, mask, None) for mask in truth_of.overlapping(frame)] or views[-1:]
         if index in compared:
             scene.append(_scene_errors(mapper, frame if seen is capture else _measured(capture, index, frame)))
@@ -299,12 +298,6 @@ def _accuracy(
         online.switches.per_object_minute,
     )  # fmt: skip
     return dict(zip(ACCURACY, values, strict=True))
-
-
-def _rendered(mapper: Mapper, frame: Frame) -> NDArray[np.uint32]:
-    """(H, W) labels as the map alone has them, at the size of the frame: without the borders that the frame shows."""
-    labels, share, _ = mapper.snapshot.label_image(mapper.snapshot.locate(frame, ALIGN_STEPS))
-    return np.where(share >= MIN_SHARE, labels, 0)
 
 
 def _measured(capture: Capture, index: int, frame: Frame) -> Frame:

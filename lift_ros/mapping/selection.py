@@ -15,7 +15,7 @@ from lift_ros.camera import PosedCamera
 from lift_ros.errors import LiftError
 from lift_ros.lifting.base import Clickable
 from lift_ros.lifting.clicks import grow_region, nearest_gaussian
-from lift_ros.mapping.snapshot import MIN_SHARE, MapSnapshot, surface_points
+from lift_ros.mapping.snapshot import MapSnapshot, surface_points
 from lift_ros.render import BlendWeights, blend_weights, rasterize
 from lift_ros.scene.gaussians import GaussianScene
 from lift_ros.scene.neighbours import Neighbours
@@ -66,8 +66,7 @@ def select(snapshot: MapSnapshot, method: Clickable, neighbours: Neighbours, cli
     member = chosen.cpu().numpy()[index]
     mask = None
     if clicks.camera is not None:
-        shown, share, _ = replace(snapshot, ids=chosen.to(torch.int64)).label_image(clicks.camera)
-        mask = (shown > 0) & (share >= MIN_SHARE)
+        mask = replace(snapshot, ids=chosen.to(torch.int64)).labels_from(clicks.camera) > 0
     ids = snapshot.ids.cpu().numpy()[index[member]].astype(np.uint32)
     return Selection(chosen, points[member], colors[member], ids, mask)
 

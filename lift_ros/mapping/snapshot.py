@@ -89,13 +89,16 @@ class MapSnapshot:
         """
         located = self.locate(frame, align_steps)
         view = PosedCamera(located.intrinsics.at_width(width), located.viewmat)
-        labels, share, _ = self.label_image(view)
-        # OpenCV resizes no uint32, int32 has the same bits
-        labels = np.where(share >= min_share, labels, 0).astype(np.int32)
+        labels = self.labels_from(view, min_share).astype(np.int32)  # OpenCV resizes no uint32; the same bits
         picture = frame.at_width(max(BORDER_WIDTH, width))
         labels = _enlarged(labels, picture.camera.width, picture.camera.height)
         labels = follow_edges(labels, picture.image, picture.depth)
         return _enlarged(labels, frame.camera.width, frame.camera.height).astype(np.uint32), view
+
+    def labels_from(self, camera: PosedCamera, min_share: float = MIN_SHARE) -> NDArray[np.uint32]:
+        """(H, W) ids, 0 where none has ``min_share`` of the pixel: of the map alone, without the borders of a frame."""
+        labels, share, _ = self.label_image(camera)
+        return np.where(share >= min_share, labels, 0)
 
     def label_image(self, camera: PosedCamera) -> tuple[NDArray[np.uint32], NDArray[np.float32], NDArray[np.float32]]:
         """(H, W) ids, 0 where none; the share of each pixel that this id has; the accumulated opacity."""
