@@ -2,8 +2,8 @@
 
 Zhu et al., "Rethinking End-to-End 2D to 3D Scene Segmentation in Gaussian Splatting" (CVPR 2025). Each Gaussian carries
 an embedding f_i; a pixel shows F_u = sum_i w_ui f_i, drawn to the mean of its mask by InfoNCE (eq. 1). The codebook
-F_obj (L x d) is learned along: the masks of a view are matched with its rows one to one (eq. 5), and these
-are drawn to the embeddings (eq. 8). The label is the row that an embedding is most similar to; nothing is clustered.
+F_obj (L x d) is learned along: the masks of a view are matched with its rows one to one (eq. 5), which are drawn to
+the embeddings (eq. 8). The label is the row that an embedding is most similar to; nothing is clustered.
 
 What differs from the paper:
 - Of rows that are nearly the same, the one that most masks are most similar to stands for all (``distinct``). Masks are
@@ -11,8 +11,8 @@ What differs from the paper:
   stay together; with all 256 rows an object is in as many pieces then.
 - The matching and eq. 8 see some hundred pixels of a view, not all, and of small masks and along borders more than
   their share (see ``sample_view``), so that the areas of eq. 5 are not those of the image. Eq. 8 moves the codebook
-  alone, as in the authors' code; the embeddings follow eq. 1. The codebook moves ten times as fast as the
-  authors' (5e-4), since it has a hundredth of their steps.
+  alone, as in the authors' code; the embeddings follow eq. 1. The codebook moves ten times as fast as the authors'
+  (5e-4), since it has a hundredth of their steps.
 - Embeddings are kept near the unit sphere by OmniSeg3D's norm loss (its eq. 9), as in the code that the contrastive
   loss was taken from; they start as smooth functions of position.
 - Eq. 1 is printed without a temperature; it is the loss of OmniSeg3D (4.1), and has its temperatures here.

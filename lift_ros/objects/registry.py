@@ -305,12 +305,12 @@ class ObjectRegistry:
         ids = np.where(self._unborn > 0, self._next_id, self.ids)
         values, column = present(ids[view.gaussian])
         cell = view.mask.astype(np.int64) * len(values) + column
-        shown = np.bincount(cell, view.weight, len(view.area) * len(values)).reshape(-1, len(values))
-        known = np.where(values > 0, shown, 0)
-        most = known.max(1)
-        sure = (most >= ADOPT_PURITY * known.sum(1)) & (known.sum(1) >= ADOPT_KNOWN * shown.sum(1))
+        pixels = np.bincount(cell, view.weight, len(view.area) * len(values)).reshape(-1, len(values))
+        known = np.where(values > 0, pixels, 0)
+        highest = known.max(1)
+        sure = (highest >= ADOPT_PURITY * known.sum(1)) & (known.sum(1) >= ADOPT_KNOWN * pixels.sum(1))
         best = values[known.argmax(1)]
-        object_of = np.where(sure & (most > 0) & (best < self._next_id), best, 0)
+        object_of = np.where(sure & (highest > 0) & (best < self._next_id), best, 0)
         strongest = strongest_masks(np.where(ids == 0, 0, -1), 1, [view], np.zeros(1, np.int64))
         new = strongest >= 0
         self.ids[new] = object_of[strongest[new]]
@@ -461,8 +461,8 @@ def _known_as(clusters: NDArray[np.int64], count: int, ids: NDArray[np.int64]) -
     """(K,) the object that a cluster is, 0 for none: it has most of its Gaussians, and they are most of the cluster."""
     table, values = overlap(clusters, count, ids)
     size = np.bincount(ids)[values]
-    most = (table > 0.5 * table.sum(1, keepdims=True)) & (table > 0.5 * size) & (values > 0)
-    return np.where(most.any(1), values[most.argmax(1)], 0)
+    same = (table > 0.5 * table.sum(1, keepdims=True)) & (table > 0.5 * size) & (values > 0)
+    return np.where(same.any(1), values[same.argmax(1)], 0)
 
 
 def _wholes(found: NDArray[np.int64], count: int, wholes: NDArray[np.integer]) -> NDArray[np.int64]:
