@@ -41,6 +41,13 @@ def storage_file(bag: Path) -> Path:
     return next(file for file in bag.iterdir() if file.name != "metadata.yaml")
 
 
+def cut(bag: Path, share: float) -> Path:
+    """The storage file of a bag, of which this share is left."""
+    file = storage_file(bag)
+    os.truncate(file, int(share * file.stat().st_size))
+    return file
+
+
 def images(path: Path) -> list[int]:
     """Which images can be used."""
     with open_capture(path) as capture:
@@ -119,9 +126,10 @@ def test_cut_mcap_out_of_order_is_read_as_far_as_it_goes(tmp_path, chunks):
     bag = tmp_path / "bag"
     with Recorder(bag) as recorder:
         record_out_of_order(recorder)
-    file = storage_file(bag)
-    data = file.read_bytes() if chunks else without_chunks(file.read_bytes())
-    file.write_bytes(data[: int(0.9 * len(data))])
+    if not chunks:
+        file = storage_file(bag)
+        file.write_bytes(without_chunks(file.read_bytes()))
+    cut(bag, 0.9)
     found = images(bag)
     assert COUNT * 0.6 < len(found) < COUNT and found == list(range(len(found)))
 
@@ -132,9 +140,7 @@ def test_a_cut_bag_keeps_topics_of_types_that_are_not_known(tmp_path, storage):
     with Recorder(tmp_path / "bag", storage) as recorder:
         recorder.write("/notes", "notes/msg/Note", 0.0, text="of another package")
         record_out_of_order(recorder)
-    file = storage_file(tmp_path / "bag")
-    data = file.read_bytes()
-    file.write_bytes(data[: int(0.9 * len(data))])
+    cut(tmp_path / "bag", 0.9)
     bag = BagFile(tmp_path / "bag")
     assert bag.types["/notes"] == "notes/msg/Note" and "damaged or cut off" in bag.problems[0]
     ((_, _, raw),) = bag.raw_messages(["/notes"])
@@ -212,9 +218,7 @@ def test_files_that_the_metadata_does_not_name_are_not_of_the_bag(tmp_path):
 def test_a_damaged_bag_is_closed_with_its_reader(tmp_path):
     with Recorder(tmp_path / "bag", "sqlite3") as recorder:
         record_out_of_order(recorder)
-    file = storage_file(tmp_path / "bag")
-    data = file.read_bytes()
-    file.write_bytes(data[: int(0.8 * len(data))])
+    file = cut(tmp_path / "bag", 0.8)
     gc.disable()
     try:
         before = len(os.listdir("/proc/self/fd"))
@@ -252,15 +256,12 @@ def test_a_compressed_file_that_is_cut_is_read_as_far_as_it_goes(tmp_path):
         record_out_of_order(recorder)
         # what does not compress away
         recorder.write("/notes", "std_msgs/msg/String", 9.0, data="".join(map(str, range(100_000))))
-    file = storage_file(tmp_path / "bag")
-    cut = tmp_path / file.name
-    data = file.read_bytes()
-    cut.write_bytes(data[: int(0.9 * len(data))])
-    found = images(cut)
+    file = cut(tmp_path / "bag", 0.9)
+    found = images(file)
     assert len(found) > COUNT * 0.6 and found == list(range(len(found)))
-    cut.write_bytes(b"no frame of zstd")
+    file.write_bytes(b"no frame of zstd")
     with pytest.raises(DatasetError, match=r"cannot read .*bag.mcap.zstd .*decompress"):
-        open_capture(cut)
+        open_capture(file)
 
 
 def test_the_file_that_was_being_compressed_is_read_once(tmp_path):
@@ -280,9 +281,7 @@ def test_the_file_that_was_being_compressed_is_read_once(tmp_path):
 def test_a_cut_database_beside_a_log_that_is_of_no_use_is_read_as_far_as_it_goes(tmp_path):
     with Recorder(tmp_path / "bag", "sqlite3") as recorder:
         record_out_of_order(recorder)
-    file = storage_file(tmp_path / "bag")
-    data = file.read_bytes()
-    file.write_bytes(data[: int(0.8 * len(data))])
+    file = cut(tmp_path / "bag", 0.8)
     file.with_name(f"{file.name}-wal").write_bytes(b"nothing of use" * 10)
     found = images(file)
     assert COUNT * 0.5 < len(found) < COUNT and found == list(range(len(found)))
