@@ -236,6 +236,32 @@ def label_image(
     return image, share, alpha
 
 
+def view_losses(
+    image: torch.Tensor,
+    alpha: torch.Tensor,
+    depth: torch.Tensor,
+    gain: torch.Tensor,
+    bias: torch.Tensor,
+    true_image: torch.Tensor,
+    true_depth: torch.Tensor | None,
+    ssim_weight: float,
+    depth_weight: float,
+) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]]:
+    """The losses (3,), L1, D-SSIM and depth, and their gradients. See ``lift_ros.scene.losses.view_losses``."""
+    height, width = alpha.shape
+    wanted = [None if t is None else t.contiguous() for t in (true_image, true_depth)]
+    supervision = library.Supervision(
+        width, height, *map(_pointer, wanted), tuple(gain.tolist()), tuple(bias.tolist()), ssim_weight, depth_weight
+    )
+    rendered = [t.detach().contiguous() for t in (image, alpha, depth)]
+    losses = torch.empty(3)
+    by_image, by_alpha = library.empty(height, width, 3), library.empty(height, width)
+    by_depth = None if true_depth is None else library.empty(height, width)
+    out = library.ViewLosses(*map(_pointer, (losses, by_image, by_alpha, by_depth)))
+    _check(library.best().lift_view_losses(supervision, *map(_pointer, rendered), out, torch.get_num_threads()))
+    return losses, (by_image, by_alpha, by_depth)
+
+
 def csr_matmul(crow: torch.Tensor, col: torch.Tensor, val: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """The product (P, d) of a CSR matrix with P rows and ``x`` (N, d)."""
     x = x.contiguous()

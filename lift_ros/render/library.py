@@ -64,6 +64,27 @@ class EdgeFilter(Structure):
     ]
 
 
+class Supervision(Structure):
+    """``LiftSupervision`` of csrc/lift_raster.h."""
+
+    _fields_ = [
+        ("width", c_int32),
+        ("height", c_int32),
+        ("image", c_void_p),
+        ("depth", c_void_p),
+        ("gain", c_float * 3),
+        ("bias", c_float * 3),
+        ("ssim_weight", c_float),
+        ("depth_weight", c_float),
+    ]
+
+
+class ViewLosses(Structure):
+    """``LiftViewLosses`` of csrc/lift_raster.h."""
+
+    _fields_ = [(n, c_void_p) for n in ("losses", "image_gradient", "alpha_gradient", "depth_gradient")]
+
+
 class Adam(Structure):
     """``LiftAdam`` of csrc/lift_raster.h."""
 
@@ -86,6 +107,7 @@ _PROTOTYPES = {
     "lift_mask_weights_free": (None, [c_void_p]),
     "lift_label_image": (c_int64, [c_void_p] * 5 + [c_int]),
     "lift_follow_edges": (c_int64, [POINTER(Picture), POINTER(EdgeFilter), c_void_p, c_void_p, c_int]),
+    "lift_view_losses": (c_int64, [POINTER(Supervision), *[c_void_p] * 3, POINTER(ViewLosses), c_int]),
     "lift_csr_matmul": (None, [c_int64, c_int64] + [c_void_p] * 5 + [c_int]),
     "lift_csr_transpose": (None, [c_int64, c_int64] + [c_void_p] * 6),
     "lift_csr_compact": (c_int64, [c_int64, c_int64] + [c_void_p] * 3),
@@ -94,7 +116,7 @@ _PROTOTYPES = {
     "lift_advise_huge_pages": (None, [c_void_p, c_int64]),
     "lift_best_variant": (c_char_p, []),
 }
-_INTERFACE = 7  # LIFT_INTERFACE of csrc/lift_raster.h
+_INTERFACE = 8  # LIFT_INTERFACE of csrc/lift_raster.h
 
 
 def library_path(variant: str) -> Path:

@@ -1,10 +1,12 @@
-"""Structural similarity as a loss, with its gradient written out: less filtering than autograd would do."""
+"""Structural similarity as a loss, with its gradient written out: less filtering than autograd would do.
+
+Of images on the CPU it is part of ``render.cpu.view_losses``.
+"""
 
 from __future__ import annotations
 
 import functools
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -56,9 +58,6 @@ class _Ssim(torch.autograd.Function):
 
 def _blur(x: torch.Tensor) -> torch.Tensor:
     """(H, W, C) -> (H - 10, W - 10, C)."""
-    if x.device.type == "cpu":  # OpenCV takes a fifth of the time
-        blurred = cv2.sepFilter2D(x.detach().numpy(), -1, _TAPS, _TAPS, borderType=cv2.BORDER_CONSTANT)
-        return torch.from_numpy(blurred[_RADIUS:-_RADIUS, _RADIUS:-_RADIUS])
     taps = _taps(x.dtype, x.device)
     planes = x.permute(2, 0, 1)[:, None]
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # ten bits are too few for a difference of squares

@@ -14,7 +14,7 @@ from lift_ros.scene.alignment import PoseCorrections, alignment_step, moved
 from lift_ros.scene.config import SceneConfig
 from lift_ros.scene.exposure import Exposures
 from lift_ros.scene.gaussians import GaussianScene, follow
-from lift_ros.scene.losses import ViewLosses
+from lift_ros.scene.losses import Gradients, ViewLosses, supervised
 from lift_ros.scene.optimizer import SceneOptimizer
 
 EXPOSURE_STEP = 2  # an exposure is two numbers a channel: every second pixel will do
@@ -113,15 +113,14 @@ class PhotometricTrainer:
             scene.means, scene.quats, scene.scales, scene.opacities, scene.colors(camera_center(view.camera)),
             view.camera, screen,
         )  # fmt: skip
-        losses, upstream = self._losses(view, out)
-        outputs = [out.image, out.alpha, out.depth]
+        losses, gradients = self._losses(view, out)
+        total = supervised(out, losses, gradients)
         if self.config.scale_weight:
             spread = scene.log_scales.amax(dim=1) - scene.log_scales.mean(dim=1)
             losses["scale"] = self.config.scale_weight * (spread - 1.5).clamp_min(0).mean()
-            outputs.append(losses["scale"])
-            upstream = [*upstream, torch.ones_like(losses["scale"])]
-        grads = dict(zip(leaves, torch.autograd.grad(outputs, list(leaves.values()), upstream), strict=True))
-        if not torch.stack([grad.isfinite().all() for grad in grads.values()]).all():
+            total = total + losses["scale"]
+        grads = dict(zip(leaves, torch.autograd.grad(total, list(leaves.values())), strict=True))
+        if not torch.stack([value.isfinite().all() for value in (total, *grads.values())]).all():
             return {}
         if self.config.refine_poses:
             step = alignment_step(out, view.image, view.camera)
@@ -131,7 +130,7 @@ class PhotometricTrainer:
         self._optimizer.step(self.scene, grads, self._depth_scale, rate, active)
         return {name: float(loss.detach()) for name, loss in losses.items()}
 
-    def _losses(self, view: TrainingView, out: Rendering) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
+    def _losses(self, view: TrainingView, out: Rendering) -> tuple[dict[str, torch.Tensor], Gradients]:
         """What the rendering differs from the view by, and the gradients by its image, alpha and depth."""
         image, alpha = out.image.detach(), out.alpha.detach()
         few = (slice(None, None, EXPOSURE_STEP),) * 2
@@ -140,7 +139,7 @@ class PhotometricTrainer:
         losses, gradients = self._view_losses(
             image, alpha, out.depth.detach(), gain, bias, view.image, view.depth, measured=view.measured
         )
-        return dict(losses), list(gradients)
+        return dict(losses), gradients
 
     def _active(self, camera: PosedCamera) -> torch.Tensor | slice:
         """Which Gaussians a step has to do with: those in view where they are few of many, so that a step costs what

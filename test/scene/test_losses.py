@@ -1,10 +1,15 @@
 """Losses of a view: by name, with their gradients, and the same as CUDA graphs."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
+from lift_ros.render import Rendering
 from lift_ros.scene.config import SceneConfig
-from lift_ros.scene.losses import ViewLosses, view_losses
+from lift_ros.scene.losses import ViewLosses, by_torch, supervised, view_losses
 
 
 def given(seed: int, height: int = 20, width: int = 24, device: str = "cpu") -> list[torch.Tensor]:
@@ -42,6 +47,80 @@ def test_the_gradients_are_those_of_the_sum() -> None:
             moved[which] = tensors[which] + sign * step * gradient / gradient.norm()
             sums.append(float(sum(view_losses(*moved, 0.2, 0.3)[0].values())))
         assert (sums[0] - sums[1]) / (2 * step) == pytest.approx(float(gradient.norm()), rel=0.03)
+
+
+@pytest.mark.parametrize("size", [(11, 11), (11, 16), (12, 13), (27, 11), (41, 53), (48, 64)])
+@pytest.mark.parametrize("with_depth", [True, False])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_compiled_losses_are_those_of_torch(size: tuple[int, int], with_depth: bool, threads: int) -> None:
+    tensors = given(2, *size)
+    tensors[0][0, 0] = tensors[5][0, 0] = 0.0  # where both are black, bias and all, nothing pulls
+    tensors[4] = torch.tensor([0.1, 0.0, -0.05])
+    tensors[6][-1] = torch.nan
+    tensors[-1] = tensors[-1] if with_depth else None
+    before, others = torch.get_num_threads(), [None if t is None else t.double() for t in tensors]
+    torch.set_num_threads(threads)
+    try:
+        losses, gradients = view_losses(*tensors, 0.2, 0.3)
+    finally:
+        torch.set_num_threads(before)
+    expected, expected_gradients = by_torch(*others, 0.2, 0.3)
+    assert {name: float(loss) for name, loss in losses.items()} == {
+        name: pytest.approx(float(loss), rel=1e-5, abs=1e-7) for name, loss in expected.items()
+    }
+    for one, other in zip(gradients, expected_gradients, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-8)
+
+
+def test_the_compiled_losses_of_equal_and_of_flat_images_are_finite() -> None:
+    for value, wanted in ((0.0, 0.0), (1.0, 1.0), (0.0, 1.0), (0.3, 0.7)):
+        image, true_image = torch.full((20, 24, 3), value), torch.full((20, 24, 3), wanted)
+        alpha, depth = torch.zeros(20, 24), torch.zeros(20, 24)
+        losses, gradients = view_losses(image, alpha, depth, torch.ones(3), torch.zeros(3), true_image, None, 0.2, 0.3)
+        expected = (2 * value * wanted + 1e-4) / (value**2 + wanted**2 + 1e-4)
+        assert float(losses["ssim"]) == pytest.approx(0.2 * (1 - expected), abs=1e-4)
+        assert all(gradient.isfinite().all() for gradient in gradients if gradient is not None)
+
+
+def test_images_that_lie_in_memory_in_another_order_have_the_same_losses() -> None:
+    tensors = given(3)
+    expected, _ = view_losses(*tensors, 0.2, 0.3)
+    turned = [t.transpose(0, 1).contiguous().transpose(0, 1) if t.ndim > 1 else t for t in tensors]
+    losses, _ = view_losses(*turned, 0.2, 0.3)
+    assert losses == expected
+
+
+def test_a_rendering_is_supervised_by_the_gradients_it_is_given() -> None:
+    leaves = [torch.rand(4, 5, 3), torch.rand(4, 5), torch.rand(4, 5)]
+    out = Rendering(*(leaf.requires_grad_() for leaf in leaves))
+    by_image, by_alpha = torch.rand(4, 5, 3), torch.rand(4, 5)
+    total = supervised(out, {"l1": torch.tensor(0.25), "ssim": torch.tensor(0.5)}, (by_image, by_alpha, None))
+    assert float(total.detach()) == 0.75
+    found = torch.autograd.grad(2 * total, leaves, allow_unused=True)
+    torch.testing.assert_close(found[0], 2 * by_image)
+    torch.testing.assert_close(found[1], 2 * by_alpha)
+    assert found[2] is None
+
+
+def test_training_does_not_wait_for_symbols_to_be_loaded(tmp_path: Path) -> None:
+    script = """
+import sys, torch
+from lift_ros.camera import Camera, PosedCamera
+from lift_ros.scene.config import SceneConfig
+from lift_ros.scene.gaussians import GaussianScene, Seeds
+from lift_ros.scene.trainer import PhotometricTrainer, TrainingView
+scene = GaussianScene.empty()
+n = 50
+scene.append(Seeds(torch.rand(n, 3) + torch.tensor([0.0, 0.0, 2.0]), torch.rand(n, 4), torch.full((n, 3), 0.1),
+                   torch.full((n,), 0.5), torch.rand(n, 3)))
+camera = PosedCamera(Camera(24, 20, 20.0, 20.0, 12.0, 10.0), torch.eye(4))
+view = TrainingView(camera, torch.zeros(20, 24, 3, dtype=torch.uint8), torch.full((20, 24), 2.0), 0)
+assert PhotometricTrainer(scene, SceneConfig()).step(view)
+assert "sympy" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -158,7 +158,7 @@ def test_black_images_and_missing_depth_leave_the_scene_finite():
 def test_a_step_that_would_poison_the_scene_changes_nothing():
     trainer, views = seeded(rooms.views(3), SceneConfig(max_gaussians=3000))
     before = trainer.scene.clone()
-    assert trainer.step(views[0]._replace(depth=torch.full_like(views[0].depth, torch.nan), measured=True)) == {}
+    assert trainer.step(views[0]._replace(depth=torch.full_like(views[0].depth, torch.inf), measured=True)) == {}
     assert torch.equal(trainer.scene.means, before.means)
 
 

@@ -9,6 +9,7 @@
 #include "masks.h"
 #include "memory.h"
 #include "neighbours.h"
+#include "photometric.h"
 #include "render.h"
 #include "sparse.h"
 #include "view.h"
@@ -89,6 +90,11 @@ int64_t lift_label_image(const LiftView* view, const int32_t* labels, int32_t* l
 int64_t lift_follow_edges(const LiftPicture* picture, const LiftEdgeFilter* filter, const int32_t* labels,
                           int32_t* out, int threads) {
   return lift::guarded([&] { lift::follow_edges(*picture, *filter, labels, out, threads); });
+}
+
+int64_t lift_view_losses(const LiftSupervision* view, const float* image, const float* alpha, const float* depth,
+                         const LiftViewLosses* out, int threads) {
+  return lift::guarded([&] { lift::view_losses(*view, image, alpha, depth, *out, threads); });
 }
 
 void lift_csr_matmul(int64_t rows, int64_t d, const int64_t* crow, const int64_t* col, const float* val,

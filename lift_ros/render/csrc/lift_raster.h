@@ -9,7 +9,7 @@
 #define LIFT_API extern "C" __attribute__((visibility("default")))
 
 // Raised with every change of this file; a library left over from older sources is then refused instead of called.
-constexpr int32_t LIFT_INTERFACE = 7;
+constexpr int32_t LIFT_INTERFACE = 8;
 LIFT_API int32_t lift_interface();
 
 struct LiftGaussians {
@@ -103,6 +103,27 @@ struct LiftEdgeFilter {
 // 0 or -1, when memory runs out.
 LIFT_API int64_t lift_follow_edges(const LiftPicture*, const LiftEdgeFilter*, const int32_t* labels, int32_t* out,
                                    int threads);
+
+// What a rendering should show; see lift_ros/scene/losses.py.
+struct LiftSupervision {
+  int32_t width, height;           // at least 11 each
+  const float* image;              // (H, W, 3) in [0, 1]
+  const float* depth;              // (H, W) z, 0 where unknown; may be NULL
+  float gain[3], bias[3];          // exposure of the view
+  float ssim_weight, depth_weight;
+};
+
+// Where its losses are written; every array is overwritten.
+struct LiftViewLosses {
+  float* losses;          // (3,) of colours (L1), of structure (D-SSIM) and of depth, weighted
+  float* image_gradient;  // (H, W, 3)
+  float* alpha_gradient;  // (H, W)
+  float* depth_gradient;  // (H, W); not touched where there is no depth to compare with
+};
+
+// How far image (H, W, 3), alpha (H, W) and depth (H, W) are from the view. 0 or -1, when memory runs out.
+LIFT_API int64_t lift_view_losses(const LiftSupervision*, const float* image, const float* alpha, const float* depth,
+                                  const LiftViewLosses*, int threads);
 
 // out (rows, d) = A x, A in CSR, x (columns, d).
 LIFT_API void lift_csr_matmul(int64_t rows, int64_t d, const int64_t* crow, const int64_t* col, const float* val,
