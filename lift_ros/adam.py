@@ -41,7 +41,8 @@ def adam_rows(
     gradient: torch.Tensor,
     steps: torch.Tensor,
     rate: float,
-    beta2: float,
+    beta2: float = 0.999,
+    eps: float = EPS,
 ) -> None:
     """One step on some rows, in place. The others keep still, their moments too, as with torch's ``SparseAdam``.
 
@@ -54,9 +55,9 @@ def adam_rows(
     tensor, *moments = state
     if tensor.device.type == "cpu":
         steps += 1
-        cpu.adam_rows(rows, gradient.contiguous(), tensor, tuple(moments), int(steps), rate, (BETA1, beta2), EPS)
+        cpu.adam_rows(rows, gradient.contiguous(), tensor, tuple(moments), int(steps), rate, (BETA1, beta2), eps)
         return
     value, first, second = (part[rows] for part in state)
-    adam_step(value, gradient, (first, second), steps, rate, beta2)
+    adam_step(value, gradient, (first, second), steps, rate, beta2, eps)
     for part, updated in zip(state, (value, first, second), strict=True):
         part[rows] = updated
