@@ -244,7 +244,8 @@ def test_a_step_trains_what_is_in_view_and_leaves_the_rest(monkeypatch):
         assert len(split) and split.max() < n
     (losses, means, origin), (same_losses, same_means, same_origin) = results
     assert [pytest.approx(loss) for loss in losses] == same_losses
-    torch.testing.assert_close(means, same_means)
+    # Adam on some rows is another kernel, and makes a whole step of a gradient that is rounding alone
+    torch.testing.assert_close(means, same_means, rtol=0, atol=1e-4)
     assert torch.equal(origin, same_origin)
 
 
