@@ -68,7 +68,8 @@ def main_body(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     if len(points) > MAX_POINTS:
         points = points[np.random.default_rng(0).choice(len(points), MAX_POINTS, replace=False)]
-    points = np.unique(points, axis=0)
+    points = points[np.lexsort(points.T)]  # np.unique of rows takes ten times as long
+    points = points[np.append(True, (points[1:] != points[:-1]).any(1))]
     n = len(points)
     if n <= NEIGHBOURS:
         return points

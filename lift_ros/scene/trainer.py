@@ -120,7 +120,7 @@ class PhotometricTrainer:
             losses["scale"] = self.config.scale_weight * (spread - 1.5).clamp_min(0).mean()
             total = total + losses["scale"]
         grads = dict(zip(leaves, torch.autograd.grad(total, list(leaves.values())), strict=True))
-        if not torch.stack([value.isfinite().all() for value in (total, *grads.values())]).all():
+        if not torch.stack([value.sum() for value in (total, *grads.values())]).isfinite().all():
             return {}
         if self.config.refine_poses:
             step = alignment_step(out, view.image, view.camera)
