@@ -44,11 +44,12 @@ class Exposures:
         count = int(valid.sum())
         if count < 0.1 * valid.numel():
             return
-        weight = valid[..., None].float() / count
-        mean_x, mean_y = (rendered * weight).sum((0, 1)), (image * weight).sum((0, 1))
-        dx, dy = (rendered - mean_x) * weight, image - mean_y
-        variance, covariance = (dx * (rendered - mean_x)).sum((0, 1)), (dx * dy).sum((0, 1))
-        if (image - mean_y).square().mean() < self._ridge:
+        weight = valid.flatten().float() / count
+        x, y = rendered.reshape(-1, 3), image.reshape(-1, 3)
+        mean_x, mean_y = weight @ x, weight @ y  # products: torch sums over colours that lie interleaved slowly
+        dx, dy = x - mean_x, y - mean_y
+        variance, covariance = weight @ (dx * dx), weight @ (dx * dy)
+        if dy.square().mean() < self._ridge:
             return  # black, or all of one colour
         gain = ((covariance + self._ridge) / (variance + self._ridge)).clamp(0.25, 4.0)
         bias = (mean_y - gain * mean_x) / (1 + self._ridge)
