@@ -68,7 +68,7 @@ def main_body(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     if len(points) > MAX_POINTS:
         points = points[np.random.default_rng(0).choice(len(points), MAX_POINTS, replace=False)]
-    points = points[np.lexsort(points.T)]  # np.unique of rows takes ten times as long
+    points = points[np.lexsort(points.T)]  # np.unique of rows takes three times as long
     points = points[np.append(True, (points[1:] != points[:-1]).any(1))]
     n = len(points)
     if n <= NEIGHBOURS:

@@ -1,6 +1,6 @@
 """The CPU backend: the C++ kernels of csrc/ as torch functions.
 
-Arguments are checked by ``lift_ros.render``; here they are float32 CPU tensors of the right shapes.
+Arguments are checked by those who call; here they are float32 CPU tensors of the right shapes.
 """
 
 from __future__ import annotations
@@ -247,7 +247,10 @@ def view_losses(
     ssim_weight: float,
     depth_weight: float,
 ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]]:
-    """The losses (3,), L1, D-SSIM and depth, and their gradients. See ``lift_ros.scene.losses.view_losses``."""
+    """The losses (3,), L1, D-SSIM and depth, and their gradients.
+
+    See ``lift_ros.scene.losses.view_losses``, which checks the arguments.
+    """
     height, width = alpha.shape
     wanted = [None if t is None else t.contiguous() for t in (true_image, true_depth)]
     supervision = library.Supervision(

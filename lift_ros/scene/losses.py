@@ -1,6 +1,6 @@
 """How far a rendering is from the view it should show, with the gradient by the rendering.
 
-On the CPU in C++: one step of the scene would spend almost half of its time on a hundred small operations of torch.
+On the CPU in C++: a step of the scene would spend most of its time on a hundred small operations of torch.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from lift_ros.render import Rendering, cpu
 from lift_ros.scene.config import SceneConfig
-from lift_ros.scene.ssim import ssim
+from lift_ros.scene.ssim import WINDOW, ssim
 
 WARM_UP = 3  # runs before a capture, in which libraries make their plans
 
@@ -41,8 +41,18 @@ def view_losses(
     Returns:
         The weighted losses by name, and the gradients of their sum by ``image``, ``alpha`` and, with a true depth,
         ``depth``.
+
+    Raises:
+        ValueError: the sizes differ, or are less than ``WINDOW`` pixels.
     """
-    if image.device.type == "cpu" and image.dtype == torch.float32:
+    given = [t for t in (image, true_image, alpha, depth, true_depth) if t is not None]
+    sizes = {tuple(t.shape[:2]) for t in given}
+    if len(sizes) > 1 or min(*sizes.pop()) < WINDOW or image.shape[2:] != (3,) or true_image.shape[2:] != (3,):
+        raise ValueError(
+            f"losses need (H, W, 3) images, alpha and depth of one size, at least {WINDOW}x{WINDOW} pixels, got "
+            f"{[tuple(t.shape) for t in given]}"
+        )
+    if all(t.device.type == "cpu" and t.dtype == torch.float32 for t in given):
         losses, gradients = cpu.view_losses(
             image, alpha, depth, gain, bias, true_image, true_depth, ssim_weight, depth_weight
         )
@@ -76,8 +86,8 @@ def by_torch(
             true_depth = torch.where(known, true_depth, 1.0)  # what is masked out has a gradient of 0, but 0 NaN is NaN
             error = (depth - true_depth).abs() / true_depth.clamp_min(1e-6)
             losses["depth"] = depth_weight * torch.where(known, error, 0.0).clamp_max(0.5).mean()
-        known = rendered[: 2 if true_depth is None else 3]
-        gradients = torch.autograd.grad(sum(losses.values()), known, materialize_grads=True)
+        compared = rendered[: 2 if true_depth is None else 3]
+        gradients = torch.autograd.grad(sum(losses.values()), compared, materialize_grads=True)
     image_gradient, alpha_gradient, depth_gradient = (*gradients, None)[:3]
     return {name: loss.detach() for name, loss in losses.items()}, (image_gradient, alpha_gradient, depth_gradient)
 

@@ -30,7 +30,7 @@ class TrainingView(NamedTuple):
     Attributes:
         camera: with its pose.
         image: (H, W, 3) RGB uint8: a map keeps many.
-        depth: (H, W) z-depth, 0 where unknown, or None.
+        depth: (H, W) z-depth, 0 or NaN where unknown, or None.
         index: number of the frame; each has its own exposure.
         measured: whether a sensor measured ``depth``; else it was estimated and weighs less.
     """

@@ -54,7 +54,7 @@ def test_the_gradients_are_those_of_the_sum() -> None:
 @pytest.mark.parametrize("threads", [1, 3])
 def test_the_compiled_losses_are_those_of_torch(size: tuple[int, int], with_depth: bool, threads: int) -> None:
     tensors = given(2, *size)
-    tensors[0][0, 0] = tensors[5][0, 0] = 0.0  # where both are black, bias and all, nothing pulls
+    tensors[0][0, 0] = tensors[5][0, 0] = tensors[1][0, 0] = 0.0  # where both are black, L1 does not pull
     tensors[4] = torch.tensor([0.1, 0.0, -0.05])
     tensors[6][-1] = torch.nan
     tensors[-1] = tensors[-1] if with_depth else None
@@ -82,6 +82,30 @@ def test_the_compiled_losses_of_equal_and_of_flat_images_are_finite() -> None:
         expected = (2 * value * wanted + 1e-4) / (value**2 + wanted**2 + 1e-4)
         assert float(losses["ssim"]) == pytest.approx(0.2 * (1 - expected), abs=1e-4)
         assert all(gradient.isfinite().all() for gradient in gradients if gradient is not None)
+
+
+def test_images_that_are_too_small_or_of_another_size_are_refused() -> None:
+    for size in ((10, 20), (20, 10), (5, 20), (20, 5)):
+        with pytest.raises(ValueError, match="at least 11x11"):
+            view_losses(*given(0, *size), 0.2, 0.3)
+    tensors, others = given(0), given(0, 21, 24)
+    for which in (0, 1, 2, 5, 6):
+        mixed = [*tensors[:which], others[which], *tensors[which + 1 :]]
+        with pytest.raises(ValueError, match="of one size"):
+            view_losses(*mixed, 0.2, 0.3)
+    with pytest.raises(ValueError, match=r"\(H, W, 3\)"):
+        view_losses(*tensors[:5], tensors[5][..., :1], tensors[6], 0.2, 0.3)
+
+
+@pytest.mark.parametrize("which", [0, 2, 5, 6])
+def test_tensors_of_another_precision_are_compared_by_torch(which: int) -> None:
+    tensors = given(4)
+    expected, _ = view_losses(*tensors, 0.2, 0.3)
+    tensors[which] = tensors[which].double()
+    losses, _ = view_losses(*tensors, 0.2, 0.3)
+    assert {name: float(loss) for name, loss in losses.items()} == {
+        name: pytest.approx(float(loss), rel=1e-5) for name, loss in expected.items()
+    }
 
 
 def test_images_that_lie_in_memory_in_another_order_have_the_same_losses() -> None:

@@ -108,7 +108,7 @@ LIFT_API int64_t lift_follow_edges(const LiftPicture*, const LiftEdgeFilter*, co
 struct LiftSupervision {
   int32_t width, height;           // at least 11 each
   const float* image;              // (H, W, 3) in [0, 1]
-  const float* depth;              // (H, W) z, 0 where unknown; may be NULL
+  const float* depth;              // (H, W) z, 0 or NaN where unknown; may be NULL
   float gain[3], bias[3];          // exposure of the view
   float ssim_weight, depth_weight;
 };

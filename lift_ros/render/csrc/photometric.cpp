@@ -56,21 +56,14 @@ float sum(const float* from, int64_t n) {
   return all;
 }
 
-// Images with rows of `stride` numbers: whole vectors, and behind them what the last taps of a row reach.
+// Images with rows of `stride` numbers, whole vectors.
 struct Plane {
   float* data;
   int64_t stride;
   float* row(int64_t y) const { return data + y * stride; }
 };
 
-// Memory that is kept for the next call from this thread: the first touch of new memory takes longer than the losses.
-float* workspace(size_t size) {
-  thread_local lift::Buffer<float> kept;
-  if (kept.size() < size) kept = lift::Buffer<float>(size);
-  return kept.data();
-}
-
-// Numbers of one row that the caller may write to; zero at first.
+// Numbers of one row, zero at first.
 struct Scratch {
   std::vector<float> data;
   explicit Scratch(int64_t size) : data(size, 0.0f) {}
@@ -80,11 +73,11 @@ struct Scratch {
 
 struct Sizes {
   int64_t width, height;
-  int64_t row = kColors * width;                       // numbers in a row of the image
-  int64_t inner = kColors * (width - kMargin);         // and in one of the windows that lie inside
+  int64_t row = kColors * width;                // numbers in a row of the image
+  int64_t inner = kColors * (width - kMargin);  // and in a row of scores, one for each window that lies inside
   int64_t inner_rows = height - kMargin;
-  int64_t stride = padded(row) + kColors * kMargin;
-  int64_t reach = kColors * kMargin;                   // from the first to the last tap of a row
+  int64_t stride = padded(row);
+  int64_t reach = kColors * kMargin;            // from the first to the last tap of a row
 };
 
 }  // namespace
@@ -94,10 +87,10 @@ void lift::view_losses(const LiftSupervision& view, const float* image, const fl
   const Sizes size{view.width, view.height};
   const int64_t pixels = size.width * size.height;
   const int64_t plane = size.height * size.stride;
-  float* const space = workspace(5 * plane);
-  const Plane exposed{space, size.stride}, wanted{space + plane, size.stride};
-  const Plane by_mean{space + 2 * plane, size.stride}, by_square{space + 3 * plane, size.stride};
-  const Plane by_product{space + 4 * plane, size.stride};
+  lift::Buffer<float> memory(5 * plane);  // in one piece: large enough for huge pages, and few page faults
+  const auto image_at = [&](int k) { return Plane{memory.data() + k * plane, size.stride}; };
+  const Plane exposed = image_at(0), wanted = image_at(1);
+  const Plane by_mean = image_at(2), by_square = image_at(3), by_product = image_at(4);
   std::vector<double> l1(size.height), similar(size.inner_rows), off(size.height, 0.0);
 
   const float l1_weight = (1.0f - view.ssim_weight) / (kColors * pixels);
@@ -118,7 +111,7 @@ void lift::view_losses(const LiftSupervision& view, const float* image, const fl
         }
       std::fill(x + size.row, x + size.stride, 0.0f);
       std::fill(t + size.row, t + size.stride, 0.0f);
-      l1[y] = sum(difference + 0, padded(size.row));
+      l1[y] = sum(difference + 0, size.stride);
       if (view.depth == nullptr) continue;
       const float *d = depth + y * size.width, *true_depth = view.depth + y * size.width;
       float* gradient = out.depth_gradient + y * size.width;
@@ -133,7 +126,8 @@ void lift::view_losses(const LiftSupervision& view, const float* image, const fl
   });
 
   lift::parallel_for(threads, size.inner_rows, kRows, [&](int64_t begin, int64_t end, int) {
-    Scratch mean_x(size.stride), mean_t(size.stride), squares(size.stride), product(size.stride), score(size.stride);
+    const int64_t room = size.stride + size.reach;  // for what the last taps reach
+    Scratch mean_x(room), mean_t(room), squares(room), product(room), score(size.stride);
     for (int64_t y = begin; y < end; ++y) {
       for (int64_t i = 0; i < size.row; i += kLanes) {
         Lanes sx{}, st{}, ss{}, sp{};
@@ -169,8 +163,8 @@ void lift::view_losses(const LiftSupervision& view, const float* image, const fl
 
   lift::parallel_for(threads, size.height, kRows, [&](int64_t begin, int64_t end, int) {
     // between zeros: the transpose of filtering without borders is filtering with all of them
-    const int64_t room = size.reach + padded(size.row) + kLanes + size.reach;
-    Scratch mean(room), square(room), product(room), gradient(padded(size.row));
+    const int64_t room = size.stride + size.reach;
+    Scratch mean(room), square(room), product(room), gradient(size.stride);
     for (int64_t y = begin; y < end; ++y) {
       const int64_t first = std::max<int64_t>(y - kMargin, 0), last = std::min<int64_t>(y, size.inner_rows - 1);
       for (int64_t i = 0; i < size.inner; i += kLanes) {
