@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import time
+import threading
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+import rclpy.task
 from numpy.typing import NDArray
 from rclpy.callback_groups import ReentrantCallbackGroup
 from std_msgs.msg import Header
@@ -86,15 +87,24 @@ class Services:
             LiftError: the node is not active, or the mapper did not come to it in time.
         """
         future: Future[Result] = self._pipeline.worker.submit(function)
-        executor, deadline = self._pipeline.node.executor, time.monotonic() + MAPPER_TIMEOUT
-        future.add_done_callback(lambda _: executor.wake())
-        while not future.done():
-            if time.monotonic() > deadline and future.cancel():
-                raise LiftError(f"the mapper was busy for {MAPPER_TIMEOUT:.0f} s; try again")
-            await _OtherCallbacks()
-        if future.cancelled():
-            raise LiftError("the node was deactivated before the mapper came to it")
-        return future.result()
+        executor = self._pipeline.node.executor
+        answered = rclpy.task.Future(executor=executor)
+
+        def resume(_: Future[Result]) -> None:
+            answered.set_result(None)
+            executor.wake()  # rclpy up to 7.1.8 and 9.1.3 looks at what it awaits after a wake-up only
+
+        future.add_done_callback(resume)
+        too_late = threading.Timer(MAPPER_TIMEOUT, future.cancel)
+        too_late.daemon = True
+        too_late.start()
+        await answered
+        too_late.cancel()
+        if not future.cancelled():
+            return future.result()
+        if self._pipeline.worker.running:
+            raise LiftError(f"the mapper was busy for {MAPPER_TIMEOUT:.0f} s; try again")
+        raise LiftError("the node was deactivated before the mapper came to it")
 
     def _list_objects(self, request: ListObjects.Request, response: ListObjects.Response) -> ListObjects.Response:
         # "not below", so that NaN, which this answer cannot refuse, leaves nothing out
@@ -237,10 +247,3 @@ class Services:
         (paused.set if request.data else paused.clear)()
         response.success, response.message = True, "paused" if request.data else "mapping"
         return response
-
-
-class _OtherCallbacks:
-    """Awaited by a callback, lets the executor do something else; it comes back after its next wake-up."""
-
-    def __await__(self) -> Generator[None, None, None]:
-        yield

@@ -1,0 +1,98 @@
+"""How services wait for the mapper. What they answer is asked of the running node in test_mapping_node.py."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import rclpy
+import rclpy.task
+from rclpy.executors import SingleThreadedExecutor
+
+from lift_ros.errors import LiftError
+from lift_ros.ros import services
+from lift_ros.ros.services import Services
+
+
+@pytest.fixture
+def executor() -> Iterator[SingleThreadedExecutor]:
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    executor = SingleThreadedExecutor(context=context)
+    yield executor
+    executor.shutdown()
+    rclpy.try_shutdown(context=context)
+
+
+def waiting(executor: SingleThreadedExecutor, future: Future[Any], running: bool = True) -> Any:
+    """The coroutine that waits for ``future`` of the mapper."""
+    worker = SimpleNamespace(submit=lambda function: future, running=running)
+    service = object.__new__(Services)
+    service._pipeline = SimpleNamespace(node=SimpleNamespace(executor=executor), worker=worker)
+    return service._by_mapper(lambda: None)
+
+
+def spin(executor: SingleThreadedExecutor, task: rclpy.task.Task) -> None:
+    """Until the task is done, or seconds have passed."""
+    deadline = time.monotonic() + 10
+    while not task.done() and time.monotonic() < deadline:
+        executor.spin_once(timeout_sec=20.0)  # longer than the whole: something has to wake it
+
+
+def test_what_it_awaits_tells_the_executor_when_to_go_on(executor, monkeypatch):
+    """Later releases of rclpy resume a coroutine when what it awaits is done, and at once if that is nothing."""
+
+    def later(self: rclpy.task.Future) -> Generator[rclpy.task.Future, None, Any]:
+        while not self.done():
+            yield self
+        return self.result()
+
+    monkeypatch.setattr(rclpy.task.Future, "__await__", later)
+    future: Future[int] = Future()
+    coroutine = waiting(executor, future)
+    awaited = coroutine.send(None)
+    assert isinstance(awaited, rclpy.task.Future) and not awaited.done()
+    future.set_result(7)
+    assert awaited.done()
+    with pytest.raises(StopIteration) as end:
+        coroutine.send(None)
+    assert end.value.value == 7
+
+
+def test_an_executor_that_sleeps_goes_on_once_the_mapper_has_answered(executor):
+    future: Future[int] = Future()
+    task = executor.create_task(waiting(executor, future))
+    executor.spin_once(timeout_sec=0.1)
+    assert not task.done()
+    threading.Timer(0.3, future.set_result, (7,)).start()
+    spin(executor, task)
+    assert task.result() == 7
+
+
+@pytest.mark.parametrize(("running", "message"), [(True, "try again"), (False, "deactivated")])
+def test_a_request_that_the_mapper_never_comes_to_is_given_up(executor, monkeypatch, running, message):
+    monkeypatch.setattr(services, "MAPPER_TIMEOUT", 0.2)
+    future: Future[int] = Future()
+    task = executor.create_task(waiting(executor, future, running))
+    with pytest.raises(LiftError, match=message):  # the executor raises what a task raises
+        spin(executor, task)
+    assert future.cancelled()
+
+
+def test_a_request_that_the_mapper_has_begun_is_awaited(executor, monkeypatch):
+    monkeypatch.setattr(services, "MAPPER_TIMEOUT", 0.2)
+    future: Future[int] = Future()
+    assert future.set_running_or_notify_cancel()
+    task = executor.create_task(waiting(executor, future))
+    begin = time.monotonic()
+    while time.monotonic() - begin < 0.5:
+        executor.spin_once(timeout_sec=0.1)
+    assert not task.done()
+    future.set_exception(LiftError("no room"))
+    with pytest.raises(LiftError, match="no room"):
+        spin(executor, task)
