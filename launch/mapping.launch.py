@@ -8,6 +8,7 @@ from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+from rclpy.parameter import parameter_dict_from_yaml_file, parameter_value_to_python
 
 SHARE = Path(get_package_share_directory("lift_ros"))
 DEFAULTS = SHARE / "config" / "mapping.yaml"
@@ -49,7 +50,8 @@ def start(context: LaunchContext) -> list:
     if config:
         if not Path(config).expanduser().is_file():  # launch_ros would warn and start the node without it
             raise FileNotFoundError(f"there is no parameter file {config}")
-        parameters.append(str(Path(config).expanduser()))
+        config = str(Path(config).expanduser())
+        parameters.append(config)
     overrides = {parameter: LaunchConfiguration(name).perform(context) for name, (parameter, _) in OVERRIDES.items()}
     overrides = {parameter: value for parameter, value in overrides.items() if value}
     for name in FLAGS & set(overrides):
@@ -73,7 +75,7 @@ def start(context: LaunchContext) -> list:
                 "rviz:=true, but rviz2 is not installed here: install it (apt install ros-$ROS_DISTRO-rviz2), or leave "
                 "rviz out and run it on another computer"
             ) from None
-        nodes.append(rviz(context, overrides))
+        nodes.append(rviz(context, said(config, context) | overrides))
     return nodes
 
 
@@ -84,16 +86,29 @@ def flag(name: str, value: str) -> bool:
     return TRUTH[value.lower()]
 
 
-def rviz(context: LaunchContext, overrides: dict) -> Node:
-    """RViz with the topics of the node in its namespace, and the frame of the map if the arguments tell it."""
-    frame = overrides.get("world_frame")
+def said(config: str, context: LaunchContext) -> dict:
+    """The parameters that the user's file gives the node, if there is one."""
+    if not config:
+        return {}
+    namespace = LaunchConfiguration("namespace").perform(context).strip("/")
+    name = f"/{namespace}/lift_ros" if namespace else "/lift_ros"
+    try:
+        found = parameter_dict_from_yaml_file(config, use_wildcard=True, target_nodes=[name])
+    except RuntimeError:  # nothing in it is for this node
+        return {}
+    return {name: parameter_value_to_python(parameter.value) for name, parameter in found.items()}
+
+
+def rviz(context: LaunchContext, parameters: dict) -> Node:
+    """RViz with the topics of the node in its namespace, and the frame of the map if ``parameters`` tell it."""
+    frame = parameters.get("world_frame")
     namespace = LaunchConfiguration("namespace").perform(context).strip("/")
     topics = sorted(set(re.findall(r"/lift_ros/\w+", RVIZ.read_text()))) if namespace else []
     return Node(
         package="rviz2", executable="rviz2",
         arguments=["-d", str(RVIZ), *(["-f", frame] if frame else [])],
         remappings=[(topic, f"/{namespace}{topic}") for topic in topics],
-        parameters=[{"use_sim_time": overrides.get("use_sim_time", False)}],
+        parameters=[{"use_sim_time": parameters.get("use_sim_time", False)}],
     )  # fmt: skip
 
 

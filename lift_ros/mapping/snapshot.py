@@ -22,6 +22,7 @@ from lift_ros.scene.trainer import camera_center
 MIN_SHARE = 0.3  # of a pixel that an object must have to label it
 BORDER_WIDTH = 640  # pixels, or as wide as the map is rendered: finer borders cost more than they are worth
 VISIBLE_OPACITY = 0.3  # fainter Gaussians fill in colour, they are no surface
+FEW = 10  # Gaussians that are surface, with less of which an object is described by the fainter ones too
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,11 @@ class MapSnapshot:
     @cached_property
     def objects(self) -> tuple[MapObject, ...]:
         """The objects, ascending by id. Made when first asked for: boxes take some 10 ms an object."""
-        points, colors, chosen = surface_points(self.scene)
+        solid = self.scene.opacities > VISIBLE_OPACITY
+        count = torch.zeros(int(self.ids.max()) + 1 if len(self.ids) else 1, dtype=torch.int64, device=solid.device)
+        count.index_add_(0, self.ids, solid.long())
+        guessed = (self.ids > 0) & (count[self.ids] < FEW)  # labels show it, so what is told of it may not be nothing
+        points, colors, chosen = points_of(self.scene, solid | guessed)
         ids, uncertainty = self.ids.cpu().numpy()[chosen], self.uncertainty.cpu().numpy()[chosen]
         return tuple(describe(self.tracks, ids, points, colors, uncertainty, self.up))
 
@@ -122,14 +127,16 @@ class MapSnapshot:
 
     def cloud(self, limit: int) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint32]]:
         """At most ``limit`` points (n, 3) of the surfaces, evenly thinned, with colours (n, 3) and ids (n,)."""
-        points, colors, chosen = surface_points(self.scene)
+        points, colors, chosen = points_of(self.scene, self.scene.opacities > VISIBLE_OPACITY)
         step = max(1, -(-len(points) // max(limit, 1)))
         return points[::step], colors[::step], self.ids.cpu().numpy()[chosen][::step].astype(np.uint32)
 
 
-def surface_points(scene: GaussianScene) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.int64]]:
-    """Centres (n, 3) of the Gaussians that are solid enough to be surface, their colours (n, 3) and indices (n,)."""
-    chosen = (scene.opacities > VISIBLE_OPACITY).nonzero().squeeze(1)
+def points_of(
+    scene: GaussianScene, which: torch.Tensor
+) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.int64]]:
+    """Centres (n, 3) of the Gaussians ``which`` (N,) bool, their colours (n, 3) and indices (n,)."""
+    chosen = which.nonzero().squeeze(1)
     base = GaussianScene(**{**scene.tensors(), "sh": scene.sh[:, :1]})
     colors = base.colors(torch.zeros(3, device=scene.device))[chosen].clamp(0, 1)
     return (

@@ -111,9 +111,10 @@ def checkpoint_file(name: str, path: str | Path | None) -> Path:
         raise CheckpointError(
             f"{name} needs a checkpoint, and none is configured (masks.checkpoint). Expected: {expected}."
         )
-    if not Path(path).is_file():
-        raise CheckpointError(f"there is no checkpoint file at {path}. {name} expects {expected}.")
-    return Path(path)
+    file = Path(path).expanduser()  # no shell does it behind :=, nor in a parameter file
+    if not file.is_file():
+        raise CheckpointError(f"there is no checkpoint file at {file}. {name} expects {expected}.")
+    return file
 
 
 def variant_of(state: dict[str, torch.Tensor]) -> str | None:

@@ -54,7 +54,8 @@ def exported_pair(directory: str | Path | None) -> tuple[Path, Path]:
     """
     if not directory:
         raise CheckpointError(f"no checkpoint is configured (masks.checkpoint). {HOW}")
-    pair = Path(directory) / ENCODER, Path(directory) / DECODER
+    folder = Path(directory).expanduser()
+    pair = folder / ENCODER, folder / DECODER
     for path in pair:
         if not path.is_file():
             raise CheckpointError(f"there is no file {path}. {HOW}")

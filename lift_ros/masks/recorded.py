@@ -31,7 +31,7 @@ class RecordedSegmenter:
         """
         if not directory:
             raise DatasetError("recorded masks need the directory that holds them, for instance CAPTURE/masks_sam")
-        self.directory = Path(directory)
+        self.directory = Path(directory).expanduser()
         if not any(self.directory.glob("*.png")):
             siblings = sorted(p.name for p in self.directory.parent.glob("masks_*") if p.is_dir())
             found = f"; there are {', '.join(siblings)}" if siblings else ""

@@ -28,8 +28,8 @@ from lift_ros.ros.threads import start_thread
 
 Result = TypeVar("Result")
 
-DEPTHS_KEPT = 60  # at least, also where few images may wait
-DEPTHS_PER_IMAGE = 2  # are kept, so that those of images that wait for their pose are still there
+DEPTHS_KEPT = 60  # at least
+MOST_DEPTHS = 300  # are kept, so that those of images that wait for their pose are still there
 GAPS_KEPT = 10  # between depth images, to know how soon the next one is due
 SAME_PLACE = 1e-3  # of a transform's entries: depth in a frame that only differs by name is registered
 POLL = 0.01  # s, between looks for what has not come yet
@@ -86,7 +86,7 @@ class FrameBuilder:
         self._log = logger
         self._images: KeepNewest[_Waiting] = KeepNewest(config.frame_queue)
         self._depths: OrderedDict[int, Any] = OrderedDict()
-        self._depths_kept = max(DEPTHS_KEPT, DEPTHS_PER_IMAGE * config.frame_queue)
+        self._longest_wait = round((config.pose_timeout + config.depth_slop) * 1e9)  # ns, of an image for its depth
         self._depth_gaps: deque[int] = deque(maxlen=GAPS_KEPT)  # ns
         self._lock = threading.Lock()
         self._info: Any = None
@@ -155,7 +155,9 @@ class FrameBuilder:
             elif stamp_ns > latest:
                 self._depth_gaps.append(stamp_ns - latest)
             self._depths[stamp_ns] = message
-            while len(self._depths) > self._depths_kept:
+            while len(self._depths) > DEPTHS_KEPT and (
+                len(self._depths) > MOST_DEPTHS or next(iter(self._depths)) < stamp_ns - self._longest_wait
+            ):
                 self._depths.popitem(last=False)
 
     def labels(self, message: Any) -> Any:

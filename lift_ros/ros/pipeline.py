@@ -281,7 +281,8 @@ class Pipeline:
         """Time of what a map shows, seconds: the latest frame in it; where none has come since it was loaded, since the
         node was activated or since time jumped, now.
         """
-        return mapper.stats.stamp if mapper.stats.frames and self._latest is not None else self.stamp
+        known = mapper.stats.frames and self._latest is not None
+        return min(mapper.stats.stamp, self.stamp) if known else self.stamp  # not later than the first after a jump
 
     @property
     def stamp(self) -> float:

@@ -175,6 +175,18 @@ def test_what_is_faint_is_no_point_of_an_object(room):
     assert (ids == id).sum() == len(found.points)
 
 
+def test_an_object_of_faint_gaussians_alone_is_listed_as_it_is_labelled(room):
+    scene = room.snapshot.scene.clone()
+    id = room.objects[0].id
+    own = torch.nonzero(room.snapshot.ids == id).flatten()
+    scene.logit_opacities[own] = -1.2  # as guesses of stereo begin: 0.23
+    faint = replace(room.snapshot, scene=scene)
+    (found,) = [item for item in faint.objects if item.id == id]
+    assert len(found.points) == len(own)
+    assert [item.id for item in faint.objects] == [item.id for item in room.objects]
+    assert not (faint.cloud(10**9)[2] == id).any()
+
+
 def test_the_label_at_a_pixel_is_that_of_the_whole_image(room, frames):
     camera = frames[2].posed_camera()
     labels, share, _ = room.snapshot.label_image(camera)

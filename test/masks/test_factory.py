@@ -7,10 +7,12 @@ import logging
 import sys
 
 import cv2
+import numpy as np
 import pytest
 
 from lift_ros.errors import CheckpointError, ConfigError
 from lift_ros.masks import SEGMENTERS, check_segmenter, make_segmenter
+from lift_ros.masks.checkpoints import checkpoint_file
 
 
 @pytest.mark.parametrize("make", [make_segmenter, check_segmenter])
@@ -51,3 +53,17 @@ def test_missing_package_is_named(make, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ConfigError, match="onnxruntime"):
         make("mobile_sam_onnx")
+
+
+def test_files_in_the_home_directory_are_found(tmp_path, monkeypatch):
+    """No shell replaces a tilde behind ``checkpoint:=``, nor in a parameter file."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mobile_sam.pt").touch()
+    (tmp_path / "masks").mkdir()
+    cv2.imwrite(str(tmp_path / "masks" / "0.png"), np.zeros((2, 2), np.uint8))
+    assert checkpoint_file("mobile_sam", "~/mobile_sam.pt") == tmp_path / "mobile_sam.pt"
+    assert make_segmenter("recorded", masks_dir="~/masks").directory == tmp_path / "masks"
+    onnx = pytest.importorskip("lift_ros.masks.onnx")
+    for name in (onnx.ENCODER, onnx.DECODER):
+        (tmp_path / name).touch()
+    assert onnx.exported_pair("~") == (tmp_path / onnx.ENCODER, tmp_path / onnx.DECODER)

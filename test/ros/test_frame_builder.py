@@ -137,6 +137,27 @@ def test_an_image_without_depth_does_not_hold_up_the_next(bench):
     assert camera.drops.counts() == {"depth_missing": 2}
 
 
+def test_depth_is_kept_as_long_as_its_image_may_wait_for_the_pose(bench):
+    camera = bench(poses=(poses := Standing()), pose_timeout=10.0)
+    poses.known = False
+    camera.image(1.0)
+    for number in range(150):  # at 30 Hz for 5 s
+        camera.depth(1.0 + number / 30)
+    poses.known = True
+    assert camera.taken(1) == [1.0]
+
+
+def test_depth_that_no_image_waits_for_does_not_fill_the_memory(bench):
+    camera = bench(pose_timeout=10.0)
+    for number in range(1000):
+        camera.depth(1.0 + number / 1000)
+    assert 0 < len(camera.builder._depths) <= 300
+    camera = bench(pose_timeout=0.5)
+    for number in range(300):
+        camera.depth(1.0 + number / 30)
+    assert len(camera.builder._depths) == 60
+
+
 def test_depth_of_a_coarser_sensor_is_enlarged(bench):
     camera = bench(pose_timeout=FOREVER)
     camera.depth(1.0, shape=(3, 4))

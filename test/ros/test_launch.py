@@ -102,6 +102,25 @@ def test_rviz_sees_the_topics_and_the_frame():
     assert rviz["arguments"][-2:] == ["-f", "odom"]
 
 
+@pytest.mark.parametrize("node", ["/**", "lift_ros", "/lift_ros"])
+def test_rviz_sees_the_frame_and_the_time_of_the_users_file(tmp_path, node):
+    installed = {"lift_ros": get_package_prefix("lift_ros"), "rviz2": "/opt/rviz2"}
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(f"{node}:\n  ros__parameters:\n    world_frame: odom\n    use_sim_time: true\n")
+
+    def rviz(**arguments: str) -> dict:
+        prefix = patch("ament_index_python.packages.get_package_prefix", installed.get)
+        with prefix, patch.object(launch_ros.actions, "Node") as started:
+            actions_of("mapping.launch.py", rviz="true", config=str(mine), **arguments)
+        return started.call_args.kwargs
+
+    assert rviz()["arguments"][-2:] == ["-f", "odom"] and rviz()["parameters"] == [{"use_sim_time": True}]
+    decided = rviz(world_frame="earth", use_sim_time="false")
+    assert decided["arguments"][-2:] == ["-f", "earth"] and decided["parameters"] == [{"use_sim_time": False}]
+    mine.write_text("another_node:\n  ros__parameters:\n    world_frame: odom\n")
+    assert "-f" not in rviz()["arguments"]
+
+
 def test_a_parameter_file_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match="none.yaml"):
         actions_of("mapping.launch.py", config=str(tmp_path / "none.yaml"))

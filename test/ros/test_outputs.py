@@ -17,12 +17,14 @@ from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import PointCloud2
 from visualization_msgs.msg import Marker, MarkerArray
 
+from lift_ros.mapping.mapper import MapperStats
 from lift_ros.msg import LabelInfo, ObjectEvent
 from lift_ros.objects.description import MapObject, describe
 from lift_ros.objects.registry import ObjectEvent as Event
 from lift_ros.objects.registry import Track
 from lift_ros.ros.conversions import cloud_arrays, object_message
 from lift_ros.ros.outputs import Outputs, Stamps
+from lift_ros.ros.pipeline import Pipeline
 from lift_ros.visualization import label_colors
 
 TOPICS = {
@@ -140,3 +142,19 @@ def test_of_the_stamps_that_are_kept_those_that_are_asked_for_stay():
         assert stamps.of(123e-9) == exact[0] and stamps.of(index + 123e-9) == stamp
     assert stamps.of(4 + 123e-9) == exact[4]
     assert stamps.of(1 + 123e-9) == Time(sec=1)  # gone, and told to the microsecond
+
+
+@pytest.mark.parametrize(
+    ("latest", "mapped", "frames", "expected"),
+    [
+        (10.0, 8.0, 3, 8.0),  # the map is behind the camera
+        (10.0, 60.0, 3, 10.0),  # the clock has jumped back, and no frame of the new time is in the map yet
+        (None, 60.0, 3, 77.0),
+        (10.0, 8.0, 0, 10.0),  # a map that was loaded
+    ],
+)
+def test_no_message_about_the_map_is_of_a_time_to_come(latest, mapped, frames, expected):
+    now = 77.0
+    pipeline = SimpleNamespace(_latest=latest, stamp=now if latest is None else latest)
+    mapper = SimpleNamespace(stats=MapperStats(frames=frames, stamp=mapped))
+    assert Pipeline._as_of(pipeline, mapper) == expected
