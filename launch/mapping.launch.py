@@ -1,14 +1,15 @@
 """Start the mapping node. ``ros2 launch lift_ros mapping.launch.py --show-args`` lists the arguments."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
+import yaml
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix, get_package_share_directory
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
-from rclpy.parameter import parameter_dict_from_yaml_file, parameter_value_to_python
 
 SHARE = Path(get_package_share_directory("lift_ros"))
 DEFAULTS = SHARE / "config" / "mapping.yaml"
@@ -91,12 +92,21 @@ def said(config: str, context: LaunchContext) -> dict:
     if not config:
         return {}
     namespace = LaunchConfiguration("namespace").perform(context).strip("/")
-    name = f"/{namespace}/lift_ros" if namespace else "/lift_ros"
-    try:
-        found = parameter_dict_from_yaml_file(config, use_wildcard=True, target_nodes=[name])
-    except RuntimeError:  # nothing in it is for this node
-        return {}
-    return {name: parameter_value_to_python(parameter.value) for name, parameter in found.items()}
+    nodes = list(of_nodes(yaml.safe_load(Path(config).read_text()), ""))
+    parameters: dict = {}
+    for wanted in ("/**", f"/{namespace}/lift_ros" if namespace else "/lift_ros"):
+        for _, given in (node for node in nodes if node[0] == wanted):
+            parameters |= given
+    return parameters
+
+
+def of_nodes(tree: object, name: str) -> Iterator[tuple[str, dict]]:
+    """Names of nodes in a parameter file, which may be nested by namespace, and the parameters of each."""
+    for key, value in tree.items() if isinstance(tree, dict) else ():
+        if key == "ros__parameters" and isinstance(value, dict):
+            yield name, value
+        else:
+            yield from of_nodes(value, f"{name}/{str(key).strip('/')}")
 
 
 def rviz(context: LaunchContext, parameters: dict) -> Node:

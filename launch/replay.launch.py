@@ -1,7 +1,7 @@
 """Play a bag through the mapping node: ``ros2 launch lift_ros replay.launch.py bag:=/path/to/bag``.
 
-Topics, frames and the source of poses are found in the bag, whatever a ``config`` file says of them: it may be a
-robot's. Every argument of mapping.launch.py may be given as well and decides then.
+Topics, the world frame and the source of poses are found in the bag, whatever a ``config`` file says of them: it may be
+a robot's. Every argument of mapping.launch.py may be given as well and decides then.
 depth_topic:=none leaves recorded depth alone.
 """
 

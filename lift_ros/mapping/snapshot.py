@@ -22,7 +22,8 @@ from lift_ros.scene.trainer import camera_center
 MIN_SHARE = 0.3  # of a pixel that an object must have to label it
 BORDER_WIDTH = 640  # pixels, or as wide as the map is rendered: finer borders cost more than they are worth
 VISIBLE_OPACITY = 0.3  # fainter Gaussians fill in colour, they are no surface
-FEW = 10  # Gaussians that are surface, with less of which an object is described by the fainter ones too
+GUESSED_OPACITY = 0.1  # of Gaussians that may stand for an object with less than FEW that are surface
+FEW = 40  # points of such an object
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,14 @@ class MapSnapshot:
     @cached_property
     def objects(self) -> tuple[MapObject, ...]:
         """The objects, ascending by id. Made when first asked for: boxes take some 10 ms an object."""
-        solid = self.scene.opacities > VISIBLE_OPACITY
-        count = torch.zeros(int(self.ids.max()) + 1 if len(self.ids) else 1, dtype=torch.int64, device=solid.device)
-        count.index_add_(0, self.ids, solid.long())
-        guessed = (self.ids > 0) & (count[self.ids] < FEW)  # labels show it, so what is told of it may not be nothing
-        points, colors, chosen = points_of(self.scene, solid | guessed)
+        opacities = self.scene.opacities
+        solid = opacities > VISIBLE_OPACITY
+        for track in self.tracks:  # what labels show has points, also while all of it is a guess
+            own = self.ids == track.id
+            if int((own & solid).sum()) < FEW:
+                own = (own & (opacities > GUESSED_OPACITY)).nonzero().squeeze(1)
+                solid[own[opacities[own].topk(min(FEW, len(own))).indices]] = True
+        points, colors, chosen = points_of(self.scene, solid)
         ids, uncertainty = self.ids.cpu().numpy()[chosen], self.uncertainty.cpu().numpy()[chosen]
         return tuple(describe(self.tracks, ids, points, colors, uncertainty, self.up))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import pickle
 import zipfile
 from collections.abc import Callable
@@ -111,7 +112,7 @@ def checkpoint_file(name: str, path: str | Path | None) -> Path:
         raise CheckpointError(
             f"{name} needs a checkpoint, and none is configured (masks.checkpoint). Expected: {expected}."
         )
-    file = Path(path).expanduser()  # no shell does it behind :=, nor in a parameter file
+    file = Path(os.path.expanduser(path))  # no shell does it behind :=, nor in a parameter file
     if not file.is_file():
         raise CheckpointError(f"there is no checkpoint file at {file}. {name} expects {expected}.")
     return file

@@ -54,7 +54,7 @@ def exported_pair(directory: str | Path | None) -> tuple[Path, Path]:
     """
     if not directory:
         raise CheckpointError(f"no checkpoint is configured (masks.checkpoint). {HOW}")
-    folder = Path(directory).expanduser()
+    folder = Path(os.path.expanduser(directory))
     pair = folder / ENCODER, folder / DECODER
     for path in pair:
         if not path.is_file():

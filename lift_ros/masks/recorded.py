@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ class RecordedSegmenter:
         """
         if not directory:
             raise DatasetError("recorded masks need the directory that holds them, for instance CAPTURE/masks_sam")
-        self.directory = Path(directory).expanduser()
+        self.directory = Path(os.path.expanduser(directory))
         if not any(self.directory.glob("*.png")):
             siblings = sorted(p.name for p in self.directory.parent.glob("masks_*") if p.is_dir())
             found = f"; there are {', '.join(siblings)}" if siblings else ""

@@ -28,8 +28,9 @@ from lift_ros.ros.threads import start_thread
 
 Result = TypeVar("Result")
 
-DEPTHS_KEPT = 60  # at least
-MOST_DEPTHS = 300  # are kept, so that those of images that wait for their pose are still there
+DEPTHS_KEPT = 60  # at least, also where few images may wait
+DEPTHS_PER_IMAGE = 2  # are kept, so that those of images that wait for their turn are still there
+MOST_DEPTHS = 300  # are kept, where they come faster, while an image waits for its pose
 GAPS_KEPT = 10  # between depth images, to know how soon the next one is due
 SAME_PLACE = 1e-3  # of a transform's entries: depth in a frame that only differs by name is registered
 POLL = 0.01  # s, between looks for what has not come yet
@@ -86,7 +87,8 @@ class FrameBuilder:
         self._log = logger
         self._images: KeepNewest[_Waiting] = KeepNewest(config.frame_queue)
         self._depths: OrderedDict[int, Any] = OrderedDict()
-        self._longest_wait = round((config.pose_timeout + config.depth_slop) * 1e9)  # ns, of an image for its depth
+        self._depths_kept = max(DEPTHS_KEPT, DEPTHS_PER_IMAGE * config.frame_queue)
+        self._at_work: _Waiting | None = None  # the oldest of the images that depth is kept for
         self._depth_gaps: deque[int] = deque(maxlen=GAPS_KEPT)  # ns
         self._lock = threading.Lock()
         self._info: Any = None
@@ -155,8 +157,8 @@ class FrameBuilder:
             elif stamp_ns > latest:
                 self._depth_gaps.append(stamp_ns - latest)
             self._depths[stamp_ns] = message
-            while len(self._depths) > DEPTHS_KEPT and (
-                len(self._depths) > MOST_DEPTHS or next(iter(self._depths)) < stamp_ns - self._longest_wait
+            while len(self._depths) > (
+                MOST_DEPTHS if self._is_awaited(next(iter(self._depths))) else self._depths_kept
             ):
                 self._depths.popitem(last=False)
 
@@ -186,9 +188,14 @@ class FrameBuilder:
                 del self._depths[stamp_ns]
             self._depth_gaps.clear()
 
+    def _is_awaited(self, depth_ns: int) -> bool:
+        """Whether the image at work could still get this depth."""
+        image = self._at_work
+        return image is not None and depth_ns >= image.stamp_ns - self._config.depth_slop * 1e9
+
     def _run(self) -> None:
         while self._running.is_set():
-            waiting = self._images.get(timeout=0.1)
+            waiting = self._at_work = self._images.get(timeout=0.1)
             if waiting is None:
                 continue
             try:

@@ -75,11 +75,6 @@ class MapperWorker:
         """Frames that wait for the mapper."""
         return len(self._frames)
 
-    @property
-    def running(self) -> bool:
-        """Whether it maps, or would if it were not paused."""
-        return self._running.is_set()
-
     def start(self) -> None:
         """Start to map."""
         self._running.set()

@@ -282,7 +282,7 @@ class Pipeline:
         node was activated or since time jumped, now.
         """
         known = mapper.stats.frames and self._latest is not None
-        return min(mapper.stats.stamp, self.stamp) if known else self.stamp  # not later than the first after a jump
+        return min(mapper.stats.stamp, self.stamp) if known else self.stamp  # after a jump it is behind
 
     @property
     def stamp(self) -> float:

@@ -95,14 +95,20 @@ class Services:
             executor.wake()  # rclpy up to 7.1.8 and 9.1.3 looks at what it awaits after a wake-up only
 
         future.add_done_callback(resume)
-        too_late = threading.Timer(MAPPER_TIMEOUT, future.cancel)
-        too_late.daemon = True
-        too_late.start()
+        too_late = threading.Event()
+
+        def give_up() -> None:
+            too_late.set()
+            future.cancel()
+
+        timer = threading.Timer(MAPPER_TIMEOUT, give_up)
+        timer.daemon = True
+        timer.start()
         await answered
-        too_late.cancel()
+        timer.cancel()
         if not future.cancelled():
             return future.result()
-        if self._pipeline.worker.running:
+        if too_late.is_set():
             raise LiftError(f"the mapper was busy for {MAPPER_TIMEOUT:.0f} s; try again")
         raise LiftError("the node was deactivated before the mapper came to it")
 

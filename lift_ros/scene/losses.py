@@ -46,8 +46,9 @@ def view_losses(
         ValueError: the sizes differ, or are less than ``WINDOW`` pixels.
     """
     given = [t for t in (image, true_image, alpha, depth, true_depth) if t is not None]
-    sizes = {tuple(t.shape[:2]) for t in given}
-    if len(sizes) > 1 or min(*sizes.pop()) < WINDOW or image.shape[2:] != (3,) or true_image.shape[2:] != (3,):
+    sizes = {tuple(t.shape) for t in given[2:]}
+    fits = sizes == {image.shape[:2]} and image.shape == true_image.shape == (*image.shape[:2], 3)
+    if not fits or min(image.shape[:2]) < WINDOW:
         raise ValueError(
             f"losses need (H, W, 3) images, alpha and depth of one size, at least {WINDOW}x{WINDOW} pixels, got "
             f"{[tuple(t.shape) for t in given]}"

@@ -31,7 +31,7 @@ from lift_ros.mapping.offline import CaptureMasks, frame_labels
 from lift_ros.mapping.prepare import make_mapper_segmenter
 from lift_ros.mapping.schedule import ANNEAL_TO
 from lift_ros.mapping.selection import Clicks
-from lift_ros.mapping.snapshot import MIN_SHARE
+from lift_ros.mapping.snapshot import FEW, MIN_SHARE
 from lift_ros.masks.base import Masks, Prompts, Segmenter
 from lift_ros.masks.graph import GraphSegmenter
 from lift_ros.masks.recorded import RecordedSegmenter
@@ -179,12 +179,26 @@ def test_an_object_of_faint_gaussians_alone_is_listed_as_it_is_labelled(room):
     scene = room.snapshot.scene.clone()
     id = room.objects[0].id
     own = torch.nonzero(room.snapshot.ids == id).flatten()
+    assert len(own) > FEW
     scene.logit_opacities[own] = -1.2  # as guesses of stereo begin: 0.23
+    scene.logit_opacities[own[:5]] = -0.9
     faint = replace(room.snapshot, scene=scene)
     (found,) = [item for item in faint.objects if item.id == id]
-    assert len(found.points) == len(own)
+    assert len(found.points) == FEW
+    assert {tuple(point) for point in found.points.tolist()} >= {tuple(p) for p in scene.means[own[:5]].tolist()}
     assert [item.id for item in faint.objects] == [item.id for item in room.objects]
     assert not (faint.cloud(10**9)[2] == id).any()
+
+
+def test_haze_widens_no_object_and_is_none(room):
+    scene = room.snapshot.scene.clone()
+    id = room.objects[0].id
+    own = torch.nonzero(room.snapshot.ids == id).flatten()
+    scene.logit_opacities[own] = -3.5  # 0.03
+    assert id not in [item.id for item in replace(room.snapshot, scene=scene).objects]
+    scene.logit_opacities[own[:9]] = 2.0
+    (found,) = [item for item in replace(room.snapshot, scene=scene).objects if item.id == id]
+    assert len(found.points) == 9
 
 
 def test_the_label_at_a_pixel_is_that_of_the_whole_image(room, frames):

@@ -147,15 +147,24 @@ def test_depth_is_kept_as_long_as_its_image_may_wait_for_the_pose(bench):
     assert camera.taken(1) == [1.0]
 
 
-def test_depth_that_no_image_waits_for_does_not_fill_the_memory(bench):
-    camera = bench(pose_timeout=10.0)
-    for number in range(1000):
-        camera.depth(1.0 + number / 1000)
-    assert 0 < len(camera.builder._depths) <= 300
-    camera = bench(pose_timeout=0.5)
-    for number in range(300):
+def test_depth_does_not_fill_the_memory(bench):
+    camera = bench(poses=(poses := Standing()), pose_timeout=10.0)
+    for number in range(400):
         camera.depth(1.0 + number / 30)
-    assert len(camera.builder._depths) == 60
+    assert len(camera.builder._depths) == 60  # no image waits
+    poses.known = False
+    camera.image(15.0)
+    time.sleep(0.3)  # until it is at work
+    for number in range(400):
+        camera.depth(15.0 + number / 60)
+    assert len(camera.builder._depths) == 300
+
+
+def test_depth_is_kept_for_as_many_images_as_may_wait_for_their_turn(bench):
+    camera = bench(frame_queue=100)
+    for number in range(150):
+        camera.depth(1.0 + number / 100)
+    assert len(camera.builder._depths) == 150
 
 
 def test_depth_of_a_coarser_sensor_is_enlarged(bench):

@@ -102,23 +102,30 @@ def test_rviz_sees_the_topics_and_the_frame():
     assert rviz["arguments"][-2:] == ["-f", "odom"]
 
 
-@pytest.mark.parametrize("node", ["/**", "lift_ros", "/lift_ros"])
-def test_rviz_sees_the_frame_and_the_time_of_the_users_file(tmp_path, node):
+@pytest.mark.parametrize(
+    ("node", "namespace"),
+    [
+        ("/**", ""), ("lift_ros", ""), ("/lift_ros", ""), ("/**", "arm"), ("/arm/lift_ros", "arm"),
+        ("arm/lift_ros", "/arm"), ("arm:\n  lift_ros", "arm"),
+    ],
+)  # fmt: skip
+def test_rviz_sees_the_frame_and_the_time_of_the_users_file(tmp_path, node, namespace):
     installed = {"lift_ros": get_package_prefix("lift_ros"), "rviz2": "/opt/rviz2"}
     mine = tmp_path / "mine.yaml"
-    mine.write_text(f"{node}:\n  ros__parameters:\n    world_frame: odom\n    use_sim_time: true\n")
+    mine.write_text(f"{node}:\n    ros__parameters:\n      world_frame: odom\n      use_sim_time: true\n")
 
     def rviz(**arguments: str) -> dict:
         prefix = patch("ament_index_python.packages.get_package_prefix", installed.get)
         with prefix, patch.object(launch_ros.actions, "Node") as started:
-            actions_of("mapping.launch.py", rviz="true", config=str(mine), **arguments)
+            actions_of("mapping.launch.py", rviz="true", config=str(mine), namespace=namespace, **arguments)
         return started.call_args.kwargs
 
     assert rviz()["arguments"][-2:] == ["-f", "odom"] and rviz()["parameters"] == [{"use_sim_time": True}]
     decided = rviz(world_frame="earth", use_sim_time="false")
     assert decided["arguments"][-2:] == ["-f", "earth"] and decided["parameters"] == [{"use_sim_time": False}]
-    mine.write_text("another_node:\n  ros__parameters:\n    world_frame: odom\n")
-    assert "-f" not in rviz()["arguments"]
+    for other in ("another_node:\n  ros__parameters:\n    world_frame: odom\n", "", "# nothing\n"):
+        mine.write_text(other)
+        assert "-f" not in rviz()["arguments"]
 
 
 def test_a_parameter_file_that_is_not_there(tmp_path):

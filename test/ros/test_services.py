@@ -29,9 +29,9 @@ def executor() -> Iterator[SingleThreadedExecutor]:
     rclpy.try_shutdown(context=context)
 
 
-def waiting(executor: SingleThreadedExecutor, future: Future[Any], running: bool = True) -> Any:
+def waiting(executor: SingleThreadedExecutor, future: Future[Any]) -> Any:
     """The coroutine that waits for ``future`` of the mapper."""
-    worker = SimpleNamespace(submit=lambda function: future, running=running)
+    worker = SimpleNamespace(submit=lambda function: future)
     service = object.__new__(Services)
     service._pipeline = SimpleNamespace(node=SimpleNamespace(executor=executor), worker=worker)
     return service._by_mapper(lambda: None)
@@ -74,14 +74,24 @@ def test_an_executor_that_sleeps_goes_on_once_the_mapper_has_answered(executor):
     assert task.result() == 7
 
 
-@pytest.mark.parametrize(("running", "message"), [(True, "try again"), (False, "deactivated")])
-def test_a_request_that_the_mapper_never_comes_to_is_given_up(executor, monkeypatch, running, message):
+def test_a_request_that_the_mapper_never_comes_to_is_given_up(executor, monkeypatch):
     monkeypatch.setattr(services, "MAPPER_TIMEOUT", 0.2)
     future: Future[int] = Future()
-    task = executor.create_task(waiting(executor, future, running))
-    with pytest.raises(LiftError, match=message):  # the executor raises what a task raises
-        spin(executor, task)
+    task = executor.create_task(waiting(executor, future))
+    with pytest.raises(LiftError, match="try again"):
+        spin(executor, task)  # some executors raise what a task raises
+        task.result()
     assert future.cancelled()
+
+
+def test_a_request_of_a_node_that_is_deactivated_is_told_so(executor):
+    future: Future[int] = Future()
+    task = executor.create_task(waiting(executor, future))
+    executor.spin_once(timeout_sec=0.1)
+    assert not task.done() and future.cancel()
+    with pytest.raises(LiftError, match="deactivated"):
+        spin(executor, task)
+        task.result()
 
 
 def test_a_request_that_the_mapper_has_begun_is_awaited(executor, monkeypatch):
@@ -96,3 +106,4 @@ def test_a_request_that_the_mapper_has_begun_is_awaited(executor, monkeypatch):
     future.set_exception(LiftError("no room"))
     with pytest.raises(LiftError, match="no room"):
         spin(executor, task)
+        task.result()

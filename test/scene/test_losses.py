@@ -93,8 +93,13 @@ def test_images_that_are_too_small_or_of_another_size_are_refused() -> None:
         mixed = [*tensors[:which], others[which], *tensors[which + 1 :]]
         with pytest.raises(ValueError, match="of one size"):
             view_losses(*mixed, 0.2, 0.3)
+    for which, other in (
+        (5, tensors[5][..., :1]), (6, tensors[5]), (1, tensors[1][..., None]), (2, tensors[0]), (0, tensors[1])
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=r"\(H, W, 3\)"):
+            view_losses(*tensors[:which], other, *tensors[which + 1 :], 0.2, 0.3)
     with pytest.raises(ValueError, match=r"\(H, W, 3\)"):
-        view_losses(*tensors[:5], tensors[5][..., :1], tensors[6], 0.2, 0.3)
+        view_losses(*(t.flatten() for t in tensors), 0.2, 0.3)
 
 
 @pytest.mark.parametrize("which", [0, 2, 5, 6])
