@@ -157,9 +157,9 @@ class FrameBuilder:
             elif stamp_ns > latest:
                 self._depth_gaps.append(stamp_ns - latest)
             self._depths[stamp_ns] = message
-            while len(self._depths) > (
-                MOST_DEPTHS if self._is_awaited(next(iter(self._depths))) else self._depths_kept
-            ):
+            while len(self._depths) > self._depths_kept:
+                if len(self._depths) <= MOST_DEPTHS and self._is_awaited(next(iter(self._depths))):
+                    break
                 self._depths.popitem(last=False)
 
     def labels(self, message: Any) -> Any:

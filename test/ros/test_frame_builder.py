@@ -141,6 +141,7 @@ def test_depth_is_kept_as_long_as_its_image_may_wait_for_the_pose(bench):
     camera = bench(poses=(poses := Standing()), pose_timeout=10.0)
     poses.known = False
     camera.image(1.0)
+    time.sleep(0.3)  # until it is at work
     for number in range(150):  # at 30 Hz for 5 s
         camera.depth(1.0 + number / 30)
     poses.known = True
