@@ -200,12 +200,12 @@ def in_view(camera: PosedCamera, means: torch.Tensor, reach: torch.Tensor) -> to
     Some that it does not see, just outside the corners, are True as well.
     """
     lens = camera.intrinsics
-    x, y, z = (means @ camera.viewmat[:3, :3].T + camera.viewmat[:3, 3]).unbind(1)
+    x, y, z = camera.viewmat[:3, :3] @ means.T + camera.viewmat[:3, 3:]  # rows, each in one piece
     seen = z > -reach
     for along, focal, centre, size in ((x, lens.fx, lens.cx, lens.width), (y, lens.fy, lens.cy, lens.height)):
         for pixels in (centre, size - centre):  # from the axis to the two planes that bound the view
             slope = (pixels + BLUR) / focal
-            distance = (along + slope * z) / (1 + slope**2) ** 0.5  # inwards from the plane
-            seen &= distance > -reach
+            # the distance inwards from the plane, (along + slope z) / (1 + slope^2)^(1/2), is more than -reach
+            seen &= torch.add(along, z, alpha=slope).add_(reach, alpha=(1 + slope**2) ** 0.5) > 0
             along = -along
     return seen
