@@ -60,12 +60,16 @@ class MapSnapshot:
         ids, uncertainty = self.ids.cpu().numpy()[chosen], self.uncertainty.cpu().numpy()[chosen]
         return tuple(describe(self.tracks, ids, points, colors, uncertainty, self.up))
 
+    @cached_property
+    def _geometry(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Means, rotations, scales and opacities, as the rasterizer takes them: once for all label images."""
+        scene = self.scene
+        return scene.means, scene.quats, scene.scales, scene.opacities
+
     def render(self, camera: PosedCamera) -> Rendering:
         """Colour (H, W, 3) in [0, 1], alpha and expected depth as seen by ``camera``."""
         scene, camera = self.scene, _on(camera, self.scene.device)
-        out = rasterize(
-            scene.means, scene.quats, scene.scales, scene.opacities, scene.colors(camera_center(camera)), camera
-        )
+        out = rasterize(*self._geometry, scene.colors(camera_center(camera)), camera)
         return Rendering(out.image.clamp(0, 1), out.alpha, out.depth)
 
     def locate(self, frame: Frame, steps: int = 0) -> PosedCamera:
@@ -111,22 +115,22 @@ class MapSnapshot:
 
     def label_image(self, camera: PosedCamera) -> tuple[NDArray[np.uint32], NDArray[np.float32], NDArray[np.float32]]:
         """(H, W) ids, 0 where none; the share of each pixel that this id has; the accumulated opacity."""
-        scene, camera = self.scene, _on(camera, self.scene.device)
-        labels, share, alpha = label_image(scene.means, scene.quats, scene.scales, scene.opacities, self.ids, camera)
+        camera = _on(camera, self.scene.device)
+        labels, share, alpha = label_image(*self._geometry, self.ids, camera)
         return labels.cpu().numpy().astype(np.uint32), share.cpu().numpy(), alpha.cpu().numpy()
 
     def label_at(self, camera: PosedCamera, column: int, row: int) -> tuple[int, float]:
         """``label_image`` at one pixel: id and share."""
-        scene, camera = self.scene, _on(camera, self.scene.device)
-        pixel = torch.tensor([[column, row]], device=scene.device)
-        weights = blend_weights(scene.means, scene.quats, scene.scales, scene.opacities, camera, pixel)
+        camera = _on(camera, self.scene.device)
+        pixel = torch.tensor([[column, row]], device=self.scene.device)
+        weights = blend_weights(*self._geometry, camera, pixel)
         label, share = weights.winning_label(self.ids)
         return int(label), float(share)
 
     def uncertainty_image(self, camera: PosedCamera) -> NDArray[np.float32]:
         """(H, W) in [0, 1]: the uncertainty of the Gaussians blended into each pixel, 1 where there are none."""
-        scene, camera = self.scene, _on(camera, self.scene.device)
-        out = rasterize(scene.means, scene.quats, scene.scales, scene.opacities, self.uncertainty[:, None], camera)
+        camera = _on(camera, self.scene.device)
+        out = rasterize(*self._geometry, self.uncertainty[:, None], camera)
         return (out.image[..., 0] + 1 - out.alpha).clamp(0, 1).cpu().numpy()
 
     def cloud(self, limit: int) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint32]]:
