@@ -51,10 +51,11 @@ class MapSnapshot:
         """The objects, ascending by id. Made when first asked for: boxes take some 10 ms an object."""
         opacities = self.scene.opacities
         solid = opacities > VISIBLE_OPACITY
+        last = max((track.id for track in self.tracks), default=0)
+        count = torch.bincount(self.ids[solid], minlength=last + 1)
         for track in self.tracks:  # what labels show has points, also while all of it is a guess
-            own = self.ids == track.id
-            if int((own & solid).sum()) < FEW:
-                own = (own & (opacities > GUESSED_OPACITY)).nonzero().squeeze(1)
+            if count[track.id] < FEW:
+                own = ((self.ids == track.id) & (opacities > GUESSED_OPACITY)).nonzero().squeeze(1)
                 solid[own[opacities[own].topk(min(FEW, len(own))).indices]] = True
         points, colors, chosen = points_of(self.scene, solid)
         ids, uncertainty = self.ids.cpu().numpy()[chosen], self.uncertainty.cpu().numpy()[chosen]
