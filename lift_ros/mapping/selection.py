@@ -15,7 +15,7 @@ from lift_ros.camera import PosedCamera
 from lift_ros.errors import LiftError
 from lift_ros.lifting.base import Clickable
 from lift_ros.lifting.clicks import grow_region, nearest_gaussian
-from lift_ros.mapping.snapshot import VISIBLE_OPACITY, MapSnapshot, points_of
+from lift_ros.mapping.snapshot import MapSnapshot, points_of
 from lift_ros.render import BlendWeights, blend_weights, rasterize
 from lift_ros.scene.gaussians import GaussianScene
 from lift_ros.scene.neighbours import Neighbours
@@ -62,7 +62,7 @@ def select(snapshot: MapSnapshot, method: Clickable, neighbours: Neighbours, cli
         LiftError: there are no clicks, or one of them meets nothing.
     """
     chosen = _similar(snapshot.scene, method, neighbours, clicks)
-    points, colors, index = points_of(snapshot.scene, snapshot.scene.opacities > VISIBLE_OPACITY)
+    points, colors, index = points_of(snapshot.scene, snapshot.solid)
     member = chosen.cpu().numpy()[index]
     mask = None
     if clicks.camera is not None:

@@ -49,8 +49,7 @@ class MapSnapshot:
     @cached_property
     def objects(self) -> tuple[MapObject, ...]:
         """The objects, ascending by id. Made when first asked for: boxes take some 10 ms an object."""
-        opacities = self.scene.opacities
-        solid = opacities > VISIBLE_OPACITY
+        opacities, solid = self._geometry[3], self.solid
         last = max((track.id for track in self.tracks), default=0)
         count = torch.bincount(self.ids[solid], minlength=last + 1)
         for track in self.tracks:  # what labels show has points, also while all of it is a guess
@@ -60,6 +59,11 @@ class MapSnapshot:
         points, colors, chosen = points_of(self.scene, solid)
         ids, uncertainty = self.ids.cpu().numpy()[chosen], self.uncertainty.cpu().numpy()[chosen]
         return tuple(describe(self.tracks, ids, points, colors, uncertainty, self.up))
+
+    @property
+    def solid(self) -> torch.Tensor:
+        """(N,) bool, whether a Gaussian is solid enough to be surface."""
+        return self._geometry[3] > VISIBLE_OPACITY
 
     @cached_property
     def _geometry(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -136,7 +140,7 @@ class MapSnapshot:
 
     def cloud(self, limit: int) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint32]]:
         """At most ``limit`` points (n, 3) of the surfaces, evenly thinned, with colours (n, 3) and ids (n,)."""
-        points, colors, chosen = points_of(self.scene, self.scene.opacities > VISIBLE_OPACITY)
+        points, colors, chosen = points_of(self.scene, self.solid)
         step = max(1, -(-len(points) // max(limit, 1)))
         return points[::step], colors[::step], self.ids.cpu().numpy()[chosen][::step].astype(np.uint32)
 
