@@ -100,12 +100,16 @@ class Lift:
         unseen = np.flatnonzero((part < 0) & (before >= 0))
         if len(unseen):
             objects = _of_parts(self._merges.clusters(self.config.same_object_rate), before)
-            there = np.flatnonzero((part >= 0) & (objects >= 0))
-            found = np.bincount(objects[there], minlength=self._merges.count) > 0
+            lost, which = np.unique(objects[unseen], return_inverse=True)
+            number = np.full(self._merges.count + 1, -1)
+            number[lost] = np.arange(len(lost))
+            there = np.flatnonzero((part >= 0) & (number[objects] >= 0))
+            now_in = number[objects[there]]
+            found = np.bincount(now_in, minlength=len(lost)) > 0
             own = merges.count + (~found).cumsum() - 1
-            now = np.where(found, most(objects[there], self._merges.count, part[there]), own)
+            now = np.where(found, most(now_in, len(lost), part[there]), own)
             part = part.copy()
-            part[unseen] = now[objects[unseen]]
+            part[unseen] = now[which]
         self._part, self._merges = self._kept(part), merges._replace(count=max(merges.count, part.max(initial=-1) + 1))
 
     def similarity(self, clicked: BlendWeights) -> torch.Tensor:

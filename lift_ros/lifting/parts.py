@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from lift_ros.lifting import counts
 from lift_ros.scene.neighbours import Neighbours
 
+MAX_COUNTED = 4  # times as large as there are values the largest may be, to count them instead of sorting them
+
 
 def connected_parts(neighbours: Neighbours, labels: NDArray[np.integer], min_size: int = 1) -> NDArray[np.int64]:
     """Gaussians of one label that hang together, directly or through others: by the reach of the coarser of two.
@@ -24,6 +26,9 @@ def connected_parts(neighbours: Neighbours, labels: NDArray[np.integer], min_siz
 
 def present(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The (I,) different ``values`` (N,) >= 0, ascending, and the place that each of these has there (N,)."""
+    if values.max(initial=0) > MAX_COUNTED * len(values):  # counting takes memory for all up to the largest
+        different, place = np.unique(values, return_inverse=True)
+        return different, place
     used = np.bincount(values) > 0
     return np.flatnonzero(used), (used.cumsum() - 1)[values]
 

@@ -46,7 +46,7 @@ from lift_ros.objects.description import MapObject, as_json
 from lift_ros.objects.registry import ObjectEvent, ObjectRegistry
 from lift_ros.options import walk
 from lift_ros.render import Rendering, rasterize
-from lift_ros.scene.alignment import CorrectionTrack, PoseCorrections, align
+from lift_ros.scene.alignment import CorrectionTrack, align
 from lift_ros.scene.gaussians import GaussianScene, Seeds, follow, only_appends
 from lift_ros.scene.neighbours import Neighbours
 from lift_ros.scene.seeder import Seeder
@@ -167,23 +167,25 @@ class Mapper:
             FrameRejected: ``image_size``, ``pose_far``, or the segmenter has no masks for it. The map is as before.
         """
         small = self._small(frame)
-        self.stats = replace(self.stats, frames=self.stats.frames + 1, stamp=frame.stamp)
         index = self._seeder.count
         given = small.posed_camera(self._scene.device)
         camera = self._trainer.poses.apply(index, given)
         rendering = self._trainer.render(camera)
-        if not is_keyframe(small, self._keyframes, rendering, self.config.mapping):
+        new = is_keyframe(small, self._keyframes, rendering, self.config.mapping)
+        patches = self._segment(frame, small) if new else None
+        self._measured |= small.depth is not None
+        self.stats = replace(self.stats, frames=self.stats.frames + 1, stamp=frame.stamp)
+        if patches is None:
             return False
-        patches = self._segment(frame, small)
         if self.config.scene.refine_poses:
             image = torch.from_numpy(small.image).float() / 255
             self._trainer.poses.update(index, given, align(self._trainer.render, image, camera, ALIGN_STEPS))
             rendering = self._trainer.render(self._trainer.poses.apply(index, given))
         self._seeder.add(replace(small, T_world_camera=self._trainer.poses.pose(index, small.T_world_camera)))
         self._plant(index, rendering, patches)
-        if small.depth is None and len(self._keyframes) >= RESEED_AFTER:
-            self._reseed(self._keyframes[-RESEED_AFTER])
         stereo = self._seeder.depth(index)
+        if len(self._keyframes) >= RESEED_AFTER and not self._keyframes[-RESEED_AFTER].view.measured:
+            self._reseed(self._keyframes[-RESEED_AFTER])
         view = TrainingView.from_frame(small, index, stereo.trusted_depth if stereo else None, str(self._scene.device))
         distance = viewing_distance(small, rendering)
         self._keyframes.append(Keyframe(frame.stamp, small.T_world_camera, view, patches, distance))
@@ -257,12 +259,9 @@ class Mapper:
         return events
 
     def _unasked(self) -> torch.Tensor:
-        """(N,) bool, of which no keyframe says anything since the map was loaded; what stands for the keyframes before
-        knows no doubt.
-        """
+        """(N,) bool, of which no keyframe says anything; what stands for those before the map was loaded knows no doubt."""
         asked = [keyframe.evidence for keyframe in self._keyframes]
-        unasked = ~shown(len(self._scene), asked) if self._prior else np.zeros(len(self._scene), bool)
-        return torch.from_numpy(unasked).to(self._scene.device)
+        return torch.from_numpy(~shown(len(self._scene), asked)).to(self._scene.device)
 
     def feature_image(self, camera: PosedCamera) -> NDArray[np.float32] | None:
         """(H, W, d) the unit embeddings that ``camera`` sees, 0 where nothing is; None if the method has none."""
@@ -346,8 +345,7 @@ class Mapper:
         mapper = cls(config, segmenter, world_frame)
         device = mapper._scene.device
         mapper._scene = GaussianScene(**contents.scene).to(device)
-        mapper._trainer = PhotometricTrainer(mapper._scene, config.scene)
-        mapper._trainer.poses = PoseCorrections(anchored=len(mapper._scene) > 0)
+        mapper._trainer = PhotometricTrainer(mapper._scene, config.scene, anchored=len(mapper._scene) > 0)
         mapper._method.edit(torch.full((len(mapper._scene),), -1, device=device), mapper._scene.means)
         try:
             mapper._method.load_state(contents.tensors)
@@ -384,8 +382,7 @@ class Mapper:
             )
         if small.depth is not None and not self._measured:
             # with specks alone from the beginning, there is nothing that measures
-            self._measured = bool((small.depth > 0).mean() >= MIN_MEASURED)
-            small = small if self._measured else replace(small, depth=None)
+            small = small if (small.depth > 0).mean() >= MIN_MEASURED else replace(small, depth=None)
         check_near(small)
         return small
 
@@ -450,6 +447,9 @@ class Mapper:
     def _reseed(self, keyframe: Keyframe) -> None:
         """Seeds of a keyframe without depth, from the neighbours it has by now."""
         index = keyframe.view.index
+        if self.config.scene.refine_poses:
+            for each in self._keyframes:
+                self._seeder.move(each.view.index, self._trainer.poses.pose(each.view.index, each.T_world_camera))
         rendering = self._trainer.render(self._camera(keyframe))
         distance = viewing_distance(self._seeder.frame(index), rendering)
         if math.isfinite(distance):  # nothing was known of it, maybe, when the keyframe was new

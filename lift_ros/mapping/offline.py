@@ -110,8 +110,13 @@ def map_capture(
         on_last()
     if photometric_steps is None:
         photometric_steps = final_steps(capture.has_depth) * mapper.stats.keyframes
-    with tqdm(total=photometric_steps + lifting_steps, desc="training", file=sys.stderr, unit="step") as bar:
-        mapper.finish(photometric_steps, lifting_steps, lambda done, _: bar.update(done - bar.n))
+    with tqdm(desc="training", file=sys.stderr, unit="step") as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total  # less than what was asked for where the lifting method trains nothing
+            bar.update(done - bar.n)
+
+        mapper.finish(photometric_steps, lifting_steps, progress)
     mapper.update_objects()
     for reason, count in capture.skipped.items():
         skipped[reason] = skipped.get(reason, 0) + count

@@ -202,6 +202,7 @@ def _heirs_table(origin: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torc
     return count, count.cumsum(0) - count, known[torch.argsort(origin[known], stable=True)]
 
 
+@lru_cache(maxsize=2)  # as above
 def only_appends(origin: torch.Tensor, count: int) -> bool:
     """Whether an edit of a scene of ``count`` Gaussians left these as they were, and added new ones at most."""
     kept = torch.arange(count, device=origin.device)

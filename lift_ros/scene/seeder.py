@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -78,6 +80,11 @@ class Seeder:
     def frame(self, index: int) -> Frame:
         """A frame that was added and not forgotten."""
         return self._frames[index]
+
+    def move(self, index: int, T_world_camera: NDArray[np.float64]) -> None:
+        """Correct the pose of a frame; depth that was estimated from where it seemed to be is forgotten."""
+        self._frames[index] = replace(self._frames[index], T_world_camera=T_world_camera)
+        self._stereo = {i: found for i, found in self._stereo.items() if index not in (i, *found[0])}
 
     def forget(self, index: int) -> None:
         """Let go of a frame; what was learned from it of the depth of others stays."""

@@ -63,11 +63,12 @@ class PhotometricTrainer:
     stays aligned. Two trainers given the same scene and views do the same.
     """
 
-    def __init__(self, scene: GaussianScene, config: SceneConfig) -> None:
+    def __init__(self, scene: GaussianScene, config: SceneConfig, anchored: bool = False) -> None:
+        """``anchored``: the scene was there before the views; exposures and poses are relative to it."""
         self.scene = scene
         self.config = config
-        self.exposures = Exposures(config.exposure_ridge)
-        self.poses = PoseCorrections()
+        self.exposures = Exposures(config.exposure_ridge, anchored=anchored)
+        self.poses = PoseCorrections(anchored)
         self._view_losses = ViewLosses(config)
         self._optimizer = SceneOptimizer(scene, config)
         self._depth_scale = 0.0  # median rendered depth: the length that learning rates are relative to

@@ -265,6 +265,18 @@ def test_what_no_mask_shows_any_more_can_be_clicked_on():
     assert torch.equal(method.similarity(click(3 * SIZE, 0)) > 0.3, before == before[0])
 
 
+def test_what_is_out_of_sight_costs_no_more_with_every_update():
+    """Groups 1 and 2 were seen once; the parts that stand for them are as many after every update."""
+    method, near = fresh(3 * SIZE), line(3 * SIZE)
+    before = method.decode([], [grouped(APART, SIZE)] * 2, near).labels
+    highest = []
+    for _ in range(4):
+        method.decode([], [grouped([[0]], SIZE)] * 2, near)
+        highest.append(int(method.state()["gaussian.lift.part"].max()))
+    assert highest == [3] * 4
+    assert torch.equal(method.similarity(click(3 * SIZE, SIZE)) > 0.3, before == before[SIZE])
+
+
 @pytest.mark.parametrize("how", ["a file", "an edit"])
 def test_a_whole_is_remembered_over(how):
     """As long as a narrow majority is against it."""

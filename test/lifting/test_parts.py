@@ -62,3 +62,11 @@ def test_what_most_of_each_part_has():
     assert np.array_equal(most(parts, 3, values), [5, 0, 3])
     assert np.array_equal(different[present(values)[1]], values)
     assert len(most(parts[:0], 0, values[:0])) == 0
+
+
+def test_labels_may_be_any_numbers():
+    """As codes of 62 bits are: memory for all numbers up to the largest there is not."""
+    values = np.array([2**62, 7, 2**62, 0, 7])
+    different, place = present(values)
+    assert different.tolist() == [0, 7, 2**62] and place.tolist() == [2, 1, 2, 0, 1]
+    assert most(np.array([0, 0, 0, 1, 1]), 2, values).tolist() == [2**62, 0]

@@ -459,6 +459,18 @@ def test_uncertainty_is_that_of_the_method_and_total_where_there_is_nothing(room
     ).all()
 
 
+def test_doubt_about_what_no_keyframe_shows_any_more_stays_as_it_was(frames, truth):
+    mapper = mapped(frames[:4], truth)
+    before, ids = mapper.snapshot.uncertainty, mapper.snapshot.ids
+    hidden = ids == ids.max()
+    assert hidden.any() and before[hidden].mean() < 0.5
+    for keyframe in mapper._keyframes:
+        keyframe.forget(hidden.numpy())
+    mapper.update_objects()
+    assert torch.equal(mapper.snapshot.ids == ids.max(), hidden)
+    assert torch.equal(mapper.snapshot.uncertainty[hidden], before[hidden])
+
+
 def test_objects_are_those_of_the_room(room, frames, instances, demo_room):
     """The largest object of the room, a table, has one id in all views, and its points lie on it."""
     table = demo_room.room.objects[0]
@@ -1090,12 +1102,12 @@ def test_a_frame_without_masks_on_disk_leaves_the_map_as_it_was(frames, truth, d
     for frame in (frames[0], frames[2]):
         (masks / f"{frame.name}.png").write_bytes((demo_room.capture / "masks_L0" / f"{frame.name}.png").read_bytes())
     mapper = mapped(frames[:1], RecordedSegmenter(masks))
-    before = state(mapper)
+    before, stats = state(mapper), mapper.stats
     with pytest.raises(FrameRejected) as caught:
         mapper.process(frames[1])
     assert caught.value.reason == "masks_missing"
     assert_same(state(mapper), before)
-    assert mapper.stats.keyframes == 1
+    assert mapper.stats == stats
     assert mapper.step() is None
 
     assert feed(mapper, frames[2:3]) == 1

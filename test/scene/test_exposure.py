@@ -48,6 +48,13 @@ def test_exposures_stay_when_other_frames_are_forgotten(rendered):
     assert all(torch.allclose(exposures[index][0], before[index], atol=1e-5) for index in (1, 2))
 
 
+def test_frames_are_as_bright_as_the_scene_that_was_there_before_them(rendered):
+    exposures = Exposures(ridge=1e-4, anchored=True)
+    for index in range(5):
+        exposures.update(index, rendered, 0.5 * rendered, torch.ones(20, 20, dtype=torch.bool))
+    assert torch.allclose(exposures[2][0], torch.full((3,), 0.5), atol=0.01)
+
+
 def test_black_frames_and_empty_renderings_stay_finite(rendered):
     exposures = Exposures(ridge=1e-3)
     valid = torch.ones(20, 20, dtype=torch.bool)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -196,6 +198,24 @@ def test_without_depth_neighbours_give_it(unit):
     empty = PhotometricTrainer(GaussianScene.empty(), config).render(frames[2].posed_camera())
     seeds = seeder.seeds(2, empty, 0)
     assert np.median(distance_to_surface(seeds.means, unit)) < 0.05 * rooms.WALL * unit
+
+
+def test_depth_is_estimated_from_where_frames_are_known_to_be_by_now():
+    frames = rooms.views(5, depth=False)
+    astray = [frame.T_world_camera.copy() for frame in frames]
+    for k, pose in enumerate(astray):
+        pose[0, 3] *= 1.2  # a fifth too far apart, so that all seems a fifth farther off
+        pose[1, 3] += 0.01 * (-1) ** k
+    corrected = Seeder(SceneConfig())
+    for frame, pose in zip(frames, astray, strict=True):
+        corrected.add(replace(frame, T_world_camera=pose))
+    before = corrected.depth(2)
+    for index, frame in enumerate(frames):
+        corrected.move(index, frame.T_world_camera)
+    truth = rooms.views(5)[2].depth
+    after = corrected.depth(2)
+    wrong, right = (np.median((np.abs(each.depth - truth) / truth)[each.trusted]) for each in (before, after))
+    assert wrong > 0.1 and right < 0.03
 
 
 def test_the_first_frame_without_depth_waits_for_a_second():
