@@ -64,7 +64,8 @@ def start(context: LaunchContext) -> list:
     nodes = [
         Node(
             package="lift_ros", executable="mapping_node", name="lift_ros",
-            namespace=LaunchConfiguration("namespace"), parameters=parameters, output="screen",
+            namespace=LaunchConfiguration("namespace"), parameters=parameters, remappings=transforms(context),
+            output="screen",
             sigterm_timeout=ENOUGH, sigkill_timeout=ENOUGH,
         )
     ]  # fmt: skip
@@ -78,6 +79,14 @@ def start(context: LaunchContext) -> list:
             ) from None
         nodes.append(rviz(context, said(config, context) | overrides))
     return nodes
+
+
+def transforms(context: LaunchContext) -> list[tuple[str, str]]:
+    """Remappings to TF in the namespace of the node, where ``namespaced_tf`` says so."""
+    if not flag("namespaced_tf", LaunchConfiguration("namespaced_tf").perform(context)):
+        return []
+    namespace = LaunchConfiguration("namespace").perform(context).strip("/")
+    return [(topic, f"/{namespace}{topic}" if namespace else topic) for topic in ("/tf", "/tf_static")]
 
 
 def flag(name: str, value: str) -> bool:
@@ -117,7 +126,7 @@ def rviz(context: LaunchContext, parameters: dict) -> Node:
     return Node(
         package="rviz2", executable="rviz2",
         arguments=["-d", str(RVIZ), *(["-f", frame] if frame else [])],
-        remappings=[(topic, f"/{namespace}{topic}") for topic in topics],
+        remappings=[*((topic, f"/{namespace}{topic}") for topic in topics), *transforms(context)],
         parameters=[{"use_sim_time": parameters.get("use_sim_time", False)}],
     )  # fmt: skip
 
@@ -137,6 +146,9 @@ def generate_launch_description() -> LaunchDescription:
                 "config", default_value="", description="file with your parameters; they come after the preset's"
             ),
             DeclareLaunchArgument("namespace", default_value="", description="namespace of the node"),
+            DeclareLaunchArgument(
+                "namespaced_tf", default_value="false", description="true: transforms come on /NAMESPACE/tf, not on /tf"
+            ),
             DeclareLaunchArgument("rviz", default_value="false", description="start rviz2 as well"),
             OpaqueFunction(function=start),
         ]

@@ -18,6 +18,7 @@ from launch_ros.actions import Node
 
 MAPPING = Path(get_package_share_directory("lift_ros")) / "launch" / "mapping.launch.py"
 COMMAND = Path(get_package_prefix("lift_ros")) / "lib" / "lift_ros" / "bag_parameters"
+READY = 900  # s that the node may take to listen
 BAG_OPTIONS = (
     *("image_topic", "camera_info_topic", "depth_topic"),
     *("pose_topic", "pose_frame", "world_frame", "camera_frame"),
@@ -34,7 +35,9 @@ def start(context: LaunchContext) -> list:
     decided = {name: given[name] for name in found if given.get(name) and name not in BAG_OPTIONS}
     # a bag without depth is one, whatever a parameter file says
     arguments = {**found, "depth_topic": found["depth_topic"] or "none", **decided, "use_sim_time": "true"}
-    player = ["--rate", LaunchConfiguration("rate")]
+    image = given.get("image_topic") or found["image_topic"]
+    # nothing of a bag is lost to a node that loads a model first, or has kernels compiled
+    player = ["--rate", LaunchConfiguration("rate"), "--wait", str(READY), "--wait-for", image]
     if loop in ("true", "1"):
         player.append("--loop")
     return [

@@ -119,6 +119,7 @@ class Mapper:
         segmenter: makes the masks.
         snapshot: the map as of the last keyframe or ``update_objects``, safe to read from any thread.
         stats: figures, replaced as a whole.
+        damaged: whether an error came in the midst of an edit of the scene; see ``recovered``.
     """
 
     def __init__(self, config: Config, segmenter: Segmenter, world_frame: str = "map") -> None:
@@ -126,6 +127,7 @@ class Mapper:
         self.segmenter = segmenter
         self.world_frame = world_frame
         self.stats = MapperStats()
+        self.damaged = False
         device = training_device(config)
         self._rng = np.random.default_rng(config.mapping.seed)
         self._scene = GaussianScene.empty(config.scene.sh_degree, device)
@@ -158,7 +160,7 @@ class Mapper:
     def add_sparse_cloud(self, points: NDArray, colors: NDArray) -> None:
         """Seed the scene with a sparse reconstruction: ``points`` (n, 3) world, ``colors`` (n, 3) uint8."""
         self._cloud = self._seeder.add_cloud(points, colors)
-        self._edit(self._scene.append(self._cloud))
+        self._edit(lambda: self._scene.append(self._cloud))
 
     def process(self, frame: Frame) -> bool:
         """Take in a frame; returns whether it became a keyframe.
@@ -259,7 +261,7 @@ class Mapper:
         return events
 
     def _unasked(self) -> torch.Tensor:
-        """(N,) bool, of which no keyframe says anything; what stands for those before the map was loaded knows no doubt."""
+        """(N,) bool, of which no keyframe says anything; what stands for those of a loaded map knows no doubt."""
         asked = [keyframe.evidence for keyframe in self._keyframes]
         return torch.from_numpy(~shown(len(self._scene), asked)).to(self._scene.device)
 
@@ -343,33 +345,55 @@ class Mapper:
             )  # fmt: skip
             config = replace(config, scene=replace(config.scene, max_gaussians=size))
         mapper = cls(config, segmenter, world_frame)
-        device = mapper._scene.device
-        mapper._scene = GaussianScene(**contents.scene).to(device)
-        mapper._trainer = PhotometricTrainer(mapper._scene, config.scene, anchored=len(mapper._scene) > 0)
-        mapper._method.edit(torch.full((len(mapper._scene),), -1, device=device), mapper._scene.means)
         try:
+            mapper._go_on_with(contents)
             mapper._method.load_state(contents.tensors)
-            mapper._uncertainty = contents.tensors["gaussian.uncertainty"].to(device)
-            fine = torch.zeros(len(mapper._scene), dtype=torch.bool)  # of maps that do not say
-            mapper._coarse = contents.tensors.get("gaussian.coarse", fine).to(device)
-            saved = mapper._registry.rows().keys() & contents.tensors.keys()
-            rows = {name: contents.tensors[name].numpy() for name in saved}
-            mapper._registry.load_state(rows, contents.meta["registry"])
-            stamp = float(contents.meta["stamp"])
         except KeyError as error:
             raise MapFileError(f"{directory} holds no {error}; it was not saved by this package") from None
-        ids, wholes = mapper._registry.ids, mapper._registry.wholes
-        clear = ~mapper._coarse.cpu().numpy()
+        return mapper
+
+    def recovered(self) -> Mapper:
+        """A mapper that goes on with the map as it was published last, where an error left this one ``damaged``: as if
+        that had been saved and loaded, but without what the lifting method had learned.
+        """
+        torch.cuda.empty_cache()  # where memory ran out; nothing happens without a CUDA device
+        known = self.snapshot
+        mapper = Mapper(self.config, self.segmenter, self.world_frame)
+        mapper._go_on_with(
+            MapContents(
+                scene=known.scene.clone().tensors(),
+                tensors={"gaussian.object_id": known.ids.cpu(), "gaussian.uncertainty": known.uncertainty},
+                objects=[],
+                meta={"stamp": self.stats.stamp, "registry": self._registry.state()},
+            )
+        )
+        mapper.stats = replace(self.stats, keyframes=0, gaussians=len(known.scene))
+        return mapper
+
+    def _go_on_with(self, contents: MapContents) -> None:
+        """Take over a map, but for what its lifting method had learned. Raises KeyError: something of it is missing."""
+        self._scene = GaussianScene(**contents.scene).to(self._scene.device)
+        size, device = len(self._scene), self._scene.device
+        self._trainer = PhotometricTrainer(self._scene, self.config.scene, anchored=size > 0)
+        self._method.edit(torch.full((size,), -1, device=device), self._scene.means)
+        self._uncertainty = contents.tensors["gaussian.uncertainty"].to(device)
+        fine = torch.zeros(size, dtype=torch.bool)  # of maps that do not say
+        self._coarse = contents.tensors.get("gaussian.coarse", fine).to(device)
+        saved = self._registry.rows().keys() & contents.tensors.keys()
+        rows = {name: contents.tensors[name].numpy() for name in saved}
+        self._registry.load_state(rows, contents.meta["registry"])
+        stamp = float(contents.meta["stamp"])
+        ids, wholes = self._registry.ids, self._registry.wholes
+        clear = ~self._coarse.cpu().numpy()
         prior = MaskEvidence.of_objects(ids * clear)
         if (wholes != ids).any():
             prior.wholes = MaskEvidence.of_objects(wholes * clear)
-        mapper._prior = [(stamp, prior)] * config.objects.min_views
-        if mapper._method.trained and ids.any():
+        self._prior = [(stamp, prior)] * self.config.objects.min_views
+        if self._method.trained and ids.any():
             on_device = contents.tensors["gaussian.object_id"].to(device)
-            mapper._prior_views = [view_of_objects(on_device, config.lifting.pixels, mapper._rng)]
-        mapper.stats = replace(mapper.stats, stamp=stamp, gaussians=size)
-        mapper._publish()
-        return mapper
+            self._prior_views = [view_of_objects(on_device, self.config.lifting.pixels, self._rng)]
+        self.stats = replace(self.stats, stamp=stamp, gaussians=size)
+        self._publish()
 
     def _small(self, frame: Frame) -> Frame:
         """A frame as the scene is trained with it."""
@@ -408,7 +432,7 @@ class Mapper:
         labels = patches.resized(frame.camera.height, frame.camera.width).label_image()
         finer = too_coarse(frame, rendering, means, labels, MASK_GAUSSIANS)
         seeds = self._seeder.seeds(index, rendering, len(self._scene), finer)
-        self._edit(self._scene.append(seeds))
+        self._edit(lambda: self._scene.append(seeds))
         for keyframe in self._keyframes:
             keyframe.planted(seeds.means.numpy(), self._camera(keyframe))
 
@@ -441,7 +465,7 @@ class Mapper:
             for keyframe in self._keyframes:
                 keyframe.forget(coarse)
             self._prior = [(stamp, evidence.without(coarse)) for stamp, evidence in self._prior]
-            self._edit(self._scene.thin(gone, cover))
+            self._edit(lambda: self._scene.thin(gone, cover))
         self.stats = replace(self.stats, full=self._seeder.excess(len(self._scene)) > 0)
 
     def _reseed(self, keyframe: Keyframe) -> None:
@@ -468,10 +492,11 @@ class Mapper:
         """
         old, learned = self._scene.means.cpu().numpy(), self._method.state()
         known = self._registry.rows()
-        self._edit(self._scene.prune(torch.zeros(len(self._scene), dtype=torch.bool, device=self._scene.device)))
+        none = torch.zeros(len(self._scene), dtype=torch.bool, device=self._scene.device)
+        self._edit(lambda: self._scene.prune(none))
         for keyframe in self._keyframes:
             keyframe.evidence = keyframe.lifting = None  # of another scene
-        self._edit(self._scene.append(self._cloud))
+        self._edit(lambda: self._scene.append(self._cloud))
         for keyframe in self._keyframes:
             self._reseed(keyframe)
         if len(old) and len(self._scene):
@@ -500,7 +525,7 @@ class Mapper:
             losses = self._trainer.step(views[self._rng.integers(len(views))].view, rate)
             self._photometric_steps += 1
             if self._photometric_steps % self.config.mapping.densify_every == 0 and not self._schedule.settling:
-                self._edit(self._trainer.densify(), trainer_knows=True)
+                self._edit(self._trainer.densify, trainer_knows=True)
         return losses
 
     def _train_lifting(self, count: int) -> dict[str, float]:
@@ -543,8 +568,12 @@ class Mapper:
         """Where a keyframe was taken, as far as is known by now."""
         return self._trainer.poses.apply(keyframe.view.index, keyframe.view.camera)
 
-    def _edit(self, origin: torch.Tensor, trainer_knows: bool = False) -> None:
-        """Make everything that is kept per Gaussian follow an edit of the scene."""
+    def _edit(self, change: Callable[[], torch.Tensor], trainer_knows: bool = False) -> None:
+        """Edit the scene by ``change``, which returns ``origin`` (see ``GaussianScene``), and make everything that is
+        kept per Gaussian follow. Where that fails, as without memory, the map is ``damaged``.
+        """
+        self.damaged = True
+        origin = change()
         if not trainer_knows:
             self._trainer.edit(origin)
         self._method.edit(origin, self._scene.means)
@@ -560,6 +589,7 @@ class Mapper:
             keyframe.edit(origin, on_cpu, appends)
         self._neighbours = None
         self.stats = replace(self.stats, gaussians=len(self._scene))
+        self.damaged = False
 
     def _near(self) -> Neighbours:
         if self._neighbours is None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from functools import cache
 
 import torch
 
+from lift_ros.camera import Camera, PosedCamera
 from lift_ros.config import Config
 from lift_ros.errors import ConfigError
 from lift_ros.masks import make_segmenter
 from lift_ros.masks.base import Segmenter
 from lift_ros.masks.generator import GeneratorConfig
+from lift_ros.render import rasterize
 
 log = logging.getLogger(__name__)
 
@@ -44,11 +47,27 @@ def training_device(config: Config) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise ConfigError("mapping.device is cuda, but torch sees no CUDA device; set it to auto or cpu")
+    trouble = _cuda_trouble()
+    if trouble and wanted == "cuda":
+        raise ConfigError(f"mapping.device is cuda, but {trouble}")
+    if trouble:
+        log.warning("there is a CUDA device, but %s: mapping on the CPU", trouble)
+    return torch.device("cpu" if trouble else "cuda")
+
+
+@cache
+def _cuda_trouble() -> str:
+    """Why gsplat cannot draw on the CUDA device, "" if it can, as it shows: it compiles its kernels when they are first
+    called, and where that fails says so no earlier.
+    """
     if importlib.util.find_spec("gsplat") is None:
-        if wanted == "cuda":
-            raise ConfigError("mapping.device is cuda, which needs gsplat: pip install 'gsplat>=1.5.3'")
-        log.warning(
-            "there is a CUDA device, but no gsplat to use it with (pip install 'gsplat>=1.5.3'): mapping on the CPU"
-        )
-        return torch.device("cpu")
-    return torch.device("cuda")
+        return "there is no gsplat to use it with (pip install 'gsplat>=1.5.3')"
+    log.info("trying gsplat on the CUDA device; the first time of all its kernels are compiled, for some minutes")
+    try:
+        one = torch.ones(1, 3, device="cuda")
+        camera = PosedCamera(Camera(16, 16, 16.0, 16.0, 8.0, 8.0), torch.eye(4, device="cuda"))
+        rasterize(one, torch.ones(1, 4, device="cuda"), one, 0.5 * one[:, 0], one, camera)
+        torch.cuda.synchronize()
+    except Exception as error:
+        return f"gsplat cannot draw on it ({type(error).__name__}: {error})"
+    return ""

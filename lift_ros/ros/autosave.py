@@ -1,7 +1,8 @@
-"""The map, saved under one name while it grows and when the node ends."""
+"""The map, saved under one name while it grows and when the node ends; what it began with is kept beside it."""
 
 from __future__ import annotations
 
+import shutil
 import time
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from lift_ros.mapping.mapper import Mapper
 
 PERIOD = 300.0  # s, between two saves: what a loss of power costs at most
 MAX_NAME = 70  # characters, of the 100 that a map's name may have, before the date
+BEFORE = "before"  # the map that this one began with: poses may have been wrong since
 
 
 class Autosave:
@@ -28,6 +30,7 @@ class Autosave:
         undo_half_a_save(path)
         self._path = path
         self._ours: tuple[int, int] | None = None  # what the map goes on with; see ``_identity``
+        self._began_with: tuple[int, int] | None = None  # the same, until it is saved for the first time
         self._log = logger
         self._pending = False
         self._next = 0.0
@@ -35,12 +38,12 @@ class Autosave:
 
     def begins_with(self, path: Path | None) -> None:
         """Another map takes the place of this one: that in ``path``, None for an empty one."""
-        self._ours = _identity(self._path) if path == self._path else None
+        self._ours = self._began_with = _identity(self._path) if path == self._path else None
 
     def saved(self, path: Path) -> None:
         """The map was saved in ``path`` by somebody else's wish."""
         if path == self._path:
-            self._ours = _identity(path)
+            self._ours, self._began_with = _identity(path), None
 
     def begin(self) -> None:
         """From now on there may be more in the map than was saved of it."""
@@ -60,24 +63,29 @@ class Autosave:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             kept = self._name_for_other()
+            if kept and kept.name.endswith(f".{BEFORE}"):
+                shutil.rmtree(kept, ignore_errors=True)  # there is one such
             mapper.save(self._path, kept)
         except Exception as error:  # whatever it is, the node must go on, or come to its end
             self._log.error(f"map not saved: {error}")
             return False
-        self._ours, self._saved = _identity(self._path), _progress(mapper)
+        self._ours, self._began_with, self._saved = _identity(self._path), None, _progress(mapper)
         if kept:
-            self._log.warning(f"{self._path} held another map, which is {kept.name} now")
+            self._log.warning(f"what {self._path} held before is {kept.name} now")
         self._log.info(f"map saved in {self._path}")
         return True
 
     def end(self, mapper: Mapper) -> None:
-        """Save it if it was not since ``begin``."""
-        if self._pending:
+        """Save it if it was not since ``begin``, and anything was mapped."""
+        untouched = _progress(mapper) == (0, 0) and self._ours is not None and self._ours == _identity(self._path)
+        if self._pending and not untouched:
             self._pending = not self.save(mapper)
 
     def _name_for_other(self) -> Path | None:
-        """Where a map that is not ours, or not any more, is to be kept."""
+        """Where a map that is not ours, not any more, or not yet, is to be kept."""
         there = _identity(self._path)
+        if there is not None and there == self._began_with:
+            return self._path.with_name(f"{self._path.name[:MAX_NAME]}.{BEFORE}")
         if there is None or there == self._ours:
             return None
         made = datetime.fromtimestamp(there[1] / 1e9)

@@ -26,6 +26,11 @@ _POINT = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("rgb", "<u4"), ("i
 _FIELD_TYPES = {"<f4": PointField.FLOAT32, "<u4": PointField.UINT32}
 
 
+def frame_name(frame_id: str) -> str:
+    """A frame as tf2 knows it, which refuses names with a leading "/", as ROS 1 and what was recorded there have."""
+    return frame_id.lstrip("/")
+
+
 def nanoseconds(stamp: Time) -> int:
     """A stamp as one number."""
     return stamp.sec * 1_000_000_000 + stamp.nanosec

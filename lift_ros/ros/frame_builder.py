@@ -20,7 +20,7 @@ from lift_ros.data.image_codec import message_labels, message_rgb
 from lift_ros.data.undistort import Undistorter, same_calibration
 from lift_ros.errors import FrameRejected
 from lift_ros.frame import Frame
-from lift_ros.ros.conversions import nanoseconds
+from lift_ros.ros.conversions import frame_name, nanoseconds
 from lift_ros.ros.node_config import NodeConfig
 from lift_ros.ros.pose_source import PoseSource
 from lift_ros.ros.queues import DropCounter, KeepNewest
@@ -207,6 +207,7 @@ class FrameBuilder:
             except Exception:  # a library choked on the data: one image less, not the end of the node
                 self._drops.add("internal_error")
                 self._log.error(f"image dropped: {traceback.format_exc()}", throttle_duration_sec=10.0)
+            self._forget_old_depths(waiting.stamp_ns)  # also where the image never got as far as its depth
 
     def _reject(self, error: FrameRejected) -> None:
         self._drops.add(error.reason)
@@ -217,12 +218,13 @@ class FrameBuilder:
         message, stamp_ns = waiting.message, waiting.stamp_ns
         undistorter = self._wait(self._current_undistorter, waiting)
         image = undistorter.image(message_rgb(message))
-        camera_frame = self._config.camera_frame or message.header.frame_id
+        image_frame = frame_name(message.header.frame_id)
+        camera_frame = self._config.camera_frame or image_frame
         T_world_camera = self._wait(lambda: self._poses.lookup(camera_frame, stamp_ns), waiting)
         depth = None
         if self._config.depth_topic:
             depth_message = self._depth_of(waiting)
-            if self._is_registered(depth_message.header.frame_id, message.header.frame_id, camera_frame, stamp_ns):
+            if self._is_registered(frame_name(depth_message.header.frame_id), image_frame, camera_frame, stamp_ns):
                 depth = depth_of_message(depth_message, undistorter, self._config.max_depth)
                 if not depth.any():
                     self._complain_of_depth()
@@ -300,23 +302,26 @@ class FrameBuilder:
             time.sleep(POLL)
 
     def _depth_near(self, stamp_ns: int) -> tuple[Any, bool]:
-        """The nearest depth so far, None if none is near; and whether it stays that, whatever comes.
-
-        What is too old for this image, and so for all to come, is forgotten, but for the latest: it tells when the next
-        is due.
-        """
+        """The nearest depth so far, None if none is near; and whether it stays that, whatever comes."""
         slop_ns = self._config.depth_slop * 1e9
         with self._lock:
             if not self._depths:
                 return None, False
             latest = max(self._depths)
-            for old in [depth_ns for depth_ns in self._depths if depth_ns < min(stamp_ns - slop_ns, latest)]:
-                del self._depths[old]
             nearest = min(self._depths, key=lambda depth_ns: abs(depth_ns - stamp_ns))
             if abs(nearest - stamp_ns) > slop_ns:
                 return None, latest > stamp_ns
             due = latest + min(self._depth_gaps, default=0)
             return self._depths[nearest], latest >= stamp_ns or abs(due - stamp_ns) >= stamp_ns - nearest
+
+    def _forget_old_depths(self, stamp_ns: int) -> None:
+        """What is too old for an image of this time, and so for all to come, but the latest: it tells when the next is
+        due.
+        """
+        with self._lock:
+            oldest = min(stamp_ns - self._config.depth_slop * 1e9, max(self._depths, default=0))
+            for old in [depth_ns for depth_ns in self._depths if depth_ns < oldest]:
+                del self._depths[old]
 
     def _wait(self, attempt: Callable[[], Result], waiting: _Waiting) -> Result:
         """What belongs to an image may come a little later: try until the deadline."""

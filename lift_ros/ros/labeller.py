@@ -24,7 +24,7 @@ from lift_ros.ros.frame_builder import LiveFrame
 from lift_ros.ros.node_config import NodeConfig
 from lift_ros.ros.outputs import Outputs
 from lift_ros.ros.queues import DropCounter, KeepNewest, Window
-from lift_ros.ros.threads import start_thread
+from lift_ros.ros.threads import Watch, start_thread
 
 REMEMBERED = 1000  # label images that may be asked about; only where they were seen from is kept
 
@@ -59,6 +59,7 @@ class Labeller:
 
     Attributes:
         latency: seconds from the arrival of an image to its labels.
+        watch: of its thread.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Labeller:
     ) -> None:
         """Render at ``width`` pixels; ``mapper`` gives the current mapper."""
         self.latency = Window(100)
+        self.watch = Watch()
         self._views: deque[tuple[weakref.ref[Mapper], LabelledView]] = deque(maxlen=REMEMBERED)
         self._width = width
         self._config = config
@@ -153,7 +155,8 @@ class Labeller:
                 continue
             begin = time.monotonic()
             try:
-                self._label(live)
+                with self.watch.at_work():
+                    self._label(live)
             except Exception:  # one image without labels; the next may do
                 if not rclpy.ok():  # a signal ended the middleware before this thread
                     return

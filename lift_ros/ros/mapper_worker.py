@@ -20,7 +20,7 @@ from lift_ros.ros.budgets import Duty
 from lift_ros.ros.frame_builder import LiveFrame
 from lift_ros.ros.queues import DropCounter, KeepNewest
 from lift_ros.ros.status import KEEPING_UP
-from lift_ros.ros.threads import start_thread
+from lift_ros.ros.threads import Watch, start_thread
 
 IDLE_WAIT = 0.1  # s, for a frame when there is nothing to train
 UPDATE_SHARE = 0.2  # of the time, at most, goes into finding the objects
@@ -38,6 +38,7 @@ class MapperWorker:
         mapper: the mapper of the moment; replaced when a map is loaded or reset.
         paused: while set, frames are not mapped and nothing is trained.
         error: the latest unexpected error, "" if there was none since.
+        watch: of its thread.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class MapperWorker:
         self.mapper = mapper
         self.paused = threading.Event()
         self.error = ""
+        self.watch = Watch()
         self._frames: KeepNewest[LiveFrame] = KeepNewest(capacity)
         self._period = period
         self._duty, self._updates = duty, Duty(UPDATE_SHARE)
@@ -117,8 +119,9 @@ class MapperWorker:
     def _run(self) -> None:
         while self._running.is_set():
             try:
-                self._answer_calls()
-                self._turn()
+                with self.watch.at_work():
+                    self._answer_calls()
+                    self._turn()
                 self.error = ""
             except Exception as error:  # the map is kept and the node goes on; diagnostics show the error
                 if not rclpy.ok():  # a signal ended the middleware before this thread
@@ -126,7 +129,17 @@ class MapperWorker:
                 self.error = f"{type(error).__name__}: {error}"
                 self._drops.add("internal_error")
                 self._log.error(f"mapper: {traceback.format_exc()}", throttle_duration_sec=10.0)
+                if self.mapper.damaged:
+                    self._recover()
                 time.sleep(AFTER_ERROR)
+
+    def _recover(self) -> None:
+        """Go on with the map as it was published last."""
+        try:
+            self.replace(self.mapper.recovered())
+            self._log.error("the map is as it was published last, without its keyframes")
+        except Exception:  # there is no memory yet; the next turn fails, and tries again
+            self._log.error(f"the map is damaged: {traceback.format_exc()}", throttle_duration_sec=10.0)
 
     def _turn(self) -> None:
         """At most one frame and one step of training, so that neither starves the other."""

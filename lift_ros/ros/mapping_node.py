@@ -6,6 +6,7 @@ import logging
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -73,13 +74,11 @@ class MappingNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start the workers."""
-        self._pipeline.start()
-        return super().on_activate(state)
+        return self._carefully("activate", self._pipeline.start) or super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop the workers."""
-        self._pipeline.stop()
-        return super().on_deactivate(state)
+        return self._carefully("deactivate", self._pipeline.stop) or super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Forget the map."""
@@ -92,15 +91,29 @@ class MappingNode(LifecycleNode):
             self._pipeline.stop()
         return SUCCESS
 
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Take down what an unexpected error left, so that the node can be configured anew."""
+        self._carefully("take down what was built", self._dismantle)
+        return SUCCESS
+
     def destroy_node(self) -> None:
         """Stop the workers before the middleware goes."""
         self._dismantle()
         super().destroy_node()
 
+    def _carefully(self, what: str, action: Callable[[], None]) -> TransitionCallbackReturn | None:
+        """Do it; ERROR where it fails, with the reason in the log: rclpy says nothing of it."""
+        try:
+            action()
+        except Exception:
+            self.get_logger().error(f"cannot {what}: {traceback.format_exc()}")
+            return TransitionCallbackReturn.ERROR
+        return None
+
     def _dismantle(self) -> None:
-        if self._pipeline:
-            self._pipeline.destroy()
-            self._pipeline = None
+        pipeline, self._pipeline = self._pipeline, None
+        if pipeline:
+            pipeline.destroy()
 
 
 def main() -> int:

@@ -174,8 +174,10 @@ class Pipeline:
 
     def destroy(self) -> None:
         """Take everything off the node again."""
-        self.stop()
-        self._undo.close()
+        try:
+            self.stop()
+        finally:
+            self._undo.close()
 
     def map_path(self, name: str) -> Path:
         """Where the map ``name`` is saved, or would be. Raises MapFileError: it is none."""
@@ -210,6 +212,7 @@ class Pipeline:
 
     def _subscribe(self, poses: PoseSource, undo: ExitStack) -> None:
         config, sensors = self.config, MutuallyExclusiveCallbackGroup()
+        self._needed: dict[str, type] = {}  # what the node subscribes to
 
         def subscribe(kind: type, topic: str, callback: Any) -> None:
             try:
@@ -221,15 +224,29 @@ class Pipeline:
                 reason = f"{type(error).__name__}: {error}"
                 raise ConfigError(f"cannot subscribe to '{topic}', see its name and qos_overrides: {reason}") from None
             undo.callback(self.node.destroy_subscription, subscription)
+            self._needed[subscription.topic_name] = kind
 
-        subscribe(_image_type(config.image_topic), config.image_topic, self._on_image)
+        subscribe(self._image_type(config.image_topic), config.image_topic, self._on_image)
         subscribe(CameraInfo, config.camera_info_topic, self._builder.add_info)
         if config.depth_topic:
-            subscribe(_image_type(config.depth_topic), config.depth_topic, self._builder.add_depth)
+            subscribe(self._image_type(config.depth_topic), config.depth_topic, self._builder.add_depth)
         if self._mask_sync:
-            subscribe(_image_type(config.masks_topic), config.masks_topic, partial(self._on_masks, self._mask_sync))
+            subscribe(
+                self._image_type(config.masks_topic), config.masks_topic, partial(self._on_masks, self._mask_sync)
+            )
         if isinstance(poses, TopicPoses):
             subscribe(POSE_MESSAGES[config.pose_source], config.pose_topic, poses.add)
+
+    def _image_type(self, topic: str) -> type:
+        """As it is published; of what nobody publishes yet, as image_transport names compressed topics."""
+        try:
+            kinds = {end.topic_type for end in self.node.get_publishers_info_by_topic(topic)}
+        except Exception:  # a wrong name, which the subscription explains
+            kinds = set()
+        compressed = topic.endswith(("/compressed", "/compressedDepth"))
+        if len(kinds) == 1:
+            compressed = kinds == {"sensor_msgs/msg/CompressedImage"}
+        return CompressedImage if compressed else Image
 
     def _on_image(self, message: Any, info: Any) -> None:
         self._builder.add_image(message)
@@ -330,9 +347,19 @@ class Pipeline:
         )
         status.header = self.outputs.header(0.0)
         status.header.stamp = self.node.get_clock().now().to_msg()
-        self.outputs.publish_status(status, self._health.diagnostics(status, self.worker.error, stats.full))
+        at_work = {"mapper": self.worker.watch.seconds, "labels": self.labeller.watch.seconds}
+        self.outputs.publish_status(
+            status, self._health.diagnostics(status, self.worker.error, stats.full, at_work, self._missing)
+        )
 
-
-def _image_type(topic: str) -> type:
-    """image_transport names compressed topics so."""
-    return CompressedImage if topic.endswith(("/compressed", "/compressedDepth")) else Image
+    def _missing(self) -> str:
+        """Which of the topics that a frame needs nobody publishes, or not as what they are subscribed to."""
+        found = []
+        for topic, kind in self._needed.items():
+            kinds = {end.topic_type for end in self.node.get_publishers_info_by_topic(topic)}
+            wanted = f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
+            if not kinds:
+                found.append(f"nobody publishes {topic}")
+            elif wanted not in kinds:
+                found.append(f"{topic} is {', '.join(sorted(kinds))}, not {wanted}")
+        return "; ".join(found)

@@ -27,6 +27,7 @@ ACK_TIMEOUT = Duration(seconds=2.0)
 LATCHED_TOPICS = ("/tf_static", "/robot_description")
 MAPPING_NODE = "/lift_ros/"  # in the names of its topics, also after a namespace
 INFRASTRUCTURE = ("/tf", "/tf_static", "/clock")  # nodes subscribe to them before they listen to anything else
+OF_THE_SYSTEM = ("/parameter_events", "/rosout")  # what nodes said when the bag was recorded
 
 
 class Player(Node):
@@ -40,7 +41,7 @@ class Player(Node):
         self._clock = None if recorded else self.create_publisher(Clock, "/clock", QoSProfile(depth=1))
         self._topics: dict[str, Publisher] = {}
         for topic, kind in sorted(bag.types.items()):
-            if topic == "/clock" and not recorded:
+            if (topic == "/clock" and not recorded) or topic in OF_THE_SYSTEM:
                 continue
             if MAPPING_NODE in topic:
                 self.get_logger().warning(f"{topic} is not played: a mapping node publishes it anew")
@@ -54,10 +55,10 @@ class Player(Node):
                 qos.durability = DurabilityPolicy.TRANSIENT_LOCAL
             self._topics[topic] = self.create_publisher(message_type, topic, qos)
 
-    def wait_for_subscribers(self, timeout: float) -> bool:
-        """Wait until a topic other than TF and the clock is listened to."""
+    def wait_for_subscribers(self, timeout: float, topic: str = "") -> bool:
+        """Wait until ``topic`` is listened to; "": any other than TF and the clock."""
         deadline = time.monotonic() + timeout
-        topics = [publisher for topic, publisher in self._topics.items() if topic not in INFRASTRUCTURE]
+        topics = [self._topics[name] for name in self._topics if name == topic or not (topic or name in INFRASTRUCTURE)]
         while rclpy.ok() and time.monotonic() < deadline:
             if any(publisher.get_subscription_count() for publisher in topics):
                 time.sleep(0.5)  # the other subscriptions of the same node
@@ -105,6 +106,7 @@ def main() -> int:
     parser.add_argument(
         "--wait", type=float, default=30.0, metavar="SECONDS", help="wait at most so long for a subscriber (default 30)"
     )
+    parser.add_argument("--wait-for", default="", metavar="TOPIC", help="of this topic (default: of any)")
     arguments = parser.parse_args(remove_ros_args(sys.argv)[1:])
     if not arguments.rate > 0:
         parser.error("--rate must be positive")
@@ -115,7 +117,7 @@ def main() -> int:
         return 1
     player = Player(bag)
     try:
-        if not player.wait_for_subscribers(arguments.wait):
+        if not player.wait_for_subscribers(arguments.wait, arguments.wait_for):
             player.get_logger().warning(f"nobody listens after {arguments.wait:.0f} s; playing all the same")
         while True:
             count = player.play(arguments.rate)

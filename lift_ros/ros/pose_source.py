@@ -15,7 +15,7 @@ from rclpy.time import Time
 from lift_ros.data.transforms import TransformTree
 from lift_ros.errors import FrameRejected
 from lift_ros.ros.compat import Buffer, TransformException
-from lift_ros.ros.conversions import matrix_from_transform, nanoseconds
+from lift_ros.ros.conversions import frame_name, matrix_from_transform, nanoseconds
 from lift_ros.ros.queues import DropCounter
 
 HISTORY_NS = 10_000_000_000
@@ -100,9 +100,9 @@ class TopicPoses:
         pose = message.pose.pose if hasattr(message.pose, "pose") else message.pose
         p, q = pose.position, pose.orientation
         stamp_ns = nanoseconds(message.header.stamp)
-        parent = message.header.frame_id or self._world_frame
+        parent = frame_name(message.header.frame_id) or self._world_frame
         of_camera = not hasattr(message, "child_frame_id")  # a PoseStamped
-        body = self._pose_frame or ("" if of_camera else message.child_frame_id)
+        body = self._pose_frame or ("" if of_camera else frame_name(message.child_frame_id))
         with self._lock:
             if not body and not of_camera:
                 self._drops.add("pose_frame_missing")

@@ -13,6 +13,7 @@ import numpy as np
 import rclpy.task
 from numpy.typing import NDArray
 from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
@@ -20,7 +21,14 @@ from lift_ros.errors import FrameRejected, LiftError
 from lift_ros.mapping.selection import Clicks
 from lift_ros.objects import queries
 from lift_ros.objects.description import parts
-from lift_ros.ros.conversions import cloud_message, mask_message, matrix_from_pose, nanoseconds, object_message
+from lift_ros.ros.conversions import (
+    cloud_message,
+    frame_name,
+    mask_message,
+    matrix_from_pose,
+    nanoseconds,
+    object_message,
+)
 from lift_ros.ros.labeller import LabelledView
 from lift_ros.ros.pose_source import lookup_tf
 from lift_ros.srv import FindObject, GetObject, ListObjects, LoadMap, SaveMap, SelectSimilar
@@ -30,6 +38,8 @@ if TYPE_CHECKING:
 
 DEFAULT_RADIUS = 0.05
 MAPPER_TIMEOUT = 60.0  # s, for the mapper to come to a request; one that it has begun is awaited, however long it takes
+# a request beyond the depth is lost, and whoever sent it waits for ever; the default are 10
+WAITING = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.VOLATILE)
 
 Result = TypeVar("Result")
 
@@ -46,7 +56,7 @@ class Services:
         node = pipeline.node
         group = ReentrantCallbackGroup()
         self._services = [
-            node.create_service(kind, f"~/{name}", self._guarded(callback), callback_group=group)
+            node.create_service(kind, f"~/{name}", self._guarded(callback), qos_profile=WAITING, callback_group=group)
             for kind, name, callback in (
                 (ListObjects, "list_objects", self._list_objects),
                 (GetObject, "get_object", self._get_object),
@@ -172,7 +182,7 @@ class Services:
 
     def _to_world(self, header: Header) -> NDArray[np.float64]:
         """The transform from the frame of a request to the map's."""
-        frame, world = header.frame_id, self._pipeline.config.world_frame
+        frame, world = frame_name(header.frame_id), self._pipeline.config.world_frame
         if frame in ("", world):
             return np.eye(4)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Mapping
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
@@ -13,6 +14,7 @@ from lift_ros.msg import Status
 KEEPING_UP = ("mapper_busy", "not_labelled", "not_segmented", "segmenter_budget")
 HARMLESS = (*KEEPING_UP, "depth_unusable")  # all may be far off, and the image is used
 SILENCE = 5.0  # s without a usable frame before that is worth a warning
+LONG = 10.0  # s at one piece of work
 DOING = {
     Status.WAITING: "waiting for the first frame",
     Status.MAPPING: "mapping",
@@ -33,8 +35,22 @@ class Health:
         self._frames = 0
         self._last_frame = time.monotonic()
 
-    def diagnostics(self, status: Status, error: str, full: bool = False) -> DiagnosticArray:
-        """``error``: the mapper's latest unexpected one, "" if all is well; ``full``: see ``MapperStats``."""
+    def diagnostics(
+        self,
+        status: Status,
+        error: str = "",
+        full: bool = False,
+        at_work: Mapping[str, float] | None = None,
+        silent: Callable[[], str] = str,
+    ) -> DiagnosticArray:
+        """What the node does, and how well.
+
+        Args:
+            error: the mapper's latest unexpected one, "" if all is well.
+            full: see ``MapperStats``.
+            at_work: how long each thread has been at one piece of work, seconds.
+            silent: tells why no frames may come, "" if it does not know.
+        """
         drops = dict(zip(status.drop_reasons, status.drop_counts, strict=True))
         new = {reason: count - self._drops.get(reason, 0) for reason, count in drops.items()}
         new = {reason: count for reason, count in new.items() if count > 0}
@@ -50,8 +66,13 @@ class Health:
             self._last_frame = time.monotonic()
         elif error:
             level, message = DiagnosticStatus.ERROR, error
+        elif (at_work := at_work or {}) and max(at_work.values()) > LONG:
+            thread = max(at_work, key=at_work.__getitem__)
+            level = DiagnosticStatus.WARN
+            message = f"the thread '{thread}' has been at one piece of work for {at_work[thread]:.0f} s"
         elif silence > SILENCE:
-            level, message = DiagnosticStatus.WARN, f"no usable frame for {silence:.0f} s"
+            level = DiagnosticStatus.WARN
+            message = ": ".join(filter(None, (f"no usable frame for {silence:.0f} s", silent())))
         elif 0 < self._max_memory < status.memory:
             level = DiagnosticStatus.WARN
             message = f"{status.memory} MiB exceed max_memory of {self._max_memory} MiB: no more keyframes are taken"

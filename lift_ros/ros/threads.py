@@ -4,9 +4,33 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+
+class Watch:
+    """For how long a thread has been at one piece of work, for others to see."""
+
+    def __init__(self) -> None:
+        """Of a thread that does nothing yet."""
+        self._since: float | None = None
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """For the thread, around each piece."""
+        self._since = time.monotonic()
+        try:
+            yield
+        finally:
+            self._since = None
+
+    @property
+    def seconds(self) -> float:
+        """0 between two pieces."""
+        since = self._since  # the thread may go on meanwhile
+        return 0.0 if since is None else time.monotonic() - since
 
 
 def start_thread(name: str, run: Callable[[], None], niceness: int = 0) -> threading.Thread:

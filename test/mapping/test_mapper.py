@@ -263,7 +263,7 @@ def test_a_keyframe_is_as_stale_as_what_it_shows_has_moved_in_it(frames, truth):
     assert stale(mapper, 4.0)[0] == pytest.approx(0.5, abs=1e-3)
     kept = torch.arange(len(scene)) % 2 == 0
     kept[torch.from_numpy(shown.landmarks.gaussian)] = True
-    mapper._edit(scene.prune(kept))
+    mapper._edit(lambda: scene.prune(kept))
     assert stale(mapper, 1.0)[0] == pytest.approx(2.0, abs=1e-3)
     mapper._refresh(shown)
     assert stale(mapper, 1.0)[0] < 1e-4
@@ -308,14 +308,15 @@ def test_a_keyframe_that_shows_what_is_gone_is_stale(frames, truth):
     shown = torch.zeros(len(mapper._scene), dtype=torch.bool)
     shown[torch.from_numpy(first.landmarks.gaussian)] = True
     gone = shown & (torch.rand(len(shown), generator=torch.Generator().manual_seed(0)) < 0.5)
-    mapper._edit(mapper._scene.prune(~gone))
+    mapper._edit(lambda: mapper._scene.prune(~gone))
     assert stale(mapper, 1.0)[0] == pytest.approx(FAR / 2, rel=0.4)
     left = torch.zeros(len(mapper._scene), dtype=torch.bool)
     left[torch.from_numpy(first.landmarks.gaussian)] = True
-    mapper._edit(mapper._scene.prune(~left))
+    mapper._edit(lambda: mapper._scene.prune(~left))
     assert stale(mapper, 1.0)[0] == FAR
     mapper._refresh(first)
-    mapper._edit(mapper._scene.split(torch.ones(len(mapper._scene), dtype=torch.bool)))
+    every = torch.ones(len(mapper._scene), dtype=torch.bool)
+    mapper._edit(lambda: mapper._scene.split(every))
     assert 0 < stale(mapper, 1.0)[0] < FAR / 2  # halves lie beside where the whole was
 
 
@@ -1035,7 +1036,8 @@ def test_a_scene_of_colour_images_is_planted_anew_at_the_end(frames, truth, dept
     haze = torch.from_numpy(frames[0].T_world_camera[:3, 3] + 0.3 * frames[0].T_world_camera[:3, 2]).float()[None]
     some = mapper._scene
     quats, scales = some.quats[:1].cpu(), some.scales[:1].cpu()
-    mapper._edit(some.append(Seeds(haze, quats, scales, torch.tensor([0.5]), torch.full((1, 3), 0.5))))
+    seed = Seeds(haze, quats, scales, torch.tensor([0.5]), torch.full((1, 3), 0.5))
+    mapper._edit(lambda: some.append(seed))
     before = {track.id for track in mapper.snapshot.tracks}
     mapper.finish(1, 0)
     mapper.update_objects()
@@ -1071,6 +1073,36 @@ def test_masks_that_come_and_go(frames, truth):
     feed(mapper, frames[4:6])
     assert before and before <= {track.id for track in mapper.snapshot.tracks}
     assert_finite(mapper)
+
+
+@pytest.mark.parametrize("method", ["lift", "omniseg3d"])
+@pytest.mark.parametrize("where", ["scene", "optimiser", "registry"])
+def test_a_map_outlasts_an_edit_that_fails_halfway(where, method, frames, truth, monkeypatch, tmp_path):
+    """As where memory runs out: the map is as it was published last, and goes on from there."""
+    mapper = mapped(frames[:4], truth, lifting__method=method)
+    known = mapper.snapshot
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("no memory")
+
+    with monkeypatch.context() as failing:
+        if where == "scene":
+            failing.setattr(mapper._scene, "append", full)
+        else:
+            failing.setattr(mapper._trainer if where == "optimiser" else mapper._registry, "edit", full)
+        assert not mapper.damaged
+        with pytest.raises(torch.OutOfMemoryError):
+            feed(mapper, frames[4:])
+        assert mapper.damaged
+    mapper = mapper.recovered()
+    assert not mapper.damaged and mapper.stats.frames >= 4
+    assert torch.equal(mapper.snapshot.ids, known.ids) and torch.equal(mapper.snapshot.scene.means, known.scene.means)
+    assert {o.id for o in mapper.objects} == {o.id for o in known.objects} != set()
+    mapper.save(tmp_path / "map")
+    assert feed(mapper, frames[4:])
+    assert_finite(mapper)
+    before = {o.id for o in known.objects}
+    assert len({o.id for o in mapper.objects} & before) >= 0.75 * len(before)
 
 
 @pytest.mark.parametrize("depth", ["measured", "zero", "none"])
@@ -1227,14 +1259,14 @@ def test_a_loaded_map_larger_than_the_budget_loses_nothing(frames, truth, tmp_pa
     count = mapper.stats.gaussians
     loaded = Mapper.load(tmp_path / "map", configured(scene__max_gaussians=count // 3), truth)
     assert f"holds {count} Gaussians, more than scene.max_gaussians = {count // 3}" in caplog.text
-    loaded._edit(loaded._trainer.densify(), trainer_knows=True)
+    loaded._edit(loaded._trainer.densify, trainer_knows=True)
     assert len(loaded._scene) > 0.95 * count  # faint ones go
 
 
 def test_a_camera_at_rest_with_depth_brings_one_keyframe_where_the_scene_is_full():
     mapper = Mapper(configured(scene__max_gaussians=1000), NoMasks())
     feed(mapper, rooms.views(3))
-    mapper._edit(mapper._scene.append(Seeds.cat([crowd(mapper)] * 2)))
+    mapper._edit(lambda: mapper._scene.append(Seeds.cat([crowd(mapper)] * 2)))
     there = rooms.view(3.0, yaw=0.8)  # looks at what is not known, with nothing in view that could be thinned
     assert feed(mapper, [replace(there, stamp=10.0 + k) for k in range(4)]) == 1
 

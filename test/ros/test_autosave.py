@@ -63,3 +63,29 @@ def test_a_map_that_has_not_grown_since_it_was_loaded_is_not_saved_in_between(ma
     assert saves.due(mapper)
     mapper.stats = replace(mapper.stats, steps=0)
     assert not saves.due(mapper)
+
+
+def test_the_map_that_a_session_began_with_is_kept_until_the_next_has_saved(mapper, tmp_path):
+    """Its poses may have been wrong, and the map with them."""
+    path = tmp_path / "kitchen"
+    mapper.save(path)
+    for session in range(2):
+        saves = begun(path)
+        saves.begins_with(path)
+        first = (path / "map.yaml").read_bytes()
+        for stamp in (10.0 * session + 1, 10.0 * session + 2):
+            mapper.stats = replace(mapper.stats, stamp=stamp)  # so that maps differ
+            assert saves.save(mapper)
+        assert {found.name for found in tmp_path.iterdir()} == {"kitchen", "kitchen.before"}
+        assert (tmp_path / "kitchen.before" / "map.yaml").read_bytes() == first
+
+
+def test_a_session_that_maps_nothing_leaves_the_map_as_it_is(mapper, tmp_path):
+    path = tmp_path / "kitchen"
+    mapper.save(path)
+    saves = begun(path)
+    saves.begins_with(path)
+    before = path.stat()
+    mapper.stats = replace(mapper.stats, steps=0)
+    saves.end(mapper)
+    assert path.stat() == before and len(list(tmp_path.iterdir())) == 1

@@ -397,3 +397,37 @@ def test_depth_in_a_frame_of_its_own_is_registered_where_that_is_the_camera_s_pl
         time.sleep(0.01)
     assert (camera.frames[0].frame.depth is not None) == registered
     assert camera.drops.counts() == ({} if registered else {"depth_not_registered": 1})
+
+
+def test_depth_of_images_that_get_no_pose_is_not_kept(bench):
+    camera = bench(pose_timeout=0.0)
+    camera.poses.known = False
+    for index in range(20):
+        camera.depth(1.0 + 0.1 * index)
+        camera.image(1.0 + 0.1 * index)
+    camera.dropped("pose_missing", 20)
+    deadline = time.monotonic() + 20
+    while len(camera.builder._depths) > 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(camera.builder._depths) <= 2  # what the next image may need
+
+
+def test_frames_are_the_same_with_a_slash_before_their_name():
+    """As ROS 1 had them; tf2 refuses to look them up."""
+    asked = []
+
+    class Poses(Standing):
+        def lookup(self, frame: str, stamp_ns: int) -> np.ndarray:
+            asked.append(frame)
+            return super().lookup(frame, stamp_ns)
+
+    camera = Bench(poses=Poses(), transforms=None)
+    try:
+        message = image_message(camera.header(1.0), "rgb8", np.zeros((6, 8, 3), np.uint8))
+        message.header.frame_id = "/camera"
+        camera.depth(1.0)
+        camera.builder.add_image(message)
+        assert camera.taken(1) == [1.0]
+        assert asked == ["camera"] and camera.frames[0].header.frame_id == "camera"
+    finally:
+        camera.builder.stop()

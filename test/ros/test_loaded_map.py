@@ -163,9 +163,9 @@ def test_a_map_is_found_whose_save_was_cut_off(saved, tmp_path, load_map):
         rig.send(0)
         rig.wait_until(lambda: rig.status.keyframes, "a keyframe")
         assert bool(rig.objects) == bool(load_map)
-    kept = {path.name for path in tmp_path.iterdir()} - {"left"}
-    assert len(kept) == (load_map == "")  # else it went on with that
-    assert all(map_files.load_map(tmp_path / name).objects for name in kept)
+    (kept,) = {path.name for path in tmp_path.iterdir()} - {"left"}
+    assert (kept == "left.before") == bool(load_map)
+    assert map_files.load_map(tmp_path / kept).objects
 
 
 def test_a_map_that_grows_is_saved_in_between(tmp_path, monkeypatch):

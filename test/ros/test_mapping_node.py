@@ -10,19 +10,22 @@ from contextlib import closing
 from dataclasses import replace
 from unittest.mock import patch
 
+import cv2
 import numpy as np
 import pytest
+import rclpy
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros import wall
 from ros.rig import LATCHED, Rig, pixels, transform
 from scipy.spatial.transform import Rotation
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 from tf2_msgs.msg import TFMessage
@@ -514,3 +517,78 @@ def test_the_qos_of_subscriptions_can_be_overridden():
             node.trigger_cleanup()
     finally:
         node.destroy_node()
+
+
+@pytest.mark.parametrize("transition", ["activate", "deactivate"])
+def test_a_transition_that_fails_says_why_and_leaves_nothing_behind(transition, monkeypatch, capfd):
+    node = MappingNode(
+        parameter_overrides=[Parameter("masks.segmenter", value="graph"), Parameter("depth_topic", value="")],
+        namespace="halfway",
+    )
+    kinds = ("publishers", "subscriptions", "services", "timers")
+    before = {kind: len(list(getattr(node, kind))) for kind in kinds}
+    try:
+        for _ in range(2):
+            assert node.trigger_configure() is TransitionCallbackReturn.SUCCESS
+            with monkeypatch.context() as failing:
+                if transition == "deactivate":
+                    assert node.trigger_activate() is TransitionCallbackReturn.SUCCESS
+                failing.setattr(node._pipeline.outputs, "publish_map", None)
+                failing.setattr(node._pipeline.labeller, "stop", None)
+                getattr(node, f"trigger_{transition}")()
+            assert {kind: len(list(getattr(node, kind))) for kind in kinds} == before
+    finally:
+        node.destroy_node()
+    said = capfd.readouterr().err
+    assert f"cannot {transition}" in said and "NoneType" in said
+
+
+def test_diagnostics_name_the_topics_that_nobody_publishes_or_not_as_expected():
+    with closing(Rig(depth_topic="range/compressedDepth", masks_topic="segments")) as rig:
+        space = rig.mapping.get_namespace()
+        context = rclpy.Context()  # one process may not have two types on a topic
+        rclpy.init(context=context)
+        other = rclpy.create_node("other", namespace=space, context=context)
+        other.create_publisher(Image, "range/compressedDepth", 1)
+        heard = []
+        name = rig.mapping.get_namespace().lstrip("/") + "/lift_ros: mapping"
+
+        def take(message: DiagnosticArray) -> None:
+            heard.extend(entry.message for entry in message.status if entry.name == name)
+
+        rig.node.create_subscription(DiagnosticArray, "/diagnostics", take, 10)
+        told = rig.wait_until(lambda: [text for text in heard if "nobody publishes" in text], "a warning of silence")[0]
+        assert f"nobody publishes {space}/segments" in told and "camera_info" not in told
+        assert f"{space}/range/compressedDepth is sensor_msgs/msg/Image, not sensor_msgs/msg/CompressedImage" in told
+        other.destroy_node()
+        rclpy.shutdown(context=context)
+
+
+def test_images_are_subscribed_to_as_they_are_published_whatever_the_name_of_their_topic():
+    with closing(Rig(activate=False, image_topic="image_compressed")) as rig:
+        camera = rig.node.create_publisher(CompressedImage, "image_compressed", 10)
+        rig.wait_until(lambda: rig.mapping.count_publishers("image_compressed"), "the camera")
+        rig.mapping.trigger_configure()
+        rig.mapping.trigger_activate()
+        rig.wait_until(lambda: rig.received["status"] and camera.get_subscription_count(), "the node")
+        rig.send(0, image=None)
+        picture = cv2.imencode(".png", np.zeros((wall.CAMERA.height, wall.CAMERA.width, 3), np.uint8))[1]
+        camera.publish(CompressedImage(header=rig.header(0), format="png", data=picture.tobytes()))
+        rig.wait_for_frames(1)
+
+
+def test_a_map_that_an_error_left_halfway_is_gone_on_with_as_it_was_published_last(own_rig, monkeypatch):
+    before = {o.id for o in own_rig.objects}
+    broken = own_rig.mapping._pipeline.worker.mapper
+
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(broken._registry, "edit", full)
+    for index in range(LAST, LAST + 12):  # along the wall: one of them brings Gaussians
+        own_rig.send(index)
+        time.sleep(0.05)
+    own_rig.wait_until(lambda: own_rig.mapping._pipeline.worker.mapper is not broken, "an error")
+    own_rig.wait_for_drop("internal_error")
+    own_rig.wait_until(lambda: {o.id for o in own_rig.objects} >= before, "the objects there were")
+    assert own_rig.call(SaveMap, "save_map", name="rescued").success

@@ -301,3 +301,27 @@ def test_a_clock_that_starts_over_clears_what_waits():
         assert rig.drops.get("stamp_not_increasing", 0) == 0
     finally:
         rig.close()
+
+
+def test_the_player_waits_for_who_listens_to_the_topic_that_it_is_told():
+    """Nodes listen to what they all share, and others to their topics, before the one that is waited for does."""
+
+    class Bag:
+        types = {
+            **dict.fromkeys(("/waited/picture", "/waited/other"), "std_msgs/msg/Header"),
+            "/parameter_events": "rcl_interfaces/msg/ParameterEvent",
+            "/rosout": "rcl_interfaces/msg/Log",
+        }
+        counts = dict.fromkeys(types, 1)
+
+    player, listener = Player(Bag()), rclpy.create_node("listener")
+    try:
+        assert "/rosout" not in player._topics and "/parameter_events" not in player._topics
+        listener.create_subscription(Header, "/waited/other", lambda _: None, 1)
+        assert player.wait_for_subscribers(10.0)
+        assert not player.wait_for_subscribers(1.0, "/waited/picture")
+        listener.create_subscription(Header, "/waited/picture", lambda _: None, 1)
+        assert player.wait_for_subscribers(10.0, "/waited/picture")
+    finally:
+        listener.destroy_node()
+        player.destroy_node()

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future
+from contextlib import closing
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,10 +14,12 @@ import pytest
 import rclpy
 import rclpy.task
 from rclpy.executors import SingleThreadedExecutor
+from ros.rig import Rig
 
 from lift_ros.errors import LiftError
 from lift_ros.ros import services
 from lift_ros.ros.services import Services
+from lift_ros.srv import ListObjects
 
 
 @pytest.fixture
@@ -107,3 +110,13 @@ def test_a_request_that_the_mapper_has_begun_is_awaited(executor, monkeypatch):
     with pytest.raises(LiftError, match="no room"):
         spin(executor, task)
         task.result()
+
+
+def test_every_request_is_answered_however_many_come_at_once():
+    """As of a planner that asks for each object of a list; beyond the depth of a queue they would be lost silently."""
+    with closing(Rig()) as rig:
+        client = rig.node.create_client(ListObjects, "lift_ros/list_objects")
+        assert client.wait_for_service(10.0)
+        answers = [client.call_async(ListObjects.Request()) for _ in range(200)]
+        rig.wait_until(lambda: all(answer.done() for answer in answers), "all answers")
+        rig.node.destroy_client(client)
