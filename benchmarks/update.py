@@ -26,6 +26,7 @@ from scipy.spatial import cKDTree
 
 from lift_ros.config import Config
 from lift_ros.data import open_capture
+from lift_ros.mapping.keyframes import Keyframes
 from lift_ros.mapping.mapper import Mapper
 from lift_ros.mapping.offline import CaptureMasks
 from lift_ros.objects.registry import ObjectRegistry
@@ -92,7 +93,7 @@ def main() -> None:
     points = mapper.snapshot.scene.means.numpy()
     with Stopwatch() as watch:
         watch.watch(TOTAL, Mapper, "update_objects")
-        watch.watch("what the keyframe shows", Mapper, "_look_at_new")
+        watch.watch("what the keyframe shows", Keyframes, "refresh_new")
         watch.watch("neighbours", Mapper, "_near")
         watch.watch("labels", type(mapper._method), "decode")
         watch.watch("objects", ObjectRegistry, "update")

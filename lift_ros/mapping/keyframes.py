@@ -1,135 +1,34 @@
-"""Keyframes: which frames they are, and what is kept of them."""
+"""Keyframes: what is kept of them, and what their masks say of the Gaussians."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import overload
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from lift_ros.camera import PosedCamera
-from lift_ros.frame import Frame
 from lift_ros.lifting.base import LiftingView
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.sampling import sample_view
 from lift_ros.mapping.config import MappingConfig
+from lift_ros.mapping.keyframing import most_redundant
 from lift_ros.mapping.landmarks import Landmarks, movement
 from lift_ros.masks.base import Patches
-from lift_ros.render import Rendering, blend_weights
-from lift_ros.scene.gaussians import GaussianScene
+from lift_ros.render import BlendWeights, blend_weights
+from lift_ros.scene.gaussians import GaussianScene, only_appends
 from lift_ros.scene.trainer import TrainingView
 
-BLUR = 4  # pixels, over which noise is averaged before two pictures are compared
-MAX_GAIN = 2.0  # of an automatic exposure
-MIN_MEASURED = 0.01  # of a depth image: less are specks
-NOISE = 3.0  # grey levels that are left of it in most of a picture
 MAX_UNKNOWN = 0.05  # Gaussians planted in a view since it was computed, as a share of those it showed
-
-
-def is_keyframe(frame: Frame, keyframes: list[Keyframe], rendering: Rendering, config: MappingConfig) -> bool:
-    """Whether ``frame`` shows something new: seen from another direction than any keyframe's, or unknown to the map.
-
-    ``rendering`` is the map as seen by the frame. Distances count relative to the depth, so the unit does not matter.
-    Where there are as many keyframes as may be kept, one has to give way, and the new one must be farther from the
-    others than that; else they would take turns for ever.
-    """
-    if not keyframes:
-        return True
-    known = rendering.alpha >= 0.5
-    unknown = _new_area(frame, known) > config.keyframe_new_area
-    if unknown and not _at_rest(frame, keyframes, config.keyframe_new_area):
-        return True
-    depth = float(rendering.depth[known].median()) if bool(known.any()) else viewing_distance(frame, rendering)
-    angle, parallax = _apart(frame.T_world_camera[None], np.array([depth]), keyframes)
-    if not ((angle > config.keyframe_rotation) | (parallax > config.keyframe_parallax)).all():
-        return False
-    full = len(keyframes) >= config.max_keyframes
-    return not full or _steps(angle, parallax, config).min() > most_redundant(keyframes, config)[1]
-
-
-def _new_area(frame: Frame, known: torch.Tensor) -> float:
-    """Share of a frame that the map does not know, where ``known`` (H, W) is False; of what has depth in a frame that
-    has: in the sky or behind glass nothing will be known after it either. Specks of depth tell nothing.
-    """
-    asked = known if frame.depth is None else known[torch.from_numpy(frame.depth > 0).to(known.device)]
-    return float((~asked).float().mean()) if asked.numel() >= MIN_MEASURED * known.numel() else 0.0
-
-
-def _at_rest(frame: Frame, keyframes: list[Keyframe], new_area: float) -> bool:
-    """Whether a keyframe shows the same picture, and has depth as well but for a share ``new_area`` of it: what the map
-    did not learn from that one, for lack of room or of depth, it will not learn from another before the camera moves.
-    Poses do not tell it, since nobody knows how large their noise is.
-
-    Asked are the latest and those that were nearest and turned alike.
-    """
-    others, pose = np.stack([keyframe.T_world_camera for keyframe in keyframes]), frame.T_world_camera
-    nearest = np.linalg.norm(others[:, :3, 3] - pose[:3, 3], axis=1).argmin()
-    asked = {len(keyframes) - 1, int(nearest), int((others[:, :3, 2] @ pose[:3, 2]).argmax())}
-    views = [keyframes[k].view for k in asked]
-    same = [view for view in views if _same_picture(frame.image, view.image.cpu().numpy())]
-    if frame.depth is None:
-        return bool(same)
-    measured = float((frame.depth > 0).mean())
-    return any(measured - _measured(view) <= new_area for view in same)
-
-
-def _measured(view: TrainingView) -> float:
-    """Share of a view of which a sensor measured the depth."""
-    return float((view.depth > 0).float().mean()) if view.measured and view.depth is not None else 0.0
-
-
-def _same_picture(image: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
-    """Whether two (H, W, 3) images differ by noise and exposure alone, almost everywhere."""
-    if image.shape != other.shape:
-        return False
-    height, width = image.shape[:2]
-    size = max(width // BLUR, 1), max(height // BLUR, 1)
-    a, b = (cv2.resize(each, size, interpolation=cv2.INTER_AREA).mean(2, dtype=np.float32) for each in (image, other))
-    a, b = a - a.mean(), b - b.mean()
-    gain = np.clip((a * b).mean() / max((a * a).mean(), 1e-6), 1 / MAX_GAIN, MAX_GAIN)  # else nothing looks like all
-    return float(np.percentile(np.abs(b - gain * a), 95)) < NOISE
-
-
-def _apart(
-    poses: NDArray[np.float64], depths: NDArray[np.float64], keyframes: list[Keyframe]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of cameras at ``poses`` (n, 4, 4) and the keyframes, both (n, K) in degrees: the angle between the optical axes,
-    and that under which the way from one to the other is seen from ``depths`` (n,) away.
-    """
-    others = np.stack([keyframe.T_world_camera for keyframe in keyframes])
-    angle = np.degrees(np.arccos(np.clip(poses[:, :3, 2] @ others[:, :3, 2].T, -1, 1)))
-    baseline = np.linalg.norm(poses[:, None, :3, 3] - others[None, :, :3, 3], axis=2)
-    return angle, np.degrees(np.arctan2(baseline, depths[:, None]))
-
-
-def _steps(angle: NDArray[np.float64], parallax: NDArray[np.float64], config: MappingConfig) -> NDArray[np.float64]:
-    """How far that is, in units of what makes a frame a keyframe."""
-    return angle / max(config.keyframe_rotation, 1e-3) + parallax / max(config.keyframe_parallax, 1e-3)
-
-
-def viewing_distance(frame: Frame, rendering: Rendering) -> float:
-    """Median depth of what a frame shows, measured or as the map has it; infinite where neither is known."""
-    if frame.depth is not None and (frame.depth > 0).any():
-        return float(np.median(frame.depth[frame.depth > 0]))
-    known = rendering.alpha >= 0.5
-    return float(rendering.depth[known].median()) if bool(known.any()) else math.inf
-
-
-def most_redundant(keyframes: list[Keyframe], config: MappingConfig) -> tuple[int, float]:
-    """Which of the ``keyframes`` another one shows best, from almost the same direction and place relative to the
-    depth; and how far it is from that, in units of what makes a frame a keyframe.
-    """
-    poses = np.stack([keyframe.T_world_camera for keyframe in keyframes])
-    depths = np.array([keyframe.distance for keyframe in keyframes])
-    steps = _steps(*_apart(poses, depths, keyframes), config)
-    np.fill_diagonal(steps, np.inf)
-    nearest = steps.min(1)
-    return int(nearest.argmin()), float(nearest.min())
+RECENT = 4  # the latest keyframes, which never give way, and which half of the scene training goes to
+REFRESHED = 3  # keyframes at most, at each piece of training: new ground soon changes what many of them show
+ASKED = 100  # keyframes at most that are asked, in turns, how much has changed since they were
+SAMPLED = 1  # of them where a method is trained: to sample their pixels takes several times as long
 
 
 @dataclass
@@ -209,6 +108,136 @@ class Keyframe:
             self.lifting = self.lifting.follow(origin)
 
 
+class Keyframes(Sequence[Keyframe]):
+    """The keyframes of a map, in the order of time, and what all of them say of its Gaussians.
+
+    A map that was loaded has none yet; what was known of its Gaussians stands for them.
+    """
+
+    def __init__(
+        self,
+        config: MappingConfig,
+        pixels: int,
+        rng: np.random.Generator,
+        camera_of: Callable[[Keyframe], PosedCamera],
+    ) -> None:
+        """Without any.
+
+        ``pixels``: how many of each to keep for methods that are trained, 0 for others. ``camera_of``: where a keyframe
+        was taken, as far as is known by now.
+        """
+        self._config = config
+        self._pixels = pixels
+        self._rng = rng
+        self._camera_of = camera_of
+        self._kept: list[Keyframe] = []
+        self._loaded: list[tuple[float, MaskEvidence]] = []
+        self._loaded_views: list[LiftingView] = []
+        self._next_asked = 0
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @overload
+    def __getitem__(self, index: int) -> Keyframe: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Keyframe]: ...
+
+    def __getitem__(self, index: int | slice) -> Keyframe | list[Keyframe]:
+        return self._kept[index]
+
+    @property
+    def loaded(self) -> int:
+        """How many views stand for the keyframes that a loaded map had; they come first in ``evidence``."""
+        return len(self._loaded)
+
+    @property
+    def evidence(self) -> list[tuple[float, MaskEvidence]]:
+        """Stamps (seconds) of all views with masks, and what these say."""
+        known = [(keyframe.stamp, keyframe.evidence) for keyframe in self._kept if keyframe.evidence is not None]
+        return self._loaded + [(stamp, evidence) for stamp, evidence in known if len(evidence.area)]
+
+    @property
+    def views(self) -> list[LiftingView]:
+        """What methods that are trained decode."""
+        return self._loaded_views + self.sampled
+
+    @property
+    def sampled(self) -> list[LiftingView]:
+        """Pixels of the keyframes, which methods are trained with."""
+        return [keyframe.lifting for keyframe in self._kept if keyframe.lifting is not None]
+
+    def append(self, keyframe: Keyframe) -> None:
+        """Add the latest."""
+        self._kept.append(keyframe)
+
+    def stand_in(self, stamp: float, evidence: MaskEvidence, count: int, views: Sequence[LiftingView]) -> None:
+        """Have ``evidence`` stand for ``count`` keyframes that a loaded map had, and ``views`` for their pixels."""
+        self._loaded = [(stamp, evidence)] * count
+        self._loaded_views = list(views)
+
+    def give_way(self) -> list[Keyframe]:
+        """Let those go that others show best, beyond those that may be kept, and return them; the latest stay."""
+        gone = []
+        while len(self._kept) > self._config.max_keyframes:
+            gone.append(self._kept.pop(most_redundant(self._kept[:-RECENT], self._config)[0]))
+        return gone
+
+    def edit(self, origin: torch.Tensor, count: int) -> None:
+        """Follow an edit of a scene that had ``count`` Gaussians (see ``GaussianScene``)."""
+        appends = only_appends(origin, count)
+        on_cpu = origin.cpu()  # once for all keyframes: what follows from it is remembered
+        if not appends:
+            self._loaded = [(stamp, evidence.follow(on_cpu)) for stamp, evidence in self._loaded]
+        self._loaded_views = [view.follow(origin) for view in self._loaded_views]
+        for keyframe in self._kept:
+            keyframe.edit(origin, on_cpu, appends)
+
+    def planted(self, means: NDArray[np.float32]) -> None:
+        """Take note of Gaussians that were planted at ``means`` (n, 3)."""
+        for keyframe in self._kept:
+            keyframe.planted(means, self._camera_of(keyframe))
+
+    def forget(self, gone: NDArray[np.bool_]) -> None:
+        """Say nothing of the Gaussians where ``gone`` (N,) is True, until the next refresh."""
+        for keyframe in self._kept:
+            keyframe.forget(gone)
+        self._loaded = [(stamp, evidence.without(gone)) for stamp, evidence in self._loaded]
+
+    def begin_anew(self) -> None:
+        """What was computed is of another scene."""
+        for keyframe in self._kept:
+            keyframe.evidence = keyframe.lifting = None
+
+    def refresh(self, keyframe: Keyframe, scene: GaussianScene, hidden: NDArray[np.bool_]) -> None:
+        """Compute anew what a keyframe says of ``scene``, but for the Gaussians where ``hidden`` (N,) is True."""
+        keyframe.refresh(scene, self._camera_of(keyframe), self._pixels, self._rng)
+        if hidden.any():
+            keyframe.forget(hidden)
+
+    def refresh_new(self, scene: GaussianScene, hidden: NDArray[np.bool_]) -> None:
+        """``refresh`` those that have not been asked yet."""
+        for keyframe in self._kept:
+            if keyframe.evidence is None:
+                self.refresh(keyframe, scene, hidden)
+
+    def refresh_stalest(self, scene: GaussianScene, hidden: NDArray[np.bool_]) -> None:
+        """``refresh`` those that show what has changed most, if it is time.
+
+        A few at each piece of training: objects are updated sooner if nothing is left to do then.
+        """
+        known = [keyframe for keyframe in self._kept if keyframe.evidence is not None]
+        if len(known) > ASKED:
+            self._next_asked = (self._next_asked + ASKED) % len(known)
+            known = (known[self._next_asked :] + known[: self._next_asked])[:ASKED]
+        means = scene.means.cpu().numpy()
+        age = staleness(known, means, [self._camera_of(keyframe) for keyframe in known], self._config.refresh_moved)
+        for k in np.argsort(-age, kind="stable")[: SAMPLED if self._pixels else REFRESHED].tolist():
+            if age[k] >= 1:
+                self.refresh(known[k], scene, hidden)
+
+
 def staleness(
     keyframes: Sequence[Keyframe], means: NDArray[np.float32], cameras: Sequence[PosedCamera], max_moved: float
 ) -> NDArray[np.float64]:
@@ -225,7 +254,7 @@ def staleness(
     return masked * (moved / max_moved + np.array([keyframe.unknown for keyframe in keyframes]))
 
 
-def all_weights(scene: GaussianScene, camera: PosedCamera):
+def all_weights(scene: GaussianScene, camera: PosedCamera) -> BlendWeights:
     """Blend weights of every pixel of ``camera``, row by row."""
     device = scene.device
     rows, columns = torch.meshgrid(

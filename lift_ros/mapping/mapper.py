@@ -22,19 +22,13 @@ from lift_ros.camera import PosedCamera
 from lift_ros.config import Config
 from lift_ros.errors import FrameRejected, LiftError, MapFileError
 from lift_ros.frame import Frame, check_near
-from lift_ros.lifting.base import Clickable, HasUnitFeatures, LiftingView
+from lift_ros.lifting.base import Clickable, HasUnitFeatures
 from lift_ros.lifting.counts import shown
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.methods import METHODS, make_method
 from lift_ros.lifting.sampling import view_of_objects
-from lift_ros.mapping.keyframes import (
-    MIN_MEASURED,
-    Keyframe,
-    is_keyframe,
-    most_redundant,
-    staleness,
-    viewing_distance,
-)
+from lift_ros.mapping.keyframes import RECENT, Keyframe, Keyframes
+from lift_ros.mapping.keyframing import MIN_MEASURED, is_keyframe, viewing_distance
 from lift_ros.mapping.map_files import MapContents, load_map, save_map
 from lift_ros.mapping.prepare import training_device
 from lift_ros.mapping.schedule import Schedule
@@ -47,7 +41,7 @@ from lift_ros.objects.registry import ObjectEvent, ObjectRegistry
 from lift_ros.options import walk
 from lift_ros.render import Rendering, rasterize
 from lift_ros.scene.alignment import CorrectionTrack, align
-from lift_ros.scene.gaussians import GaussianScene, Seeds, follow, only_appends
+from lift_ros.scene.gaussians import GaussianScene, Seeds, follow
 from lift_ros.scene.neighbours import Neighbours
 from lift_ros.scene.seeder import Seeder
 from lift_ros.scene.seeding import too_coarse
@@ -57,26 +51,14 @@ from lift_ros.scene.trainer import PhotometricTrainer, TrainingView
 
 log = logging.getLogger(__name__)
 
-RECENT = 4  # the latest keyframes, which half of the scene training goes to
 SETTLED = 0.3  # of the learning rates where the other half goes: what has been trained should come to rest
 ALIGN_STEPS = 5  # of a new keyframe with the scene, where poses are refined
 FINER = 2  # pixels of a mask for each of the view it was made of, along each axis
 MASK_GAUSSIANS = 40  # that a mask should show, to be an object of its own
-REFRESHED = 3  # keyframes at most, at each piece of training: new ground soon changes what many of them show
-ASKED = 100  # keyframes at most that are asked, in turns, how much has changed since they were
-SAMPLED = 1  # of them where a method is trained: to sample their pixels takes several times as long
 RESEED_AFTER = 3  # keyframes later, a keyframe without depth has neighbours on both sides, and better seeds
 SPARED = (3, 1, 0)  # times the Gaussians of the smallest object, below which none is thinned; if need be the next
 NEW_GROUND = 0.1  # share of a view; for less, nothing is thinned: borders are never explained to the last pixel
 SHOWN_AGAIN = 4.0  # pixels that a keyframe shows of a thinned Gaussian, from which masks tell again what it is
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """What one ``Mapper.step`` did: "photometric" or "lifting", and the latest values of the losses."""
-
-    kind: str
-    losses: dict[str, float]
 
 
 @dataclass
@@ -135,14 +117,12 @@ class Mapper:
         self._seeder = Seeder(config.scene, config.mapping.seed)
         self._method = make_method(config.lifting, config.mapping.seed, device)
         self._registry = ObjectRegistry(config.objects)
-        self._keyframes: list[Keyframe] = []
-        self._prior: list[tuple[float, MaskEvidence]] = []  # what a loaded map says, as if keyframes did
-        self._prior_views: list[LiftingView] = []  # and how its objects look to a method that was trained
+        pixels = config.lifting.pixels if self._method.trained else 0
+        self._keyframes = Keyframes(config.mapping, pixels, self._rng, self._camera)
         self._neighbours: Neighbours | None = None
         self._measured = False  # whether any depth image had something in it
         self._schedule = Schedule(config.mapping, self._method.trained)
         self._photometric_steps = 0
-        self._asked = 0  # keyframe from which on they are asked next
         self._cloud = Seeds.empty()  # of a sparse reconstruction that came with the data
         self._uncertainty = torch.zeros(0, device=device)
         self._coarse = torch.zeros(0, dtype=torch.bool, device=device)  # thinned: no mask decides what they are
@@ -152,10 +132,6 @@ class Mapper:
     def objects(self) -> list[MapObject]:
         """The objects as of ``snapshot``."""
         return list(self.snapshot.objects)
-
-    def scene_cloud(self, limit: int) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint32]]:
-        """At most ``limit`` points (n, 3), colours (n, 3) uint8 and ids (n,). For any thread."""
-        return self.snapshot.cloud(limit)
 
     def add_sparse_cloud(self, points: NDArray, colors: NDArray) -> None:
         """Seed the scene with a sparse reconstruction: ``points`` (n, 3) world, ``colors`` (n, 3) uint8."""
@@ -192,7 +168,10 @@ class Mapper:
         distance = viewing_distance(small, rendering)
         self._keyframes.append(Keyframe(frame.stamp, small.T_world_camera, view, patches, distance))
         self._adopt(self._keyframes[-1])
-        self._thin()
+        for gone in self._keyframes.give_way():
+            self._seeder.forget(gone.view.index)
+            self._trainer.forget(gone.view.index)
+            self.stats = replace(self.stats, thinned_keyframes=self.stats.thinned_keyframes + 1)
         skipped = self._schedule.add_keyframe()
         skipped = skipped if len(self._scene) else 0  # else there is nothing to train
         self.stats = replace(
@@ -200,21 +179,21 @@ class Mapper:
         )
         return True
 
-    def step(self) -> StepReport | None:
-        """A short piece of the training that the keyframes have brought; None where nothing is owed."""
+    def step(self) -> bool:
+        """A short piece of the training that the keyframes have brought; False where nothing is owed."""
         if not self._keyframes or not len(self._scene):
-            return None
+            return False
         kind, count = self._schedule.next()
         if not count:
-            return None
+            return False
         if kind == "lifting":
-            self._look_at_new()
-        self._refresh_stalest()
+            self._keyframes.refresh_new(self._scene, self._hidden)
+        self._keyframes.refresh_stalest(self._scene, self._hidden)
         losses = self._train_scene(count) if kind == "photometric" else self._train_lifting(count)
         name = "photometric_loss" if kind == "photometric" else "lifting_loss"
         latest = {name: sum(losses.values())} if losses else {}  # none of a view that shows nothing
         self.stats = replace(self.stats, steps=self.stats.steps + count, **latest)
-        return StepReport(kind, losses)
+        return True
 
     def finish(
         self, photometric_steps: int, lifting_steps: int, progress: Callable[[int, int], None] | None = None
@@ -222,7 +201,7 @@ class Mapper:
         """Train on all keyframes once no more frames will come; ``progress`` is told (steps done, steps in all)."""
         guessed = [keyframe for keyframe in self._keyframes if not keyframe.view.measured]
         # a loaded scene, or places whose keyframes were let go of, or poses that moved since
-        settled = self._prior or self.stats.thinned_keyframes or self.config.scene.refine_poses
+        settled = self._keyframes.loaded or self.stats.thinned_keyframes or self.config.scene.refine_poses
         if photometric_steps and not settled and len(guessed) == len(self._keyframes) > 0:
             self._replant()
         else:
@@ -234,7 +213,7 @@ class Mapper:
         for kind, steps in (("photometric", photometric_steps), ("lifting", lifting_steps)):
             if kind == "lifting":
                 for keyframe in self._keyframes:
-                    self._refresh(keyframe)
+                    self._keyframes.refresh(keyframe, self._scene, self._hidden)
             self._schedule.end_with(kind, steps)
             while self.step():
                 if progress:
@@ -245,17 +224,15 @@ class Mapper:
 
     def update_objects(self) -> list[ObjectEvent]:
         """Decode the labels of the moment into persistent objects, and renew ``snapshot``."""
-        self._look_at_new()
-        views = [(keyframe.stamp, keyframe.evidence) for keyframe in self._keyframes]
-        views = self._prior + [view for view in views if len(view[1].area)]
+        self._keyframes.refresh_new(self._scene, self._hidden)
+        views = self._keyframes.evidence
         stamps, evidence = [stamp for stamp, _ in views], [each for _, each in views]
-        ready = [keyframe.lifting for keyframe in self._keyframes if keyframe.lifting is not None]
-        decoded = self._method.decode(self._prior_views + ready, evidence, self._near())
+        decoded = self._method.decode(self._keyframes.views, evidence, self._near())
         labels = torch.where(self._coarse, -1, decoded.labels).cpu().numpy()
         wholes = None if decoded.parents is None else decoded.parents.cpu().numpy()
         unsure = (1 - decoded.confidence).clamp(0, 1)
         self._uncertainty = torch.where(self._unasked(), self._uncertainty, unsure)
-        events = self._registry.update(labels, self._near(), evidence, stamps, len(self._prior), wholes)
+        events = self._registry.update(labels, self._near(), evidence, stamps, self._keyframes.loaded, wholes)
         self._coarse &= torch.from_numpy(self._registry.ids > 0).to(self._coarse.device)
         self._publish()
         return events
@@ -388,10 +365,11 @@ class Mapper:
         prior = MaskEvidence.of_objects(ids * clear)
         if (wholes != ids).any():
             prior.wholes = MaskEvidence.of_objects(wholes * clear)
-        self._prior = [(stamp, prior)] * self.config.objects.min_views
+        views = []
         if self._method.trained and ids.any():
             on_device = contents.tensors["gaussian.object_id"].to(device)
-            self._prior_views = [view_of_objects(on_device, self.config.lifting.pixels, self._rng)]
+            views = [view_of_objects(on_device, self.config.lifting.pixels, self._rng)]
+        self._keyframes.stand_in(stamp, prior, self.config.objects.min_views, views)
         self.stats = replace(self.stats, stamp=stamp, gaussians=size)
         self._publish()
 
@@ -433,8 +411,7 @@ class Mapper:
         finer = too_coarse(frame, rendering, means, labels, MASK_GAUSSIANS)
         seeds = self._seeder.seeds(index, rendering, len(self._scene), finer)
         self._edit(lambda: self._scene.append(seeds))
-        for keyframe in self._keyframes:
-            keyframe.planted(seeds.means.numpy(), self._camera(keyframe))
+        self._keyframes.planted(seeds.means.numpy())
 
     def _adopt(self, keyframe: Keyframe) -> None:
         """Publish what a keyframe adds to the scene, with the objects that its masks tell at once."""
@@ -461,10 +438,7 @@ class Mapper:
                     break
             # masks say too little of what is coarser than it was when they were taken: it stays the object that it is
             self._coarse |= cover & (ids > 0)
-            coarse = self._coarse.cpu().numpy()
-            for keyframe in self._keyframes:
-                keyframe.forget(coarse)
-            self._prior = [(stamp, evidence.without(coarse)) for stamp, evidence in self._prior]
+            self._keyframes.forget(self._hidden)
             self._edit(lambda: self._scene.thin(gone, cover))
         self.stats = replace(self.stats, full=self._seeder.excess(len(self._scene)) > 0)
 
@@ -494,8 +468,7 @@ class Mapper:
         known = self._registry.rows()
         none = torch.zeros(len(self._scene), dtype=torch.bool, device=self._scene.device)
         self._edit(lambda: self._scene.prune(none))
-        for keyframe in self._keyframes:
-            keyframe.evidence = keyframe.lifting = None  # of another scene
+        self._keyframes.begin_anew()
         self._edit(lambda: self._scene.append(self._cloud))
         for keyframe in self._keyframes:
             self._reseed(keyframe)
@@ -504,14 +477,6 @@ class Mapper:
             self._registry.set_rows({name: row[nearest.cpu().numpy()] for name, row in known.items()})
             rows = {name: value[nearest] for name, value in learned.items() if name.startswith("gaussian.")}
             self._method.load_state(learned | rows)
-
-    def _thin(self) -> None:
-        """Let keyframes go that others show best, beyond those that may be kept; the latest stay."""
-        while len(self._keyframes) > self.config.mapping.max_keyframes:
-            gone = self._keyframes.pop(most_redundant(self._keyframes[:-RECENT], self.config.mapping)[0])
-            self._seeder.forget(gone.view.index)
-            self._trainer.forget(gone.view.index)
-            self.stats = replace(self.stats, thinned_keyframes=self.stats.thinned_keyframes + 1)
 
     def _train_scene(self, count: int) -> dict[str, float]:
         losses: dict[str, float] = {}
@@ -529,40 +494,17 @@ class Mapper:
         return losses
 
     def _train_lifting(self, count: int) -> dict[str, float]:
-        ready = [k.lifting for k in self._keyframes if k.lifting is not None and k.lifting.mask_count]
+        ready = [view for view in self._keyframes.sampled if view.mask_count]
         losses: dict[str, float] = {}
         rate = self._schedule.rate("lifting")
         for _ in range(count if ready else 0):
             losses = self._method.step(ready, self._near(), rate)
         return losses
 
-    def _refresh(self, keyframe: Keyframe) -> None:
-        pixels = self.config.lifting.pixels if self._method.trained else 0
-        keyframe.refresh(self._scene, self._camera(keyframe), pixels, self._rng)
-        if self._coarse.any():
-            keyframe.forget(self._coarse.cpu().numpy())
-
-    def _look_at_new(self) -> None:
-        """Compute what the keyframes say that have not been asked yet."""
-        for keyframe in self._keyframes:
-            if keyframe.evidence is None:
-                self._refresh(keyframe)
-
-    def _refresh_stalest(self) -> None:
-        """Compute anew what the keyframes say that show what has changed most, if it is time.
-
-        A few at each piece of training: objects are updated sooner if nothing is left to do then.
-        """
-        known = [keyframe for keyframe in self._keyframes if keyframe.evidence is not None]
-        if len(known) > ASKED:
-            self._asked = (self._asked + ASKED) % len(known)
-            known = (known[self._asked :] + known[: self._asked])[:ASKED]
-        means, max_moved = self._scene.means.cpu().numpy(), self.config.mapping.refresh_moved
-        age = staleness(known, means, [self._camera(keyframe) for keyframe in known], max_moved)
-        count = SAMPLED if self._method.trained else REFRESHED
-        for k in np.argsort(-age, kind="stable")[:count].tolist():
-            if age[k] >= 1:
-                self._refresh(known[k])
+    @property
+    def _hidden(self) -> NDArray[np.bool_]:
+        """(N,) of what masks tell nothing."""
+        return self._coarse.cpu().numpy()
 
     def _camera(self, keyframe: Keyframe) -> PosedCamera:
         """Where a keyframe was taken, as far as is known by now."""
@@ -577,16 +519,10 @@ class Mapper:
         if not trainer_knows:
             self._trainer.edit(origin)
         self._method.edit(origin, self._scene.means)
-        appends = only_appends(origin, len(self._registry.ids))
-        on_cpu = origin.cpu()  # once for all keyframes: what follows from it is remembered
-        if not appends:
-            self._prior = [(stamp, evidence.follow(on_cpu)) for stamp, evidence in self._prior]
-        self._prior_views = [view.follow(origin) for view in self._prior_views]
-        self._registry.edit(on_cpu.numpy())
+        self._keyframes.edit(origin, len(self._uncertainty))
+        self._registry.edit(origin.cpu().numpy())
         self._uncertainty = follow(self._uncertainty, origin, fill=1.0)
         self._coarse = follow(self._coarse, origin)
-        for keyframe in self._keyframes:
-            keyframe.edit(origin, on_cpu, appends)
         self._neighbours = None
         self.stats = replace(self.stats, gaussians=len(self._scene))
         self.damaged = False

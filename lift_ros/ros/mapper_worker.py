@@ -153,7 +153,7 @@ class MapperWorker:
         with self._duty.work():
             if live is not None:
                 self._process(live)
-            trained = self.mapper.step() is not None
+            trained = self.mapper.step()
             self._changed |= trained
             self._idle = live is None and not trained
             if self._changed and time.monotonic() >= self._next_update and not self._updates.rest:

@@ -163,7 +163,7 @@ class Outputs:
     def publish_scene(self, mapper: Mapper, stamp: float) -> None:
         """The scene at ``stamp`` seconds as a cloud, unless that is switched off."""
         if self._scene_cloud_points:
-            points, colors, ids = mapper.scene_cloud(self._scene_cloud_points)
+            points, colors, ids = mapper.snapshot.cloud(self._scene_cloud_points)
             self._scene_cloud.publish(cloud_message(self.header(stamp), points, colors, ids))
 
     def publish_status(self, status: Status, diagnostics: DiagnosticArray) -> None:

@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from lift_ros.camera import Camera
 from lift_ros.frame import Frame
 from lift_ros.mapping.config import MappingConfig
-from lift_ros.mapping.keyframes import is_keyframe, most_redundant, viewing_distance
+from lift_ros.mapping.keyframing import is_keyframe, most_redundant, viewing_distance
 from lift_ros.render import Rendering
 
 CONFIG = MappingConfig(keyframe_parallax=3.0, keyframe_rotation=10.0, keyframe_new_area=0.2)

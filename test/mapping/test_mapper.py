@@ -22,8 +22,8 @@ from lift_ros.evaluation import Contingency, assigned_quality
 from lift_ros.frame import Frame
 from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.methods import METHODS
-from lift_ros.mapping import mapper as mapper_module
-from lift_ros.mapping.keyframes import all_weights, staleness
+from lift_ros.mapping import keyframes as keyframes_module
+from lift_ros.mapping.keyframes import Keyframe, all_weights, staleness
 from lift_ros.mapping.landmarks import FAR
 from lift_ros.mapping.map_files import load_map, save_map
 from lift_ros.mapping.mapper import NEW_GROUND, SETTLED, Mapper
@@ -216,6 +216,10 @@ def stale(mapper: Mapper, max_moved: float = 1e6) -> list[float]:
     return staleness(mapper._keyframes, mapper._scene.means.cpu().numpy(), cameras, max_moved).tolist()
 
 
+def refresh(mapper: Mapper, keyframe: Keyframe) -> None:
+    mapper._keyframes.refresh(keyframe, mapper._scene, mapper._hidden)
+
+
 def test_a_keyframe_is_looked_at_anew_where_another_planted(frames, truth):
     mapper = mapped(frames[:1], truth, mapping__refresh_moved=1e6)
     first, before = mapper._keyframes[0], len(mapper._scene)
@@ -247,7 +251,7 @@ def test_a_keyframe_is_as_stale_as_what_it_shows_has_moved_in_it(frames, truth):
     mapper = mapped(frames[:5], truth)
     scene, shown = mapper._scene, mapper._keyframes[0]
     for keyframe in mapper._keyframes:
-        mapper._refresh(keyframe)
+        refresh(mapper, keyframe)
     assert stale(mapper, 1.0) == pytest.approx([0.0] * 5, abs=1e-4)
     camera = mapper._camera(shown)
     centre = torch.linalg.inv(camera.viewmat)
@@ -265,33 +269,33 @@ def test_a_keyframe_is_as_stale_as_what_it_shows_has_moved_in_it(frames, truth):
     kept[torch.from_numpy(shown.landmarks.gaussian)] = True
     mapper._edit(lambda: scene.prune(kept))
     assert stale(mapper, 1.0)[0] == pytest.approx(2.0, abs=1e-3)
-    mapper._refresh(shown)
+    refresh(mapper, shown)
     assert stale(mapper, 1.0)[0] < 1e-4
 
 
 def test_a_keyframe_is_stale_where_its_pose_was_corrected(frames, truth):
     mapper = mapped(frames[:3], truth, scene__refine_poses=True)
     for keyframe in mapper._keyframes:
-        mapper._refresh(keyframe)
+        refresh(mapper, keyframe)
     keyframe = mapper._keyframes[1]
     mapper._trainer.poses.update(
         keyframe.view.index, keyframe.view.camera, moved(mapper._camera(keyframe), np.full(6, 0.02))
     )
     assert stale(mapper, 0.2)[1] >= 1
     known = keyframe.evidence
-    mapper._refresh_stalest()
+    mapper._keyframes.refresh_stalest(mapper._scene, mapper._hidden)
     assert keyframe.evidence is not known and stale(mapper, 0.2)[1] < 0.1
 
 
 @pytest.mark.parametrize("asked", [100, 2])
 def test_training_looks_anew_at_keyframes_that_show_what_moved_and_at_no_others(frames, truth, monkeypatch, asked):
     """However few are asked at a time, all have their turn."""
-    monkeypatch.setattr(mapper_module, "ASKED", asked)
+    monkeypatch.setattr(keyframes_module, "ASKED", asked)
     mapper = mapped(frames[:5], truth, mapping__refresh_moved=2.0)
     for keyframe in mapper._keyframes:
-        mapper._refresh(keyframe)
+        refresh(mapper, keyframe)
     known = [keyframe.evidence for keyframe in mapper._keyframes]
-    mapper._refresh_stalest()
+    mapper._keyframes.refresh_stalest(mapper._scene, mapper._hidden)
     assert all(keyframe.evidence is each for keyframe, each in zip(mapper._keyframes, known, strict=True))
     mapper._scene.means += 0.2
     assert min(stale(mapper, 2.0)) > 1
@@ -304,7 +308,7 @@ def test_training_looks_anew_at_keyframes_that_show_what_moved_and_at_no_others(
 def test_a_keyframe_that_shows_what_is_gone_is_stale(frames, truth):
     mapper = mapped(frames[:2], truth)
     first = mapper._keyframes[0]
-    mapper._refresh(first)
+    refresh(mapper, first)
     shown = torch.zeros(len(mapper._scene), dtype=torch.bool)
     shown[torch.from_numpy(first.landmarks.gaussian)] = True
     gone = shown & (torch.rand(len(shown), generator=torch.Generator().manual_seed(0)) < 0.5)
@@ -314,7 +318,7 @@ def test_a_keyframe_that_shows_what_is_gone_is_stale(frames, truth):
     left[torch.from_numpy(first.landmarks.gaussian)] = True
     mapper._edit(lambda: mapper._scene.prune(~left))
     assert stale(mapper, 1.0)[0] == FAR
-    mapper._refresh(first)
+    refresh(mapper, first)
     every = torch.ones(len(mapper._scene), dtype=torch.bool)
     mapper._edit(lambda: mapper._scene.split(every))
     assert 0 < stale(mapper, 1.0)[0] < FAR / 2  # halves lie beside where the whole was
@@ -322,7 +326,7 @@ def test_a_keyframe_that_shows_what_is_gone_is_stale(frames, truth):
 
 def test_what_is_behind_the_camera_or_nowhere_has_moved_far(frames, truth):
     mapper = mapped(frames[:1], truth)
-    mapper._refresh(mapper._keyframes[0])
+    refresh(mapper, mapper._keyframes[0])
     camera = mapper._camera(mapper._keyframes[0])
     axis, centre = camera.viewmat[2, :3], torch.linalg.inv(camera.viewmat)[:3, 3]
     kept = mapper._scene.means.clone()
@@ -536,7 +540,7 @@ def test_finish_trains_as_much_as_asked(frames, truth, method, steps, owed):
     mapper.finish(6, 7, lambda done, total: told.append((done, total)))
     assert told[-1] == (steps, steps) and told == sorted(told)
     assert mapper.stats.steps == steps + owed  # what the keyframes brought as well
-    assert mapper.step() is None
+    assert not mapper.step()
 
 
 # -- every lifting method ----------------------------------------------------------------------------------------------
@@ -861,10 +865,10 @@ def test_a_snapshot_stays_as_it_was_while_training_goes_on(frames, truth):
 
 
 def test_scene_cloud_is_thinned_to_its_limit(room):
-    points, colors, ids = room.scene_cloud(10**9)
+    points, colors, ids = room.snapshot.cloud(10**9)
     assert points.shape == colors.shape == (len(ids), 3) and len(ids) > 500
     assert (points.dtype, colors.dtype, ids.dtype) == (np.float32, np.uint8, np.uint32)
-    few, few_colors, few_ids = room.scene_cloud(100)
+    few, few_colors, few_ids = room.snapshot.cloud(100)
     assert 50 <= len(few) <= 100 and len(few_colors) == len(few_ids) == len(few)
     step = -(-len(points) // 100)
     assert np.array_equal(few, points[::step]) and np.array_equal(few_ids, ids[::step])
@@ -880,8 +884,7 @@ def test_what_cannot_be_kept_up_with_is_skipped_and_counted(frames, truth):
     assert keyframes == 5
     assert mapper.stats.skipped_steps == 3 * (4 + 12)
     done = 0
-    while report := mapper.step():
-        assert report.kind in ("photometric", "lifting")
+    while mapper.step():
         done += 1
     assert mapper.stats.steps == 2 * (4 + 12) and done < 2 * (4 + 12)
 
@@ -892,7 +895,7 @@ def test_keyframes_beyond_those_that_may_be_kept_give_way(frames, truth, depth):
     some = [frame if depth else replace(frame, depth=None) for frame in frames]
     mapper = mapped(some[:6], truth, scene__refine_poses=True)
     before, gaussians = {track.id: track for track in mapper.snapshot.tracks}, mapper.stats.gaussians
-    mapper.config = replace(mapper.config, mapping=replace(mapper.config.mapping, max_keyframes=5))
+    mapper._keyframes._config = replace(mapper.config.mapping, max_keyframes=5)
     taken = feed(mapper, some[6:8])
     assert mapper.stats.keyframes == 5 == len(mapper._keyframes) and mapper.stats.thinned_keyframes == 1 + taken > 1
     kept = [keyframe.view.index for keyframe in mapper._keyframes]
@@ -989,7 +992,7 @@ def test_a_scene_that_is_full_of_what_is_near_says_so(frames, truth):
 
 def test_steps_before_the_first_frame_do_nothing(truth):
     mapper = Mapper(configured(), truth)
-    assert mapper.step() is None
+    assert not mapper.step()
     assert mapper.update_objects() == []
     mapper.finish(10, 10)
     assert mapper.stats.steps == 0
@@ -1140,7 +1143,7 @@ def test_a_frame_without_masks_on_disk_leaves_the_map_as_it_was(frames, truth, d
     assert caught.value.reason == "masks_missing"
     assert_same(state(mapper), before)
     assert mapper.stats == stats
-    assert mapper.step() is None
+    assert not mapper.step()
 
     assert feed(mapper, frames[2:3]) == 1
     without = mapped(frames[:1], truth)
