@@ -5,11 +5,17 @@ from __future__ import annotations
 import torch
 
 from lift_ros.adam import adam_rows, adam_step
-from lift_ros.scene.config import SceneConfig
 from lift_ros.scene.gaussians import GaussianScene, follow
 
 EPS = 1e-15  # as in 3DGS: gradients of single Gaussians are small
 HIGHER_BANDS = 0.05  # of the learning rate of the first band of harmonics
+RATES = {
+    "means": 4e-4,  # of the median depth; several times 3DGS's, for few steps
+    "quats": 2e-3,
+    "log_scales": 1e-2,
+    "logit_opacities": 5e-2,
+    "sh": 5e-3,
+}
 
 
 class SceneOptimizer:
@@ -18,14 +24,7 @@ class SceneOptimizer:
     All Gaussians that a step is told of are updated, visible or not. Those it is not told of keep still.
     """
 
-    def __init__(self, scene: GaussianScene, config: SceneConfig) -> None:
-        self._rates = {
-            "means": config.lr_means,
-            "quats": config.lr_quats,
-            "log_scales": config.lr_scales,
-            "logit_opacities": config.lr_opacities,
-            "sh": config.lr_sh,
-        }
+    def __init__(self, scene: GaussianScene) -> None:
         self._moments = {
             name: (torch.zeros_like(tensor), torch.zeros_like(tensor)) for name, tensor in scene.tensors().items()
         }
@@ -45,7 +44,7 @@ class SceneOptimizer:
         rate: float,
         active: torch.Tensor | slice = slice(None),
     ) -> None:
-        """Update the tensors of ``scene`` in place.
+        """Update the tensors of ``scene`` in place, by ``RATES``.
 
         Args:
             grads: gradient by name of the tensor, of the ``active`` Gaussians: (M,) int64, or all.
@@ -54,7 +53,7 @@ class SceneOptimizer:
         """
         before = self._steps
         for name, grad in grads.items():
-            lr = rate * self._rates[name] * (lengths if name == "means" else 1.0)
+            lr = rate * RATES[name] * (lengths if name == "means" else 1.0)
             state = (getattr(scene, name), *self._moments[name])
             self._steps = before.clone()
             if name == "sh" and grad.shape[1] > 1:

@@ -24,6 +24,8 @@ from lift_ros.scene.seeding import (
 )  # fmt: skip
 from lift_ros.scene.stereo import StereoDepth, sweep_depth
 
+MIN_ALPHA = 0.6  # of a pixel that the scene explains
+MAX_DEPTH_ERROR = 0.08  # of the depth there, where it was measured
 NEIGHBOURS = 4
 MAX_AXIS_ANGLE = 45.0  # degrees between the optical axes of frames that are matched
 BEST_PARALLAX = 6.0  # degrees: less is imprecise, more is hard to match
@@ -117,7 +119,7 @@ class Seeder:
 
     def new_ground(self, index: int, rendering: Rendering) -> NDArray[np.bool_]:
         """(H, W) pixels of frame ``index`` that the scene, seen from there as ``rendering``, does not explain."""
-        return unexplained(self._frames[index], rendering, self._config.seed_alpha, self._config.seed_depth_error)
+        return unexplained(self._frames[index], rendering, MIN_ALPHA, MAX_DEPTH_ERROR)
 
     def seeds(self, index: int, rendering: Rendering, count: int, finer: NDArray[np.float32] | None = None) -> Seeds:
         """What to add to a scene of ``count`` Gaussians so that it explains frame ``index``.

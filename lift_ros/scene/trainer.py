@@ -17,6 +17,8 @@ from lift_ros.scene.gaussians import GaussianScene, follow
 from lift_ros.scene.losses import Gradients, ViewLosses, supervised
 from lift_ros.scene.optimizer import SceneOptimizer
 
+EXPOSURE_RIDGE = 1e-3  # pull to gain 1 and bias 0, as a variance of colours
+MIN_OPACITY = 0.02  # of Gaussians that are worth keeping
 EXPOSURE_STEP = 2  # an exposure is two numbers a channel: every second pixel will do
 MANY = 100_000  # Gaussians, from which it pays to look for those in view
 FEW = 0.5  # share of them in view, up to which it pays to train these alone
@@ -67,10 +69,10 @@ class PhotometricTrainer:
         """``anchored``: the scene was there before the views; exposures and poses are relative to it."""
         self.scene = scene
         self.config = config
-        self.exposures = Exposures(config.exposure_ridge, anchored=anchored)
+        self.exposures = Exposures(EXPOSURE_RIDGE, anchored=anchored)
         self.poses = PoseCorrections(anchored)
         self._view_losses = ViewLosses(config)
-        self._optimizer = SceneOptimizer(scene, config)
+        self._optimizer = SceneOptimizer(scene)
         self._depth_scale = 0.0  # median rendered depth: the length that learning rates are relative to
         self._gradient = torch.zeros(len(scene), device=scene.device)
         self._seen = torch.zeros(len(scene), device=scene.device)
@@ -168,7 +170,7 @@ class PhotometricTrainer:
     def densify(self) -> torch.Tensor:
         """Remove faint Gaussians, split where the screen gradient since the last call was high; return ``origin``."""
         scene, config = self.scene, self.config
-        keep = scene.opacities > config.prune_opacity
+        keep = scene.opacities > MIN_OPACITY
         keep &= torch.isfinite(scene.means.sum(1) + scene.quats.sum(1) + scene.log_scales.exp().sum(1))
         excess = int(keep.sum()) - config.max_gaussians
         if excess > 0:  # seeds came after the scene was full
