@@ -71,6 +71,11 @@ class Camera:
             uv = np.stack([self.fx * points[:, 0] / z + self.cx, self.fy * points[:, 1] / z + self.cy], axis=-1)
         return uv, z
 
+    def inside(self, uv: NDArray, z: NDArray) -> NDArray[np.bool_]:
+        """(N,) whether points that ``project`` to ``uv`` (N, 2) and ``z`` (N,) are in the image, before the camera."""
+        with np.errstate(invalid="ignore"):
+            return (z > 0) & (uv >= 0).all(axis=1) & (uv < (self.width, self.height)).all(axis=1)
+
 
 @dataclass(frozen=True)
 class PosedCamera:
@@ -84,6 +89,11 @@ class PosedCamera:
         """From a camera-to-world pose (4, 4); inverted in double precision."""
         viewmat = torch.as_tensor(np.linalg.inv(np.asarray(T_world_camera, np.float64)), dtype=torch.float32)
         return cls(intrinsics, viewmat.to(device))
+
+    @property
+    def center(self) -> torch.Tensor:
+        """(3,) position in the world."""
+        return -self.viewmat[:3, :3].T @ self.viewmat[:3, 3]
 
     @property
     def width(self) -> int:

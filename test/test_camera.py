@@ -78,3 +78,17 @@ def test_a_posed_camera_maps_world_to_camera():
     in_camera = np.array([0.1, 0.2, 3.0, 1.0])
     in_world = T @ in_camera
     assert np.allclose(camera.viewmat.double().numpy() @ in_world, in_camera, atol=1e-2)
+
+
+def test_what_is_in_the_image():
+    camera = Camera(4, 2, 1.0, 1.0, 2.0, 1.0)
+    points = np.array([[0.0, 0, 1], [1.9, 0.9, 1], [2.1, 0, 1], [0, -1.1, 1], [0, 0, -1], [0, 0, 0], [np.nan, 0, 1]])
+    assert camera.inside(*camera.project(points)).tolist() == [True, True, False, False, False, False, False]
+
+
+def test_the_centre_of_a_camera_is_where_its_pose_has_it():
+    pose = np.eye(4)
+    pose[:3, :3] = Rotation.from_rotvec([0.3, -0.2, 0.5]).as_matrix()
+    pose[:3, 3] = (1.0, -2.0, 3.0)
+    centre = PosedCamera.from_pose(Camera(4, 2, 1.0, 1.0, 2.0, 1.0), pose).center
+    assert centre.tolist() == pytest.approx([1.0, -2.0, 3.0], abs=1e-5)

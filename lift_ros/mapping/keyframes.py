@@ -81,10 +81,8 @@ class Keyframe:
         """Take note of Gaussians that were planted at ``means`` (n, 3) where others saw them; ``camera`` as above."""
         if self.evidence is not None and len(means):
             viewmat = camera.viewmat.cpu().numpy()
-            pixels, depth = camera.intrinsics.project(means @ viewmat[:3, :3].T + viewmat[:3, 3])
-            with np.errstate(invalid="ignore"):
-                inside = (depth > 0) & (pixels >= 0).all(1) & (pixels < (camera.width, camera.height)).all(1)
-            self._unknown += int(inside.sum())
+            projected = camera.intrinsics.project(means @ viewmat[:3, :3].T + viewmat[:3, 3])
+            self._unknown += int(camera.intrinsics.inside(*projected).sum())
 
     @property
     def unknown(self) -> float:

@@ -17,7 +17,6 @@ from lift_ros.objects.registry import Track
 from lift_ros.render import Rendering, blend_weights, follow_edges, label_image, rasterize
 from lift_ros.scene.alignment import WORK_WIDTH, CorrectionTrack, align, corrected
 from lift_ros.scene.gaussians import GaussianScene
-from lift_ros.scene.trainer import camera_center
 
 MIN_SHARE = 0.3  # of a pixel that an object must have to label it
 BORDER_WIDTH = 640  # pixels, or as wide as the map is rendered: finer borders cost more than they are worth
@@ -74,7 +73,7 @@ class MapSnapshot:
     def render(self, camera: PosedCamera) -> Rendering:
         """Colour (H, W, 3) in [0, 1], alpha and expected depth as seen by ``camera``."""
         scene, camera = self.scene, _on(camera, self.scene.device)
-        out = rasterize(*self._geometry, scene.colors(camera_center(camera)), camera)
+        out = rasterize(*self._geometry, scene.colors(camera.center), camera)
         return Rendering(out.image.clamp(0, 1), out.alpha, out.depth)
 
     def locate(self, frame: Frame, steps: int = 0) -> PosedCamera:

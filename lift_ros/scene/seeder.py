@@ -195,11 +195,9 @@ class Seeder:
 
     def _depth_range(self, frame: Frame) -> tuple[float, float] | None:
         """Nearest and farthest depth to expect in ``frame``, from the known points in its view."""
-        camera = frame.camera
         points = (self._points - frame.T_world_camera[:3, 3]) @ frame.T_world_camera[:3, :3]
-        uv, z = camera.project(points)
-        with np.errstate(invalid="ignore"):
-            inside = (z > 0) & (uv >= 0).all(axis=1) & (uv < (camera.width, camera.height)).all(axis=1)
+        uv, z = frame.camera.project(points)
+        inside = frame.camera.inside(uv, z)
         if inside.sum() < MIN_POINTS:
             return None
         near, far = np.percentile(z[inside], (2, 98))

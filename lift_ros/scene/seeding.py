@@ -68,8 +68,7 @@ def too_coarse(
     """
     height, width = labels.shape
     uv, z = frame.camera.project((means - frame.T_world_camera[:3, 3]) @ frame.T_world_camera[:3, :3])
-    with np.errstate(invalid="ignore"):
-        inside = (z > 0) & (uv >= 0).all(axis=1) & (uv < (width, height)).all(axis=1)
+    inside = frame.camera.inside(uv, z)
     column, row = uv[inside].astype(int).T
     surface = rendering.depth.cpu().numpy()[row, column]
     shown = np.abs(z[inside] - surface) < NEAR_SURFACE * surface

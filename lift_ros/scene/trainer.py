@@ -92,7 +92,7 @@ class PhotometricTrainer:
         """The scene from ``camera``, without gradients."""
         scene = self.scene
         with torch.no_grad():
-            colors = scene.colors(camera_center(camera))
+            colors = scene.colors(camera.center)
             return rasterize(scene.means, scene.quats, scene.scales, scene.opacities, colors, camera)
 
     def step(self, view: TrainingView, rate: float = 1.0) -> dict[str, float]:
@@ -113,7 +113,7 @@ class PhotometricTrainer:
         scene = GaussianScene(**leaves)
         screen = ScreenStatistics()
         out = rasterize(
-            scene.means, scene.quats, scene.scales, scene.opacities, scene.colors(camera_center(view.camera)),
+            scene.means, scene.quats, scene.scales, scene.opacities, scene.colors(view.camera.center),
             view.camera, screen,
         )  # fmt: skip
         losses, gradients = self._losses(view, out)
@@ -189,12 +189,6 @@ class PhotometricTrainer:
         self._gradient.zero_()
         self._seen.zero_()
         return origin[split]
-
-
-def camera_center(camera: PosedCamera) -> torch.Tensor:
-    """(3,) position of the camera in the world frame."""
-    rotation, translation = camera.viewmat[:3, :3], camera.viewmat[:3, 3]
-    return -rotation.T @ translation
 
 
 def in_view(camera: PosedCamera, means: torch.Tensor, reach: torch.Tensor) -> torch.Tensor:
