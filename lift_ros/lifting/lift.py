@@ -32,6 +32,7 @@ from lift_ros.scene.neighbours import Neighbours
 PIECE_RATES = (0.9, 0.7)  # of the views in which touching Gaussians of one piece lie in one mask
 PURE_STRANGERS = 0.9  # pure_part_rate of what had to be taken out of other parts: several things, as likely as one
 MIN_PART = 6  # Gaussians; smaller parts join what surrounds them
+MAX_PARTS = 3000  # that may be joined, the largest, since every pair takes memory; more are noise
 MIN_KNOWN = 20  # Gaussians; fewer of a known object in the part of another are its border
 
 
@@ -70,15 +71,14 @@ class Lift:
         parts = cut_impure(parts, count, evidence, pure_rate, MIN_PART)
         parts = cut_known(parts, int(parts.max(initial=-1)) + 1, self._object.cpu().numpy(), MIN_KNOWN)
         parts, count = _numbered(parts, neighbours)
-        agreed, seen = self._agreement(parts, count, evidence, self._object)
-        merges = merge_parts(agreed, seen)
+        merges = self._merged(parts, count, evidence, self._object)
         joined = _of_parts(merges.clusters(config.same_object_rate), parts)
         labels, confidence = vote(joined, count, evidence, config.vote_purity)
         self._object = self._kept(labels)
         whole = None
         if any(view.wholes for view in evidence):
             largest = [view.wholes or view for view in evidence]
-            of_wholes = merge_parts(*self._agreement(labels, count, largest, self._whole))
+            of_wholes = self._merged(labels, count, largest, self._whole)
             self._whole = self._kept(_of_parts(of_wholes.clusters(config.same_object_rate), labels))
             whole = self._whole - 1
             merges = self._continued(merges.until(config.same_object_rate), of_wholes)
@@ -130,17 +130,22 @@ class Lift:
                 scores[:-1] = np.maximum(scores[:-1], self._merges.agreement(int(most)))
         return torch.from_numpy(scores[part].astype(np.float32)).to(self._part.device)
 
-    def _agreement(
+    def _merged(
         self, parts: NDArray[np.int64], count: int, views: Sequence[MaskEvidence], known: torch.Tensor
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """How often two parts share a mask, of how many views that show both, each (K, K); those that were taken for
-        one the last time, ``known`` (N,) from 1 on, somewhat more often, and those for two less.
+    ) -> Merges:
+        """The ``count`` parts (N,), joined by how often two share a mask in the views that show both; those that were
+        taken for one the last time, ``known`` (N,) from 1 on, somewhat sooner, and those for two later.
         """
-        agreed, seen = part_agreement(parts, count, views)
-        was = most(parts, count, known.cpu().numpy())
+        size = np.bincount(parts[parts >= 0], minlength=count)
+        asked = np.sort(np.argsort(-size, kind="stable")[:MAX_PARTS])
+        number = np.full(count + 1, -1)
+        number[asked] = np.arange(len(asked))
+        agreed, seen = part_agreement(number[parts], len(asked), views)
+        was = most(number[parts], len(asked), known.cpu().numpy())
         same = (was[:, None] == was[None, :]) & (was > 0)[None, :]
         other = (was[:, None] != was[None, :]) & (was > 0)[:, None] & (was > 0)[None, :]
-        return agreed + self.config.hysteresis * seen * (same.astype(float) - other), seen
+        merges = merge_parts(agreed + self.config.hysteresis * seen * (same.astype(float) - other), seen)
+        return Merges(asked[merges.pairs], merges.rates, count)
 
     def _kept(self, numbers: NDArray[np.int64]) -> torch.Tensor:
         """(N,) as they are remembered."""

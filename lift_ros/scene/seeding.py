@@ -66,7 +66,6 @@ def too_coarse(
         means: (N, 3) centres of the scene's Gaussians, world.
         labels: (H, W) mask numbers of the frame, 0 none.
     """
-    height, width = labels.shape
     uv, z = frame.camera.project((means - frame.T_world_camera[:3, 3]) @ frame.T_world_camera[:3, :3])
     inside = frame.camera.inside(uv, z)
     column, row = uv[inside].astype(int).T

@@ -265,6 +265,20 @@ def test_what_no_mask_shows_any_more_can_be_clicked_on():
     assert torch.equal(method.similarity(click(3 * SIZE, 0)) > 0.3, before == before[0])
 
 
+def test_of_very_many_parts_the_largest_are_joined(monkeypatch):
+    """Memory grows with the square of those that are."""
+    masks = [grouped([[0, 1], [2], [3]], SIZE)] * 3
+    kept = np.ones(4 * SIZE, bool)
+    kept[2 * SIZE + 10 : 3 * SIZE] = False  # group 2 is the smallest
+    views = [view.without(~kept) for view in masks]
+    labels = []
+    for most in (lift.MAX_PARTS, 3):
+        monkeypatch.setattr(lift, "MAX_PARTS", most)
+        method = fresh(4 * SIZE)
+        labels.append(method.decode([], [grouped([[0], [1], [2], [3]], SIZE), *views], line(4 * SIZE)).labels)
+    assert torch.equal(*labels) and labels[0][0] == labels[0][SIZE] != labels[0][3 * SIZE]
+
+
 def test_what_is_out_of_sight_costs_no_more_with_every_update():
     """Groups 1 and 2 were seen once; the parts that stand for them are as many after every update."""
     method, near = fresh(3 * SIZE), line(3 * SIZE)
