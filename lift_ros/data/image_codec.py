@@ -88,7 +88,7 @@ def decode_depth(
 def decode_labels(
     data: Buffer, encoding: str, height: int, width: int, step: int = 0, is_bigendian: bool = False
 ) -> NDArray[np.int32]:
-    """Raw label image -> (H, W) int32, 0 for none, which the greatest 16-bit value stands for as well.
+    """Raw label image -> (H, W) int32, 0 for none, which negative values and the greatest of 16 bits stand for as well.
 
     Raises:
         FrameRejected: ``labels_encoding``, ``image_truncated``.
@@ -155,8 +155,11 @@ def decode_compressed_labels(data: Buffer, format: str = "") -> NDArray[np.int32
 
 
 def _labels(raw: NDArray) -> NDArray[np.int32]:
-    """So what ``~/labels`` of a mapping node has where nothing is labelled is no object when it comes back as masks."""
-    return np.where(raw == UNLABELLED, 0, raw).astype(np.int32) if raw.dtype == np.uint16 else raw.astype(np.int32)
+    """So what ``~/labels`` of a mapping node has where nothing is labelled is no object when it comes back as masks; nor
+    is what tools write as -1.
+    """
+    none = raw == UNLABELLED if raw.dtype == np.uint16 else raw < 0
+    return np.where(none, 0, raw).astype(np.int32)
 
 
 def message_rgb(message: Any) -> NDArray[np.uint8]:

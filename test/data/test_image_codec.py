@@ -192,6 +192,11 @@ def test_what_a_node_left_unlabelled_is_no_mask(pack):
     assert read.tolist() == [[0, 7, 65534], [0, 0, 1]]
 
 
+def test_negative_labels_are_none():
+    labels = np.array([[-1, 7, 2**31 - 1], [-(2**31), 0, 65535]], "<i4")
+    assert codec.decode_labels(labels.tobytes(), "32SC1", 2, 3).tolist() == [[0, 7, 2**31 - 1], [0, 0, 65535]]
+
+
 def test_messages_are_told_apart_by_their_fields(rgb):
     depth = np.full((H, W), 1500, "<u2")
     image = SimpleNamespace(data=rgb.tobytes(), encoding="rgb8", height=H, width=W, step=W * 3, is_bigendian=0)
