@@ -46,11 +46,12 @@ class TumCapture(ListedCapture):
     def __init__(self, path: str | Path, *, max_depth: float = math.inf) -> None:
         """Read the lists. Raises DatasetError; see ``open_capture``."""
         root = Path(path)
-        images = sorted(_read_list(require(root / "rgb.txt", _LAYOUT, "times and files of the colour images"), 2))
+        cut: list[str] = []
+        images = sorted(_read_list(require(root / "rgb.txt", _LAYOUT, "times and files of the colour images"), 2, cut))
         if not images:
             raise DatasetError(f"{root / 'rgb.txt'} lists no images")
-        self._poses = _read_list(require(root / "groundtruth.txt", _LAYOUT, "times and poses of the camera"), 8)
-        depths = _read_list(root / "depth.txt", 2) if (root / "depth.txt").is_file() else []
+        self._poses = _read_list(require(root / "groundtruth.txt", _LAYOUT, "times and poses of the camera"), 8, cut)
+        depths = _read_list(root / "depth.txt", 2, cut) if (root / "depth.txt").is_file() else []
         nearest = _Nearest([stamp for stamp, _ in depths])
         entries = []
         for stamp, (file,) in images:
@@ -58,6 +59,7 @@ class TumCapture(ListedCapture):
             image = root / file
             entries.append(Entry(image.stem, image, stamp, None if depth is None else root / depths[depth][1][0]))
         super().__init__(root, entries, max_depth=max_depth, depth_unit=1 / COUNTS_PER_METRE)
+        self.problems += cut
         self._nearest_pose = _Nearest([stamp for stamp, _ in self._poses])
         names = self.name, root.resolve().name  # a link may be called otherwise, or tell what its target does not
         rooms = (re.search(r"(?:freiburg|fr)([123])(?!\d)", name) for name in names)
@@ -102,16 +104,23 @@ class _Nearest:
         return int(self._order[best])
 
 
-def _read_list(file: Path, columns: int) -> list[tuple[float, list[str]]]:
-    """Time and the other columns of each line."""
+def _read_list(file: Path, columns: int, problems: list[str]) -> list[tuple[float, list[str]]]:
+    """Time and the other columns of each line. Of a list whose writer was killed the line that was begun is left out,
+    with an entry in ``problems``. Raises DatasetError.
+    """
     rows = []
     try:
-        for number, line in enumerate(file.read_text().splitlines(), 1):
+        lines = file.read_text("utf-8-sig").splitlines(keepends=True)  # Windows' editors mark UTF-8
+        for number, line in enumerate(lines, 1):
             words = line.replace(",", " ").split()
             if not words or words[0].startswith("#"):
                 continue
             if len(words) < columns:
-                raise ValueError(f"line {number} has {len(words)} of {columns} columns")
+                lacking = f"line {number} has {len(words)} of {columns} columns"
+                if number == len(lines) and line == line.rstrip("\r\n"):
+                    problems.append(f"{file} was cut off: {lacking} and is not used")
+                    continue
+                raise ValueError(lacking)
             rows.append((float(words[0]), words[1:columns]))
     except (OSError, ValueError) as error:
         raise DatasetError(f"cannot read {file}: {error}") from None

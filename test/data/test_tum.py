@@ -91,6 +91,32 @@ def test_the_camera_goes_by_the_name_of_a_link(tmp_path):
     assert not any("default" in problem for problem in open_capture(tmp_path / "current").problems)
 
 
+@pytest.mark.parametrize(
+    ("name", "cut", "columns"),
+    [("groundtruth", "1305031102.5 1 2", "3 of 8"), ("depth", "13050", "1 of 2"), ("rgb", "1305031102.5", "1 of 2")],
+)
+def test_a_line_that_a_killed_recorder_began_is_left_out(tmp_path, name, cut, columns):
+    root = tum(tmp_path / NAME)
+    whole = open_capture(root)
+    content = (root / f"{name}.txt").read_text()
+    write(root / f"{name}.txt", content + cut)
+    capture = open_capture(root)
+    (problem,) = set(capture.problems) - set(whole.problems)
+    assert f"{name}.txt was cut off: line {content.count(chr(10)) + 1} has {columns} columns" in problem
+    assert [frame.name for frame in capture.frames] == [frame.name for frame in whole.frames]
+    write(root / f"{name}.txt", cut + "\n" + content)
+    with pytest.raises(DatasetError, match=rf"{name}\.txt: line 1 has {columns} columns"):
+        open_capture(root)
+
+
+def test_lists_that_are_marked_as_utf8(tmp_path):
+    root = tum(tmp_path / NAME)
+    for name in ("rgb", "depth", "groundtruth"):
+        content = (root / f"{name}.txt").read_bytes().split(b"\n", 1)[1]  # the first line counts
+        write(root / f"{name}.txt", b"\xef\xbb\xbf" + content)
+    assert len(list(open_capture(root).frames)) == 3
+
+
 def test_what_is_missing_or_wrong_is_named(tmp_path):
     root = tum(tmp_path / NAME)
     truth = (root / "groundtruth.txt").read_text()
