@@ -69,6 +69,21 @@ def read_rgb(file: Path) -> NDArray[np.uint8]:
         raise FrameRejected("image_unreadable", f"cannot read {file}: {error}") from None
 
 
+def read_image(file: Path, flags: int, reason: str) -> NDArray:
+    """What OpenCV reads of an image with these ``flags`` of ``imread``. Raises FrameRejected ``reason``."""
+    try:
+        image = cv2.imread(str(file), flags)
+    except cv2.error:  # that a format is switched off, or an image too large, it raises
+        image = None
+    if image is not None:
+        return image
+    if file.suffix.lower() == ".exr":
+        why = "cannot be read: EXR needs OPENCV_IO_ENABLE_OPENEXR=1 in the environment, or to be converted"
+    else:
+        why = "is damaged, too large or of an unknown type"
+    raise FrameRejected(reason, f"{file} {why}")
+
+
 def read_depth(file: Path, unit: float) -> NDArray[np.float32]:
     """Single-channel image or ``.npy`` -> (H, W) metres, 0 where unknown. ``unit``: metres per count.
 
@@ -83,9 +98,7 @@ def read_depth(file: Path, unit: float) -> NDArray[np.float32]:
         except (OSError, ValueError) as error:
             raise FrameRejected("depth_unreadable", f"cannot read {file}: {error}") from None
     else:
-        raw = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
-        if raw is None:
-            raise FrameRejected("depth_unreadable", f"{file} is damaged or of an unknown type")
+        raw = read_image(file, cv2.IMREAD_UNCHANGED, "depth_unreadable")
     raw = raw.squeeze()  # arrays are stored as (H, W, 1), too
     if raw.ndim != 2 or raw.dtype.kind not in "iuf" or raw.dtype.itemsize == 1:
         raise FrameRejected("depth_encoding", f"{file} holds {raw.dtype} {raw.shape}, not depth")

@@ -155,8 +155,8 @@ def decode_compressed_labels(data: Buffer, format: str = "") -> NDArray[np.int32
 
 
 def _labels(raw: NDArray) -> NDArray[np.int32]:
-    """So what ``~/labels`` of a mapping node has where nothing is labelled is no object when it comes back as masks; nor
-    is what tools write as -1.
+    """So what ``~/labels`` of a mapping node has where nothing is labelled is no object when it comes back as masks.
+    Nor is the -1 of other tools.
     """
     none = raw == UNLABELLED if raw.dtype == np.uint16 else raw < 0
     return np.where(none, 0, raw).astype(np.int32)

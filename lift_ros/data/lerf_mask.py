@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from lift_ros.data.capture import COLMAP_MODELS, fit_labels
 from lift_ros.data.colmap import ColmapCapture
 from lift_ros.data.colmap_model import find_model, read_images
-from lift_ros.data.files import images_by_stem, require
+from lift_ros.data.files import images_by_stem, read_image, require
 from lift_ros.errors import FrameRejected
 from lift_ros.frame import Frame
 
@@ -74,9 +74,9 @@ class LerfMaskCapture(ColmapCapture):
         """The masks of a folder of ``test_mask``, each (H, W) of its id and 0. Raises FrameRejected."""
         masks = []
         for file in sorted(view.glob("*.png")):
-            mask = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
-            if mask is None or masks and mask.shape != masks[0].shape:
-                raise FrameRejected("labels_unreadable", f"{file} is damaged or of another size than its neighbours")
+            mask = read_image(file, cv2.IMREAD_GRAYSCALE, "labels_unreadable")
+            if masks and mask.shape != masks[0].shape:
+                raise FrameRejected("labels_unreadable", f"{file} is of another size than its neighbours")
             masks.append(np.where(mask > 128, 1 + self.prompts.index(file.stem), 0).astype(np.int32))
         return masks
 
