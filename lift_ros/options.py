@@ -35,7 +35,7 @@ def option(
 class Option:
     """One leaf of a configuration tree."""
 
-    name: str  # dotted path, "lifting.embedding_dim"
+    name: str  # dotted path, "mapping.image_width"
     type: type
     value: Any
     help: str
@@ -61,7 +61,7 @@ def walk(config: Any, prefix: str = "") -> Iterator[Option]:
 
 
 def with_values(config: Any, values: dict[str, Any]) -> Any:
-    """A copy of ``config`` with dotted names replaced: ``{"lifting.embedding_dim": 16}``.
+    """A copy of ``config`` with dotted names replaced: ``{"mapping.image_width": 320}``.
 
     Raises:
         ConfigError: unknown name, wrong type or value out of range; the message lists what is allowed.

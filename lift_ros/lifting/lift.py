@@ -60,7 +60,7 @@ class Lift:
 
     def decode(self, views: Sequence[LiftingView], evidence: Sequence[MaskEvidence], neighbours: Neighbours) -> Decoded:
         if not len(self._object) or not evidence:
-            return Decoded(torch.full_like(self._object, -1), torch.zeros_like(self._object, dtype=torch.float32))
+            return Decoded.nothing(self._object)
         config = self.config
         pieces = local_parts(neighbours, evidence, PIECE_RATES, MIN_PART)
         parts, count = _numbered(pieces, neighbours)

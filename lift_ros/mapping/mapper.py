@@ -66,7 +66,10 @@ class MapperStats:
     """Figures of the map and its training.
 
     Attributes:
-        frames: frames that were processed; keyframes, gaussians, steps: as they say.
+        frames: that were taken in; those that were rejected do not count.
+        keyframes: that are kept.
+        gaussians: of the scene.
+        steps: of training, on the scene and on what the lifting method has learned.
         photometric_loss, lifting_loss: latest sums of losses, NaN before.
         prompts: prompt points decoded for the latest keyframe; all_prompts: for all of them.
         stamp: of the latest frame, seconds.
@@ -96,6 +99,9 @@ class MapperStats:
 
 class Mapper:
     """A growing scene with its objects.
+
+    For each frame ``process`` it; in between, ``step`` as long as there is time and it returns True, and now and then
+    ``update_objects``. Once no more frames will come, ``finish`` and update once more. ``snapshot`` answers questions.
 
     Attributes:
         segmenter: makes the masks.
