@@ -112,7 +112,10 @@ class BagFile:
             try:
                 reader = open_reader(path)
                 named = {storage.path.name for storage in reader.storage.storages}  # less the suffix of compression
-                files = [file for file in files if {file.name, file.stem} & named] or files
+                there, files = files, [file for file in files if {file.name, file.stem} & named] or files
+                for file in there:
+                    if file not in files:
+                        self._report(f"{file} is not used, as metadata.yaml does not name it; without that it would be")
                 if is_indexed(reader) and not any(map(has_wal, files)):
                     return [self._kept(reader)]
                 reader.close()

@@ -324,6 +324,18 @@ def test_a_file_of_a_split_bag_that_cannot_be_read_is_named(tmp_path):
         assert "bag_1.mcap cannot be read" in capture.problems[0]
 
 
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_a_file_that_the_metadata_does_not_name_is_told(tmp_path, storage):
+    """As where a split was added by hand, or metadata.yaml is of an earlier split alone."""
+    with Recorder(tmp_path / "bag", storage) as recorder:
+        recorder.posed_images(5)
+    file = storage_file(tmp_path / "bag")
+    other = shutil.copy(file, file.with_stem("later"))
+    with open_capture(tmp_path / "bag") as capture:
+        assert len(list(capture.frames)) == 5
+        assert capture.problems == [f"{other} is not used, as metadata.yaml does not name it; without that it would be"]
+
+
 def test_copies_are_removed_in_the_end(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
     (tmp_path / "scratch").mkdir()
