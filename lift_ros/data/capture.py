@@ -321,8 +321,15 @@ LAYOUTS = (
     ),
 )
 
+_MODEL_AT_ROOT = "{} is of a model by COLMAP; move its files to sparse/0/, beside images/"
+
 # of what is opened before it is ready: files by which it is told, and what to do with {}, such a file
 _HINTS = (
+    ("*.bag", "{} is a recording of ROS 1; convert it: rosbags-convert --src FILE.bag --dst DIRECTORY"),
+    ("cameras.bin", _MODEL_AT_ROOT),
+    ("cameras.txt", _MODEL_AT_ROOT),
+    ("sparse/[1-9]*", "{} is a model by COLMAP, and sparse/0/ is what is read; rename it to that"),
+    ("associations.txt", "{} pairs the images of a TUM RGB-D sequence, but rgb.txt, which lists them, is missing"),
     ("*.sens", "{} is a scan of ScanNet as released; export it with SensReader/python, all four --export options"),
     ("frame-*.color.jpg", "{} is of ScanNet's SensReader in C++; export the scene with SensReader/python instead"),
     ("seq-*.zip", "{} is a packed sequence of 7-Scenes; unpack it there"),
@@ -369,7 +376,8 @@ def _unknown(path: Path) -> str:
         if path.is_dir() and near.is_dir() and (layout := find_layout(near)):
             return f"{path} is not a capture, but {near} looks like one of {layout.name}"
     for pattern, hint in _HINTS:
-        if file := next((file for file in files if file.match(pattern)), None):
+        told = path.glob(pattern) if path.is_dir() else [path] if path.match(pattern) else []
+        if file := min(told, default=None):
             return f"{path} is not a capture: {hint.format(file)}"
     markers = "; ".join(f"{layout.marker} ({layout.name})" for layout in LAYOUTS)
     if not path.is_dir():

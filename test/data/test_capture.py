@@ -102,6 +102,11 @@ def test_a_listing_left_over_beside_what_was_made_of_it(tmp_path):
         ("frame-000000.color.jpg", r"frame-000000\.color\.jpg is of ScanNet's SensReader in C\+\+; export"),
         ("seq-01.zip", r"seq-01\.zip is a packed sequence of 7-Scenes; unpack"),
         ("transforms_train.json", r"name the file to open, .*/transforms_train\.json: Blender scenes"),
+        ("drive.bag", r"drive\.bag is a recording of ROS 1; convert it: rosbags-convert --src"),
+        ("cameras.bin", r"cameras\.bin is of a model by COLMAP; move its files to sparse/0/, beside images/"),
+        ("cameras.txt", r"cameras\.txt is of a model by COLMAP; move"),
+        ("sparse/1/cameras.bin", r"(sparse/1 is a model by COLMAP, and sparse/0/|cameras\.bin is of a model)"),
+        ("associations.txt", r"associations\.txt pairs the images of .*, but rgb\.txt, which lists them, is missing"),
     ],
 )
 def test_what_has_to_be_done_first_is_said(tmp_path, file, message):
