@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -69,10 +69,28 @@ class ListedCapture(Capture):
 
     world_frame = "map"
 
-    def __init__(self, root: Path, entries: list[Entry], *, max_depth: float, depth_unit: float = 0.001) -> None:
-        """``depth_unit``: metres per count of the depth images. Entries whose depth is not there have none."""
+    def __init__(
+        self,
+        root: Path,
+        entries: list[Entry],
+        *,
+        max_depth: float,
+        depth_unit: float = 0.001,
+        no_depth: str = "no depth",
+    ) -> None:
+        """Entries whose depth is not there have none.
+
+        Args:
+            depth_unit: metres per count of the depth images.
+            no_depth: what it is called that a frame has none while others have some.
+        """
         super().__init__()
         self.name = Path(os.path.abspath(root)).name  # not of what it may be a link to
+        bare = [entry.name for entry in entries if entry.depth is None]
+        if 0 < len(bare) < len(entries):
+            self.problems.append(
+                f"{len(bare)} of {len(entries)} frames have {no_depth}: {bare[0]}" + (", ..." if len(bare) > 1 else "")
+            )
         if missing := [entry.depth for entry in entries if entry.depth and not entry.depth.is_file()]:
             gone = set(missing)
             entries = [replace(entry, depth=None) if entry.depth in gone else entry for entry in entries]
@@ -87,6 +105,11 @@ class ListedCapture(Capture):
         self._max_depth = max_depth
         self._depth_unit = depth_unit
         self._undistorter = UndistorterCache()
+
+    def _check_depth(self, files: Iterable[Path], expected: Path) -> None:
+        """Note where no frame has depth although there are ``files`` of it; ``expected``: that of the first frame."""
+        if not self.has_depth and (file := min(files, default=None)):
+            self.problems.append(f"no frame has depth: {file} is of none; that of the first would be {expected}")
 
     @abstractmethod
     def _pose(self, index: int) -> NDArray[np.float64]:

@@ -85,6 +85,7 @@ class SemanticNerfCapture(_Replica):
             for number, image in images.items()
         ]
         super().__init__(root, list(images), entries, trajectory, 0.001, max_depth)
+        self._check_depth((root / "depth").glob("[!.]*"), root / f"depth/depth_{next(iter(images))}.png")
         self.incomplete_names = ("instances",)  # walls and floor are instances, and one of them all has the number 0
         if labels["semantic"] and not labels["instances"]:
             self.problems.append(
@@ -111,6 +112,7 @@ class NiceSlamCapture(_Replica):
             for number, image in images.items()
         ]
         super().__init__(root, list(images), entries, trajectory, 1 / scale, max_depth)
+        self._check_depth(root.glob("results/depth*"), root / f"results/depth{next(iter(images))}.png")
 
     def _lens(self, index: int, width: int, height: int) -> Lens:
         return Lens(self._camera).resized(width, height)

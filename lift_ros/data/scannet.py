@@ -108,6 +108,7 @@ class ScannetCapture(ListedCapture):
         self.timed = not renumbered and all(stem.isdigit() for stem in stems)
         entries = color_entries(root, _LAYOUT, KINECT_INTERVAL if self.timed else None)
         super().__init__(root, entries, max_depth=max_depth)
+        self._check_depth((root / "depth").glob("[!.]*"), root / f"depth/{entries[0].name}.png")
         self._poses = images_by_stem(require(root / "pose", _LAYOUT, "a pose <n>.txt for each colour image"), (".txt",))
         K_file = _first(root, _COLOR_K) or require(root / _COLOR_K[0], _LAYOUT, "the colour camera, 3x3 or 4x4")
         self._K, self._K_file = _read_K(K_file), K_file

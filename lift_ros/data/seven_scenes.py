@@ -66,6 +66,8 @@ class SevenScenesCapture(ListedCapture):
                 entries.append(Entry(name, image, stamp, depths.get(key)))
                 self._poses.append(poses.get(key))
         super().__init__(root, entries, max_depth=max_depth)
+        first = entries[0].image
+        self._check_depth(first.parent.glob("*.depth*"), first.with_name(first.name.replace("color", "depth")))
 
     def _pose(self, index: int) -> NDArray[np.float64]:
         return check_rigid(read_pose(self._poses[index])) @ _T_DEPTH_COLOR

@@ -58,7 +58,13 @@ class TumCapture(ListedCapture):
             depth = nearest(stamp)
             image = root / file
             entries.append(Entry(image.stem, image, stamp, None if depth is None else root / depths[depth][1][0]))
-        super().__init__(root, entries, max_depth=max_depth, depth_unit=1 / COUNTS_PER_METRE)
+        super().__init__(
+            root,
+            entries,
+            max_depth=max_depth,
+            depth_unit=1 / COUNTS_PER_METRE,
+            no_depth=f"no depth within {MAX_OFFSET} s",
+        )
         self.problems += cut
         self._nearest_pose = _Nearest([stamp for stamp, _ in self._poses])
         names = self.name, root.resolve().name  # a link may be called otherwise, or tell what its target does not
@@ -70,8 +76,8 @@ class TumCapture(ListedCapture):
                 f"the name '{self.name}' does not tell the camera (freiburg1, freiburg2, freiburg3); the benchmark's "
                 "default intrinsics are taken"
             )
-        if unpaired := sum(entry.depth is None for entry in entries) if depths else 0:
-            self.problems.append(f"{unpaired} of {len(entries)} colour images have no depth within {MAX_OFFSET} s")
+        if depths and not any(entry.depth for entry in entries):
+            self.problems.append(f"no frame has depth: depth.txt lists none within {MAX_OFFSET} s of a colour image")
 
     def _pose(self, index: int) -> NDArray[np.float64]:
         stamp = self._entries[index].stamp

@@ -95,6 +95,26 @@ def test_nice_slam(tmp_path):
     assert len(open_capture(root)) == 4
 
 
+@pytest.mark.parametrize(
+    ("make", "depth", "first"),
+    [(semantic_nerf, "depth/depth_{}.png", "0"), (nice_slam, "results/depth{:06d}.png", "000000")],
+)
+def test_depth_that_is_lost_is_told(tmp_path, make, depth, first):
+    root = make(tmp_path / "Replica/room0")
+    assert not open_capture(root).problems
+    (root / depth.format(9)).unlink()
+    (problem,) = open_capture(root).problems
+    assert problem.startswith("1 of 4 frames have no depth: ") and problem.endswith("9")
+    for index in (0, 10, 11):
+        file = root / depth.format(index)
+        file.rename(file.with_name(f"depth-{index}.png"))
+    capture = open_capture(root)
+    assert not capture.has_depth
+    (problem,) = capture.problems
+    assert "/depth-0.png is of none; that of the first would be " in problem
+    assert problem.endswith(str(root / depth.replace("{:06d}", "{}").format(first)))
+
+
 def test_max_depth(tmp_path):
     capture = open_capture(nice_slam(tmp_path / "room0"), max_depth=0.5)
     assert not capture.frames[0].depth.any()

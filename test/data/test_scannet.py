@@ -177,6 +177,21 @@ def test_frames_that_lack_files(tmp_path):
     assert frame.name == "2" and frame.depth is None
     assert capture.recorded_labels("instances", frame) is None
     assert capture.skipped == {"pose_missing": 1, "image_unreadable": 1}
+    assert capture.problems == ["1 of 3 frames have no depth: 2"]
+
+
+def test_depth_that_is_called_otherwise_than_the_images_is_told(tmp_path):
+    root = scannet(tmp_path)
+    for index in (0, 2, 10):
+        (root / f"depth/{index}.png").rename(root / f"depth/{index:06d}.png")
+    write(root / "depth/.DS_Store", "")
+    capture = open_capture(root)
+    assert not capture.has_depth and capture.problems == [
+        f"no frame has depth: {root}/depth/000000.png is of none; that of the first would be {root}/depth/0.png"
+    ]
+    for file in root.glob("depth/*.png"):
+        file.unlink()
+    assert not open_capture(root).problems  # there is none to lose
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,11 @@ def test_frames_and_files_that_are_missing(tmp_path):
     (frame,) = capture.frames
     assert frame.name == "frame-000001" and frame.depth is None
     assert capture.skipped == {"pose_missing": 1, "pose_not_finite": 1}
+    assert capture.problems == ["1 of 3 frames have no depth: frame-000001"]
+    (folder / "frame-000000.depth.png").rename(folder / "frame-000000.depth.proj.png")
+    (folder / "frame-000002.depth.png").unlink()
+    (problem,) = open_capture(folder).problems
+    assert "frame-000000.depth.proj.png is of none" in problem and problem.endswith("/frame-000000.depth.png")
     for file in folder.glob("*.pose.txt"):
         file.unlink()
     with pytest.raises(DatasetError, match=r"looks like 7-Scenes, but .*frame-<n>\.pose\.txt are missing"):

@@ -48,7 +48,7 @@ def test_frames_are_associated_by_time(tmp_path):
         assert frame.name == f"{START + 0.1 * index:.6f}"
     assert [None if frame.depth is None else frame.depth[5, 5] for frame in frames[:2]] == pytest.approx([1, 1.0002])
     assert frames[0].depth[0, 0] == 0 and frames[2].depth is None
-    assert capture.problems == ["1 of 4 colour images have no depth within 0.02 s"]
+    assert capture.problems == [f"1 of 4 frames have no depth within 0.02 s: {START + 0.3:.6f}"]
 
 
 @pytest.mark.parametrize(
@@ -73,6 +73,8 @@ def test_colour_alone(tmp_path):
     (root / "depth.txt").unlink()
     capture = open_capture(root)
     assert not capture.has_depth and not capture.problems and capture.frames[0].depth is None
+    write(root / "depth.txt", f"{START + 9} depth/9.png\n")
+    assert open_capture(root).problems == ["no frame has depth: depth.txt lists none within 0.02 s of a colour image"]
     assert capture.frames[0].image.shape == (H, W, 3)
 
 
