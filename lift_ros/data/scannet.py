@@ -84,14 +84,16 @@ def color_entries(root: Path, layout: str, interval: float | None = None) -> lis
     if not images:
         require(root / "color" / "0.jpg", layout, "colour images color/<n>.jpg or .png")
     depths = images_by_stem(root / "depth", (".png",))
-    labels = {name: images_by_stem(folder, (".png", ".npy")) for name, folder in label_folders(root).items()}
+    folders = label_folders(root)
+    labels = {name: images_by_stem(folder, (".png", ".npy")) for name, folder in folders.items()}
+    suffixes = {name: next((file.suffix for file in files.values()), ".png") for name, files in labels.items()}
     return [
         Entry(
             stem,
             image,
             index * FRAME_INTERVAL if interval is None else int(stem) * interval,
             depths.get(stem),
-            {name: files[stem] for name, files in labels.items() if stem in files},
+            {name: files.get(stem, folders[name] / (stem + suffixes[name])) for name, files in labels.items()},
         )
         for index, (stem, image) in enumerate(images.items())
     ]
@@ -114,6 +116,9 @@ class ScannetCapture(ListedCapture):
         self._K, self._K_file = _read_K(K_file), K_file
         if "instances" in self.recorded_names and not renumbered:
             self.incomplete_names = ("instances",)  # 0 is not the background: much of a scene is not annotated
+        archives = sorted(root.glob("*_2d-instance*.zip"))  # the filtered ones come first, and are the better
+        if archives and "instances" not in self.recorded_names:
+            self.problems.append(f"the true instances are packed in {archives[0]}: unpack it there")
         depth_K_file = _first(root, _DEPTH_K)
         self._depth_K = _read_K(depth_K_file) if depth_K_file else None
 

@@ -130,6 +130,11 @@ def check_masks(source: str, capture: Capture, truth: str = TRUTH) -> None:
                 + "".join(f"; {problem}" for problem in capture.problems)
             )
         labelled = capture.labelled(truth)
+        if not labelled:
+            raise ConfigError(
+                f"masks {source} are made from true instances, and none of the {len(capture)} frames of {capture.name} "
+                f"has any; those of the first are looked for in {capture.first_labels(truth)}"
+            )
         if labelled < MOST_FRAMES * len(capture):
             raise ConfigError(
                 f"masks {source} are made from true instances, and {capture.name} has these for {labelled} of its "

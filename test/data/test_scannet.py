@@ -12,7 +12,8 @@ import pytest
 from data.layouts import H, W, assert_labels, pose, quaternion_xyzw, text, write, write_depth, write_labels, write_rgb
 
 from lift_ros.data import open_capture
-from lift_ros.errors import DatasetError
+from lift_ros.errors import ConfigError, DatasetError
+from lift_ros.evaluation.masks import check_masks
 
 K = np.array([[30.0, 0, 15.5, 0], [0, 31.0, 11.5, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 DEPTH_K = np.array([[15.0, 0, 7.5, 0], [0, 15.5, 5.5, 0], [0, 0, 1, 0], [0, 0, 0, 1]])  # half the size
@@ -178,6 +179,35 @@ def test_frames_that_lack_files(tmp_path):
     assert capture.recorded_labels("instances", frame) is None
     assert capture.skipped == {"pose_missing": 1, "image_unreadable": 1}
     assert capture.problems == ["1 of 3 frames have no depth: 2"]
+
+
+def test_labels_that_are_called_otherwise_than_the_images_are_looked_for(tmp_path):
+    root = scannet(tmp_path)
+    for index in (0, 2, 10):
+        (root / f"instance-filt/{index}.png").rename(root / f"instance-filt/{index:06d}.png")
+    (root / "m2f_instance").mkdir()
+    capture = open_capture(root)
+    assert capture.recorded_names == ("instances", "semantic", "m2f_instance")
+    assert capture.labelled("instances") == capture.labelled("m2f_instance") == 0
+    assert capture.recorded_labels("instances", capture.frames[0]) is None
+    for masks, file in (
+        ("recorded:instances", "instance-filt/0.png"),
+        ("L1", "instance-filt/0.png"),
+        ("recorded:m2f_instance", "m2f_instance/0.png"),
+    ):
+        with pytest.raises(ConfigError, match=f"those of the first are looked for in {root / file}$"):
+            check_masks(masks, capture)
+
+
+def test_true_instances_that_are_still_packed(tmp_path):
+    root = scannet(tmp_path / "scene0000_00")
+    for kind in ("instance", "instance-filt", "label-filt"):
+        write(root / f"scene0000_00_2d-{kind}.zip", "")
+    assert not open_capture(root).problems  # they were unpacked, and the archives left
+    shutil.rmtree(root / "instance-filt")
+    assert open_capture(root).problems == [
+        f"the true instances are packed in {root}/scene0000_00_2d-instance-filt.zip: unpack it there"
+    ]
 
 
 def test_depth_that_is_called_otherwise_than_the_images_is_told(tmp_path):
