@@ -21,7 +21,10 @@ def nearest_gaussian(means: torch.Tensor, point: torch.Tensor) -> int:
 
 
 def similarity(features: torch.Tensor, clicked: BlendWeights) -> torch.Tensor:
-    """(N,) cosine similarity of unit ``features`` (N, d) to what shows at the most similar of the clicks (C, N)."""
+    """(N,) cosine similarity of unit ``features`` (N, d) to what shows at the most similar of the clicks (C, N).
+
+    What shows at a click is blended of unit features here, while training blends raw ones, of any length.
+    """
     return (features @ normalize(clicked.matmul(features), dim=1).T).amax(1)
 
 

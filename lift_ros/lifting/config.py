@@ -129,7 +129,7 @@ class OmniSeg3DConfig:
     learning_rate: float = option(0.04, "Adam's step on the embeddings.", min=0.0)
     decay: float = option(
         0.5,
-        "Weight of each level of the hierarchy over the one below: 0 knows parts only, 1 favours wholes.",
+        "Weight of each level of the hierarchy over the one below: 0 knows parts only, 1 weighs all levels alike.",
         min=0.0,
         max=1.0,
     )
@@ -157,8 +157,8 @@ class LiftingConfig:
     )
     pixels: int = option(
         8192,
-        "Pixels of a keyframe whose blend weights are kept, about 0.7 KiB each; a step trains on 500 of them, or on 32 "
-        "for each mask, some 2000 at most.",
+        "Pixels of a keyframe whose blend weights are kept, about 0.7 KiB each; a step trains on 512 of them, or on 32 "
+        "for each mask, 2048 at most.",
         min=256,
     )
     lift: LiftConfig = field(default_factory=LiftConfig)

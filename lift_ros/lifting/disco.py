@@ -4,11 +4,17 @@ Dumery et al., "Enforcing View-Consistency in Class-Agnostic 3D Segmentation Fie
 object slots, and a pixel shows O_n, the blended probability of slot n. Masks M_m may overlap and need not cover the
 image. There is nothing to cluster: the slot that wins is the label.
 
-What differs from the paper. The logits belong to Gaussians instead of coming from a hash grid and a network, so they
-are the features h that equation (7) smooths, and its neighbourhood are the Gaussians that touch. Norms over pixels and
-the sum over Gaussians are means, so that the weights do not depend on how many there are. A step looks at one view
-instead of a batch of five. Slots are added when a view has more masks than any before. The confidence of a pixel is
-blended from that of its Gaussians, not the maximum over its blended slots: where sure objects meet, it stays high.
+What differs from the paper:
+- The logits belong to Gaussians instead of coming from a hash grid and a network, so they are the features h that
+  equation (7) smooths, and its neighbourhood are the Gaussians that touch.
+- Norms over pixels and the sum over Gaussians are means, so that the weights do not depend on how many there are.
+- A step looks at one view instead of a batch of five.
+- It sees some thousand pixels of the view, not all, and of small masks and along borders more than their share (half of
+  them lie anywhere, a quarter is spread evenly over the masks, a quarter faces another mask; see ``sample_view``), so
+  that intersection and union in equation (4) are not those of the image.
+- Slots are added when a view has more masks than any before.
+- The confidence of a pixel is blended from that of its Gaussians, not the maximum over its blended slots: where sure
+  objects meet, it stays high.
 """
 
 from __future__ import annotations

@@ -2,15 +2,26 @@
 
 Zhu et al., "PCF-Lift: Panoptic Lifting by Probabilistic Contrastive Fusion", ECCV 2024. A Gaussian of the scene carries
 a normal distribution F = N(mu, diag(sigma^2)) of N dimensions, and a pixel shows the blended mu and sigma^2. Where
-masks contradict each other the variance grows: it is the uncertainty (3.1).
+masks contradict each other the variance grows: it is the paper's uncertainty (3.1).
 
-What differs from the paper. The features belong to Gaussians instead of coming from a network of the position, so there
-is no slow copy of a network, as in the architecture the paper builds on; equations (2) and (3) do not use it. Blended
-features are divided by alpha, since pixels and Gaussians are compared with each other. A step compares some hundred
-pixels of a view. The scene grows and training has no last epoch: the cross-view constraint starts after a number of
-steps. In algorithm 1, the paper bases the threshold on "the average similarity computed across grouped feature pairs
-identified within each view"; here as in the authors' code, it is the similarity halfway to the most similar other mask
-of a view, averaged over masks, then over views.
+What differs from the paper:
+- The features belong to Gaussians instead of coming from a network of the position, so there is no slow copy of a
+  network, as in the architecture the paper builds on; equations (2) and (3) do not use it.
+- Blended features are divided by alpha, since pixels and Gaussians are compared with each other.
+- A step compares some hundred pixels of a view, and of small masks and along borders more than their share (half of
+  them lie anywhere, a quarter is spread evenly over the masks, a quarter faces another mask; see ``sample_view``), so
+  that small masks and borders count for more in the means of equations (2), (3) and (5) than in the image.
+- The scene grows and training has no last epoch: the cross-view constraint starts after a number of steps. From then
+  on L_contra is still of one view only, and the second enters L_cross alone, as in the authors' code.
+- Equation (1) has ratios of variances, as it is printed; in the authors' code they are of standard deviations, and
+  distributions of different width are less dissimilar (see ``log_kernel``).
+- In algorithm 1, the paper bases the threshold on "the average similarity computed across grouped feature pairs
+  identified within each view"; here as in the authors' code, it is the similarity halfway to the most similar other
+  mask of a view, averaged over masks, then over views. That code counts a view with a single mask as 0 in this average;
+  here such views are left out of it.
+- The uncertainty that is published is not the variance, but one minus the share that the prototype of the label has of
+  the kernels to all prototypes (see ``decode``): wide features have less. With a single prototype it is 0, however wide
+  the features are.
 """
 
 from __future__ import annotations
@@ -171,8 +182,11 @@ def blended(own: Normals, weights: BlendWeights) -> Normals:
 def log_kernel(a: Normals, b: Normals) -> torch.Tensor:
     """Logarithm of the probability product kernel, equation (1), of distributions whose shapes broadcast.
 
-    The ratios in its first factor are of variances, as printed; in the integral of sqrt(p q) they would be of standard
-    deviations.
+    The ratios in its first factor are of variances, as the paper prints them. In the integral of sqrt(p q), the kernel
+    with rho = 1/2, they are of standard deviations s, and so they are in the authors' code (Runsong123/PCF-Lift:
+    ``stand_covarance = sqrt(covariance)``, beta = (s_2 / s_1 + s_1 / s_2) / 2). As printed, distributions of different
+    width are less similar: in three dimensions, with equal means, where variances differ by a factor of 10 the kernel
+    is 0.088, and by the integral 0.436; by a factor of 2, 0.716 and 0.915.
     """
     # r + 1 / r of a ratio r of variances is the sum of their squares over their product, whose logarithm is a sum of
     # one of each; so for a pair only the logarithm of that sum is left, and one of the product of a few of them

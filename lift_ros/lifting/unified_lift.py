@@ -3,12 +3,14 @@
 Zhu et al., "Rethinking End-to-End 2D to 3D Scene Segmentation in Gaussian Splatting" (CVPR 2025). Each Gaussian carries
 an embedding f_i; a pixel shows F_u = sum_i w_ui f_i, drawn to the mean of its mask by InfoNCE (eq. 1). The codebook
 F_obj (L x d) is learned along: the masks of a view are matched with its rows one to one (eq. 5), which are drawn to
-the embeddings (eq. 8). The label is the row that an embedding is most similar to; nothing is clustered.
+the embeddings (eq. 8). The label is the row that an embedding is most similar to: embeddings are not clustered, rows
+that are alike are made one.
 
 What differs from the paper:
-- Of rows that are nearly the same, the one that most masks are most similar to stands for all (``distinct``). Masks are
-  matched one to one, so that each piece of a mask that was split gets a row of its own, though the object's embeddings
-  stay together; with all 256 rows an object is in as many pieces then.
+- Rows whose cosine is beyond ``SAME_OBJECT`` are one object: the one that most masks are most similar to stands for all
+  (``distinct``). With a limit of 1 the label is the paper's, the argmax over all rows. Masks are matched one to one, so
+  that each piece of a mask that was split gets a row of its own, though the object's embeddings stay together; with
+  all 256 rows an object is in as many pieces then.
 - The matching and eq. 8 see some hundred pixels of a view, not all, and of small masks and along borders more than
   their share (see ``sample_view``), so that the areas of eq. 5 are not those of the image. Eq. 8 moves the codebook
   alone, as in the authors' code; the embeddings follow eq. 1. The codebook moves ten times as fast as the authors'
@@ -22,8 +24,9 @@ What differs from the paper:
 - The similarity of eq. 7 has the temperatures of eq. 1; without them no pixel of a view with ten masks is certain. The
   paper's threshold of 0.8 lets the pieces of a mask that was split in two pass: they are uncertain by a half.
 - With two granularities each has its own embeddings and codebook, since what one draws together the other must push
-  apart: the smallest masks over the pixels make the labels, the largest the parents. With one the masks are the
-  smallest, as other methods have them; the paper took SAM's largest.
+  apart: the smallest mask over a pixel makes the label, the largest the parent. A pixel in one mask alone has it at
+  both levels; of a pixel in three or more, those between are left out, such as SAM's middle level. With one granularity
+  the masks are the smallest, as other methods have them; the paper took SAM's largest.
 """
 
 from __future__ import annotations
