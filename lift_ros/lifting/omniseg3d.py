@@ -1,10 +1,10 @@
 """OmniSeg3D: embeddings whose similarity is a hierarchy.
 
 Ying et al., "OmniSeg3D: Omniversal 3D Segmentation via Hierarchical Contrastive Learning" (CVPR 2024). The masks of a
-view may overlap; pixels that lie in the same masks are a patch (3.1, ``masks.base.Patches``), and patches are related
-by how many masks they share (eq. 1). Each Gaussian carries an embedding f_i, a pixel shows F_u = sum_i w_ui f_i
-(eq. 4), and F_u is drawn to the mean of its own patch most, to related patches less (eq. 5-8). So a high threshold on
-the similarity to a click selects a part, a low one the whole: see ``lifting.clicks``.
+view may overlap; pixels that lie in the same masks are a patch (3.1, ``patches``), and patches are related by how many
+masks they share (eq. 1). Each Gaussian carries an embedding f_i, a pixel shows F_u = sum_i w_ui f_i (eq. 4), and F_u is
+drawn to the mean of its own patch most, to related patches less (eq. 5-8). So a high threshold on the similarity to a
+click selects a part, a low one the whole: see ``lifting.clicks``.
 
 What differs from the paper:
 - Gaussians carry the embeddings, as in the authors' OmniSeg3D-GS, not a network; they start as smooth functions of
@@ -12,6 +12,11 @@ What differs from the paper:
 - The inner sum of eq. 6 over the patches of a level is a mean, as in the authors' code: else a level weighs the more,
   the more patches lie in it, and lambda orders nothing. N are the pixels, L, which the paper leaves open, the levels of
   the view. So where masks do not overlap, eq. 5 is divided by the number of pixels, not by that of patches N_p.
+- The greatest loss of a level, eq. 8, is that of the level's own losses, as printed; the authors' code keeps a running
+  maximum over the levels so far.
+- A step sees some hundred pixels of a view, not all, and of small masks and along borders more than their share (half
+  of them lie anywhere, a quarter is spread evenly over the masks, a quarter faces another mask; see ``sample_view``),
+  so that n_i in phi, and what patches weigh against each other in eq. 6, are not those of the image.
 - The norm loss weighs as much as eq. 6 (``norm_weight`` 1); in eq. 10, 10^6 times as much (w_2 / w_1).
 - Patches of fewer than 4 samples are left out.
 - Labels without clicks, which the paper leaves to "clustering features", are two cuts of an average-linkage tree over
@@ -69,14 +74,14 @@ class OmniSeg3D:
         )
 
     def step(self, views: Sequence[LiftingView], neighbours: Neighbours, rate: float = 1.0) -> dict[str, float]:
-        batch, groups, shared, depth = draw(views, _patched, self._generator)
+        batch, groups, votes, depth = draw(views, _patched, self._generator)
         patch = groups.index
         if not len(patch):
             return {}
         embeddings = self.embeddings.seen(batch.gaussians, batch.weights)
         features = embeddings.value
         clusters = Clusters.of(features, groups)
-        self._remember(features.detach(), patch, shared)
+        self._remember(features.detach(), patch, votes)
         losses = {
             "hierarchical": hierarchical_loss(features, clusters, depth, self.config.decay),
             "norm": self.config.norm_weight * norm_loss(features),
@@ -150,9 +155,9 @@ class OmniSeg3D:
 def _patched(batch: Batch) -> tuple[Batch, Groups, torch.Tensor, torch.Tensor]:
     """The pixels of a batch that lie in patches; the patches as clusters; their votes and depths."""
     patch, inside = patches(batch.inside)
-    shared = votes(inside)
+    votes = count_votes(inside)
     small = torch.int16  # they are kept for every batch, and there are K^2
-    return batch.at(patch >= 0), Groups.of(patch[patch >= 0], len(inside)), shared.to(small), depths(shared).to(small)
+    return batch.at(patch >= 0), Groups.of(patch[patch >= 0], len(inside)), votes.to(small), depths(votes).to(small)
 
 
 def patches(inside: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -166,7 +171,7 @@ def patches(inside: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         inside (K, M) bool, which masks each patch lies in.
     """
     # a random number a mask: sums are equal where the sets of masks are, but for one chance in 2^40 a pair; they are
-    # whole and below 2^52, so that no order of summation rounds them
+    # whole and below 2^52, so that no order of summation rounds them (torch.unique of rows takes ten times as long)
     limit = 2**52 // max(inside.shape[1], 1)
     numbers = torch.randint(limit, (inside.shape[1],), generator=torch.Generator().manual_seed(0))
     sums = inside.double() @ numbers.to(inside.device).double()
@@ -179,7 +184,7 @@ def patches(inside: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return number[index], inside[first[kept]]
 
 
-def votes(inside: torch.Tensor) -> torch.Tensor:
+def count_votes(inside: torch.Tensor) -> torch.Tensor:
     """Eq. 1: C_hi (K, K), how many masks contain both patches, of ``inside`` (K, M) bool."""
     return (inside.float() @ inside.float().T).round().long()
 

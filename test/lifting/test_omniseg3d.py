@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from lifting.tiles import NO_NEIGHBOURS, Tiles, accuracy, sampled, tiles, train_on
+from lifting.views import blending, literal_phi, normal, shown_as, view_of
 from torch.autograd import gradcheck
 
 from lift_ros.lifting.base import LiftingView
@@ -17,12 +18,12 @@ from lift_ros.lifting.contrastive import Clusters, Groups
 from lift_ros.lifting.omniseg3d import (
     TEMPERATURE,
     OmniSeg3D,
+    count_votes,
     depths,
     discretise,
     hierarchical_loss,
     kinship,
     patches,
-    votes,
 )
 from lift_ros.scene.neighbours import Neighbours
 
@@ -39,8 +40,10 @@ INSIDE = torch.tensor(
 PATCH = torch.tensor([0, 0, 1, 1, 1, 2, 2, 3, 3, 3])
 
 
-def random(seed: int = 0) -> torch.Tensor:
-    return torch.randn(10, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).requires_grad_()
+def around_means(patch: torch.Tensor, spread: float = 0.1) -> torch.Tensor:
+    """Features (P, 4) around a mean for each patch, wherever it lies: what is related need not be similar."""
+    means = torch.nn.functional.normalize(normal(4, 4, seed=3), dim=1)
+    return means[patch] + spread * normal(len(patch), 4, seed=4)
 
 
 # -- patches -----------------------------------------------------------------------------------------------------------
@@ -67,82 +70,124 @@ def test_votes_are_their_equation():
         [sum(bool(INSIDE[i, k]) * bool(INSIDE[j, k]) for k in range(INSIDE.shape[1])) for j in range(len(INSIDE))]
         for i in range(len(INSIDE))
     ]
-    assert votes(INSIDE).tolist() == expected == [[3, 2, 1, 0], [2, 2, 1, 0], [1, 1, 1, 0], [0, 0, 0, 1]]
+    assert count_votes(INSIDE).tolist() == expected == [[3, 2, 1, 0], [2, 2, 1, 0], [1, 1, 1, 0], [0, 0, 0, 1]]
 
 
 def test_depths_rank_the_votes():
     # of patch 2, which lies in the whole only, all of the whole shares as many masks as there are to share
-    assert depths(votes(INSIDE)).tolist() == [[1, 2, 3, 0], [1, 1, 2, 0], [1, 1, 1, 0], [0, 0, 0, 1]]
+    assert depths(count_votes(INSIDE)).tolist() == [[1, 2, 3, 0], [1, 1, 2, 0], [1, 1, 1, 0], [0, 0, 0, 1]]
 
 
 # -- losses ------------------------------------------------------------------------------------------------------------
 
 
-def loss_of(features: torch.Tensor, depth: torch.Tensor, decay: float) -> torch.Tensor:
-    return hierarchical_loss(features, Clusters.of(features, Groups.of(PATCH, 4, torch.float64)), depth, decay)
+def clusters_of(features: torch.Tensor) -> Clusters:
+    return Clusters.of(features, Groups.of(PATCH, 4, torch.float64))
 
 
-def literal_losses(features: torch.Tensor) -> list[list[float]]:
+def literal_losses(features: torch.Tensor, patch: torch.Tensor = PATCH) -> list[list[float]]:
     """Eq. 7 of pixels and patches."""
-    count = int(PATCH.max()) + 1
-    mean, phi = [], []
-    for s in range(count):
-        members = features[s == PATCH]
-        mean.append(members.mean(0))
-        spread = sum(float((member - mean[s]).norm()) for member in members)
-        phi.append(min(max(10 * spread / (len(members) * math.log(len(members) + 10)), 0.1), 1.0))
+    phi = literal_phi(features, patch)
+    mean = [features[s == patch].mean(0) for s in range(len(phi))]
     table = []
     for f in features:
-        similarity = [math.exp(float(f @ mean[s]) / phi[s]) for s in range(count)]
+        similarity = [math.exp(float(f @ mean[s]) / phi[s]) for s in range(len(phi))]
         table.append([-math.log(s / sum(similarity)) for s in similarity])
     return table
 
 
-def literal_hierarchical_loss(features: torch.Tensor, depth: list[list[int]], decay: float) -> float:
-    loss = literal_losses(features)
+def literal_hierarchical_loss(
+    features: torch.Tensor, depth: list[list[int]], decay: float, patch: torch.Tensor = PATCH
+) -> float:
+    loss = literal_losses(features, patch)
     levels = max(max(row) for row in depth)
     total = 0.0
     for i, row in enumerate(depth):
         for d in range(1, max(row) + 1):
             at_level = [s for s, at in enumerate(row) if at == d]
             below = [s for s, at in enumerate(row) if at == d - 1 > 0]
-            for j in (i == PATCH).nonzero()[:, 0].tolist():
+            for j in (i == patch).nonzero()[:, 0].tolist():
                 greatest = max((loss[j][s] for s in below), default=0.0)
                 terms = [max(loss[j][s], greatest) for s in at_level]
                 total += decay ** (d - 1) / (len(features) * levels) * sum(terms) / len(terms)
     return total
 
 
+@pytest.mark.parametrize("spread", [0.02, 0.1, 1.0])  # temperatures near the lower bound, free, and at the upper one
 @pytest.mark.parametrize("decay", [0.0, 0.5, 1.0])
-def test_hierarchical_loss_is_its_equation(decay):
-    depth = depths(votes(INSIDE))
-    features = random()
-    found = loss_of(features, depth, decay)
-    assert found.item() == pytest.approx(literal_hierarchical_loss(features.detach(), depth.tolist(), decay))
-    assert gradcheck(lambda f: loss_of(f, depth, decay), features)
+def test_hierarchical_loss_is_its_equation(decay, spread):
+    depth = depths(count_votes(INSIDE))
+    features = around_means(PATCH, spread)
+    phi = literal_phi(features, PATCH)
+    assert min(phi) == 1 if spread == 1.0 else 0.1 < min(phi) < 0.9 * max(phi) < 0.9
+    found = hierarchical_loss(features, clusters_of(features), depth, decay)
+    assert found.item() == pytest.approx(literal_hierarchical_loss(features, depth.tolist(), decay))
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 1.0])
+def test_gradient_of_the_hierarchical_loss(decay):
+    """Of temperatures that are constants, though they come of the features."""
+    depth = depths(count_votes(INSIDE))
+    features = around_means(PATCH).requires_grad_()
+    (gradient,) = torch.autograd.grad(hierarchical_loss(features, clusters_of(features), depth, decay), features)
+    frozen = clusters_of(features).temperatures
+    assert ((frozen > 0.1) & (frozen < 1)).all()
+
+    def loss_at(f: torch.Tensor) -> torch.Tensor:
+        return hierarchical_loss(f, clusters_of(f)._replace(temperatures=frozen), depth, decay)
+
+    assert gradcheck(loss_at, features)
+    torch.testing.assert_close(gradient, torch.autograd.grad(loss_at(features), features)[0])
 
 
 def test_a_level_costs_no_less_than_the_one_below():
-    """Both sides of the maximum in eq. 6 take part."""
-    depth = depths(votes(INSIDE)).tolist()
-    loss = literal_losses(random().detach())
-    rises = [loss[j][s] > loss[j][i] for j, i in enumerate(PATCH.tolist()) for s in range(4) if depth[i][s] == 2]
+    """Both sides of the maximum in eq. 6 take part in the tests of the loss."""
+    depth = depths(count_votes(INSIDE)).tolist()
+    loss = literal_losses(around_means(PATCH))
+    rises = [
+        loss[j][s] > max(loss[j][t] for t in range(4) if depth[i][t] == depth[i][s] - 1)
+        for j, i in enumerate(PATCH.tolist())
+        for s in range(4)
+        if depth[i][s] > 1
+    ]
     assert any(rises) and not all(rises)
+    # and the greatest at the level below need not be that of all levels below: see pixels of patch 0
+    assert any(own > max(others) for own, *others in (row[:3] for row in literal_losses(around_means(PATCH, 1.0))[:2]))
 
 
 def test_masks_that_do_not_overlap_give_equation_5_over_pixels_instead_of_patches():
-    features = random()
-    loss = literal_losses(features.detach())
+    features = around_means(PATCH)
+    loss = literal_losses(features)
     expected = sum(loss[j][i] for j, i in enumerate(PATCH.tolist())) / len(features)
     flat = torch.eye(4, dtype=torch.int64)
-    assert loss_of(features, flat, 0.5).item() == pytest.approx(expected)
+    assert hierarchical_loss(features, clusters_of(features), flat, 0.5).item() == pytest.approx(expected)
+
+
+def test_a_step_weighs_equation_6_and_the_norm_loss_of_blended_features():
+    """Each pixel shows several Gaussians. Of five patches one has too few pixels; some pixels lie in no mask."""
+    patch = torch.tensor([0, 0, 1, 1, 1, 2, 2, 3, 3, 3, 0, 0, 1, 2, 2, 3, 0, 1, 2, 4, 4, 4, -1, -1])
+    of = torch.cat([INSIDE, torch.tensor([[1, 0, 0, 1, 0], [0, 0, 0, 0, 0]], dtype=torch.bool)])
+    table, kept = blending(24, 40), (patch >= 0) & (patch < 4)
+    features = 2 * normal(24, 4)
+    features[kept] = around_means(patch[kept])
+    embeddings = shown_as(features, table)
+    method = OmniSeg3D(OmniSeg3DConfig(embedding_dim=4, decay=0.3, norm_weight=0.7))
+    method.embeddings.load(embeddings.float(), "")
+    features, patch, view = features[kept], patch[kept], view_of(table, patch, of[patch])
+    phi = literal_phi(features, patch)
+    assert all(0.1 < each < 1 for each in phi) and min(phi) < 0.9 * max(phi)
+    expected = {
+        "hierarchical": literal_hierarchical_loss(features, depths(count_votes(INSIDE)).tolist(), 0.3, patch),
+        "norm": 0.7 * sum((math.hypot(*f) - 1) ** 2 for f in features.tolist()) / len(features),
+    }
+    assert method.step([view], NO_NEIGHBOURS) == pytest.approx(expected, rel=1e-4)
 
 
 # -- discretisation ----------------------------------------------------------------------------------------------------
 
 
 def test_kinship_is_the_mean_over_pairs():
-    features = torch.nn.functional.normalize(random().detach(), dim=1)
+    features = torch.nn.functional.normalize(normal(10, 4), dim=1)
     sums: dict[str, list[float]] = {"own": [], "related": [], "other": []}
     for u in range(10):
         for v in range(10):
@@ -150,8 +195,8 @@ def test_kinship_is_the_mean_over_pairs():
             kind = "own" if i == k else "related" if bool((INSIDE[i] & INSIDE[k]).any()) else "other"
             if u != v:
                 sums[kind].append(float(features[u] @ features[v]))
-    assert kinship(features, PATCH, votes(INSIDE)).tolist() == pytest.approx([np.mean(x) for x in sums.values()])
-    assert kinship(features[:2], PATCH[:2], votes(INSIDE)).isnan().tolist() == [False, True, True]
+    assert kinship(features, PATCH, count_votes(INSIDE)).tolist() == pytest.approx([np.mean(x) for x in sums.values()])
+    assert kinship(features[:2], PATCH[:2], count_votes(INSIDE)).isnan().tolist() == [False, True, True]
 
 
 def test_parts_lie_within_objects_and_strays_in_neither():

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
+from lifting.views import normal, sparse
 
 from lift_ros.lifting import steps
 from lift_ros.lifting.contrastive import Clusters, Groups, contrastive_loss
-from lift_ros.lifting.omniseg3d import depths, hierarchical_loss, votes
+from lift_ros.lifting.omniseg3d import count_votes, depths, hierarchical_loss
 from lift_ros.lifting.pcf_lift import Normals, concentration_loss, contrast_loss, cross_view_loss
 from lift_ros.lifting.training import BlendedRows, TrainedGaussians, TrainedPixels, rows, smoothness
 from lift_ros.render import BlendWeights
@@ -18,8 +20,7 @@ from lift_ros.render import BlendWeights
 SIZES = [(9, 1, 1), (40, 5, 3), (70, 16, 13), (130, 37, 40)]  # pixels, dimensions, clusters
 
 
-def random(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+random = partial(normal, dtype=torch.float32)
 
 
 def assert_same(function: Callable[..., torch.Tensor], *tensors: torch.Tensor) -> None:
@@ -63,15 +64,18 @@ def test_clusters():
     torch.testing.assert_close(one.temperatures.double(), other.temperatures, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("spread", [0.02, 0.2, 1.0])  # most temperatures at the lower bound, free, at the upper
 @pytest.mark.parametrize("decay", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("size", SIZES)
-def test_the_hierarchical_loss(size, decay):
-    features, index = clustered(*size, 0.5)
+def test_the_hierarchical_loss(size, decay, spread):
+    features, index = clustered(*size, spread)
     _, index = index.unique(return_inverse=True)
     count = int(index.max()) + 1
+    temperatures = Clusters.of(features, Groups.of(index, count)).temperatures
+    assert spread != 0.2 or ((temperatures > 0.1) & (temperatures < 1)).all()
     inside = torch.rand(count, 6, generator=torch.Generator().manual_seed(3)) < 0.4
     inside[:, 0] = True
-    depth = depths(votes(inside))
+    depth = depths(count_votes(inside))
     assert int(depth.max()) > 1 or size[2] == 1
 
     def hierarchical(features: torch.Tensor) -> torch.Tensor:
@@ -122,8 +126,7 @@ def weights(pixels: int, gaussians: int) -> BlendWeights:
     table = torch.rand(pixels, gaussians, generator=generator)
     table = torch.where(table > 0.8, table, 0.0)
     table[2], table[:, 3] = 0.0, 0.0
-    crow = torch.cat([torch.zeros(1, dtype=torch.int64), (table > 0).sum(1).cumsum(0)])
-    return BlendWeights(crow, table.nonzero()[:, 1].contiguous(), table[table > 0], gaussians)
+    return sparse(table)
 
 
 @pytest.mark.parametrize("dim", [1, 6, 12, 16, 37, 128])
