@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from lifting.views import literal_phi, near_axes
 from torch.autograd import gradcheck
 
 from lift_ros.lifting.contrastive import Clusters, Groups, contrastive_loss, norm_loss
@@ -15,25 +16,17 @@ GROUPS = Groups.of(INDEX, 4, torch.float64)
 
 
 def random(spread: float = 1.0) -> torch.Tensor:
-    features = torch.randn(12, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    return (torch.eye(5, dtype=torch.float64)[INDEX] + spread * features).requires_grad_()
+    return near_axes(INDEX, 5, spread).requires_grad_()
 
 
 def loss_of(features: torch.Tensor) -> torch.Tensor:
     return contrastive_loss(features, Clusters.of(features, GROUPS))
 
 
-def literal_phi(features: torch.Tensor, j: int) -> float:
-    members = features[j == INDEX]
-    mean = members.mean(0)
-    spread = sum(math.sqrt(sum(float(d) ** 2 for d in member - mean)) for member in members)
-    return spread / (len(members) * math.log(len(members) + 10))
-
-
 def literal_loss(features: torch.Tensor) -> float:
     present = INDEX.unique().tolist()
     mean = {j: features[j == INDEX].mean(0) for j in present}
-    phi = {j: min(max(10 * literal_phi(features, j), 0.1), 1.0) for j in present}
+    phi = dict(zip(present, literal_phi(features, INDEX), strict=True))
     total = 0.0
     for u in range(len(features)):
         similarity = {j: math.exp(float(features[u] @ mean[j]) / phi[j]) for j in present}
@@ -50,7 +43,7 @@ def test_contrastive_loss_is_its_equation(spread):
 def test_temperatures_are_their_equation():
     features = random(0.1)
     temperatures = Clusters.of(features, GROUPS).temperatures
-    expected = [10 * literal_phi(features.detach(), j) for j in (0, 1, 3)]
+    expected = literal_phi(features.detach(), INDEX)
     assert all(0.1 < phi < 1 for phi in expected)
     assert temperatures[[0, 1, 3]].tolist() == pytest.approx(expected)
 

@@ -10,23 +10,19 @@ import numpy as np
 import pytest
 import torch
 from lifting.tiles import NO_NEIGHBOURS, accuracy, tiles
+from lifting.views import blending, uniform, view_of
 from torch.autograd import gradcheck
 
-from lift_ros.lifting.base import LiftingView
 from lift_ros.lifting.config import DiscoConfig
 from lift_ros.lifting.disco import Disco, affinity, match, matching_losses, variation_loss
 from lift_ros.lifting.sampling import sample_view
+from lift_ros.mapping.snapshot import MapSnapshot
 from lift_ros.masks.base import Masks, Patches
-from lift_ros.render import BlendWeights
 from lift_ros.scene.neighbours import Neighbours
 
 
-def random(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
 def overlapping(pixels: int, count: int) -> torch.Tensor:
-    return (random(pixels, count, seed=9) > 0.5).double()
+    return (uniform(pixels, count, seed=9) > 0.5).double()
 
 
 def literal_affinity(slot: torch.Tensor, mask: torch.Tensor) -> float:
@@ -35,14 +31,14 @@ def literal_affinity(slot: torch.Tensor, mask: torch.Tensor) -> float:
 
 
 def test_affinity_is_equation_4():
-    slots, masks = random(20, 5), overlapping(20, 3)
+    slots, masks = uniform(20, 5), overlapping(20, 3)
     found = affinity(slots, masks)
     for n, m in itertools.product(range(5), range(3)):
         assert found[n, m].item() == pytest.approx(literal_affinity(slots[:, n], masks[:, m]), rel=1e-12)
 
 
 def test_match_has_the_greatest_affinity_of_all():
-    slots, masks = random(20, 5), overlapping(20, 3)
+    slots, masks = uniform(20, 5), overlapping(20, 3)
     best = max(
         itertools.permutations(range(5), 3),
         key=lambda gamma: sum(literal_affinity(slots[:, n], masks[:, m]) for m, n in enumerate(gamma)),
@@ -51,7 +47,7 @@ def test_match_has_the_greatest_affinity_of_all():
 
 
 def test_losses_are_equations_5_and_6():
-    slots, masks, matched = random(20, 5), overlapping(20, 3), torch.tensor([4, 0, 2])
+    slots, masks, matched = uniform(20, 5), overlapping(20, 3), torch.tensor([4, 0, 2])
     matching = false_positives = 0.0
     for m in range(3):
         for u in range(20):
@@ -65,7 +61,7 @@ def test_losses_are_equations_5_and_6():
 
 
 def test_variation_loss_is_equation_7():
-    features = random(6, 3).requires_grad_()
+    features = uniform(6, 3).requires_grad_()
     index = torch.tensor([[1, 2], [0, 3], [0, 2], [1, 4], [3, 4], [5, 5]])
     near = torch.tensor([[1, 1], [1, 1], [1, 0], [1, 1], [1, 0], [0, 0]], dtype=torch.bool)
     some = torch.tensor([0, 2, 2, 4, 5])
@@ -98,15 +94,13 @@ def knowing(logits: torch.Tensor, **options: float) -> Disco:
 
 
 def test_a_step_weighs_equations_5_to_7():
-    """Each pixel shows a Gaussian of its own. Two and two touch, all as far apart, no matter which are drawn."""
-    logits, masks = 4 * random(10, 6).repeat_interleave(2, 0), overlapping(20, 3)
-    apart = random(1, 6, seed=1)
+    """Each pixel shows several Gaussians. Two and two touch, all as far apart, no matter which are drawn."""
+    logits, masks = 8 * uniform(10, 6).repeat_interleave(2, 0), overlapping(20, 3)
+    apart = uniform(1, 6, seed=1)
     logits[1::2] += apart
     method = knowing(logits, false_positive_weight=0.3, variation_weight=0.7)
-    inside = masks.bool()
-    weights = BlendWeights(torch.arange(21), torch.arange(20), torch.full((20,), 0.8), 20)
-    view = LiftingView(weights, inside.int().argmax(1), 3, inside, torch.zeros(0, 2, dtype=torch.int64))
-    slots = 0.8 * logits.softmax(1)
+    table, inside = blending(20, 20), masks.bool()
+    view, slots = view_of(table, inside.int().argmax(1), inside), table @ logits.softmax(1)
     matching, false_positives = matching_losses(slots, masks, match(slots, masks))
     expected = {
         "matching": matching.item(),
@@ -128,6 +122,19 @@ def test_the_winning_slot_is_the_label_and_its_probability_the_confidence():
 @pytest.fixture(scope="module")
 def world():
     return tiles()
+
+
+def test_where_sure_objects_meet_in_a_pixel_confidence_stays_high(world):
+    """Though no slot has the pixel: the paper's confidence, the most that a blended slot has, is low there."""
+    logits = 8 * torch.nn.functional.one_hot(world.objects - 1, 12)
+    confidence = knowing(logits).decode(views_of(world, lambda masks, rng: masks), [], NO_NEIGHBOURS).confidence
+    camera = world.cameras[0]
+    weights = world.weights(camera)
+    alpha, slots = weights.alpha(), weights.matmul(logits.softmax(1, torch.float32))
+    meet = (alpha > 0.97) & (slots.amax(1) < 0.6)
+    assert meet.sum() > 20
+    unsure = MapSnapshot(world.scene, world.objects, 1 - confidence).uncertainty_image(camera)
+    assert unsure.reshape(-1)[meet.numpy()].max() < 0.05
 
 
 def views_of(world, masks_of, seed: int = 0) -> list:

@@ -5,28 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 from lifting.tiles import NO_NEIGHBOURS
-from torch.nn.functional import normalize, one_hot
+from lifting.views import near_axes, one_gaussian_a_pixel
+from torch.nn.functional import normalize
 
-from lift_ros.lifting.base import LiftingView
 from lift_ros.lifting.config import HdbscanConfig
 from lift_ros.lifting.contrastive import Clusters, Groups, contrastive_loss, norm_loss
 from lift_ros.lifting.hdbscan import Hdbscan
-from lift_ros.render import BlendWeights
 
 OBJECTS = torch.tensor([0] * 300 + [1] * 60 + [2] * 40)
 
 
-def near_axes(objects: torch.Tensor, seed: int = 0) -> torch.Tensor:
-    """Embeddings (N, 4), those of an object around its axis."""
-    noise = torch.randn(len(objects), 4, generator=torch.Generator().manual_seed(seed))
-    return normalize(one_hot(objects, 4) + 0.05 * noise)
-
-
-def one_gaussian_a_pixel(masks: torch.Tensor) -> LiftingView:
-    n, count = len(masks), int(masks.max()) + 1
-    weights = BlendWeights(torch.arange(n + 1), torch.arange(n), torch.full((n,), 0.9), n)
-    inside = masks[:, None] == torch.arange(count)
-    return LiftingView(weights, masks, count, inside, torch.zeros(0, 2, dtype=torch.int64))
+def embedded(seed: int = 0) -> torch.Tensor:
+    """Embeddings (N, 4) of unit length, those of an object around its axis."""
+    return normalize(near_axes(OBJECTS, 4, 0.05, seed)).float()
 
 
 def known(embeddings: torch.Tensor, **options) -> Hdbscan:
@@ -37,38 +28,40 @@ def known(embeddings: torch.Tensor, **options) -> Hdbscan:
 
 def test_clusters_are_objects_even_small_ones():
     # 120 samples, 40 of each mask, though the first is 7 times as large as the last
-    method = known(near_axes(OBJECTS), samples=120, min_cluster_size=20)
-    labels, confidence, *_ = method.decode([one_gaussian_a_pixel(OBJECTS)], [], NO_NEIGHBOURS)
+    method = known(embedded(), samples=120, min_cluster_size=20)
+    labels, confidence, *_ = method.decode([one_gaussian_a_pixel(OBJECTS, 0.9)], [], NO_NEIGHBOURS)
     groups = [set(labels[k == OBJECTS].tolist()) for k in range(3)]
     assert all(len(group) == 1 for group in groups) and len(set.union(*groups)) == 3
     assert confidence.min() > 0.95
 
 
 def test_objects_with_fewer_samples_than_a_cluster_needs_are_lost():
-    method = known(near_axes(OBJECTS), samples=120, min_cluster_size=50)
-    labels = method.decode([one_gaussian_a_pixel(OBJECTS)], [], NO_NEIGHBOURS).labels
+    method = known(embedded(), samples=120, min_cluster_size=50)
+    labels = method.decode([one_gaussian_a_pixel(OBJECTS, 0.9)], [], NO_NEIGHBOURS).labels
     assert len(labels.unique()) < 3
 
 
 def test_gaussians_that_no_pixel_shows_join_the_nearest_cluster_and_are_less_sure():
     between = normalize(torch.tensor([[1.0, 0.8, 0.0, 0.0], [0.0, 0.7, 1.0, 0.0]]))
-    embeddings = torch.cat([near_axes(OBJECTS), 3 * between])  # length says nothing
+    embeddings = torch.cat([embedded(), 3 * between])  # length says nothing
     hidden = torch.cat([OBJECTS, torch.tensor([-1, -1])])
-    labels, confidence, *_ = known(embeddings, samples=300).decode([one_gaussian_a_pixel(hidden)], [], NO_NEIGHBOURS)
+    labels, confidence, *_ = known(embeddings, samples=300).decode(
+        [one_gaussian_a_pixel(hidden, 0.9)], [], NO_NEIGHBOURS
+    )
     assert labels[-2] == labels[0] and labels[-1] == labels[399] != labels[0]
     expected = [between[0, 0].item(), between[1, 2].item()]
     assert confidence[-2:].tolist() == pytest.approx(expected, abs=0.03)
 
 
 def test_without_enough_pixels_there_are_no_clusters():
-    method = known(near_axes(OBJECTS))
-    for views in ([], [one_gaussian_a_pixel(torch.tensor([0] * 10 + [-1] * 390))]):
+    method = known(embedded())
+    for views in ([], [one_gaussian_a_pixel(torch.tensor([0] * 10 + [-1] * 390), 0.9)]):
         labels, confidence, *_ = method.decode(views, [], NO_NEIGHBOURS)
         assert set(labels.tolist()) == {-1} and set(confidence.tolist()) == {0.0}
 
 
 def test_a_step_descends_the_contrastive_and_the_norm_loss_of_masked_pixels():
-    embeddings = near_axes(OBJECTS, seed=1) + 0.3
+    embeddings = embedded(1) + 0.3
     masks = torch.where(torch.arange(len(OBJECTS)) % 5 == 0, -1, OBJECTS)
     method = known(embeddings)
     features, index = 0.9 * embeddings[masks >= 0], masks[masks >= 0]
@@ -76,10 +69,10 @@ def test_a_step_descends_the_contrastive_and_the_norm_loss_of_masked_pixels():
         "contrastive": float(contrastive_loss(features, Clusters.of(features, Groups.of(index, 3)))),
         "norm": float(norm_loss(features)),
     }
-    losses = method.step([one_gaussian_a_pixel(masks)], NO_NEIGHBOURS)
+    losses = method.step([one_gaussian_a_pixel(masks, 0.9)], NO_NEIGHBOURS)
     assert losses == pytest.approx(expected, rel=1e-5)
     for _ in range(20):
-        last = method.step([one_gaussian_a_pixel(masks)], NO_NEIGHBOURS)
+        last = method.step([one_gaussian_a_pixel(masks, 0.9)], NO_NEIGHBOURS)
     assert sum(last.values()) < sum(losses.values())
     unmasked = method.state()["gaussian.hdbscan.embeddings"][masks < 0]
     assert torch.equal(unmasked, embeddings[masks < 0])

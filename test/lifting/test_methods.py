@@ -101,8 +101,8 @@ def test_shuffled_masks_give_nothing(name, world, neighbours):
     wrong = sampled(world, wrong=True)
     method = fresh(name, world)
     train(method, wrong, neighbours, METHODS[name])
-    # as many smooth blobs anywhere have about 0.5
-    assert accuracy(method.decode(wrong, [], NO_NEIGHBOURS).labels, world.objects) < 0.6
+    # 0.07 of unic_lift to 0.3 of disco: a label lies on some of an object by chance
+    assert accuracy(method.decode(wrong, [], NO_NEIGHBOURS).labels, world.objects) < 0.4
 
 
 @pytest.mark.parametrize("wrong", [False, True])
@@ -111,7 +111,7 @@ def test_the_constraint_across_views_keeps_what_pcf_lift_found_and_saves_no_shuf
     train(method, views, neighbours, 300)
     assert method.step(views, neighbours)["cross_view"] > 0
     found = accuracy(method.decode(views, [], NO_NEIGHBOURS).labels, world.objects)
-    assert found < 0.6 if wrong else found > 0.95
+    assert found < 0.25 if wrong else found > 0.95  # 0.13
 
 
 @pytest.mark.parametrize(("name", "options"), [("omniseg3d", {}), ("unified_lift", {"levels": 2})])
@@ -131,7 +131,7 @@ def test_slots_for_which_parts_and_wholes_compete_become_the_wholes_unless_masks
         assert all((view.inside.sum(1) > 1).any() for view in views)
         train(method, views, neighbours, 2 * METHODS["disco"])
         found.append(accuracy(method.decode(views, [], NO_NEIGHBOURS).labels, world.wholes))
-    assert found[0] > 0.9 and found[1] < 0.6
+    assert found[0] > 0.9 and found[1] < 0.6  # of four wholes 0.4 to 0.5 is chance, by the seed
 
 
 def test_the_same_seed_gives_the_same_state(name, world, views, neighbours):

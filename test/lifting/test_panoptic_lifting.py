@@ -8,19 +8,18 @@ import math
 import pytest
 import torch
 from lifting.tiles import NO_NEIGHBOURS
+from lifting.views import blending, normal, one_gaussian_a_pixel, sparse
 from torch.autograd import gradcheck
 from torch.nn import functional
 
-from lift_ros.lifting.base import LiftingView
 from lift_ros.lifting.config import PanopticLiftingConfig
 from lift_ros.lifting.panoptic_lifting import PanopticLifting, assign, instance_loss
-from lift_ros.render import BlendWeights
 
 MASKS = torch.tensor([0, 0, 0, 0, 0, 3, 3, -1, 1, 1, 3, 0])  # mask 2 has no pixel
 
 
 def random_logits(slots: int, seed: int = 0) -> torch.Tensor:
-    return 2 * torch.randn(len(MASKS), slots, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return 2 * normal(len(MASKS), slots, seed=seed)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -53,19 +52,12 @@ def test_masks_beyond_the_slots_are_left_out():
     assert all(len(set(targets[mask == MASKS].tolist())) == 1 for mask in (0, 1, 3))
 
 
-def one_gaussian_a_pixel(masks: torch.Tensor) -> LiftingView:
-    n = len(masks)
-    weights = BlendWeights(torch.arange(n + 1), torch.arange(n), torch.full((n,), 0.5), n)
-    inside = masks[:, None] == torch.arange(int(masks.max()) + 1)
-    return LiftingView(weights, masks, int(masks.max()) + 1, inside, torch.zeros(0, 2, dtype=torch.int64))
-
-
 def test_a_step_goes_down_the_cross_entropy_of_blended_logits():
     logits = random_logits(5).float()
     method = PanopticLifting(PanopticLiftingConfig(slots=5))
     method.load_state({"gaussian.panoptic_lifting.logits": logits})
     targets = assign(0.5 * logits, MASKS)
-    losses = method.step([one_gaussian_a_pixel(MASKS)], NO_NEIGHBOURS)
+    losses = method.step([one_gaussian_a_pixel(MASKS, 0.5)], NO_NEIGHBOURS)
     expected = literal_loss((0.5 * logits).tolist(), targets.tolist())
     assert losses["cross_entropy"] == pytest.approx(expected, rel=1e-5)
 
@@ -82,9 +74,7 @@ def literal_loss(blended: list[list[float]], targets: list[int]) -> float:
 def test_loss_and_its_gradient_reach_the_gaussians_through_the_blending():
     """Every pixel blends some of 7 Gaussians. With two slots for three masks one has none; the last Gaussian shows only
     where there is no mask."""
-    generator = torch.Generator().manual_seed(1)
-    table = torch.rand(len(MASKS), 7, generator=generator, dtype=torch.float64)
-    table[torch.rand(table.shape, generator=generator) < 0.4] = 0
+    table = blending(len(MASKS), 7)
     table[:, 6] = (MASKS < 0).double()
     logits = random_logits(2)[:7]
     blended = [
@@ -98,11 +88,8 @@ def test_loss_and_its_gradient_reach_the_gaussians_through_the_blending():
     assert gradcheck(lambda f: instance_loss(table @ f, targets), logits)
 
     # the sparse product has single precision only
-    shown = table > 0
-    crow = torch.cat([torch.zeros(1, dtype=torch.int64), shown.sum(1).cumsum(0)])
-    weights = BlendWeights(crow, shown.nonzero()[:, 1], table[shown].float(), 7)
     single = logits.detach().float().requires_grad_()
-    (gradient,) = torch.autograd.grad(instance_loss(weights.matmul(single), targets), single)
+    (gradient,) = torch.autograd.grad(instance_loss(sparse(table).matmul(single), targets), single)
     (expected,) = torch.autograd.grad(instance_loss(table @ logits, targets), logits)
     torch.testing.assert_close(gradient.double(), expected, rtol=1e-4, atol=1e-6)
     assert not gradient[6].any() and gradient[:6].any(1).all()
@@ -112,7 +99,7 @@ def test_a_view_whose_pixels_are_right_is_left_alone():
     method = PanopticLifting(PanopticLiftingConfig(slots=4))
     method.load_state({"gaussian.panoptic_lifting.logits": 3.0 * functional.one_hot(MASKS.clamp_min(0), 4)})
     before = method.state()["gaussian.panoptic_lifting.logits"].clone()
-    assert method.step([one_gaussian_a_pixel(MASKS)], NO_NEIGHBOURS) == {"cross_entropy": 0.0}
+    assert method.step([one_gaussian_a_pixel(MASKS, 0.5)], NO_NEIGHBOURS) == {"cross_entropy": 0.0}
     assert torch.equal(method.state()["gaussian.panoptic_lifting.logits"], before)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from lifting.tiles import NO_NEIGHBOURS, Tiles, patches_of, tiles, train_on
+from lifting.views import blending, one_gaussian_a_pixel, uniform, view_of
 from torch.autograd import gradcheck
 
 from lift_ros.lifting.base import Batch, LiftingView
@@ -25,15 +25,12 @@ from lift_ros.lifting.pcf_lift import (
     variance_loss,
 )
 from lift_ros.lifting.sampling import sample_view
-from lift_ros.render import BlendWeights
 
 MASKS = torch.tensor([0, 0, 3, 3, 1, 1, 1, 3, 0])  # mask 2 has no pixel
 
 
 def random(count: int, dim: int = 3, seed: int = 0) -> Normals:
-    generator = torch.Generator().manual_seed(seed)
-    mean = torch.rand(count, dim, generator=generator, dtype=torch.float64)
-    return Normals(mean, 0.05 + torch.rand(count, dim, generator=generator, dtype=torch.float64))
+    return Normals(uniform(count, dim, seed=seed), 0.05 + uniform(count, dim, seed=seed + 100))
 
 
 def check_gradient(function, *features: Normals) -> None:
@@ -66,8 +63,16 @@ def test_kernel_is_equation_1():
 def test_kernel_of_a_distribution_with_itself_is_one():
     a = random(3)
     assert log_kernel(a, a).abs().max() < 1e-12
-    narrow, wide = Normals(a.mean, a.variance / 10), Normals(a.mean, a.variance * 10)
-    assert (log_kernel(a, narrow).exp() < 0.2).all() and (log_kernel(a, wide).exp() < 0.2).all()
+
+
+@pytest.mark.parametrize(("ratio", "printed", "integral"), [(10, 0.088, 0.436), (2, 0.716, 0.915)])
+def test_ratios_are_of_variances_as_the_paper_prints_them_and_not_as_the_integral_has_them(ratio, printed, integral):
+    a = random(3)
+    for other in (Normals(a.mean, a.variance / ratio), Normals(a.mean, a.variance * ratio)):
+        assert log_kernel(a, other).exp().tolist() == pytest.approx([printed] * 3, abs=5e-4)
+    x = torch.linspace(-20, 20, 4001, dtype=torch.float64)
+    densities = [torch.exp(-x.square() / 2 / v) / math.sqrt(2 * math.pi * v) for v in (1, ratio)]
+    assert torch.trapezoid((densities[0] * densities[1]).sqrt(), x).item() ** 3 == pytest.approx(integral, abs=5e-4)
 
 
 def test_contrastive_losses_are_equations_2_and_3():
@@ -117,10 +122,7 @@ def test_suppression_is_algorithm_1():
 
 def pixels(masks: list[int]) -> LiftingView:
     """A view that shows one Gaussian at each pixel, with a weight of 0.8."""
-    n, index = len(masks), torch.tensor(masks)
-    weights = BlendWeights(torch.arange(n + 1), torch.arange(n), torch.full((n,), 0.8), n)
-    inside = index[:, None] == torch.arange(max(masks) + 1)
-    return LiftingView(weights, index, max(masks) + 1, inside, torch.zeros(0, 2, dtype=torch.int64))
+    return one_gaussian_a_pixel(torch.tensor(masks), 0.8)
 
 
 def narrow(mean: float) -> Normals:
@@ -148,8 +150,7 @@ def test_what_is_as_close_as_half_the_way_to_another_mask_is_no_other_object(asi
     """0 and 4 are two objects, by one view; another view shows something ``aside`` from 0, in its only mask."""
     method = known([0.0, 4.0, aside], [0.2, 0.2, 0.2])
     view = pixels([0, 1, -1])
-    other = replace(pixels([-1, -1, 0]), masks=torch.tensor([-1, -1, 0]))
-    assert len(method.prototypes([view, other]).mean) == count
+    assert len(method.prototypes([view, pixels([-1, -1, 0])]).mean) == count
 
 
 def test_decoding_takes_the_most_similar_prototype_and_wide_features_are_unsure():
@@ -161,6 +162,12 @@ def test_decoding_takes_the_most_similar_prototype_and_wide_features_are_unsure(
     )
     assert confidence[4].item() == pytest.approx(near / (near + far), rel=1e-3)
     assert confidence[:4].min() > 0.95 and confidence[5] < 0.6
+
+
+def test_where_there_is_one_prototype_all_are_sure_of_it_however_wide():
+    method = known([0.0, 0.1, 0.5, 3.0], [0.1, 0.1, 2.0, 9.0])
+    labels, confidence, *_ = method.decode([pixels([0, 0, -1, -1])], [], NO_NEIGHBOURS)
+    assert labels.tolist() == [0] * 4 and confidence.tolist() == [1.0] * 4
 
 
 def on_tiles(world: Tiles, shift: int) -> tuple[PcfLift, list[LiftingView]]:
@@ -187,25 +194,31 @@ def test_contradicting_masks_widen_features_and_what_is_wide_is_unsure():
 
 
 def test_a_step_goes_down_equation_6():
-    """Its losses add up to the overall loss, and the gradient that Adam was given is that of their sum."""
+    """Its losses add up to the overall loss of the blended distributions, and the gradient that Adam was given is that
+    of their sum.
+    """
     config = PcfLiftConfig(cross_view_after=0, variance_weight=0.3, cross_view_weight=0.7, cross_view_similarity=0.4)
     mean = random(9, dim=config.embedding_dim).mean.float()
     start = torch.cat([mean, torch.linspace(-2.0, 0.0, mean.numel()).reshape(mean.shape)], dim=1)
     method = PcfLift(config)
     method.load_state({"gaussian.pcf_lift.features": start, "pcf_lift.steps": torch.tensor(0)})
-    masks = [[0, 0, 1, 1, 1, -1, -1, -1, -1], [-1, -1, -1, -1, 0, 0, 0, 1, 1]]
-    losses = method.step([pixels(m) for m in masks], NO_NEIGHBOURS)
+    views = [
+        (blending(9, 9, seed=seed), torch.tensor(masks))
+        for seed, masks in ((1, [0, 0, 1, 1, 1, -1, -1, -1, 1]), (3, [-1, -1, -1, -1, 0, 0, 0, 1, 1]))
+    ]
+    losses = method.step([view_of(*view) for view in views], NO_NEIGHBOURS)
 
-    def overall(own: torch.Tensor, first: list[int], second: list[int]) -> torch.Tensor:
-        seen = Normals(own[:, :3], MIN_VARIANCE + own[:, 3:].exp())  # alone in its pixel, a Gaussian shows as it is
-        u, v = (torch.tensor([k for k, m in enumerate(each) if m >= 0]) for each in (first, second))
-        own_masks = torch.tensor(first)[u]
-        contrast, concentration = contrast_loss(seen[u], own_masks), concentration_loss(seen[u], own_masks, 2)
-        cross = cross_view_loss(seen[u], seen[v], 0.4)
-        return contrast + concentration + 0.7 * cross + 0.3 * variance_loss(seen[u])
+    def shown(own: torch.Tensor, table: torch.Tensor, masks: torch.Tensor) -> Normals:
+        share = (table / table.sum(1, keepdim=True))[masks >= 0]
+        return Normals(share @ own[:, :3], share @ (MIN_VARIANCE + own[:, 3:].exp()))
+
+    def overall(own: torch.Tensor, first: tuple, second: tuple) -> torch.Tensor:
+        seen, other, masks = shown(own, *first), shown(own, *second), first[1][first[1] >= 0]
+        contrast, concentration = contrast_loss(seen, masks), concentration_loss(seen, masks, 2)
+        return contrast + concentration + 0.7 * cross_view_loss(seen, other, 0.4) + 0.3 * variance_loss(seen)
 
     found = []
-    for first, second in (masks, masks[::-1]):  # which comes first is drawn
+    for first, second in (views, views[::-1]):  # which comes first is drawn
         own = start.double().requires_grad_()
         total = overall(own, first, second)
         found.append((total.item(), torch.autograd.grad(total, own)[0].float()))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
+from lifting.views import normal
 
 from lift_ros.adam import adam_rows, adam_step
 from lift_ros.lifting.training import Touching, Trained, TrainedGaussians, descend, joined
@@ -15,8 +18,7 @@ DEVICES = [
 ]
 
 
-def random(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+random = partial(normal, dtype=torch.float32)
 
 
 def state(count: int, dim: int, device: str) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:

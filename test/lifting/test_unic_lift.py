@@ -9,18 +9,12 @@ import numpy as np
 import pytest
 import torch
 from lifting.tiles import NO_NEIGHBOURS, accuracy, sampled, tiles, train_on
+from lifting.views import blending, one_gaussian_a_pixel, uniform, view_of
 from torch.autograd import gradcheck
 
-from lift_ros.lifting.base import LiftingView
 from lift_ros.lifting.config import UnicLiftConfig
 from lift_ros.lifting.unic_lift import UnicLift, by_mask, cluster_loss, neighbourhood_loss, triplet_loss
-from lift_ros.render import BlendWeights
 from lift_ros.scene.neighbours import Neighbours
-
-
-def random(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).requires_grad_()
-
 
 # -- losses ------------------------------------------------------------------------------------------------------------
 
@@ -40,27 +34,27 @@ def literal_cluster_loss(sigma: torch.Tensor, masks: torch.Tensor, margin: float
 
 @pytest.mark.parametrize("margin", [4.0, 0.2])
 def test_cluster_loss_is_its_equation(margin):
-    sigma = random(12, 5)
+    sigma = uniform(12, 5)
     cohesion, repulsion = cluster_loss(sigma, MASKS, 4, margin)
-    expected = literal_cluster_loss(sigma.detach(), MASKS, margin)
+    expected = literal_cluster_loss(sigma, MASKS, margin)
     assert (cohesion.item(), repulsion.item()) == pytest.approx(expected, rel=1e-12)
-    assert gradcheck(lambda s: cluster_loss(s, MASKS, 4, margin), sigma)
+    assert gradcheck(lambda s: cluster_loss(s, MASKS, 4, margin), sigma.requires_grad_())
 
 
 def test_the_margin_lets_go_of_masks_that_are_far_apart():
     sigma = torch.tensor([[0.0, 0.0], [0.0, 0.0], [1.0, 1.0], [1.0, 1.0]])
     masks = torch.tensor([0, 0, 1, 1])
-    assert cluster_loss(sigma, masks, 2, 2.0)[1].item() == 0
+    assert cluster_loss(sigma, masks, 2, 2.0)[1].item() == cluster_loss(sigma, masks, 2, 1.5)[1].item() == 0
     assert cluster_loss(sigma, masks, 2, 2.5)[1].item() == pytest.approx(0.5)
 
 
 def test_a_single_mask_repels_nothing():
-    cohesion, repulsion = cluster_loss(random(4, 3), torch.zeros(4, dtype=torch.int64), 1, 4.0)
+    cohesion, repulsion = cluster_loss(uniform(4, 3), torch.zeros(4, dtype=torch.int64), 1, 4.0)
     assert repulsion.item() == 0 and cohesion.item() > 0
 
 
 def test_triplet_loss_is_its_equation():
-    a, p, n = random(20, 4, seed=1), random(20, 4, seed=2), random(20, 4, seed=3)
+    a, p, n = (uniform(20, 4, seed=seed).requires_grad_() for seed in (1, 2, 3))
     margin = 0.3
     terms = [
         max(0.0, sum((a[t, k] - p[t, k]).item() ** 2 - (a[t, k] - n[t, k]).item() ** 2 for k in range(4)) + margin)
@@ -72,30 +66,23 @@ def test_triplet_loss_is_its_equation():
 
 
 def test_neighbourhood_loss_is_its_equation():
-    embeddings = random(7, 3, seed=4)
+    embeddings = uniform(7, 3, seed=4)
     index = torch.tensor([[1, 2], [0, 3], [0, 2], [1, 4], [3, 5], [4, 5], [6, 6]])
     near = torch.tensor([[1, 1], [1, 1], [1, 0], [1, 1], [1, 1], [1, 0], [0, 0]], dtype=torch.bool)
     some = torch.tensor([0, 2, 2, 5, 6])
-    s = torch.sigmoid(embeddings.detach())
+    s = torch.sigmoid(embeddings)
     terms = [float(((s[i] - s[index[i, k]]) ** 2).sum()) for i in some.tolist() for k in range(2) if near[i, k]]
     rows = torch.cat([some[:, None], index[some]], 1)
     assert neighbourhood_loss(embeddings, rows, near[some]).item() == pytest.approx(np.mean(terms), rel=1e-12)
-    assert gradcheck(lambda f: neighbourhood_loss(f, rows, near[some]), embeddings)
+    assert gradcheck(lambda f: neighbourhood_loss(f, rows, near[some]), embeddings.requires_grad_())
 
 
 def test_gaussians_that_touch_nothing_have_no_neighbourhood_loss():
     rows = torch.tensor([[0, 0, 0], [1, 1, 1]])
-    assert neighbourhood_loss(random(2, 3), rows, torch.zeros(2, 2, dtype=torch.bool)).item() == 0
+    assert neighbourhood_loss(uniform(2, 3), rows, torch.zeros(2, 2, dtype=torch.bool)).item() == 0
 
 
 # -- a step ------------------------------------------------------------------------------------------------------------
-
-
-def view_of(masks: torch.Tensor, pairs: list[list[int]]) -> LiftingView:
-    """Each pixel shows a Gaussian of its own."""
-    n, inside = len(masks), masks[:, None] == torch.arange(int(masks.max()) + 1)
-    weights = BlendWeights(torch.arange(n + 1), torch.arange(n), torch.ones(n), n)
-    return LiftingView(weights, masks, inside.shape[1], inside, torch.tensor(pairs))
 
 
 def knowing(embeddings: torch.Tensor, **options: float) -> UnicLift:
@@ -106,23 +93,26 @@ def knowing(embeddings: torch.Tensor, **options: float) -> UnicLift:
 
 
 def test_a_step_weighs_cohesion_repulsion_and_triplets():
-    """The masks that face each other have one pixel each, so that anchors are their own positives."""
-    masks = torch.tensor([0, 1, 2, 2, 2, 2])
-    embeddings = 4 * random(6, 5).detach() - 2
+    """Of what is blended. The masks that face each other have one pixel each, so that anchors are their own
+    positives.
+    """
+    masks, table = torch.tensor([0, 1, 2, 2, 2, 2]), blending(6, 9)
+    embeddings = 16 * uniform(9, 5) - 8
     method = knowing(embeddings, push_weight=0.7, push_margin=3.0, triplet_weight=0.4, triplet_margin=0.9)
     layer = method.state()["unic_lift.layer.weight"].double()
-    sigma = torch.sigmoid(embeddings)
+    sigma = torch.sigmoid(table @ embeddings)
     cohesion, repulsion = literal_cluster_loss(sigma, masks, 3.0)
     across = float((layer @ (sigma[0] - sigma[1])).square().sum())
     assert 0.1 < across < 0.9
     expected = {"cohesion": cohesion, "repulsion": 0.7 * repulsion, "triplet": 0.4 * (0.9 - across)}
-    assert method.step([view_of(masks, [[0, 1], [1, 0]])], NO_NEIGHBOURS) == pytest.approx(expected, rel=1e-5)
+    view = view_of(table, masks, pairs=[[0, 1], [1, 0]])
+    assert method.step([view], NO_NEIGHBOURS) == pytest.approx(expected, rel=1e-5)
 
 
 def test_smoothness_counts_late():
-    view = view_of(torch.tensor([0, 0, 1, 1]), [[1, 2], [2, 1]])
+    view = one_gaussian_a_pixel(torch.tensor([0, 0, 1, 1]), pairs=[[1, 2], [2, 1]])
     neighbours = Neighbours(torch.tensor([[1], [0], [3], [2]]), torch.ones(4, 1, dtype=torch.bool))
-    method = knowing(random(4, 5).detach(), neighbourhood_after=2)
+    method = knowing(uniform(4, 5), neighbourhood_after=2)
     assert ["neighbourhood" in method.step([view], neighbours) for _ in range(4)] == [False, False, True, True]
     again = UnicLift(method.config)
     again.load_state(method.state())
@@ -157,8 +147,7 @@ def test_codes_of_thirty_bits_do_not_overflow():
 def test_triplets_pair_a_mask_with_itself_and_with_the_one_across_the_border():
     masks = torch.tensor([0, -1, 1, 1, 2, 0, 2, -1, 1])
     pairs = torch.tensor([[0, 2], [3, 4], [6, 5], [8, 0]])
-    weights = BlendWeights(torch.arange(10), torch.zeros(9, dtype=torch.int64), torch.ones(9), 1)
-    view = LiftingView(weights, masks, 3, masks[:, None] == torch.arange(3), pairs)
+    view = view_of(torch.ones(9, 1), masks, pairs=pairs.tolist())
     batch, members = view.batch(view.batches()[0], by_mask)
     rows = view.masks.ge(0).nonzero()[:, 0]  # of the pixels of the batch
     method = UnicLift(UnicLiftConfig())
