@@ -47,8 +47,32 @@ def actions_of(name: str, **arguments: str) -> list:
 
 @pytest.mark.parametrize("preset", ["", "cpu", "jetson", "workstation"])
 def test_mapping(preset):
-    (node,) = actions_of("mapping.launch.py", preset=preset, segmenter="topic", image_topic="/front/image")
+    with patch.object(launch_ros.actions, "Node", wraps=Node) as started:
+        (node,) = actions_of("mapping.launch.py", preset=preset, segmenter="topic", image_topic="/front/image")
     assert isinstance(node, Node) and node.node_executable == "mapping_node"
+    *files, arguments = started.call_args.kwargs["parameters"]
+    assert [Path(file).stem for file in files] == ["mapping", *filter(None, [preset])]
+    assert arguments == {"image_topic": "/front/image", "masks.segmenter": "topic"}
+    assert started.call_args.kwargs["remappings"] == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "namespace", "remappings"),
+    [
+        ("true", "robot1", [("/tf", "/robot1/tf"), ("/tf_static", "/robot1/tf_static")]),
+        ("1", "/fleet/robot1/", [("/tf", "/fleet/robot1/tf"), ("/tf_static", "/fleet/robot1/tf_static")]),
+        ("true", "", [("/tf", "/tf"), ("/tf_static", "/tf_static")]),
+        ("False", "robot1", []),
+    ],
+)
+def test_transforms_come_from_the_namespace_where_it_is_asked_for(asked, namespace, remappings):
+    installed = {"lift_ros": get_package_prefix("lift_ros"), "rviz2": "/opt/rviz2"}
+    prefix = patch("ament_index_python.packages.get_package_prefix", installed.get)
+    with prefix, patch.object(launch_ros.actions, "Node") as started:
+        actions_of("mapping.launch.py", namespaced_tf=asked, namespace=namespace, rviz="true")
+    node, rviz = (call.kwargs["remappings"] for call in started.call_args_list)
+    assert node == remappings
+    assert [pair for pair in rviz if pair[0].startswith("/tf")] == remappings
 
 
 def test_rviz_is_started_or_missed_by_name():
@@ -80,7 +104,7 @@ def test_what_a_flag_says(value, meant):
     assert node.call_args.kwargs["parameters"][-1] == {"autostart": meant}
 
 
-@pytest.mark.parametrize("name", ["autostart", "rectified", "use_sim_time", "rviz"])
+@pytest.mark.parametrize("name", ["autostart", "rectified", "use_sim_time", "rviz", "namespaced_tf"])
 @pytest.mark.parametrize("value", ["yes", "ture"])
 def test_a_flag_that_says_neither_true_nor_false(name, value):
     with pytest.raises(ValueError, match=f"{name}:={value}"):
@@ -148,7 +172,9 @@ def test_replay(tmp_path):
     for value, meant in (("True", True), ("0", False)):
         with patch.object(launch_ros.actions, "Node") as node:
             actions_of("replay.launch.py", bag=bag, loop=value)
-        assert ("--loop" in node.call_args.kwargs["arguments"]) == meant
+        arguments = node.call_args.kwargs["arguments"]
+        assert ("--loop" in arguments) == meant
+        assert arguments[arguments.index("--wait-for") + 1] == given["image_topic"]
     other = actions_of("replay.launch.py", bag=bag, camera_frame="camera_link", world_frame="map")[0]
     assert dict(other.launch_arguments)["pose_source"] == "tf"
 
