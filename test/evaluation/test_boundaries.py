@@ -70,7 +70,7 @@ def test_bands_of_all_views_are_one_mask():
 
 
 def test_named_objects_by_hand():
-    # view 1: object 1 is 8 of 10 px of label 5; object 2 is exact; object 3 is mostly background
+    # view 1: object 1 is 8 of 10 px of label 5; object 2 is exact; object 3 has a label that covers all else, too
     # view 2: object 1 is exact, 2 is unlabelled, 3 not to be seen
     views = [
         table(row((5, 8), (9, 2), (6, 4), (9, 9), (4, 1), (9, 76)), row((1, 10), (2, 4), (3, 10), (0, 76))),
@@ -81,13 +81,19 @@ def test_named_objects_by_hand():
         table(row((5, 4), (0, 2)), row((1, 4), (2, 2))),
     ]
     quality = named_quality(views, bands)
-    # 3 has label 4 at IoU 1/10: empty
+    # of 3 label 4 covers 1/10, and label 9 shares 9 px with it, of 88 in either: empty
     assert quality.miou == pytest.approx(((0.8 + 1) / 2 + (1 + 0) / 2 + 0) / 3)
     assert quality.mbiou == pytest.approx(((0.75 + 1) / 2 + (1 + 0) / 2 + 0) / 3)
     assert quality.answered == pytest.approx(2 / 3)
-    assert named_quality(views, bands, empty_iou=0.0).miou == pytest.approx((0.9 + 0.5 + 0.1) / 3)
+    assert named_quality(views, bands, empty_iou=0.0).miou == pytest.approx((0.9 + 0.5 + 9 / 88) / 3)
     # over all views label 5 covers 18 of the 20 px of object 1
     assert named_quality(views, bands, empty_iou=0.91).answered == 0.0
+
+
+def test_the_largest_segment_may_be_a_named_object():
+    labels, truth = row((5, 60), (6, 30), (0, 10)), row((1, 60), (2, 30), (0, 10))
+    quality = named_quality([table(labels, truth)], [table(labels, truth)])
+    assert (quality.miou, quality.mbiou, quality.answered) == (1, 1, 1)
 
 
 def test_one_label_answers_for_an_object_in_all_views():
