@@ -23,18 +23,6 @@ class LiftConfig:
         min=0.0,
         max=1.0,
     )
-    pure_part_rate: float = option(
-        0.7,
-        "A part is cut where masks divide it, if two of its points share a mask less often than this.",
-        min=0.0,
-        max=1.0,
-    )
-    vote_purity: float = option(
-        0.6,
-        "A mask votes for an object if at least this share of it shows the object; else it covers several.",
-        min=0.0,
-        max=1.0,
-    )
 
 
 @dataclass(frozen=True)

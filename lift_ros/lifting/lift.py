@@ -30,7 +30,9 @@ from lift_ros.scene.gaussians import follow
 from lift_ros.scene.neighbours import Neighbours
 
 PIECE_RATES = (0.9, 0.7)  # of the views in which touching Gaussians of one piece lie in one mask
-PURE_STRANGERS = 0.9  # pure_part_rate of what had to be taken out of other parts: several things, as likely as one
+PURE = 0.7  # a part is cut where masks divide it, if two of its points share a mask less often than this
+PURE_STRANGERS = 0.9  # the same of what had to be taken out of other parts: several things, as likely as one
+VOTE_PURITY = 0.6  # of a mask that votes for an object, else it covers several
 MIN_PART = 6  # Gaussians; smaller parts join what surrounds them
 MAX_PARTS = 3000  # that may be joined, the largest, since every pair takes memory; more are noise
 MIN_KNOWN = 20  # Gaussians; fewer of a known object in the part of another are its border
@@ -67,13 +69,13 @@ class Lift:
         expelled = expel_strangers(parts, count, evidence, config.same_object_rate)
         strange = expelled >= count
         parts, count = _numbered(expelled, neighbours)
-        pure_rate = np.where(_mostly(strange, parts, count), PURE_STRANGERS, config.pure_part_rate)
+        pure_rate = np.where(_mostly(strange, parts, count), PURE_STRANGERS, PURE)
         parts = cut_impure(parts, count, evidence, pure_rate, MIN_PART)
         parts = cut_known(parts, int(parts.max(initial=-1)) + 1, self._object.cpu().numpy(), MIN_KNOWN)
         parts, count = _numbered(parts, neighbours)
         merges = self._merged(parts, count, evidence, self._object)
         joined = _of_parts(merges.clusters(config.same_object_rate), parts)
-        labels, confidence = vote(joined, count, evidence, config.vote_purity)
+        labels, confidence = vote(joined, count, evidence, VOTE_PURITY)
         self._object = self._kept(labels)
         whole = None
         if any(view.wholes for view in evidence):
