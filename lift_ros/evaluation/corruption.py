@@ -57,11 +57,11 @@ def corrupt_masks(instances: NDArray[np.integer], level: Corruption, rng: Genera
     The background is a mask as any other; ids are shuffled anew at each call, so that views do not agree.
     """
     scale = instances.shape[1] / 640
-    masks = instances.astype(np.int64) + 1
-    present = np.flatnonzero(np.bincount(masks.ravel()))
-    background = 1 if present[0] == 1 else 0
-    objects = [int(i) for i in present if i != background]
-    next_id = int(present[-1]) + 1
+    ids, index = np.unique(instances, return_inverse=True)  # from here on without gaps: they may be anything below 2^31
+    masks = index.reshape(instances.shape).astype(np.int64) + 1
+    background = 1 if ids[0] == 0 else 0
+    objects = list(range(background + 1, len(ids) + 1))
+    next_id = len(ids) + 1
 
     # decided on the true shapes, so that faults do not feed on each other
     faults = rng.random((len(objects), 3)) < (level.split, level.merge, level.drop)

@@ -111,6 +111,16 @@ def test_merged_masks_are_of_neighbours(instances):
     assert len(set(discs)) == 6 and 0 not in discs
 
 
+@pytest.mark.parametrize("level", [*LEVELS.values(), PCF])
+def test_only_the_order_of_the_ids_matters(instances, level):
+    """They may be of any size that an int32 has."""
+    ids = np.array([0, *(2**31 - 13 + np.arange(12))], np.int32)
+    for background in (0, 1):  # with one, and all things instances
+        small, large = instances + background, ids[instances] + background * (instances == 0)
+        expected = corrupt_masks(small, level, np.random.default_rng(2))
+        np.testing.assert_array_equal(corrupt_masks(large, level, np.random.default_rng(2)), expected)
+
+
 @pytest.mark.parametrize("level", LEVELS)
 def test_same_seed_same_masks_and_odd_inputs(instances, level):
     one, other = (corrupt_masks(instances, LEVELS[level], np.random.default_rng(7)) for _ in range(2))
