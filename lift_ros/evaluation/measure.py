@@ -163,7 +163,8 @@ class Online:
         wall, cpu = time.perf_counter(), time.process_time()
         self.masks.next_frame()
         labels = frame_labels(self.mapper, frame)
-        self._labels[frame.name] = zlib.compress(labels.astype(np.uint32).tobytes(), 1)  # the memory is the mapper's
+        # little memory is taken, as that of the mapper is measured
+        self._labels[frame.name] = zlib.compress(np.ascontiguousarray(labels, np.uint32), 1)
         truth = self.truth.labels(frame)
         if truth is not None:
             self.switches.add(labels, truth, frame.stamp)
@@ -294,7 +295,8 @@ def _accuracy(
         panoptic_quality(online.table, void).pq, panoptic_quality(online.live, void).pq, quality.sq, quality.rq,
         quality.matched, quality.spurious, quality.missed, background, with_background, assigned.miou,
         assigned.f_score, mean_boundary_iou(all_bands, matched_objects(table, void)), named.miou, named.mbiou,
-        sets.iou, sets.best_dice, sets.symmetric_best_dice, online.switches.switches,
+        sets.iou, sets.best_dice, sets.symmetric_best_dice,
+        None if online.switches.per_object_minute is None else online.switches.switches,
         online.switches.per_object_minute,
     )  # fmt: skip
     return dict(zip(ACCURACY, values, strict=True))

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
 MATCH_IOU = 0.5  # above one half a segment has at most one match, so matching needs no search
+BLOCK = 2**17  # pixels that are counted at once, for little memory: that of the mapper is measured at the same time
 
 
 class Contingency:
@@ -29,7 +30,10 @@ class Contingency:
         p, g = _label_image(predicted, "predicted"), _label_image(truth, "true")
         if p.shape != g.shape:
             raise ValueError(f"predicted labels are {p.shape}, the ground truth {g.shape}")
-        self._merge(*np.unique(p.ravel() << np.uint64(32) | g.ravel(), return_counts=True))
+        p, g = p.ravel(), g.ravel()
+        blocks = [_counted(p[i : i + BLOCK], g[i : i + BLOCK]) for i in range(0, p.size, BLOCK)]
+        if blocks:
+            self._merge(*map(np.concatenate, zip(*blocks, strict=True)))
 
     def update(self, other: Contingency) -> None:
         """Add the counts of another table, of other views."""
@@ -56,13 +60,18 @@ class Contingency:
         return predicted.astype(np.int64), truth.astype(np.int64), self._counts.copy()
 
 
-def _label_image(labels: ArrayLike, which: str) -> NDArray[np.uint64]:
+def _counted(predicted: NDArray[np.integer], truth: NDArray[np.integer]) -> tuple[NDArray, NDArray]:
+    """Keys of ``Contingency`` and their counts of the (n,) labels of some pixels."""
+    return np.unique(predicted.astype(np.uint64) << np.uint64(32) | truth.astype(np.uint64), return_counts=True)
+
+
+def _label_image(labels: ArrayLike, which: str) -> NDArray[np.integer]:
     labels = np.asarray(labels)
     if not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"{which} labels must be integers, got {labels.dtype}")
     if labels.size and (int(labels.min()) < 0 or int(labels.max()) >= 2**32):
         raise ValueError(f"{which} labels must lie in [0, 2^32), got [{labels.min()}, {labels.max()}]")
-    return labels.astype(np.uint64)
+    return labels
 
 
 @dataclass(frozen=True)
@@ -278,6 +287,6 @@ class IdSwitches:
         return self._seconds / 60
 
     @property
-    def per_object_minute(self) -> float:
-        """Switches per object and minute; 0 as long as no object was labelled twice."""
-        return self.switches / self.object_minutes if self._seconds > 0 else 0.0
+    def per_object_minute(self) -> float | None:
+        """Switches per object and minute; None as long as no object was labelled at two times."""
+        return self.switches / self.object_minutes if self._seconds > 0 else None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 
 from lift_ros.data.nerfstudio import NerfstudioCapture
-from lift_ros.evaluation import Contingency, measure
+from lift_ros.evaluation import Contingency, IdSwitches, measure
 from lift_ros.evaluation.study import Run, known_methods
 
 SETTINGS = {"mapping.photometric_steps": 4, "mapping.lifting_steps": 4, "lifting.pixels": 256}
@@ -108,6 +109,21 @@ def test_named_objects_are_compared_by_their_whole_masks(demo_room, tmp_path, mo
     monkeypatch.setattr(NerfstudioCapture, "overlapping_masks", overlapping)
     whole = measure.measure(run, tmp_path / "whole")
     assert {name for name in measure.ACCURACY if whole[name] != cut[name]} == {"named_miou", "named_mbiou"}
+
+
+def test_a_map_that_labels_nothing_has_no_switches_to_count():
+    truth = np.pad(np.full((10, 10), 1), 5)
+    online = SimpleNamespace(table=Contingency(), live=Contingency(), switches=IdSwitches())
+
+    def figures(labels: np.ndarray) -> list[float | None]:
+        for stamp in (0.0, 30.0, 60.0):
+            online.switches.add(labels, truth, stamp)
+        views = [measure.Compared.of(labels, truth, None)]
+        accuracy = measure._accuracy(views[0].all, views[0].all, views, views, online, None)
+        return [accuracy[name] for name in ("id_switches", "id_switches_per_object_minute", "objects")]
+
+    assert figures(np.zeros_like(truth)) == [None, None, 1]
+    assert figures(5 * truth) == [0, 0, 1]
 
 
 def test_labels_that_found_their_object_take_its_color():

@@ -1,6 +1,7 @@
 """Instance metrics against values worked out by hand and against a brute-force definition."""
 
 import itertools
+import tracemalloc
 
 import cv2
 import numpy as np
@@ -31,6 +32,21 @@ def test_contingency_counts_pixels_over_views_of_different_size():
     table.add(row((2, 5)), row((8, 5)))
     p, g, count = table.pairs
     assert list(zip(p, g, count, strict=True)) == [(1, 7, 2), (1, 8, 1), (2, 8, 6)]
+
+
+def test_large_images_are_counted_in_little_memory():
+    image = np.random.default_rng(0).integers(0, 40, (60, 80), np.int32).repeat(25, 0).repeat(25, 1)
+    truth = image // 2
+    tracemalloc.start()
+    try:
+        table = Contingency.of([image], [truth])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 * 2**20 < 3 * image.size
+    p, g, count = table.pairs
+    assert p.tolist() == list(range(40)) and (g == p // 2).all()
+    assert count.tolist() == np.bincount(image.ravel()).tolist()
 
 
 def test_contingency_keeps_large_ids_apart():
@@ -225,8 +241,9 @@ def test_id_switches_against_a_literal_loop(min_pixels):
 
 def test_id_switches_need_frames_in_order():
     switches = IdSwitches(min_pixels=1)
-    assert switches.per_object_minute == 0.0
+    assert switches.per_object_minute is None
     switches.add(row((1, 4)), row((1, 4)), 5.0)
+    assert switches.per_object_minute is None
     with pytest.raises(ValueError, match="order of time"):
         switches.add(row((1, 4)), row((1, 4)), 4.0)
 
