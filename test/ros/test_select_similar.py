@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from geometry_msgs.msg import Point
 from ros import wall
-from ros.rig import Rig, pixels
+from ros.rig import PERIOD, Rig, pixels
 
-from lift_ros.ros.conversions import cloud_arrays
+from lift_ros.ros.conversions import cloud_arrays, nanoseconds
 from lift_ros.srv import SelectSimilar
 
 LAST = 11
@@ -34,9 +34,9 @@ def rig():
     rig.close()
 
 
-def inside(mask, label: int) -> float:
-    """Share of a rectangle of the wall that a mask covers, less the share of the mask outside of it."""
-    truth = wall.labels(LAST + 1) == label
+def inside(mask, label: int, index: int = LAST + 1) -> float:
+    """Share of a rectangle of the wall that a mask covers in a frame, less the share of the mask outside of it."""
+    truth = wall.labels(index) == label
     step = truth.shape[1] // mask.width
     chosen = np.frombuffer(bytes(mask.data), np.uint8).reshape(mask.height, mask.width) > 0
     truth = truth[step // 2 :: step, step // 2 :: step]
@@ -61,11 +61,31 @@ def test_a_click_on_a_pixel_selects_what_it_shows(rig):
     assert shown in {item.id for item in rig.objects} and (ids == shown).mean() > 0.5
 
 
-def test_a_click_on_a_pixel_of_an_earlier_label_image(rig):
-    header = next(m.header for m in rig.received["labels"] if m.header.stamp != rig.header(LAST + 1).stamp)
-    answer = rig.call(SelectSimilar, "select_similar", pixels=[80, 60], threshold=0.8, header=header)
+def hidden_by_now(index: int) -> np.ndarray:
+    """Objects at the pixels of an earlier frame where that of the moment shows another object; 0 elsewhere."""
+    then, now = wall.labels(index), wall.labels(LAST + 1)
+    return np.where((then > 0) & (now > 0) & (then != now), then, 0)
+
+
+def test_a_click_on_a_pixel_of_an_earlier_label_image_selects_what_that_one_shows(rig):
+    start = nanoseconds(rig.header(0).stamp)
+    headers = {round((nanoseconds(m.header.stamp) - start) / 1e9 / PERIOD): m.header for m in rig.received["labels"]}
+    index = max(headers, key=lambda index: (hidden_by_now(index) > 0).sum())
+    label = np.bincount(hidden_by_now(index).ravel())[1:].argmax() + 1
+    row, column = (round(where.mean()) for where in np.nonzero(hidden_by_now(index) == label))
+    assert hidden_by_now(index)[row, column] == label
+    answer = rig.call(
+        SelectSimilar, "select_similar", pixels=[column, row], threshold=0.8, connected=True, header=headers[index]
+    )
     assert answer.success, answer.message
-    assert answer.mask.header == header
+    assert answer.mask.header == headers[index]
+    assert inside(answer.mask, label, index) > 0.6
+    left, top, width, height = wall.RECTANGLES[label]
+    x = wall.DISTANCE * (left + width / 2 - wall.CAMERA.cx) / wall.CAMERA.fx
+    y = wall.DISTANCE * (top + height / 2 - wall.CAMERA.cy) / wall.CAMERA.fy
+    clicked = min(rig.objects, key=lambda item: np.hypot(item.centroid.x - x, item.centroid.y - y))
+    ids = cloud_arrays(answer.cloud)[2]
+    assert len(ids) > 20 and (ids == clicked.id).mean() > 0.5
 
 
 def test_a_click_on_a_point_and_a_lower_threshold_select_more(rig):
