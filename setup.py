@@ -13,7 +13,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 CORE = "core"
-CPP = ("render", "lifting")
+CPP = ("render", "evidence", "lifting")
 
 
 def requirements(name: str) -> list[str]:

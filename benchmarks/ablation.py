@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 
 from lift_ros.config import Config
 from lift_ros.data import Capture, open_capture
+from lift_ros.evidence.linkage import Merges
+from lift_ros.evidence.mask_evidence import MaskEvidence
 from lift_ros.frame import Frame
 from lift_ros.lifting import lift
 from lift_ros.lifting.config import LiftConfig
-from lift_ros.lifting.consensus import Merges
-from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.lift import Lift
 from lift_ros.mapping.keyframes import all_weights
 from lift_ros.mapping.mapper import Mapper

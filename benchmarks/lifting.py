@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 from lift_ros.camera import PosedCamera
 from lift_ros.config import Config
 from lift_ros.data import open_capture
+from lift_ros.evidence.mask_evidence import MaskEvidence
 from lift_ros.lifting.base import LiftingView
-from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.methods import METHODS, make_method
 from lift_ros.lifting.sampling import sample_view
 from lift_ros.mapping.keyframes import all_weights

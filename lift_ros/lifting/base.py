@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 import numpy as np
 import torch
 
-from lift_ros.lifting.evidence import MaskEvidence
+from lift_ros.evidence.mask_evidence import MaskEvidence
 from lift_ros.render import BlendWeights
 from lift_ros.scene.gaussians import heirs, only_appends
 from lift_ros.scene.neighbours import Neighbours

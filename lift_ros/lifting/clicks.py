@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import normalize
 
-from lift_ros.lifting.parts import connected_parts
+from lift_ros.evidence.parts import connected_parts
 from lift_ros.render import BlendWeights
 from lift_ros.scene.neighbours import Neighbours
 

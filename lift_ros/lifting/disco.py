@@ -25,9 +25,9 @@ from collections.abc import Sequence
 import torch
 from scipy.optimize import linear_sum_assignment
 
+from lift_ros.evidence.mask_evidence import MaskEvidence
 from lift_ros.lifting.base import Batch, Decoded, LiftingView, draw
 from lift_ros.lifting.config import DiscoConfig
-from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.training import Touching, TrainedGaussians, descend, smoothness, waves
 from lift_ros.scene.neighbours import Neighbours
 

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 import torch
 from torch.nn.functional import normalize
 
+from lift_ros.evidence.mask_evidence import MaskEvidence
 from lift_ros.lifting.base import Batch, Decoded, LiftingView, draw
 from lift_ros.lifting.clicks import similarity
 from lift_ros.lifting.config import HdbscanConfig
 from lift_ros.lifting.contrastive import Clusters, Groups, contrastive_loss, norm_loss
-from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.training import TrainedGaussians, descend, waves
 from lift_ros.render import BlendWeights
 from lift_ros.scene.neighbours import Neighbours

@@ -19,12 +19,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lift_ros.evidence.counts import part_agreement
+from lift_ros.evidence.linkage import Merges, merge_parts
+from lift_ros.evidence.mask_evidence import MaskEvidence
+from lift_ros.evidence.parts import connected_parts, most
 from lift_ros.lifting.base import Decoded, LiftingView
 from lift_ros.lifting.config import LiftConfig
-from lift_ros.lifting.consensus import Merges, cut_impure, cut_known, expel_strangers, local_parts, merge_parts, vote
-from lift_ros.lifting.counts import part_agreement
-from lift_ros.lifting.evidence import MaskEvidence
-from lift_ros.lifting.parts import connected_parts, most
+from lift_ros.lifting.consensus import cut_impure, cut_known, expel_strangers, local_parts, vote
 from lift_ros.render import BlendWeights
 from lift_ros.scene.gaussians import follow
 from lift_ros.scene.neighbours import Neighbours

@@ -34,12 +34,12 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from torch.nn.functional import normalize
 
+from lift_ros.evidence.mask_evidence import MaskEvidence
 from lift_ros.lifting import steps
 from lift_ros.lifting.base import Batch, Decoded, LiftingView, draw
 from lift_ros.lifting.clicks import similarity
 from lift_ros.lifting.config import OmniSeg3DConfig
 from lift_ros.lifting.contrastive import Clusters, Groups, norm_loss
-from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.training import TrainedGaussians, descend, waves
 from lift_ros.render import BlendWeights
 from lift_ros.scene.neighbours import Neighbours

@@ -17,9 +17,9 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch.nn import functional
 
+from lift_ros.evidence.mask_evidence import MaskEvidence
 from lift_ros.lifting.base import Batch, Decoded, LiftingView, draw
 from lift_ros.lifting.config import PanopticLiftingConfig
-from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.training import TrainedGaussians, descend, waves
 from lift_ros.scene.neighbours import Neighbours
 

@@ -32,10 +32,10 @@ from dataclasses import dataclass
 
 import torch
 
+from lift_ros.evidence.mask_evidence import MaskEvidence
 from lift_ros.lifting import steps
 from lift_ros.lifting.base import Batch, Decoded, LiftingView, draw
 from lift_ros.lifting.config import PcfLiftConfig
-from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.training import TrainedGaussians, descend, joined, rows, waves
 from lift_ros.render import BlendWeights
 from lift_ros.scene.neighbours import Neighbours

@@ -30,9 +30,9 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from lift_ros.evidence.mask_evidence import MaskEvidence
 from lift_ros.lifting.base import Batch, Decoded, LiftingView, draw
 from lift_ros.lifting.config import UnicLiftConfig
-from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.training import Touching, Trained, TrainedGaussians, descend, rows, smoothness, waves
 from lift_ros.scene.neighbours import Neighbours
 

@@ -38,11 +38,11 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch.nn.functional import normalize
 
+from lift_ros.evidence.mask_evidence import MaskEvidence
 from lift_ros.lifting.base import Batch, Decoded, LiftingView, draw
 from lift_ros.lifting.clicks import similarity
 from lift_ros.lifting.config import UnifiedLiftConfig
 from lift_ros.lifting.contrastive import Clusters, Groups, contrastive_loss, norm_loss
-from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.training import Trained, TrainedGaussians, descend, rows, waves
 from lift_ros.render import BlendWeights
 from lift_ros.scene.neighbours import Neighbours

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from lift_ros.camera import PosedCamera
+from lift_ros.evidence.mask_evidence import MaskEvidence
 from lift_ros.lifting.base import LiftingView
-from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.sampling import sample_view
 from lift_ros.mapping.config import MappingConfig
 from lift_ros.mapping.keyframing import most_redundant

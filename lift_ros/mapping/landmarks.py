@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from lift_ros.camera import PosedCamera
-from lift_ros.lifting.evidence import MaskEvidence
+from lift_ros.evidence.mask_evidence import MaskEvidence
 from lift_ros.scene.gaussians import heirs
 
 PER_VIEW = 64

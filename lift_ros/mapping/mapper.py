@@ -21,10 +21,10 @@ from scipy.spatial import cKDTree
 from lift_ros.camera import PosedCamera
 from lift_ros.config import Config
 from lift_ros.errors import FrameRejected, LiftError, MapFileError
+from lift_ros.evidence.counts import shown
+from lift_ros.evidence.mask_evidence import MaskEvidence
 from lift_ros.frame import Frame, check_near
 from lift_ros.lifting.base import Clickable, HasUnitFeatures
-from lift_ros.lifting.counts import shown
-from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.methods import METHODS, make_method
 from lift_ros.lifting.sampling import view_of_objects
 from lift_ros.mapping.keyframes import RECENT, Keyframe, Keyframes

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from lift_ros.errors import MapFileError
-from lift_ros.lifting.consensus import merge_parts
-from lift_ros.lifting.counts import part_agreement, shown, strongest_masks, visibility
-from lift_ros.lifting.evidence import MaskEvidence
-from lift_ros.lifting.parts import connected_parts, most, overlap, present
+from lift_ros.evidence.counts import part_agreement, shown, strongest_masks, visibility
+from lift_ros.evidence.linkage import merge_parts
+from lift_ros.evidence.mask_evidence import MaskEvidence
+from lift_ros.evidence.parts import connected_parts, most, overlap, present
 from lift_ros.objects.config import ObjectsConfig
 from lift_ros.scene.neighbours import Neighbours
 

@@ -11,10 +11,11 @@ from lifting.tiles import CELLS, Tiles, accuracy, shuffled, tiles
 from lifting.views import evidence, grouped, line
 
 from lift_ros.evaluation.corruption import LEVELS, corrupt_masks
+from lift_ros.evidence.linkage import DOUBT
+from lift_ros.evidence.mask_evidence import MaskEvidence
 from lift_ros.lifting import lift
 from lift_ros.lifting.config import LiftConfig
-from lift_ros.lifting.consensus import DOUBT, vote
-from lift_ros.lifting.evidence import MaskEvidence
+from lift_ros.lifting.consensus import vote
 from lift_ros.lifting.lift import Lift
 from lift_ros.masks.base import Patches
 from lift_ros.render import BlendWeights

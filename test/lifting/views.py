@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from lift_ros.evidence.mask_evidence import MaskEvidence
 from lift_ros.lifting.base import LiftingView
-from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.render import BlendWeights
 from lift_ros.scene.neighbours import Neighbours
 
@@ -108,3 +108,8 @@ def view_of(
 def one_gaussian_a_pixel(masks: torch.Tensor, weight: float = 1.0, pairs: Sequence[Sequence[int]] = ()) -> LiftingView:
     """Each pixel shows a Gaussian of its own."""
     return view_of(torch.eye(len(masks)) * weight, masks, pairs=pairs)
+
+
+def partition(labels: np.ndarray) -> set[frozenset[int]]:
+    """Which indices share a value."""
+    return {frozenset(np.flatnonzero(labels == value).tolist()) for value in np.unique(labels)}

@@ -19,8 +19,8 @@ from lift_ros.config import Config
 from lift_ros.data import open_capture
 from lift_ros.errors import FrameRejected, LiftError, MapFileError
 from lift_ros.evaluation import Contingency, assigned_quality
+from lift_ros.evidence.mask_evidence import MaskEvidence
 from lift_ros.frame import Frame
-from lift_ros.lifting.evidence import MaskEvidence
 from lift_ros.lifting.methods import METHODS
 from lift_ros.mapping import keyframes as keyframes_module
 from lift_ros.mapping.keyframes import Keyframe, all_weights, staleness

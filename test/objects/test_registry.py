@@ -12,7 +12,7 @@ import torch
 from lifting.views import evidence, grouped, line
 
 from lift_ros.errors import MapFileError
-from lift_ros.lifting.evidence import MaskEvidence
+from lift_ros.evidence.mask_evidence import MaskEvidence
 from lift_ros.objects.config import ObjectsConfig
 from lift_ros.objects.registry import ObjectEvent, ObjectRegistry, Track
 from lift_ros.scene.neighbours import Neighbours

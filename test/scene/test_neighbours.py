@@ -8,7 +8,7 @@ import torch
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
-from lift_ros.lifting.parts import connected_parts
+from lift_ros.evidence.parts import connected_parts
 from lift_ros.render.cpu import nearest
 from lift_ros.scene.neighbours import Neighbours
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lift_ros.lifting.evidence import MaskEvidence
+from lift_ros.evidence.mask_evidence import MaskEvidence
 from lift_ros.native import load_library
 from lift_ros.scene.neighbours import Neighbours
 
@@ -201,7 +201,7 @@ def components(touching: NDArray[np.int32], edge: NDArray[np.bool_]) -> NDArray[
 
 
 def connected_parts(touching: NDArray[np.int32], labels: NDArray[np.integer], min_size: int) -> NDArray[np.int64]:
-    """(N,) the parts of ``lift_ros.lifting.parts.connected_parts``, of neighbours ``touching`` (N, k).
+    """(N,) the parts of ``lift_ros.evidence.parts.connected_parts``, of neighbours ``touching`` (N, k).
 
     Raises ValueError: there are not as many labels as Gaussians with neighbours.
     """

@@ -1,4 +1,4 @@
-// The C interface to what the masks of many views say together, called from Python (lift_ros/lifting/counts.py, which
+// The C interface to what the masks of many views say together, called from Python (lift_ros/evidence/counts.py, which
 // says what the numbers mean) through ctypes.
 //
 // All arrays are dense, row-major and owned by the caller; outputs of sums must be zero at first. Every function returns

@@ -8,8 +8,8 @@ from lifting.views import line
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from lift_ros.lifting import counts
-from lift_ros.lifting.parts import connected_parts, most, overlap, present
+from lift_ros.evidence import counts
+from lift_ros.evidence.parts import connected_parts, most, overlap, present
 from lift_ros.scene.neighbours import Neighbours
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from lifting.tiles import Tiles, tiles
 
-from lift_ros.lifting.evidence import MIN_WEIGHT, MaskEvidence
+from lift_ros.evidence.mask_evidence import MIN_WEIGHT, MaskEvidence
 from lift_ros.render import BlendWeights
 
 

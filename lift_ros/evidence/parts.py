@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lift_ros.lifting import counts
+from lift_ros.evidence import counts
 from lift_ros.scene.neighbours import Neighbours
 
 MAX_COUNTED = 4  # times as large as there are values the largest may be, to count them instead of sorting them

@@ -7,9 +7,9 @@ import pytest
 import torch
 from lifting.views import evidence
 
-from lift_ros.lifting import counts
-from lift_ros.lifting.counts import CLEAR_PIXELS, FULL_SAY, MIN_PIXELS, MIN_VISIBLE
-from lift_ros.lifting.evidence import MaskEvidence
+from lift_ros.evidence import counts
+from lift_ros.evidence.counts import CLEAR_PIXELS, FULL_SAY, MIN_PIXELS, MIN_VISIBLE
+from lift_ros.evidence.mask_evidence import MaskEvidence
 from lift_ros.scene.neighbours import Neighbours
 
 GAUSSIANS, PARTS, VIEWS, MASKS = 60, 7, 5, 6
