@@ -10,11 +10,11 @@ from lift_ros.ros import status as module
 from lift_ros.ros.status import Health
 
 
-def report(health, error="", full=False, **fields):
+def report(health, error="", full=False, at_work=None, silent=str, **fields):
     drops = fields.pop("drops", {})
     fields = {"state": Status.MAPPING, "segmenter": "topic", **fields}
     status = Status(drop_reasons=list(drops), drop_counts=list(drops.values()), **fields)
-    return health.diagnostics(status, error, full).status[0]
+    return health.diagnostics(status, error, full, at_work, silent).status[0]
 
 
 def test_all_is_well():
@@ -31,20 +31,52 @@ def test_new_drops_are_a_warning_once_and_stay_counted():
     assert {v.key: v.value for v in again.values}["dropped: pose_missing"] == "2"
 
 
-def test_a_slow_computer_is_no_fault():
-    assert report(Health("lift_ros"), frames=1, drops={"mapper_busy": 9}).level == DiagnosticStatus.OK
-
-
-def test_open_space_is_no_fault():
-    assert report(Health("lift_ros"), frames=1, drops={"depth_unusable": 9}).level == DiagnosticStatus.OK
-
-
-def test_silence_is_a_warning(monkeypatch):
+@pytest.mark.parametrize(
+    "reason", ["mapper_busy", "not_labelled", "not_segmented", "segmenter_budget", "depth_unusable"]
+)
+def test_a_slow_computer_and_open_space_are_no_fault(reason):
     health = Health("lift_ros")
+    entry = report(health, frames=1, drops={reason: 9})
+    assert entry.level == DiagnosticStatus.OK and entry.message.startswith("mapping")
+    entry = report(health, frames=2, drops={reason: 9, "pose_missing": 1})
+    assert entry.level == DiagnosticStatus.WARN and "1 pose_missing" in entry.message
+
+
+@pytest.mark.parametrize(("seconds", "level"), [(4.9, DiagnosticStatus.OK), (5.1, DiagnosticStatus.WARN)])
+def test_silence_of_more_than_five_seconds_is_a_warning(monkeypatch, seconds, level):
+    now = module.time.monotonic()
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    health = Health("lift_ros")
+    now += 100.0
     report(health, frames=1)
-    later = module.time.monotonic() + 10
-    monkeypatch.setattr(module.time, "monotonic", lambda: later)
-    assert "no usable frame for 10 s" in report(health, frames=1).message
+    now += seconds
+    entry = report(health, frames=1)
+    assert entry.level == level and ("no usable frame for 5 s" in entry.message) == (level == DiagnosticStatus.WARN)
+    assert report(health, frames=2).level == DiagnosticStatus.OK
+
+
+def test_why_nothing_comes_is_told_where_it_is_known(monkeypatch):
+    now = module.time.monotonic()
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    health, reason = Health("lift_ros"), "nobody publishes /image"
+    assert report(health, frames=1, silent=lambda: reason).message == "mapping"
+    now += 7.0
+    assert report(health, frames=1, silent=lambda: reason).message == f"no usable frame for 7 s: {reason}"
+    assert report(health, frames=1, silent=lambda: "").message == "no usable frame for 7 s"
+
+
+def test_a_thread_that_hangs_is_a_warning_that_names_it():
+    health = Health("lift_ros")
+    assert report(health, frames=1, at_work={"mapper": 9.9, "labels": 0.0}).level == DiagnosticStatus.OK
+    for at_work in ({"mapper": 1.0, "labels": 12.0}, {"labels": 12.0, "mapper": 11.0}):
+        entry = report(health, frames=1, at_work=at_work)
+        assert entry.level == DiagnosticStatus.WARN
+        assert "thread 'labels'" in entry.message and "12 s" in entry.message
+    assert "thread 'mapper'" in report(health, frames=1, at_work={"labels": 0.0, "mapper": 10.1}).message
+    entry = report(health, state=Status.PAUSED, frames=1, at_work={"mapper": 30.0})
+    assert entry.level == DiagnosticStatus.WARN and entry.message.startswith("paused; the thread 'mapper'")
+    entry = report(health, state=Status.INACTIVE, frames=1, at_work={"mapper": 30.0})
+    assert entry.level == DiagnosticStatus.OK and entry.message == "inactive"
 
 
 @pytest.mark.parametrize(
