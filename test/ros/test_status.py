@@ -38,7 +38,7 @@ def test_a_slow_computer_and_open_space_are_no_fault(reason):
     health = Health("lift_ros")
     entry = report(health, frames=1, drops={reason: 9})
     assert entry.level == DiagnosticStatus.OK and entry.message.startswith("mapping")
-    entry = report(health, frames=2, drops={reason: 9, "pose_missing": 1})
+    entry = report(health, frames=2, drops={reason: 12, "pose_missing": 1})
     assert entry.level == DiagnosticStatus.WARN and "1 pose_missing" in entry.message
 
 
