@@ -26,6 +26,7 @@ from lift_ros.data.bag_storage import (
     open_reader,
     storage_files,
     with_wal,
+    write_ahead_log,
 )
 from lift_ros.errors import DatasetError
 
@@ -37,6 +38,7 @@ class BagFile:
         types: message type of each topic.
         counts: number of readable messages of each topic.
         problems: sentences about what could not be read.
+        files: what it is read from.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,6 +48,7 @@ class BagFile:
             DatasetError: not one message can be read.
         """
         self.problems: list[str] = []
+        self.files: list[Path] = []
         self.types: dict[str, str] = {}
         self.counts: Counter[str] = Counter()
         # not the definitions in the bag, which older ones lack: the types read here are the same in every ROS 2
@@ -109,6 +112,7 @@ class BagFile:
         files, no_metadata = [path], []
         if path.is_dir():
             files = storage_files(path)
+            self.files.append(path / "metadata.yaml")
             try:
                 reader = open_reader(path)
                 named = {storage.path.name for storage in reader.storage.storages}  # less the suffix of compression
@@ -117,10 +121,12 @@ class BagFile:
                     if file not in files:
                         self._report(f"{file} is not used, as metadata.yaml does not name it; without that it would be")
                 if is_indexed(reader) and not any(map(has_wal, files)):
+                    self.files += files
                     return [self._kept(reader)]
                 reader.close()
             except DAMAGE as error:
                 no_metadata.append(str(error))
+        self.files += [*files, *(write_ahead_log(file) for file in files if has_wal(file))]
         readers: list[Reader] = []
         unreadable: dict[Path, str] = {}
         for file in files:

@@ -114,9 +114,15 @@ def decompressed_message(data: bytes) -> bytes:
     return zstd.decompress(data) if data.startswith(_ZSTD_MAGIC) else data
 
 
+def write_ahead_log(file: Path) -> Path:
+    """Where SQLite keeps that of a database; of a link, of the file it leads to."""
+    file = file.resolve()
+    return file.with_name(f"{file.name}-wal")
+
+
 def has_wal(file: Path) -> bool:
     """Whether SQLite left something in a write-ahead log beside ``file``."""
-    wal = _wal(file)
+    wal = write_ahead_log(file)
     return wal.is_file() and wal.stat().st_size > 0
 
 
@@ -124,13 +130,13 @@ def with_wal(file: Path, folder: Path) -> Path:
     """A copy of a database in ``folder`` with what is in its write-ahead log, if it is whole. Raises ``OSError``."""
     copy = folder / file.name
     shutil.copyfile(file, copy)
-    shutil.copyfile(_wal(file), _wal(copy))
+    shutil.copyfile(write_ahead_log(file), write_ahead_log(copy))
     try:
         with closing(sqlite3.connect(copy)) as database:
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     except sqlite3.DatabaseError:  # cut off: without the log, what is readable of it is found
         shutil.copyfile(file, copy)
-        _wal(copy).unlink(missing_ok=True)
+        write_ahead_log(copy).unlink(missing_ok=True)
     return copy
 
 
@@ -151,12 +157,6 @@ def indexed(file: Path, folder: Path) -> Path:
         copy.unlink(missing_ok=True)
         raise
     return copy
-
-
-def _wal(file: Path) -> Path:
-    """Its write-ahead log; of a link, that of the file it leads to."""
-    file = file.resolve()
-    return file.with_name(f"{file.name}-wal")
 
 
 def _up_to_damage(rows: Iterator[_Topic | _Message]) -> Iterator[_Topic | _Message]:

@@ -72,6 +72,11 @@ class Capture(ABC):
             FrameRejected: the frame cannot be used; its ``reason`` is the key it is counted under.
         """
 
+    @property
+    @abstractmethod
+    def files(self) -> list[Path]:
+        """What frames and labels are read from, in a fixed order. Some may not be there (yet)."""
+
     @abstractmethod
     def _load_labels(self, name: str, frame: Frame) -> NDArray | None:
         """Labels of ``frame`` at the size of the recorded image, undistorted as it is; None where there are none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,11 @@ class ChangedCapture(Capture):
     def first_labels(self, name: str) -> str:
         """See ``Capture.first_labels``."""
         return self._capture.first_labels(name)
+
+    @property
+    def files(self) -> list[Path]:
+        """See ``Capture.files``."""
+        return self._capture.files
 
     def load(self, index: int, depth: bool = True) -> Frame:
         """See ``Capture.load``."""

@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from lift_ros.data.colmap_model import find_model, read_cameras, read_images, read_points
+from lift_ros.data.colmap_model import find_model, model_files, read_cameras, read_images, read_points
 from lift_ros.data.files import IMAGE_SUFFIXES, natural_key, pose_matrix, unique_names
 from lift_ros.data.listed import FRAME_INTERVAL, Entry, Lens, ListedCapture
 from lift_ros.data.ply import read_points as read_ply
@@ -55,10 +55,12 @@ class ColmapCapture(ListedCapture):
             Entry(name, on_disk.find(image.name), index * FRAME_INTERVAL, labels=self._labels_of(image.name))
             for index, (name, image) in enumerate(zip(names, self._images, strict=True))
         ]
-        super().__init__(root, entries, max_depth=max_depth)
+        sources = model_files(model)
         self.sparse_cloud = read_points(model)
         if self.sparse_cloud is None and (model / "points3D.ply").is_file():
             self.sparse_cloud = read_ply(model / "points3D.ply")  # what 3D Gaussian Splatting makes of it
+            sources.append(model / "points3D.ply")
+        super().__init__(root, entries, sources=sources, max_depth=max_depth)
         if unposed := on_disk.files.difference(entry.image for entry in entries):
             self.problems.append(f"{len(unposed)} images in {self._folder} have no pose in {model} and are not used")
         if (model.parent / "1").is_dir() and model.name == "0":

@@ -56,6 +56,11 @@ def find_model(root: Path) -> Path | None:
     return None
 
 
+def model_files(model: Path) -> list[Path]:
+    """The files that are read of a model, as far as they are there."""
+    return [file for name in ("cameras", "images", "points3D") if (file := _file(model, name))]
+
+
 def read_cameras(model: Path) -> dict[int, Lens]:
     """Lenses by camera id. Raises DatasetError for a missing or damaged file or an unsupported model."""
     file = _required(model, "cameras")

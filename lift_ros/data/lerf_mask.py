@@ -56,6 +56,11 @@ class LerfMaskCapture(ColmapCapture):
                 "the training views is missing, or has too many"
             )
 
+    @property
+    def files(self) -> list[Path]:
+        """See ``Capture.files``: of a test view all its masks."""
+        return [file for path in super().files for file in (sorted(path.glob("*.png")) if path.is_dir() else [path])]
+
     def _labels_of(self, image: str) -> dict[str, Path]:
         stem = PurePosixPath(image).name.split(".")[0]  # as in Gaussian Grouping
         found = {"object_mask": self._object_masks.get(stem), "instances": self._test_views.get(stem)}

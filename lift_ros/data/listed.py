@@ -74,6 +74,7 @@ class ListedCapture(Capture):
         root: Path,
         entries: list[Entry],
         *,
+        sources: list[Path],
         max_depth: float,
         depth_unit: float = 0.001,
         no_depth: str = "no depth",
@@ -81,6 +82,7 @@ class ListedCapture(Capture):
         """Entries whose depth is not there have none.
 
         Args:
+            sources: files that tell of the frames what their own do not: the listing, cameras, poses.
             depth_unit: metres per count of the depth images.
             no_depth: what it is called that a frame has none while others have some.
         """
@@ -100,6 +102,7 @@ class ListedCapture(Capture):
             )
         self.has_depth = any(entry.depth for entry in entries)
         self.recorded_names = tuple(dict.fromkeys(name for entry in entries for name in entry.labels))
+        self._sources = sources
         self._entries = entries
         self._index = {entry.name: index for index, entry in enumerate(entries)}
         self._max_depth = max_depth
@@ -133,6 +136,12 @@ class ListedCapture(Capture):
     def first_labels(self, name: str) -> str:
         """See ``Capture.first_labels``."""
         return str(next(entry.labels[name] for entry in self._entries if name in entry.labels))
+
+    @property
+    def files(self) -> list[Path]:
+        """See ``Capture.files``."""
+        of_frames = (file for entry in self._entries for file in (entry.image, entry.depth, *entry.labels.values()))
+        return [*self._sources, *filter(None, of_frames)]
 
     def load(self, index: int, depth: bool = True) -> Frame:
         """See ``Capture.load``."""

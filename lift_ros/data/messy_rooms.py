@@ -39,8 +39,8 @@ class MessyRoomsCapture(ListedCapture):
         """Read the metadata. Raises DatasetError; see ``open_capture``."""
         root = Path(path)
         entries = [replace(entry, depth=None) for entry in color_entries(root, _LAYOUT)]  # Kubric's is along the ray
-        super().__init__(root, entries, max_depth=max_depth)
         file = require(root / "metadata.json", _LAYOUT, "the cameras")
+        super().__init__(root, entries, sources=[file], max_depth=max_depth)
         try:
             camera = json.loads(file.read_text())["camera"]
             self._K = np.abs(np.array(camera["K"], np.float64).reshape(3, 3))  # Kubric's y axis points up

@@ -87,9 +87,11 @@ class NerfstudioCapture(ListedCapture):
             unit = float(unit)
         except (TypeError, ValueError):
             raise DatasetError(f"{file}: {unit!r} is no unit of depth, metres per count") from None
-        super().__init__(root, entries, max_depth=max_depth, depth_unit=unit)
+        cloud = self._meta.get("ply_file_path")
+        sources = [file, root / cloud] if cloud else [file]
+        super().__init__(root, entries, sources=sources, max_depth=max_depth, depth_unit=unit)
         self.timed = timed
-        if cloud := self._meta.get("ply_file_path"):
+        if cloud:
             self.sparse_cloud = read_points(root / cloud)
 
     def _pose(self, index: int) -> NDArray[np.float64]:

@@ -46,9 +46,16 @@ class _Replica(ListedCapture):
     timed = False
 
     def __init__(
-        self, root: Path, numbers: list[str], entries: list[Entry], trajectory: Path, unit: float, max_depth: float
+        self,
+        root: Path,
+        numbers: list[str],
+        entries: list[Entry],
+        trajectory: Path,
+        *others: Path,
+        unit: float,
+        max_depth: float,
     ) -> None:
-        super().__init__(root, entries, max_depth=max_depth, depth_unit=unit)
+        super().__init__(root, entries, sources=[trajectory, *others], max_depth=max_depth, depth_unit=unit)
         rows = read_matrix(trajectory)
         if rows.shape[1] != 16:
             raise DatasetError(f"{trajectory} has {rows.shape[1]} numbers a row; expected 16 of a 4x4 pose")
@@ -84,7 +91,7 @@ class SemanticNerfCapture(_Replica):
             )
             for number, image in images.items()
         ]
-        super().__init__(root, list(images), entries, trajectory, 0.001, max_depth)
+        super().__init__(root, list(images), entries, trajectory, unit=0.001, max_depth=max_depth)
         self._check_depth((root / "depth").glob("[!.]*"), root / f"depth/depth_{next(iter(images))}.png")
         self.incomplete_names = ("instances",)  # walls and floor are instances, and one of them all has the number 0
         if labels["semantic"] and not labels["instances"]:
@@ -106,24 +113,28 @@ class NiceSlamCapture(_Replica):
         images = files_by_key(root / "results", r"frame(\d+)\.(?:jpg|png)")
         depths = files_by_key(root / "results", r"depth(\d+)\.png")
         trajectory = require(root / "traj.txt", _NICE_SLAM, "a camera-to-world pose of 16 numbers per image")
-        self._camera, scale = _camera_parameters(root)
+        file = _camera_file(root)
+        self._camera, scale = _camera_parameters(file)
         entries = [
             Entry(image.stem, image, int(number) * FRAME_INTERVAL, depths.get(number))
             for number, image in images.items()
         ]
-        super().__init__(root, list(images), entries, trajectory, 1 / scale, max_depth)
+        super().__init__(root, list(images), entries, trajectory, file, unit=1 / scale, max_depth=max_depth)
         self._check_depth(root.glob("results/depth*"), root / f"results/depth{next(iter(images))}.png")
 
     def _lens(self, index: int, width: int, height: int) -> Lens:
         return Lens(self._camera).resized(width, height)
 
 
-def _camera_parameters(root: Path) -> tuple[Camera, float]:
-    """The camera, and counts of depth per metre."""
+def _camera_file(root: Path) -> Path:
     file = root / "cam_params.json"
     if not file.is_file() and (root.resolve().parent / file.name).is_file():
         file = root.resolve().parent / file.name
-    require(file, _NICE_SLAM, "the camera that all scenes share, here or one directory up")
+    return require(file, _NICE_SLAM, "the camera that all scenes share, here or one directory up")
+
+
+def _camera_parameters(file: Path) -> tuple[Camera, float]:
+    """The camera, and counts of depth per metre. Raises DatasetError."""
     try:
         values = json.loads(file.read_text())["camera"]
         w, h, fx, fy, cx, cy, scale = (float(values[key]) for key in ("w", "h", "fx", "fy", "cx", "cy", "scale"))

@@ -101,6 +101,11 @@ class BagCapture(Capture):
         """See ``Capture.first_labels``."""
         return f"a message of {self._label_topics[name]} with the stamp of the image, {_name(self._images[0])}"
 
+    @property
+    def files(self) -> list[Path]:
+        """See ``Capture.files``."""
+        return self._bag.files
+
     def load(self, index: int, depth: bool = True) -> Frame:
         """See ``Capture.load``."""
         entry = self._images[index]

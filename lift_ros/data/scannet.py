@@ -109,18 +109,19 @@ class ScannetCapture(ListedCapture):
         renumbered = (root / "rs_instance").is_dir() and not _numbered_by_sensor(stems)
         self.timed = not renumbered and all(stem.isdigit() for stem in stems)
         entries = color_entries(root, _LAYOUT, KINECT_INTERVAL if self.timed else None)
-        super().__init__(root, entries, max_depth=max_depth)
-        self._check_depth((root / "depth").glob("[!.]*"), root / f"depth/{entries[0].name}.png")
         self._poses = images_by_stem(require(root / "pose", _LAYOUT, "a pose <n>.txt for each colour image"), (".txt",))
         K_file = _first(root, _COLOR_K) or require(root / _COLOR_K[0], _LAYOUT, "the colour camera, 3x3 or 4x4")
         self._K, self._K_file = _read_K(K_file), K_file
+        depth_K_file = _first(root, _DEPTH_K)
+        self._depth_K = _read_K(depth_K_file) if depth_K_file else None
+        sources = [K_file, *filter(None, [depth_K_file]), *self._poses.values()]
+        super().__init__(root, entries, sources=sources, max_depth=max_depth)
+        self._check_depth((root / "depth").glob("[!.]*"), root / f"depth/{entries[0].name}.png")
         if "instances" in self.recorded_names and not renumbered:
             self.incomplete_names = ("instances",)  # 0 is not the background: much of a scene is not annotated
         archives = sorted(root.glob("*_2d-instance*.zip"))  # the filtered ones come first, and are the better
         if archives and "instances" not in self.recorded_names:
             self.problems.append(f"the true instances are packed in {archives[0]}: unpack it there")
-        depth_K_file = _first(root, _DEPTH_K)
-        self._depth_K = _read_K(depth_K_file) if depth_K_file else None
 
     def load(self, index: int, depth: bool = True) -> Frame:
         """See ``Capture.load``."""

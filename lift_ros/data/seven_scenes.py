@@ -65,7 +65,7 @@ class SevenScenesCapture(ListedCapture):
                 stamp = start + int(key.removeprefix("frame-")) * KINECT_INTERVAL
                 entries.append(Entry(name, image, stamp, depths.get(key)))
                 self._poses.append(poses.get(key))
-        super().__init__(root, entries, max_depth=max_depth)
+        super().__init__(root, entries, sources=list(filter(None, self._poses)), max_depth=max_depth)
         first = entries[0].image
         self._check_depth(first.parent.glob("*.depth*"), first.with_name(first.name.replace("color", "depth")))
 

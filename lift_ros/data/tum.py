@@ -61,6 +61,7 @@ class TumCapture(ListedCapture):
         super().__init__(
             root,
             entries,
+            sources=[root / f"{name}.txt" for name in ("rgb", "groundtruth", "depth")],
             max_depth=max_depth,
             depth_unit=1 / COUNTS_PER_METRE,
             no_depth=f"no depth within {MAX_OFFSET} s",

@@ -37,6 +37,11 @@ def write(file: Path, content: str | bytes) -> None:
     file.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def files_below(folder: Path) -> set[Path]:
+    """What a reader can be expected to say it reads."""
+    return {file for file in folder.rglob("*") if file.is_file()}
+
+
 def write_rgb(file: Path, red: int = 0, size: tuple[int, int] = (W, H)) -> None:
     """A picture of one colour (red, 20, 30)."""
     write_image(file, np.full((size[1], size[0], 3), (30, 20, red), np.uint8))

@@ -309,6 +309,8 @@ def test_what_a_killed_recorder_left_in_the_write_ahead_log_is_read(tmp_path, wr
     before = {file.name: file.read_bytes() for file in killed.iterdir()}
     assert images(killed) == list(range(COUNT))
     assert images(killed / "bag_0.db3") == list(range(COUNT))
+    with open_capture(killed / "bag_0.db3") as capture:
+        assert capture.files == [killed / "bag_0.db3", killed / "bag_0.db3-wal"]
     (tmp_path / "link.db3").symlink_to(killed / "bag_0.db3")
     assert images(tmp_path / "link.db3") == list(range(COUNT))
     assert {file.name: file.read_bytes() for file in killed.iterdir()} == before
@@ -334,6 +336,7 @@ def test_a_file_that_the_metadata_does_not_name_is_told(tmp_path, storage):
     with open_capture(tmp_path / "bag") as capture:
         assert len(list(capture.frames)) == 5
         assert capture.problems == [f"{other} is not used, as metadata.yaml does not name it; without that it would be"]
+        assert set(capture.files) == {tmp_path / "bag/metadata.yaml", file}
 
 
 def test_copies_are_removed_in_the_end(tmp_path, monkeypatch):

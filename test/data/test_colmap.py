@@ -12,6 +12,7 @@ from data.layouts import (
     H,
     W,
     assert_labels,
+    files_below,
     pose,
     quaternion_xyzw,
     write,
@@ -86,6 +87,7 @@ def test_poses_cameras_and_points(tmp_path, form, folder):
     assert (camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy) == (W, H, 25, 25.5, 15, 12.5)
     assert frames[0].stamp < frames[1].stamp < frames[2].stamp
     assert not capture.has_depth and not capture.recorded_names and not capture.problems
+    assert set(capture.files) == files_below(tmp_path)
     np.testing.assert_array_equal(capture.sparse_cloud.points, POINTS.astype(np.float32))
     np.testing.assert_array_equal(capture.sparse_cloud.colors, COLORS)
 
@@ -271,6 +273,7 @@ def test_lerf_mask(tmp_path):
     capture = open_capture(tmp_path)
     assert capture.recorded_names == ("object_mask", "instances") and not capture.problems
     assert capture.prompts == ("green apple", "red apple")
+    assert {file.parent.name for file in files_below(tmp_path) - set(capture.files)} == {"images_train"}
     frames = list(capture.frames)
     for index, frame in enumerate(frames):
         assert_labels(capture.recorded_labels("object_mask", frame), 40 + index if index % 2 else 0)

@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from data.layouts import write_image
+from data.layouts import files_below, write_image
 
 from lift_ros.data import open_capture
 from lift_ros.data.files import unique_names
@@ -59,7 +59,7 @@ def test_frames_are_optical_metric_and_rgb(listing):
     capture = listing.open()
     frames = list(capture.frames)
     assert len(capture.frames) == len(frames) == 3
-    assert capture.has_depth and capture.world_frame == "map"
+    assert capture.has_depth and capture.world_frame == "map" and set(capture.files) == files_below(listing.root)
     frame = frames[1]
     assert frame.image[0, 0].tolist() == [30, 20, 11]
     np.testing.assert_allclose(frame.depth, 1.001)

@@ -7,7 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data.layouts import H, W, assert_labels, pose, text, write, write_depth, write_image, write_labels, write_rgb
+from data.layouts import (
+    H,
+    W,
+    assert_labels,
+    files_below,
+    pose,
+    text,
+    write,
+    write_depth,
+    write_image,
+    write_labels,
+    write_rgb,
+)
 
 from lift_ros.data import open_capture
 from lift_ros.errors import DatasetError
@@ -42,6 +54,7 @@ def test_semantic_nerf(tmp_path):
     assert [frame.name for frame in frames] == ["rgb_0", "rgb_9", "rgb_10"]
     assert len(capture) == 4 and capture.skipped == {"pose_missing": 1}  # the trajectory has 11 rows
     assert capture.has_depth and capture.recorded_names == ("instances", "semantic")
+    assert set(capture.files) == files_below(tmp_path)
     for frame, index in zip(frames, (0, 9, 10), strict=True):
         np.testing.assert_allclose(frame.T_world_camera, pose(index), atol=1e-6)
         assert frame.image[0, 0].tolist() == [index, 20, 30] and frame.stamp == pytest.approx(0.1 * index)
@@ -87,6 +100,7 @@ def test_nice_slam(tmp_path):
     frames = list(capture.frames)
     assert [frame.name for frame in frames] == ["frame000000", "frame000009", "frame000010"]
     assert capture.skipped == {"pose_missing": 1} and not capture.recorded_names
+    assert set(capture.files) == files_below(tmp_path)
     np.testing.assert_allclose(frames[1].T_world_camera, pose(9), atol=1e-6)
     np.testing.assert_allclose(frames[1].depth[5, 5], 6554 / 6553.5)
     camera = frames[0].camera

@@ -44,6 +44,7 @@ def test_round_trip(tmp_path, storage, compressed):
     with open_capture(tmp_path / "bag") as capture:
         assert len(capture.frames) == len(frames) and capture.has_depth
         assert capture.world_frame == "map" and capture.recorded_names == ("/masks",) and not capture.problems
+        assert set(capture.files) == set((tmp_path / "bag").iterdir())
         for expected, masks, frame in zip(frames, labels, capture.frames, strict=True):
             assert frame.camera == expected.camera
             assert frame.stamp == pytest.approx(expected.stamp, abs=1e-6)

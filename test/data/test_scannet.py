@@ -9,7 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data.layouts import H, W, assert_labels, pose, quaternion_xyzw, text, write, write_depth, write_labels, write_rgb
+from data.layouts import (
+    H,
+    W,
+    assert_labels,
+    files_below,
+    pose,
+    quaternion_xyzw,
+    text,
+    write,
+    write_depth,
+    write_labels,
+    write_rgb,
+)
 
 from lift_ros.data import open_capture
 from lift_ros.errors import ConfigError, DatasetError
@@ -39,7 +51,7 @@ def test_scannet(tmp_path):
     assert [frame.name for frame in frames] == ["0", "10"]
     assert capture.skipped == {"pose_not_finite": 1}  # tracking was lost
     assert capture.has_depth and capture.recorded_names == ("instances", "semantic")
-    assert capture.incomplete_names == ("instances",)
+    assert capture.incomplete_names == ("instances",) and set(capture.files) == files_below(root)
     for frame, index in zip(frames, (0, 10), strict=True):
         np.testing.assert_allclose(frame.T_world_camera, pose(index), atol=1e-6)
         assert frame.depth.shape == (H, W) and frame.depth[12, 12] == pytest.approx(1 + index / 1000)
@@ -270,6 +282,7 @@ def test_messy_rooms(tmp_path):
     frames = list(capture.frames)
     assert [frame.name for frame in frames] == ["0000", "0001"] and capture.skipped == {"pose_missing": 1}
     assert "2 cameras for 3 images" in capture.problems[0]
+    assert {file.parent.name for file in files_below(tmp_path) - set(capture.files)} == {"detic_probabilities"}
     for index, frame in enumerate(frames):
         np.testing.assert_allclose(frame.T_world_camera, pose(index), atol=1e-12)
     camera = frames[0].camera

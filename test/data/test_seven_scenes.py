@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data.layouts import H, W, pose, text, write, write_depth, write_rgb
+from data.layouts import H, W, files_below, pose, text, write, write_depth, write_rgb
 
 from lift_ros.camera import Camera
 from lift_ros.data import open_capture
@@ -50,6 +50,7 @@ def test_all_sequences_of_a_scene(tmp_path):
     for name in ("seq-02", "seq-10", "seq-01"):
         sequence(tmp_path / name, frames=1)
     capture = open_capture(tmp_path)
+    assert set(capture.files) == files_below(tmp_path)
     assert [frame.name for frame in capture.frames] == [f"seq-{n}_frame-000000" for n in ("01", "02", "10")]
     assert [round(30 * frame.stamp) for frame in capture.frames] == [0, 1, 2]  # one after the other
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data.layouts import H, W, pose, quaternion_xyzw, write, write_depth, write_rgb
+from data.layouts import H, W, files_below, pose, quaternion_xyzw, write, write_depth, write_rgb
 
 from lift_ros.data import open_capture
 from lift_ros.errors import DatasetError
@@ -38,7 +38,8 @@ def tum(root: Path) -> Path:
 
 
 def test_frames_are_associated_by_time(tmp_path):
-    capture = open_capture(tum(tmp_path / NAME))
+    root = tum(tmp_path / NAME)
+    capture = open_capture(root)
     frames = list(capture.frames)
     assert [frame.image[0, 0, 0] for frame in frames] == [0, 1, 3]
     assert capture.skipped == {"pose_missing": 1} and capture.has_depth
@@ -48,6 +49,7 @@ def test_frames_are_associated_by_time(tmp_path):
         assert frame.name == f"{START + 0.1 * index:.6f}"
     assert [None if frame.depth is None else frame.depth[5, 5] for frame in frames[:2]] == pytest.approx([1, 1.0002])
     assert frames[0].depth[0, 0] == 0 and frames[2].depth is None
+    assert files_below(root) - set(capture.files) == {root / f"depth/{START + 0.325:.6f}.png"}
     assert capture.problems == [f"1 of 4 frames have no depth within 0.02 s: {START + 0.3:.6f}"]
 
 
