@@ -11,8 +11,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
 
@@ -55,7 +55,7 @@ class Run:
         truth: name under which the capture holds its true instances.
         bag: which topics of a bag to read, see ``BagOptions``.
         max_depth: depth beyond this counts as unknown, in the unit of the poses; None: all is known.
-        content: tells one state of the capture's files from another, see ``fingerprint``.
+        content: tells one state of the files that are read of the capture from another, see ``fingerprint``.
     """
 
     dataset: str
@@ -136,12 +136,13 @@ def plan(
 ) -> list[Run]:
     """Every combination, as runs that can be carried out; ``common`` are the other attributes of ``Run``.
 
-    Logs what is wrong with a capture but does not stop it from being read.
+    Logs what is wrong with a capture but does not stop it from being read, and which have no true instances.
 
-    ``out`` is where results go, which are no part of a capture that they are written into.
+    ``out`` is where results go; runs whose figures are there need no weights.
 
     Raises:
-        ConfigError: a method, masks, share or parameter that there is not, or one that an option is there for.
+        ConfigError: a method, masks, share, parameter or truth that there is not, or a parameter that an option is
+            there for.
         DatasetError: a capture cannot be opened.
         CheckpointError: a segmenter's weights are missing.
     """
@@ -153,20 +154,23 @@ def plan(
             raise ConfigError(f"--mask-share must be in (0, 1], got {share:g}")
     for name in OWN.keys() & common.get("settings", {}).keys():
         raise ConfigError(f"--set {name} has no effect here, as each run has its own; use {OWN[name]}")
+    masks, shares, methods = (list(dict.fromkeys(names)) for names in (masks, shares, methods))
+    truth = common.get("truth", TRUTH)
+    recorded: dict[str, dict[str, int]] = {}
     runs = []
-    for path in dict.fromkeys(
-        Path(os.path.abspath(dataset)) for dataset in datasets
-    ):  # links stay: names may tell the camera
-        given = {**common, "content": fingerprint(path, out)}
-        combinations = product(dict.fromkeys(masks), dict.fromkeys(shares), dict.fromkeys(methods))
-        these = [Run(str(path), source, share, method, **given) for source, share, method in combinations]
-        if these:
-            with these[0].open() as capture:
-                for problem in capture.problems:
-                    log.warning("%s: %s", capture.name, problem)
-                for source in dict.fromkeys(masks):
-                    check_masks(source, capture, these[0].truth)
-        runs += these
+    # links stay: names may tell the camera
+    for path in dict.fromkeys(os.path.abspath(dataset) for dataset in datasets):
+        run = Run(path, masks[0], shares[0], methods[0], **common)
+        with run.open() as capture:
+            for problem in capture.problems:
+                log.warning("%s: %s", capture.name, problem)
+            for source in masks:
+                check_masks(source, capture, truth)
+            recorded[path] = {name: capture.labelled(name) for name in capture.recorded_names}
+            run = replace(run, content=fingerprint(capture))
+        combinations = product(masks, shares, methods)
+        runs += [replace(run, masks=source, mask_share=share, method=method) for source, share, method in combinations]
+    _check_truth(truth, recorded)
     for run in runs:
         if not 0 < run.scale <= 1:
             raise ConfigError(f"--scale must be in (0, 1], got {run.scale:g}")
@@ -175,6 +179,24 @@ def plan(
         if run.masks in SEGMENTERS and (found is None or found.error is not None):  # is still to be carried out
             check_segmenter(run.masks, masks.checkpoint, masks.directory)
     return runs
+
+
+def _check_truth(truth: str, recorded: Mapping[str, Mapping[str, int]]) -> None:
+    """Log of which captures there will be no accuracy, as they have no true instances.
+
+    ``recorded``: of each capture, by its path, how many frames have the labels of each name.
+
+    Raises:
+        ConfigError: no capture has labels of a name that is not the default, and so was asked for.
+    """
+    names = ", ".join(dict.fromkeys(name for counts in recorded.values() for name in counts)) or "none"
+    if truth != TRUTH and not any(truth in counts for counts in recorded.values()):
+        raise ConfigError(f"--truth '{truth}': no capture has labels of that name; there are: {names}")
+    if without := [Path(path).name for path, counts in recorded.items() if not counts.get(truth)]:
+        log.warning(
+            "there will be no accuracy of %s: no labels '%s'; there are: %s (--truth NAME if one of them is the truth)",
+            ", ".join(without), truth, names,
+        )  # fmt: skip
 
 
 def carry_out(runs: Iterable[Run], out: Path) -> Iterator[Outcome]:
@@ -203,18 +225,17 @@ def carry_out(runs: Iterable[Run], out: Path) -> Iterator[Outcome]:
             yield outcome
 
 
-def fingerprint(path: Path, out: Path | None = None) -> str:
-    """Of names, sizes and times of the files of a capture: another one where any of them was written anew.
+def fingerprint(capture: Capture) -> str:
+    """Of names, sizes and times of the files that a capture is read from: another one where any was written anew."""
+    return hashlib.sha256(json.dumps([_state(file) for file in capture.files]).encode()).hexdigest()[:10]
 
-    A listing and a folder of images stand for the directory they are in. What lies in ``out`` does not count.
-    """
-    root = path.parent if path.suffix == ".json" or path.name.startswith("images") else path
-    files = [root] if root.is_file() else [file for file in sorted(root.rglob("*")) if file.is_file()]
-    if out is not None:
-        base, out = root.resolve(), out.resolve()
-        files = [file for file in files if not (base / file.relative_to(root)).is_relative_to(out)]
-    state = [(str(file.relative_to(root)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return hashlib.sha256(json.dumps(state).encode()).hexdigest()[:10]
+
+def _state(file: Path) -> tuple[str, int, int]:
+    try:
+        status = file.stat()
+    except OSError:  # not there, as the labels of some frames
+        return str(file), 0, 0
+    return str(file), status.st_size, status.st_mtime_ns
 
 
 def write_json(path: Path, content: dict[str, object]) -> None:

@@ -233,16 +233,8 @@ def test_what_is_wrong_with_a_capture_is_said(capture, tmp_path, caplog):
 
 def test_captures_go_by_the_names_of_links(capture, tmp_path):
     (tmp_path / "freiburg1_desk").symlink_to(capture)
-    out = capture / "out"
-    before = study.fingerprint(tmp_path / "freiburg1_desk", out)
-    (run,) = plan([tmp_path / "freiburg1_desk"], ["lift"], ["L1"], [1.0], out)
+    (run,) = plan([tmp_path / "freiburg1_desk"], ["lift"], ["L1"], [1.0])
     assert run.dataset == str(tmp_path / "freiburg1_desk") and run.key.startswith("freiburg1_desk_L1_")
-    try:
-        out.mkdir()
-        (out / "table.md").write_text("of an evaluation")
-        assert study.fingerprint(tmp_path / "freiburg1_desk", out) == before
-    finally:
-        shutil.rmtree(out)
 
 
 def test_every_combination_once(capture):
@@ -266,13 +258,57 @@ def test_methods_can_have_parameters_of_their_own(capture):
         plan([capture], ["unified_lift:area_aware"], ["L1"], [1.0])
 
 
+def content(path: Path) -> str:
+    """What a run is told by of the capture's state."""
+    (run,) = plan([path], ["lift"], ["graph"], [1.0])
+    return run.content
+
+
 def test_a_capture_that_was_written_anew_is_another(capture, tmp_path):
-    shutil.copytree(capture, tmp_path / "room")
-    before = study.fingerprint(tmp_path / "room")
-    assert study.fingerprint(tmp_path / "room") == before
-    (tmp_path / "room" / "rgb" / "more.jpg").write_bytes(b"")
-    assert study.fingerprint(tmp_path / "room") != before
-    assert study.fingerprint(tmp_path / "room" / "transforms.json") not in (before, "")
+    """Whichever of the files that are read, wherever they are; others, as results that are written there, are none."""
+    room = tmp_path / "room"
+    shutil.copytree(capture, room)
+    (room / "inst").rename(tmp_path / "labels")
+    (room / "inst").symlink_to(tmp_path / "labels")  # elsewhere, as on a larger disk
+    (room / "depth").rename(tmp_path / "depth")
+    listing = (room / "transforms.json").read_text()
+    assert '"depth/' in listing
+    (room / "transforms.json").write_text(listing.replace('"depth/', '"../depth/'))
+    before = content(room)
+    assert content(room) == content(room / "transforms.json") == before
+    (room / "out").mkdir()
+    (room / "out" / "table.md").write_text("of an evaluation")
+    (room / "rgb" / "more.jpg").write_bytes(b"")
+    assert content(room) == before
+    states = {before}
+    for file in (room / "transforms.json", room / "rgb/0003.jpg", tmp_path / "labels/0003.png", tmp_path / "depth"):
+        file = next(file.iterdir()) if file.is_dir() else file
+        os.utime(file, (0, 0))
+        states.add(content(room))
+    assert len(states) == 5
+    next((room / "masks_L0").iterdir()).unlink()
+    states.add(content(room))
+    assert len(states) == 6
+
+
+def test_what_lies_beside_a_capture_makes_it_no_other(capture, tmp_path):
+    room = tmp_path / "images_of_the_room"
+    shutil.copytree(capture, room)
+    before = content(room)
+    (tmp_path / "unrelated.txt").write_text("beside")
+    assert content(room) == before
+
+
+def test_a_truth_that_no_capture_has_is_a_slip(capture, demo_room, tmp_path, caplog):
+    with pytest.raises(ConfigError, match="--truth 'instancs': no capture has labels of that name; there are: .*L0"):
+        plan([capture], ["lift"], ["graph"], [1.0], truth="instancs")
+    assert not caplog.messages
+    plan([capture, demo_room.bag], ["lift"], ["graph"], [1.0], truth=TRUTH_TOPIC)
+    plan([demo_room.bag, capture], ["lift"], ["graph"], [1.0])
+    assert [message.split(";")[0] for message in caplog.messages] == [
+        f"there will be no accuracy of room: no labels '{TRUTH_TOPIC}'",
+        f"there will be no accuracy of {demo_room.bag.name}: no labels 'instances'",
+    ]
 
 
 def test_a_bag_by_the_name_of_its_truth(demo_room):
