@@ -250,7 +250,7 @@ def _evaluate(args: argparse.Namespace) -> int:
             "requirements/evaluate.txt, or pip install '.[evaluate]'"
         ) from None
     from lift_ros.evaluation.report import write_report
-    from lift_ros.evaluation.study import carry_out, plan
+    from lift_ros.evaluation.study import carry_out, plan, recorded
 
     methods = [name for names in args.methods for name in names.split(",") if name]
     runs = plan(
@@ -258,12 +258,12 @@ def _evaluate(args: argparse.Namespace) -> int:
         scale=args.scale, seed=args.seed, use_depth=not args.no_depth, settings=assignments("--set", args.set),
         truth=args.truth, bag=assignments("--bag", args.bag), max_depth=args.max_depth,
     )  # fmt: skip
-    outcomes = []
     with _signals_exit():
         try:
-            for outcome in carry_out(runs, args.out):
-                outcomes.append(outcome)
-        finally:  # what is done by then is not lost on who stops it
+            for _ in carry_out(runs, args.out):
+                pass
+        finally:  # what is done, now or before, is not lost on who stops it
+            outcomes = recorded(runs, args.out)
             if outcomes:
                 for path in (*write_report(outcomes, args.out), *write_plots(outcomes, args.out)):
                     print(path)

@@ -16,6 +16,7 @@ from lift_ros.evaluation.published import PUBLISHED, SHARE_CLAIMS, ShareClaim
 from lift_ros.evaluation.report import dataset_names, method_name
 from lift_ros.evaluation.study import Outcome
 
+PLOTS = NOISE, OBJECTS, SHARE = "noise.png", "objects.png", "share.png"
 MARKERS = "osD^vP*X<>hp"
 PANEL = (5.0, 3.6)  # inches
 LEGEND_WIDTH, LEGEND_INCHES = 36, 3.2  # characters of what is published, and the room that they take
@@ -26,11 +27,17 @@ def write_plots(outcomes: Sequence[Outcome], out: Path) -> list[Path]:
 
     A plot is drawn where the runs differ in what it is over: ``noise.png`` with a panel for each data set,
     ``objects.png`` for each kind of masks, ``share.png`` for each of both, with what is published of
-    methods that claim to make do with a share of the masks. Returns what was written.
+    methods that claim to make do with a share of the masks. Those of another evaluation that are not drawn this time
+    are removed. Returns what was written.
 
     Raises:
         LiftError: it cannot be written.
     """
+    try:
+        for plot in PLOTS:
+            (out / plot).unlink(missing_ok=True)
+    except OSError as error:
+        raise LiftError(f"cannot write to {out}: {error}") from None
     outcomes = [outcome for outcome in outcomes if outcome.figures.get("pq") is not None]
     names = dataset_names(outcomes)
     masks = list(dict.fromkeys(outcome.run.masks for outcome in outcomes))
@@ -43,10 +50,10 @@ def write_plots(outcomes: Sequence[Outcome], out: Path) -> list[Path]:
         return names[outcome.run.dataset]
 
     drawn = (
-        _draw(out / "noise.png", full, name, lambda o: masks.index(o.run.masks), "masks", _ticks(masks)),
-        _draw(out / "objects.png", full, lambda o: o.run.masks, lambda o: o.figures["objects"], "objects"),
+        _draw(out / NOISE, full, name, lambda o: masks.index(o.run.masks), "masks", _ticks(masks)),
+        _draw(out / OBJECTS, full, lambda o: o.run.masks, lambda o: o.figures["objects"], "objects"),
         _draw(
-            out / "share.png", shares, lambda o: f"{name(o)}, {o.run.masks}", _masked,
+            out / SHARE, shares, lambda o: f"{name(o)}, {o.run.masks}", _masked,
             "frames with masks [%]", _percent, SHARE_CLAIMS,
         ),
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lift_ros.errors import LiftError
+from lift_ros.evaluation.masks import CORRUPTIONS, NESTED
 from lift_ros.evaluation.published import PUBLISHED, Published
 from lift_ros.evaluation.study import Outcome
+from lift_ros.masks import SEGMENTERS
 from lift_ros.visualization import contact_sheet, write_png
 
 IDENTITY = ("dataset", "masks", "mask_share", "method", "scale", "seed", "use_depth", "truth", "max_depth", "settings")
@@ -34,9 +37,16 @@ COLUMNS = (
     ("load_before", "load before", ".1f"),
 )  # fmt: skip
 
+# what pictures are called, to remove older ones and nothing else
+_SHEET = re.compile(
+    rf".+_(?:recorded-.+|{'|'.join(map(re.escape, (*CORRUPTIONS, NESTED, *SEGMENTERS)))})_\d[\d.e-]*\.png"
+)
+
 
 def write_report(outcomes: Sequence[Outcome], out: Path) -> list[Path]:
     """Write ``table.md``, ``table.csv`` and ``pictures/*.png`` into ``out``; returns what was written.
+
+    Pictures of other runs, of an earlier report, are removed.
 
     Raises:
         LiftError: it cannot be written.
@@ -151,6 +161,9 @@ def _write_csv(outcomes: Sequence[Outcome], path: Path) -> None:
 def _write_pictures(outcomes: Sequence[Outcome], directory: Path) -> list[Path]:
     """A sheet for each data set, masks and share: a row a view, a column each for what goes in and each method."""
     directory.mkdir(exist_ok=True)
+    for path in directory.iterdir():
+        if _SHEET.fullmatch(path.name):
+            path.unlink()
     names = dataset_names(outcomes)
     groups: dict[tuple[str, ...], list[Outcome]] = {}
     for outcome in outcomes:
@@ -165,7 +178,7 @@ def _write_pictures(outcomes: Sequence[Outcome], directory: Path) -> list[Path]:
             row += [(outcome.run.method, _read(outcome.pictures / f"{number}_labels.png")) for outcome in group]
             rows.append([(caption, image) for caption, image in row if image is not None])
         if rows:
-            name = "_".join((dataset, masks, share)).replace("/", "-").replace(":", "-")
+            name = "_".join((dataset, masks, share)).replace("/", "-").replace(":", "-")  # as _SHEET has it
             written.append(directory / f"{name}.png")
             write_png(written[-1], contact_sheet(rows))
     return written

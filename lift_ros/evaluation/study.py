@@ -28,6 +28,8 @@ from lift_ros.masks import SEGMENTERS, check_segmenter
 from lift_ros.options import assignments, walk, with_values
 
 PROGRESS_INTERVAL = 2.0  # seconds
+KEY_BYTES = 150  # of the words in a file's name, which may have 255 with the digest and suffixes
+PLOTTED = ("objects", "frames", "mask_views")  # without these there is no plot of a quality
 # parameters that a run has of its own, and the options that say them
 OWN = {
     "mapping.image_width": "--scale",
@@ -101,10 +103,11 @@ class Run:
 
     @property
     def key(self) -> str:
-        """A file name of its own."""
+        """A file name of its own, without a suffix."""
         digest = hashlib.sha256(json.dumps(self.definition(), sort_keys=True).encode()).hexdigest()[:10]
         words = (Path(self.dataset).name, self.masks, f"{self.mask_share:g}", self.method)
-        return re.sub(r"[^\w.-]+", "-", "_".join(words)) + "_" + digest
+        name = re.sub(r"[^\w.-]+", "-", "_".join(words)).encode()[:KEY_BYTES].decode(errors="ignore")
+        return f"{name}_{digest}"
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,7 @@ def plan(
         raise ConfigError(f"--set {name} has no effect here, as each run has its own; use {OWN[name]}")
     masks, shares, methods = (list(dict.fromkeys(names)) for names in (masks, shares, methods))
     truth = common.get("truth", TRUTH)
-    recorded: dict[str, dict[str, int]] = {}
+    labelled: dict[str, dict[str, int]] = {}
     runs = []
     # links stay: names may tell the camera
     for path in dict.fromkeys(os.path.abspath(dataset) for dataset in datasets):
@@ -166,11 +169,11 @@ def plan(
                 log.warning("%s: %s", capture.name, problem)
             for source in masks:
                 check_masks(source, capture, truth)
-            recorded[path] = {name: capture.labelled(name) for name in capture.recorded_names}
+            labelled[path] = {name: capture.labelled(name) for name in capture.recorded_names}
             run = replace(run, content=fingerprint(capture))
         combinations = product(masks, shares, methods)
         runs += [replace(run, masks=source, mask_share=share, method=method) for source, share, method in combinations]
-    _check_truth(truth, recorded)
+    _check_truth(truth, labelled)
     for run in runs:
         if not 0 < run.scale <= 1:
             raise ConfigError(f"--scale must be in (0, 1], got {run.scale:g}")
@@ -181,18 +184,18 @@ def plan(
     return runs
 
 
-def _check_truth(truth: str, recorded: Mapping[str, Mapping[str, int]]) -> None:
+def _check_truth(truth: str, labelled: Mapping[str, Mapping[str, int]]) -> None:
     """Log of which captures there will be no accuracy, as they have no true instances.
 
-    ``recorded``: of each capture, by its path, how many frames have the labels of each name.
+    ``labelled``: of each capture, by its path, how many frames have the labels of each name.
 
     Raises:
         ConfigError: no capture has labels of a name that is not the default, and so was asked for.
     """
-    names = ", ".join(dict.fromkeys(name for counts in recorded.values() for name in counts)) or "none"
-    if truth != TRUTH and not any(truth in counts for counts in recorded.values()):
+    names = ", ".join(dict.fromkeys(name for counts in labelled.values() for name in counts)) or "none"
+    if truth != TRUTH and not any(truth in counts for counts in labelled.values()):
         raise ConfigError(f"--truth '{truth}': no capture has labels of that name; there are: {names}")
-    if without := [Path(path).name for path, counts in recorded.items() if not counts.get(truth)]:
+    if without := [Path(path).name for path, counts in labelled.items() if not counts.get(truth)]:
         log.warning(
             "there will be no accuracy of %s: no labels '%s'; there are: %s (--truth NAME if one of them is the truth)",
             ", ".join(without), truth, names,
@@ -207,7 +210,7 @@ def carry_out(runs: Iterable[Run], out: Path) -> Iterator[Outcome]:
     A run that fails is recorded as failed and does not stop the rest. The next time it is tried again.
 
     Raises:
-        LiftError: ``out`` cannot be written.
+        LiftError: ``out`` cannot be written, or no process be started.
     """
     runs, directory = list(runs), out / "runs"
     try:
@@ -218,11 +221,20 @@ def carry_out(runs: Iterable[Run], out: Path) -> Iterator[Outcome]:
         for run in bar:
             outcome = _read(run, directory)
             if outcome is None or outcome.error is not None:
-                _carry_out(run, directory, lambda done, run=run: bar.set_postfix_str(f"{run.key} {done}"))
+                try:
+                    _carry_out(run, directory, lambda done, run=run: bar.set_postfix_str(f"{run.key} {done}"))
+                except OSError as error:
+                    raise LiftError(f"cannot carry out {run.key} and write it to {directory}: {error}") from None
                 outcome = _read(run, directory)
                 if outcome is None:
                     raise LiftError(f"{directory / run.key}.json was written and cannot be read again")
             yield outcome
+
+
+def recorded(runs: Iterable[Run], out: Path) -> list[Outcome]:
+    """The outcomes of those runs that ``out/runs`` holds one of, in their order."""
+    outcomes = (_read(run, out / "runs") for run in runs)
+    return [outcome for outcome in outcomes if outcome is not None]
 
 
 def fingerprint(capture: Capture) -> str:
@@ -249,7 +261,7 @@ def _read(run: Run, directory: Path) -> Outcome | None:
     """What is recorded of a run; None where nothing is, only a part, or something else than figures or an error."""
     try:
         content = json.loads((directory / f"{run.key}.json").read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(content, dict) or content.get("defined_by") != run.definition():
         return None
@@ -259,6 +271,8 @@ def _read(run: Run, directory: Path) -> Outcome | None:
     if not figures or not isinstance(figures, dict):
         return None
     if not all(isinstance(value, int | float | None) for value in figures.values()):
+        return None
+    if figures.get("pq") is not None and (None in map(figures.get, PLOTTED) or not figures["frames"]):
         return None
     return Outcome(run, figures, None, directory / run.key)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
 import importlib.util
 import json
 import os
@@ -24,6 +25,7 @@ from lift_ros.evaluation import study
 from lift_ros.evaluation.masks import make_masks
 from lift_ros.evaluation.measure import Truth
 from lift_ros.evaluation.study import Run, carry_out, known_methods, plan, write_json
+from lift_ros.visualization import write_png
 
 QUICK = (
     "--scale=0.4",
@@ -123,6 +125,7 @@ def test_methods_side_by_side_resumed_and_with_a_run_that_fails(capture, unreada
 # -- without a run -----------------------------------------------------------------------------------------------------
 
 RUN = Run("/data/room", "recorded:L1", 0.05, "unic_lift")
+FIGURES = {"objects": 5, "pq": 0.5, "frames": 6, "mask_views": 6, "psnr": 20.5}
 
 
 def test_what_defines_a_run_is_in_its_name():
@@ -148,15 +151,39 @@ def test_another_default_of_a_parameter_makes_another_run(monkeypatch):
 def test_half_written_and_foreign_files_do_not_count(tmp_path):
     path = tmp_path / f"{RUN.key}.json"
     assert study._read(RUN, tmp_path) is None
-    write_json(path, {"defined_by": RUN.definition(), "figures": {"pq": 0.5}})
-    assert study._read(RUN, tmp_path).figures == {"pq": 0.5}
+    write_json(path, {"defined_by": RUN.definition(), "figures": {"psnr": 0.5}})
+    assert study._read(RUN, tmp_path).figures == {"psnr": 0.5}
     whole = path.read_text()
-    damaged = [whole.replace('{\n  "pq": 0.5\n }', figures) for figures in ("null", "{}", "[0.5]", '{"pq": "0.5"}')]
+    lacking = json.dumps({**FIGURES, "objects": None}), json.dumps({**FIGURES, "frames": 0}), '{"pq": 0.5}'
+    figures = ("null", "{}", "[0.5]", '{"psnr": "0.5"}', *lacking, "[" * 10**5)
+    damaged = [whole.replace('{\n  "psnr": 0.5\n }', content) for content in figures]
     assert whole not in damaged
     for content in (whole[: len(whole) // 2], "", "[]", whole.replace('"seed": 0', '"seed": 1'), *damaged):
         path.write_text(content)
         assert study._read(RUN, tmp_path) is None
+    write_json(path, {"defined_by": RUN.definition(), "figures": FIGURES})
+    assert study._read(RUN, tmp_path).figures == FIGURES
     assert list(tmp_path.iterdir()) == [path]  # nothing partial is left behind
+
+
+def test_names_of_any_length_make_files(tmp_path):
+    runs = [dataclasses.replace(RUN, dataset="/data/" + "ö" * 120, method=name) for name in ("lift", "disco")]
+    assert len({run.key for run in runs}) == 2
+    for run in runs:
+        assert run.key.startswith("ö" * 70) and len(run.key.encode()) < 170
+        write_json(tmp_path / f"{run.key}.json", {"defined_by": run.definition(), "figures": FIGURES})
+
+
+def test_a_result_that_cannot_be_written_ends_the_evaluation(capture, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (the evaluate extra)")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    monkeypatch.setattr(study, "write_json", full)
+    assert evaluate(capture, "--methods", "lift", "--out", tmp_path / "out") == 2
+    assert "cannot carry out room_L1_1_lift_" in (errors := capsys.readouterr().err) and "No space left" in errors
 
 
 def test_a_run_that_is_killed_is_recorded_as_failed(tmp_path, monkeypatch):
@@ -205,6 +232,44 @@ def test_what_is_done_is_in_the_table_of_an_evaluation_that_is_stopped(capture, 
     with (tmp_path / "table.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["kind"] == "measured"]
     assert [row["masks"] for row in rows] == ["L1"] and float(rows[0]["pq"]) > 0
+
+
+def test_a_table_is_of_all_that_is_done_of_what_was_asked_for_and_of_nothing_else(capture, tmp_path, monkeypatch):
+    """Also where an evaluation that goes on is stopped at once, and where another one wrote its plots before."""
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (the evaluate extra)")
+
+    def at_once(run, directory, *_):
+        picture = np.zeros((6, 8, 3), np.uint8)
+        (directory / run.key).mkdir()
+        for what in ("image", "masks", "truth", "labels"):
+            write_png(directory / run.key / f"0_{what}.png", picture)
+        write_json(directory / f"{run.key}.json", {"defined_by": run.definition(), "figures": FIGURES})
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    def written() -> tuple[list[str], list[str]]:
+        with (tmp_path / "table.csv").open() as file:
+            rows = [row["method"] for row in csv.DictReader(file) if row["kind"] == "measured"]
+        images = [path.relative_to(tmp_path) for path in tmp_path.rglob("*.png")]
+        return rows, sorted(str(path) for path in images if path.parts[0] not in ("runs", "hall"))
+
+    monkeypatch.setattr(study, "_carry_out", at_once)
+    arguments = (capture, "--masks", "L1", "recorded:L0", "--out", tmp_path)
+    assert evaluate(*arguments, "--methods", "lift", "disco") == 0
+    pictures = ["noise.png", "pictures/room_L1_1.png", "pictures/room_recorded-L0_1.png"]
+    assert written() == (["lift", "lift", "disco", "disco"], pictures)
+    monkeypatch.setattr(study, "_carry_out", stopped)
+    assert evaluate(*arguments, "--methods", "hdbscan", "lift", "disco") == 130
+    assert written() == (["lift", "lift", "disco", "disco"], pictures)
+
+    (tmp_path / "pictures" / "mine.png").write_bytes(b"")
+    (tmp_path / "room_L1_1.png").write_bytes(b"")
+    other = tmp_path / "hall"
+    shutil.copytree(capture, other)
+    monkeypatch.setattr(study, "_carry_out", at_once)
+    assert evaluate(other, "--methods", "lift", "--masks", "L1", "--out", tmp_path) == 0
+    assert written() == (["lift"], ["pictures/hall_L1_1.png", "pictures/mine.png", "room_L1_1.png"])
 
 
 def test_a_signal_that_ends_the_evaluation_ends_the_run_first(capture, tmp_path):
@@ -379,7 +444,7 @@ def test_figures_that_are_there_need_no_weights(capture, tmp_path):
 
     (run,) = planned("lift")
     (out / "runs").mkdir(parents=True)
-    write_json(out / "runs" / f"{run.key}.json", {"defined_by": run.definition(), "figures": {"pq": 0.5}})
+    write_json(out / "runs" / f"{run.key}.json", {"defined_by": run.definition(), "figures": FIGURES})
     weights.unlink()
     assert planned("lift") == [run]
     with pytest.raises(CheckpointError, match="sam.pth"):
