@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from types import SimpleNamespace
 
@@ -114,10 +115,29 @@ def test_a_pixel_of_an_earlier_image_is_labelled_as_the_image_was_and_lies_insid
                 labeller.id_at(column, row, stamp)
 
 
-def test_no_more_label_images_are_made_a_second_than_asked_for():
-    stamps = []
-    outputs = SimpleNamespace(uncertainty_wanted=False, publish_labels=lambda *_: stamps.append(time.monotonic()))
-    only = Map(4)
+def test_no_more_label_images_are_made_a_second_than_asked_for(monkeypatch):
+    """At 2 Hz it rests for what is left of half a second after each image, by a clock that labelling alone moves."""
+    now, labelling, published = 100.0, [0.1, 0.3, 0.8], []
+
+    def label() -> None:
+        nonlocal now
+        now += labelling[len(published)]
+
+    class Rests(threading.Event):
+        """Of the labeller; they take no time here."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.asked: list[float] = []
+
+        def wait(self, timeout: float) -> bool:
+            self.asked.append(timeout)
+            return self.is_set()
+
+    outputs = SimpleNamespace(uncertainty_wanted=False, publish_labels=lambda *_: published.append(1))
+    only = Map(4, during=label)
     labeller = Labeller(8, NodeConfig(label_rate=2.0), lambda: only, outputs, DropCounter(), get_logger("labeller"))
-    labels_of(labeller, stamps, tuple(range(1, 6)))
-    assert len(stamps) == 5 and stamps[-1] - stamps[0] > 1.0  # two seconds, but for what delays the first
+    labeller._stopping = rests = Rests()
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
+    labels_of(labeller, published, (1, 2, 3))
+    assert rests.asked == pytest.approx([0.4, 0.2, 0.0])
