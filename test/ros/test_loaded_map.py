@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -169,15 +168,32 @@ def test_a_map_is_found_whose_save_was_cut_off(saved, tmp_path, load_map):
 
 
 def test_a_map_that_grows_is_saved_in_between(tmp_path, monkeypatch):
+    asked, due = [], autosave.Autosave.due
+
+    def told(self, mapper) -> bool:
+        asked.append(due(self, mapper))
+        return asked[-1]
+
+    def saved_at() -> int:
+        """Nanoseconds; 0 where there is no map, as for a moment while another takes its place."""
+        file = tmp_path / "left" / "map.yaml"
+        with suppress(FileNotFoundError):
+            return file.stat().st_mtime_ns
+        return 0
+
+    monkeypatch.setattr(autosave.Autosave, "due", told)
     monkeypatch.setattr(autosave, "PERIOD", 0.5)
     with closing(Rig(map_directory=str(tmp_path), autosave="left")) as rig:
         rig.map_the_wall()
-        rig.wait_until(lambda: (tmp_path / "left" / "map.yaml").exists(), "the first save")
+        rig.wait_until(saved_at, "the first save")
         monkeypatch.setattr(autosave, "PERIOD", 0.0)
-        time.sleep(2.5)
-        stamp = (tmp_path / "left" / "map.yaml").stat().st_mtime_ns
-        time.sleep(2.5)
-        assert (tmp_path / "left" / "map.yaml").stat().st_mtime_ns == stamp  # nothing was new
+        rig.wait_until(lambda: len(asked) > 1 and not any(asked[-2:]), "all to be saved")
+        count, stamp = len(asked), saved_at()
+        rig.wait_until(lambda: len(asked) >= count + 2, "it to be asked again")
+        assert not any(asked[count:])  # nothing was new
+        assert saved_at() == stamp
+        rig.send(12)
+        rig.wait_until(lambda: saved_at() > stamp, "what is new to be saved")
 
 
 def test_answers_are_of_now_and_not_of_when_the_map_last_changed(saved):
