@@ -362,6 +362,22 @@ def test_garbage_is_an_error_that_names_the_file(tmp_path, name, content):
         open_capture(tmp_path / name)
 
 
+def test_a_message_that_is_damaged_since_the_bag_was_opened_costs_its_frame_alone(tmp_path):
+    frames = make_frames(3)
+    write_bag(tmp_path / "bag", frames, compressed=False)
+    with open_capture(tmp_path / "bag") as capture:
+        (file,) = (tmp_path / "bag").glob("*.mcap")
+        content, pixels = file.read_bytes(), frames[1].image.tobytes()
+        place = content.index(pixels)
+        assert int.from_bytes(content[place - 4 : place], "little") == len(pixels)
+        with file.open("r+b") as damaged:  # more pixels than there are bytes
+            damaged.seek(place - 4)
+            damaged.write(b"\xff\xff\xff\x7f")
+        stamps = [frame.stamp for frame in capture.frames]
+        assert stamps == pytest.approx([frames[0].stamp, frames[2].stamp], abs=1e-6)
+        assert capture.skipped == {"bag_unreadable": 1} and "end early" in capture.problems[0]
+
+
 def test_a_bag_is_not_overwritten(tmp_path):
     write_bag(tmp_path / "bag", make_frames(1))
     with pytest.raises(DatasetError, match="cannot create the bag"):

@@ -244,6 +244,19 @@ def test_nobody_keeps_what_a_map_held_that_was_forgotten(saved):
         rig.wait_until(lambda: not rig.received["label_info"][-1].ids, "no ids")
 
 
+def test_frames_that_waited_for_their_masks_when_another_map_was_loaded_are_counted(saved):
+    with closing(Rig(map_directory=saved[0])) as rig:
+        for index in range(3):
+            rig.send(index, masks=None)
+        rig.wait_until(lambda: rig.status.keyframe_queue == 3, "frames that wait")
+        assert rig.call(LoadMap, "load_map", name="wall").success
+        assert rig.wait_for_drop("map_replaced") == 3
+        rig.wait_until(lambda: rig.status.keyframe_queue == 0, "none that wait")
+        assert rig.status.keyframes == 0 < rig.status.gaussians
+        assert rig.call(Trigger, "reset").success
+        rig.wait_until(lambda: not rig.drops and not rig.status.gaussians, "counters at zero")
+
+
 def test_the_scene_cloud_has_as_many_points_as_it_may(saved):
     with closing(Rig(map_directory=saved[0], load_map="wall", scene_cloud_points=500)) as rig:
         clouds = rig.received["scene_cloud"]
