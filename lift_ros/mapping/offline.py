@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from lift_ros.data.capture import Capture
+from lift_ros.data.image_codec import UNLABELLED
 from lift_ros.errors import ConfigError, DatasetError, FrameRejected
 from lift_ros.frame import Frame
 from lift_ros.mapping.map_files import replace_directory
@@ -142,7 +143,7 @@ def write_results(capture: Capture, mapper: Mapper, out: Path) -> None:
         tiles = []
         for number, frame in enumerate(tqdm(capture.frames, "labels", file=sys.stderr, unit="frame")):
             labels = frame_labels(mapper, frame)
-            labels[labels > np.iinfo(np.uint16).max] = 0  # what 16 bits cannot name is not labelled
+            labels[labels >= UNLABELLED] = 0  # what 16 bits cannot name, or have another meaning for
             write_label_png(directory / "labels" / f"{frame.name}.png", labels)
             if number in shown:
                 tiles.append(_column(mapper, frame, labels))
