@@ -5,12 +5,13 @@ from __future__ import annotations
 import lift_ros  # noqa: F401  isort: skip  sets how OpenMP waits, before torch loads
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
+CAPTURES = Path(os.environ.get("LIFT_TEST_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -20,12 +21,16 @@ def _two_threads() -> None:
 
 
 @pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """Folder of optional captures, by default beside the checkout; tests that use it are skipped where it is absent."""
-    folder = Path(os.environ.get("LIFT_TEST_DATA") or BESIDE)
-    if not folder.is_dir():
-        pytest.skip(f"needs the captures in {folder} (LIFT_TEST_DATA, by default {BESIDE})")
-    return folder
+def captured() -> Callable[[str], Path]:
+    """``captured(name)``: an optional capture in LIFT_TEST_DATA; where it is absent the test is skipped."""
+
+    def find(name: str) -> Path:
+        path = CAPTURES / name
+        if not path.is_dir():
+            pytest.skip(f"needs the capture {name} in LIFT_TEST_DATA")
+        return path
+
+    return find
 
 
 @pytest.fixture(scope="session")

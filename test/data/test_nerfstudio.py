@@ -481,8 +481,8 @@ def test_broken_sparse_cloud(listing, data):
         listing.open()
 
 
-def test_real_capture_with_distortion_and_cloud(shared_data):
-    capture = open_capture(shared_data / "bear_rgb")
+def test_real_capture_with_distortion_and_cloud(captured):
+    capture = open_capture(captured("bear_rgb"))
     assert len(capture) == 96 and not capture.has_depth
     frame = capture.frames[10]
     T_camera_world = np.linalg.inv(frame.T_world_camera)

@@ -388,8 +388,9 @@ def test_a_bag_is_not_overwritten(tmp_path):
     ("bag", "count", "labels"),
     [("kitchen_100_mcap", 100, ()), ("tabletop25_60_sqlite3", 60, ("/ground_truth/instance",))],
 )
-def test_real_bags(shared_data, tmp_path, bag, count, labels):
-    capture = open_capture(shared_data / "bags" / bag)
+def test_real_bags(captured, tmp_path, bag, count, labels):
+    folder = captured(f"bags/{bag}")
+    capture = open_capture(folder)
     assert len(capture) == count and capture.recorded_names == labels and capture.has_depth
     frame = capture.frames[count // 2]
     assert frame.image.shape == (480, 640, 3) and 0.3 < np.median(frame.depth[frame.depth > 0]) < 5
@@ -406,7 +407,7 @@ def test_real_bags(shared_data, tmp_path, bag, count, labels):
         assert len(np.unique(capture.recorded_labels(name, frame))) > 5
 
     # and cut in the middle, as by a recorder that lost power
-    file = next(f for f in (shared_data / "bags" / bag).iterdir() if f.suffix in (".mcap", ".db3"))
+    file = next(f for f in folder.iterdir() if f.suffix in (".mcap", ".db3"))
     cut = tmp_path / file.name
     shutil.copyfile(file, cut)
     with cut.open("r+b") as target:

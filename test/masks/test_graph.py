@@ -104,16 +104,31 @@ def test_black_image(depth):
     assert masks.masks.shape == (0, HEIGHT, WIDTH)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (7, 300), (17, 16)])
-def test_tiny_and_narrow_images(size):
-    for depth in (None, np.ones(size, np.float32)):
-        assert GraphSegmenter().segment(frame_of(random_image(*size), depth)).masks.shape[1:] == size
+@pytest.mark.parametrize(
+    ("size", "masks"),
+    [((1, 1), 0), ((7, 300), 0), ((15, 40), 0), ((20, 8000), 0), ((16, 40), 2), ((17, 16), 2), ((16, 4000), 2)],
+)
+def test_tiny_and_narrow_images_have_masks_where_they_are_16_pixels_high(size, masks):
+    """At the resolution that is worked at. Half of each is red, half is blue; where depth shows a wall, none has."""
+    image = np.full((*size, 3), (200, 60, 40), np.uint8)
+    image[:, size[1] // 2 :] = (40, 80, 200)
+    halves = [np.arange(size[1]) < size[1] // 2, np.arange(size[1]) >= size[1] // 2][:masks]
+    found = GraphSegmenter().segment(frame_of(image)).masks
+    assert found.shape == (masks, *size)
+    for half in halves:
+        assert any(np.array_equal(mask, np.broadcast_to(half, size)) for mask in found)
+    assert len(GraphSegmenter().segment(frame_of(image, np.ones(size, np.float32)))) == 0
 
 
-def test_depth_in_a_few_pixels_only():
+@pytest.mark.parametrize(("column", "used"), [(2, True), (3, False)])
+def test_depth_in_a_few_pixels_only_makes_no_surfaces_and_in_fewer_is_ignored(column, used):
     depth = np.zeros((HEIGHT, WIDTH), np.float32)
-    depth[::4, ::2] = np.random.default_rng(0).uniform(0.5, 50, (60, 160))
-    assert GraphSegmenter().segment(frame_of(random_image(HEIGHT, WIDTH), depth)).masks.shape[1:] == (HEIGHT, WIDTH)
+    known = depth[::4, ::column]  # one pixel in 8, or in 12
+    known[:] = np.random.default_rng(0).uniform(0.5, 50, known.shape)
+    image = random_image(HEIGHT, WIDTH)
+    masks, of_colours = (GraphSegmenter().segment(frame_of(image, given)).masks for given in (depth, None))
+    assert len(of_colours) > 10
+    np.testing.assert_array_equal(masks, of_colours[: 0 if used else None])
 
 
 def test_same_input_same_masks():
@@ -180,8 +195,8 @@ def test_regions_of_pixels_are_no_smaller_than_asked_and_noise_makes_none():
 
 
 @pytest.mark.parametrize("depth, share", [(True, 0.8), (False, 0.7)])
-def test_finds_the_objects_of_a_room(shared_data, depth, share):
-    room = shared_data / "room12"
+def test_finds_the_objects_of_a_room(captured, depth, share):
+    room = captured("room12")
     info = json.loads((room / "transforms.json").read_text())
     ious = []
     for index in range(0, 60, 20):

@@ -82,11 +82,12 @@ def test_recorded_directory_that_is_missing_names_its_neighbours(masks_dir):
         make_segmenter("recorded")
 
 
-def test_recorded_masks_of_a_capture(shared_data):
+def test_recorded_masks_of_a_capture(captured):
     from lift_ros.masks.recorded import RecordedSegmenter
 
-    image = cv2.imread(str(shared_data / "room12" / "rgb" / "0000.jpg"))
-    masks = RecordedSegmenter(shared_data / "room12" / "masks_L0").segment(frame_of(image, name="0000"))
+    room = captured("room12")
+    image = cv2.imread(str(room / "rgb" / "0000.jpg"))
+    masks = RecordedSegmenter(room / "masks_L0").segment(frame_of(image, name="0000"))
     assert len(masks) >= 5
     assert masks.masks.sum(0).max() == 1
 

@@ -80,11 +80,11 @@ def test_no_bag(tmp_path):
         replay_parameters(tmp_path / "nothing", BagOptions())
 
 
-def test_real_bags(shared_data):
-    for name in ("kitchen_100_mcap", "tabletop25_60_sqlite3"):
-        found = replay_parameters(shared_data / "bags" / name, BagOptions())
-        assert found["image_topic"] == "/camera/color/image_raw/compressed"
-        assert found["depth_topic"] == "/camera/depth/image_raw/compressedDepth"
+@pytest.mark.parametrize("name", ["kitchen_100_mcap", "tabletop25_60_sqlite3"])
+def test_real_bags(captured, name):
+    found = replay_parameters(captured(f"bags/{name}"), BagOptions())
+    assert found["image_topic"] == "/camera/color/image_raw/compressed"
+    assert found["depth_topic"] == "/camera/depth/image_raw/compressedDepth"
 
 
 def test_every_message_is_played_in_order_with_the_clock(bag):
