@@ -13,10 +13,10 @@ from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from lift_ros.errors import LiftError
 from lift_ros.evaluation.published import PUBLISHED, SHARE_CLAIMS, ShareClaim
-from lift_ros.evaluation.report import dataset_names, method_name
+from lift_ros.evaluation.report import dataset_names, method_name, remove_older
 from lift_ros.evaluation.study import Outcome
 
-PLOTS = NOISE, OBJECTS, SHARE = "noise.png", "objects.png", "share.png"
+NOISE, OBJECTS, SHARE = "noise.png", "objects.png", "share.png"
 MARKERS = "osD^vP*X<>hp"
 PANEL = (5.0, 3.6)  # inches
 LEGEND_WIDTH, LEGEND_INCHES = 36, 3.2  # characters of what is published, and the room that they take
@@ -27,17 +27,12 @@ def write_plots(outcomes: Sequence[Outcome], out: Path) -> list[Path]:
 
     A plot is drawn where the runs differ in what it is over: ``noise.png`` with a panel for each data set,
     ``objects.png`` for each kind of masks, ``share.png`` for each of both, with what is published of
-    methods that claim to make do with a share of the masks. Those of another evaluation that are not drawn this time
-    are removed. Returns what was written.
+    methods that claim to make do with a share of the masks. Those that an earlier call wrote and that are not drawn
+    this time are removed. Returns what was written.
 
     Raises:
         LiftError: it cannot be written.
     """
-    try:
-        for plot in PLOTS:
-            (out / plot).unlink(missing_ok=True)
-    except OSError as error:
-        raise LiftError(f"cannot write to {out}: {error}") from None
     outcomes = [outcome for outcome in outcomes if outcome.figures.get("pq") is not None]
     names = dataset_names(outcomes)
     masks = list(dict.fromkeys(outcome.run.masks for outcome in outcomes))
@@ -57,7 +52,12 @@ def write_plots(outcomes: Sequence[Outcome], out: Path) -> list[Path]:
             "frames with masks [%]", _percent, SHARE_CLAIMS,
         ),
     )  # fmt: skip
-    return [path for path in drawn if path is not None]
+    written = [path for path in drawn if path is not None]
+    try:
+        remove_older(written, out, out)
+    except OSError as error:
+        raise LiftError(f"cannot write to {out}: {error}") from None
+    return written
 
 
 def _masked(outcome: Outcome) -> float:

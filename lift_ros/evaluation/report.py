@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,10 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lift_ros.errors import LiftError
-from lift_ros.evaluation.masks import CORRUPTIONS, NESTED
 from lift_ros.evaluation.published import PUBLISHED, Published
 from lift_ros.evaluation.study import Outcome
-from lift_ros.masks import SEGMENTERS
 from lift_ros.visualization import contact_sheet, write_png
 
 IDENTITY = ("dataset", "masks", "mask_share", "method", "scale", "seed", "use_depth", "truth", "max_depth", "settings")
@@ -37,16 +34,14 @@ COLUMNS = (
     ("load_before", "load before", ".1f"),
 )  # fmt: skip
 
-# what pictures are called, to remove older ones and nothing else
-_SHEET = re.compile(
-    rf".+_(?:recorded-.+|{'|'.join(map(re.escape, (*CORRUPTIONS, NESTED, *SEGMENTERS)))})_\d[\d.e-]*\.png"
-)
+# in the directory of an evaluation: what reports wrote and later ones may remove, a name a line
+WRITTEN = Path("runs", "written.txt")
 
 
 def write_report(outcomes: Sequence[Outcome], out: Path) -> list[Path]:
     """Write ``table.md``, ``table.csv`` and ``pictures/*.png`` into ``out``; returns what was written.
 
-    Pictures of other runs, of an earlier report, are removed.
+    Pictures of other runs that an earlier report wrote are removed.
 
     Raises:
         LiftError: it cannot be written.
@@ -57,6 +52,26 @@ def write_report(outcomes: Sequence[Outcome], out: Path) -> list[Path]:
         return [out / "table.md", out / "table.csv", *_write_pictures(outcomes, out / "pictures")]
     except OSError as error:
         raise LiftError(f"cannot write to {out}: {error}") from None
+
+
+def remove_older(written: Sequence[Path], directory: Path, out: Path) -> None:
+    """Remove what an earlier report wrote into ``directory``, ``out`` or one in it, and this one did not.
+
+    Only what ``WRITTEN`` lists: other files are the user's. It lists what was ``written`` from now on.
+
+    Raises:
+        OSError: something cannot be removed, or the list not be written.
+    """
+    listing = out / WRITTEN
+    earlier = listing.read_text(errors="replace").splitlines() if listing.is_file() else []
+    names = [str(path.relative_to(out)) for path in written]
+    for name in earlier:
+        if (out / name).parent != directory:
+            names.append(name)
+        elif name not in names:
+            (out / name).unlink(missing_ok=True)
+    listing.parent.mkdir(exist_ok=True)
+    listing.write_text("".join(f"{name}\n" for name in names))
 
 
 def dataset_names(outcomes: Sequence[Outcome]) -> dict[str, str]:
@@ -161,9 +176,6 @@ def _write_csv(outcomes: Sequence[Outcome], path: Path) -> None:
 def _write_pictures(outcomes: Sequence[Outcome], directory: Path) -> list[Path]:
     """A sheet for each data set, masks and share: a row a view, a column each for what goes in and each method."""
     directory.mkdir(exist_ok=True)
-    for path in directory.iterdir():
-        if _SHEET.fullmatch(path.name):
-            path.unlink()
     names = dataset_names(outcomes)
     groups: dict[tuple[str, ...], list[Outcome]] = {}
     for outcome in outcomes:
@@ -178,9 +190,10 @@ def _write_pictures(outcomes: Sequence[Outcome], directory: Path) -> list[Path]:
             row += [(outcome.run.method, _read(outcome.pictures / f"{number}_labels.png")) for outcome in group]
             rows.append([(caption, image) for caption, image in row if image is not None])
         if rows:
-            name = "_".join((dataset, masks, share)).replace("/", "-").replace(":", "-")  # as _SHEET has it
+            name = "_".join((dataset, masks, share)).replace("/", "-").replace(":", "-")
             written.append(directory / f"{name}.png")
             write_png(written[-1], contact_sheet(rows))
+    remove_older(written, directory, directory.parent)
     return written
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -126,6 +127,33 @@ def test_nothing_but_failures(outcomes):
 def test_tables_are_markdown():
     lines = markdown_table(("a", "long name"), [("1", "2|3")]).splitlines()
     assert lines == ["| a | long name |", "| - | --------- |", "| 1 | 2\\|3      |"]
+
+
+def with_picture(outcome: Outcome, directory: Path) -> Outcome:
+    directory.mkdir()
+    write_png(directory / "0_image.png", np.zeros((6, 8, 3), np.uint8))
+    return replace(outcome, pictures=directory)
+
+
+def test_of_older_files_only_those_that_a_report_wrote_are_removed(plots, outcomes, tmp_path):
+    """The user's stay, whatever they are called."""
+    (tmp_path / "pictures").mkdir()
+    mine = {tmp_path / "pictures" / "degree_graph_2.png", tmp_path / "objects.png"}
+    for path in mine:
+        path.write_bytes(b"mine")
+
+    def written(shown: list[Outcome]) -> list[str]:
+        paths = {*write_report(shown, tmp_path), *plots.write_plots(shown, tmp_path)}
+        pngs = {path for where in (tmp_path, tmp_path / "pictures") for path in where.glob("*.png")}
+        assert pngs == mine | {path for path in paths if path.suffix == ".png"}
+        assert all(path.read_bytes() == b"mine" for path in mine)
+        return sorted(path.name for path in pngs - mine)
+
+    full, _, sparse = (with_picture(outcomes[k], tmp_path / f"run{k}") for k in range(3))
+    assert written([full, sparse]) == ["room_L1_0.1.png", "room_L1_1.png", "share.png"]
+    assert written([sparse]) == ["room_L1_0.1.png"]
+    assert written([full]) == ["room_L1_1.png"]
+    assert written(outcomes[-1:]) == []
 
 
 def test_pictures_side_by_side(outcomes, tmp_path):
