@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix, get_package_share_directory
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
@@ -65,7 +65,7 @@ def start(context: LaunchContext) -> list:
         Node(
             package="lift_ros", executable="mapping_node", name="lift_ros",
             namespace=LaunchConfiguration("namespace"), parameters=parameters, remappings=transforms(context),
-            output="screen",
+            output="screen", on_exit=ending(context),
             sigterm_timeout=ENOUGH, sigkill_timeout=ENOUGH,
         )
     ]  # fmt: skip
@@ -87,6 +87,12 @@ def transforms(context: LaunchContext) -> list[tuple[str, str]]:
         return []
     namespace = LaunchConfiguration("namespace").perform(context).strip("/")
     return [(topic, f"/{namespace}{topic}" if namespace else topic) for topic in ("/tf", "/tf_static")]
+
+
+def ending(context: LaunchContext) -> list[Shutdown]:
+    """What happens when the node ends: nothing, or the end of all, where ``required`` says so."""
+    required = flag("required", LaunchConfiguration("required").perform(context))
+    return [Shutdown(reason="the mapping node ended")] if required else []
 
 
 def flag(name: str, value: str) -> bool:
@@ -148,6 +154,9 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument("namespace", default_value="", description="namespace of the node"),
             DeclareLaunchArgument(
                 "namespaced_tf", default_value="false", description="true: transforms come on /NAMESPACE/tf, not on /tf"
+            ),
+            DeclareLaunchArgument(
+                "required", default_value="false", description="true: the launch ends when the node does"
             ),
             DeclareLaunchArgument("rviz", default_value="false", description="start rviz2 as well"),
             OpaqueFunction(function=start),

@@ -34,10 +34,15 @@ def start(context: LaunchContext) -> list:
     found = bag_parameters(bag, {name: given[name] for name in BAG_OPTIONS if given.get(name)})
     decided = {name: given[name] for name in found if given.get(name) and name not in BAG_OPTIONS}
     # a bag without depth is one, whatever a parameter file says
-    arguments = {**found, "depth_topic": found["depth_topic"] or "none", **decided, "use_sim_time": "true"}
-    image = given.get("image_topic") or found["image_topic"]
+    arguments = {
+        **found,
+        "depth_topic": found["depth_topic"] or "none",
+        **decided,
+        "use_sim_time": "true",
+        "required": "true",
+    }
     # nothing of a bag is lost to a node that loads a model first, or has kernels compiled
-    player = ["--rate", LaunchConfiguration("rate"), "--wait", str(READY), "--wait-for", image]
+    player = ["--rate", LaunchConfiguration("rate"), "--wait", str(READY), "--wait-for", found["image_topic"]]
     if loop in ("true", "1"):
         player.append("--loop")
     return [

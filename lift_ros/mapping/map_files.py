@@ -161,7 +161,7 @@ def check_writable(directory: Path) -> None:
 def replace_directory(directory: Path, keep: Path | None = None) -> Iterator[Path]:
     """An empty directory to fill, which takes the place of ``directory`` when the block ends without an error.
 
-    What was there becomes ``keep``, a path beside it that is not taken; None: it is removed.
+    What was there becomes ``keep``, a path beside it, where what is there gives way; None: it is removed.
 
     Raises:
         MapFileError: see ``check_replaceable``; or what the operating system reports, with the space left.
@@ -169,7 +169,7 @@ def replace_directory(directory: Path, keep: Path | None = None) -> Iterator[Pat
     directory = Path(os.path.realpath(directory))
     token = uuid.uuid4().hex[:8]
     new = directory.with_name(f".{directory.name}.saving-{token}")
-    old = directory.with_name(keep.name if keep else f".{directory.name}.previous-{token}")
+    old = directory.with_name(f".{directory.name}.previous-{token}")
     try:
         check_replaceable(directory)
         directory.parent.mkdir(parents=True, exist_ok=True)
@@ -177,6 +177,8 @@ def replace_directory(directory: Path, keep: Path | None = None) -> Iterator[Pat
         yield new
         _sync(new)
         _swap(new, directory, old)
+        if keep and old.exists():
+            _keep(old, directory.with_name(keep.name))
         _sync(directory.parent)
         for gone in (*_left_by(directory, "previous"), *_left_by(directory, "saving", STALE)):
             shutil.rmtree(gone, ignore_errors=True)
@@ -221,6 +223,15 @@ def _swap(new: Path, directory: Path, old: Path) -> None:
         if old.exists():
             old.rename(directory)
         raise
+
+
+def _keep(old: Path, kept: Path) -> None:
+    try:
+        if kept.exists():
+            shutil.rmtree(kept)
+        old.rename(kept)
+    except OSError as error:  # the new map is there all the same
+        log.warning("%s could not be kept: %s", kept, error)
 
 
 def _encode(contents: MapContents) -> dict[str, bytes]:

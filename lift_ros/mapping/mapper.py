@@ -285,8 +285,10 @@ class Mapper:
         """Write the map; see ``save_map``.
 
         Raises:
-            MapFileError: it could not be written. What was there before is untouched.
+            MapFileError: it could not be written, or is ``damaged``. What was there before is untouched.
         """
+        if self.damaged:
+            raise MapFileError("an error in the midst of an edit has damaged the map: nothing is saved of it")
         tensors = {name: tensor.cpu() for name, tensor in self._method.state().items()}
         tensors |= {name: torch.from_numpy(row) for name, row in self._registry.rows().items()}
         tensors["gaussian.uncertainty"] = self._uncertainty.cpu()
@@ -337,9 +339,12 @@ class Mapper:
 
     def recovered(self) -> Mapper:
         """A mapper that goes on with the map as it was published last, where an error left this one ``damaged``: as if
-        that had been saved and loaded, but without what the lifting method had learned.
+        that had been saved and loaded. What the lifting method had learned is gone, and learned anew of the objects.
+
+        The damaged one is good for nothing but another attempt.
         """
-        torch.cuda.empty_cache()  # where memory ran out; nothing happens without a CUDA device
+        self._scene = self._trainer = self._seeder = self._method = self._keyframes = None  # memory may have run out
+        torch.cuda.empty_cache()  # nothing happens without a CUDA device
         known = self.snapshot
         mapper = Mapper(self.config, self.segmenter, self.world_frame)
         mapper._go_on_with(
@@ -347,9 +352,17 @@ class Mapper:
                 scene=known.scene.clone().tensors(),
                 tensors={"gaussian.object_id": known.ids.cpu(), "gaussian.uncertainty": known.uncertainty},
                 objects=[],
-                meta={"stamp": self.stats.stamp, "registry": self._registry.state()},
+                meta={
+                    "stamp": self.stats.stamp,
+                    "registry": self._registry.state() | {"tracks": [vars(track) for track in known.tracks]},
+                },
             )
         )
+        mapper._measured = self._measured
+        config = self.config.mapping
+        if mapper._keyframes.views:
+            for _ in range(config.max_backlog * config.lifting_steps):
+                mapper._method.step(mapper._keyframes.views, mapper._near())
         mapper.stats = replace(self.stats, keyframes=0, gaussians=len(known.scene))
         return mapper
 

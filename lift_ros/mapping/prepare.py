@@ -47,27 +47,30 @@ def training_device(config: Config) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise ConfigError("mapping.device is cuda, but torch sees no CUDA device; set it to auto or cpu")
-    trouble = _cuda_trouble()
-    if trouble and wanted == "cuda":
-        raise ConfigError(f"mapping.device is cuda, but {trouble}")
-    if trouble:
+    try:
+        _try_cuda()
+    except Exception as error:
+        trouble = f"gsplat cannot draw on it ({type(error).__name__}: {error})"
+        if isinstance(error, ModuleNotFoundError):
+            trouble = "there is no gsplat to use it with (pip install 'gsplat>=1.5.3')"
+        if wanted == "cuda":
+            raise ConfigError(f"mapping.device is cuda, but {trouble}") from None
         log.warning("there is a CUDA device, but %s: mapping on the CPU", trouble)
-    return torch.device("cpu" if trouble else "cuda")
+        return torch.device("cpu")
+    return torch.device("cuda")
 
 
-@cache
-def _cuda_trouble() -> str:
-    """Why gsplat cannot draw on the CUDA device, "" if it can, as it shows: it compiles its kernels when they are first
-    called, and where that fails says so no earlier.
+@cache  # of a success: what failed may do later
+def _try_cuda() -> None:
+    """Draw something with gsplat: it compiles its kernels when they are first called, and says no sooner if it cannot.
+
+    Raises:
+        ModuleNotFoundError: there is no gsplat. Others, as gsplat and torch raise them.
     """
     if importlib.util.find_spec("gsplat") is None:
-        return "there is no gsplat to use it with (pip install 'gsplat>=1.5.3')"
+        raise ModuleNotFoundError("gsplat")
     log.info("trying gsplat on the CUDA device; the first time of all its kernels are compiled, for some minutes")
-    try:
-        one = torch.ones(1, 3, device="cuda")
-        camera = PosedCamera(Camera(16, 16, 16.0, 16.0, 8.0, 8.0), torch.eye(4, device="cuda"))
-        rasterize(one, torch.ones(1, 4, device="cuda"), one, 0.5 * one[:, 0], one, camera)
-        torch.cuda.synchronize()
-    except Exception as error:
-        return f"gsplat cannot draw on it ({type(error).__name__}: {error})"
-    return ""
+    one = torch.ones(1, 3, device="cuda")
+    camera = PosedCamera(Camera(16, 16, 16.0, 16.0, 8.0, 8.0), torch.eye(4, device="cuda"))
+    rasterize(one, torch.ones(1, 4, device="cuda"), one, 0.5 * one[:, 0], one, camera)
+    torch.cuda.synchronize()

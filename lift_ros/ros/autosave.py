@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from datetime import datetime
 from pathlib import Path
@@ -40,6 +39,11 @@ class Autosave:
         """Another map takes the place of this one: that in ``path``, None for an empty one."""
         self._ours = self._began_with = _identity(self._path) if path == self._path else None
 
+    def before(self, path: Path) -> Path | None:
+        """Where the map that this one began with is kept, if it is still what is saved in ``path``."""
+        there = self._path == path and _identity(path)
+        return path.with_name(f"{path.name[:MAX_NAME]}.{BEFORE}") if there and there == self._began_with else None
+
     def saved(self, path: Path) -> None:
         """The map was saved in ``path`` by somebody else's wish."""
         if path == self._path:
@@ -63,8 +67,6 @@ class Autosave:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             kept = self._name_for_other()
-            if kept and kept.name.endswith(f".{BEFORE}"):
-                shutil.rmtree(kept, ignore_errors=True)  # there is one such
             mapper.save(self._path, kept)
         except Exception as error:  # whatever it is, the node must go on, or come to its end
             self._log.error(f"map not saved: {error}")
@@ -84,10 +86,8 @@ class Autosave:
     def _name_for_other(self) -> Path | None:
         """Where a map that is not ours, not any more, or not yet, is to be kept."""
         there = _identity(self._path)
-        if there is not None and there == self._began_with:
-            return self._path.with_name(f"{self._path.name[:MAX_NAME]}.{BEFORE}")
         if there is None or there == self._ours:
-            return None
+            return self.before(self._path)
         made = datetime.fromtimestamp(there[1] / 1e9)
         return self._path.with_name(f"{self._path.name[:MAX_NAME]}.{made:%Y%m%d-%H%M%S-%f}")
 

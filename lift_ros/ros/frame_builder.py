@@ -207,7 +207,8 @@ class FrameBuilder:
             except Exception:  # a library choked on the data: one image less, not the end of the node
                 self._drops.add("internal_error")
                 self._log.error(f"image dropped: {traceback.format_exc()}", throttle_duration_sec=10.0)
-            self._forget_old_depths(waiting.stamp_ns)  # also where the image never got as far as its depth
+            if waiting.epoch == self._epoch:
+                self._forget_old_depths(waiting.stamp_ns)  # also where the image never got as far as its depth
 
     def _reject(self, error: FrameRejected) -> None:
         self._drops.add(error.reason)
@@ -219,7 +220,7 @@ class FrameBuilder:
         undistorter = self._wait(self._current_undistorter, waiting)
         image = undistorter.image(message_rgb(message))
         image_frame = frame_name(message.header.frame_id)
-        camera_frame = self._config.camera_frame or image_frame
+        camera_frame = frame_name(self._config.camera_frame) or image_frame
         T_world_camera = self._wait(lambda: self._poses.lookup(camera_frame, stamp_ns), waiting)
         depth = None
         if self._config.depth_topic:

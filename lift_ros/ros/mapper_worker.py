@@ -118,6 +118,9 @@ class MapperWorker:
 
     def _run(self) -> None:
         while self._running.is_set():
+            if self.mapper.damaged and not self._recover():
+                time.sleep(AFTER_ERROR)
+                continue
             try:
                 with self.watch.at_work():
                     self._answer_calls()
@@ -129,17 +132,18 @@ class MapperWorker:
                 self.error = f"{type(error).__name__}: {error}"
                 self._drops.add("internal_error")
                 self._log.error(f"mapper: {traceback.format_exc()}", throttle_duration_sec=10.0)
-                if self.mapper.damaged:
-                    self._recover()
                 time.sleep(AFTER_ERROR)
 
-    def _recover(self) -> None:
-        """Go on with the map as it was published last."""
+    def _recover(self) -> bool:
+        """Go on with the map as it was published last; False where that is not possible yet."""
         try:
             self.replace(self.mapper.recovered())
-            self._log.error("the map is as it was published last, without its keyframes")
-        except Exception:  # there is no memory yet; the next turn fails, and tries again
+        except Exception as error:  # no memory, maybe: another attempt
+            self.error = f"the map is damaged: {type(error).__name__}: {error}"
             self._log.error(f"the map is damaged: {traceback.format_exc()}", throttle_duration_sec=10.0)
+            return False
+        self._log.error("the map is as it was published last, without its keyframes")
+        return True
 
     def _turn(self) -> None:
         """At most one frame and one step of training, so that neither starves the other."""

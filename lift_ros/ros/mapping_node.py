@@ -82,14 +82,11 @@ class MappingNode(LifecycleNode):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Forget the map."""
-        self._dismantle()
-        return SUCCESS
+        return self._carefully("clean up", self._dismantle) or SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop the workers. The rest goes with the node: a request that waits for the mapper is to be answered yet."""
-        if self._pipeline:
-            self._pipeline.stop()
-        return SUCCESS
+        return (self._pipeline and self._carefully("shut down", self._pipeline.stop)) or SUCCESS
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Take down what an unexpected error left, so that the node can be configured anew."""

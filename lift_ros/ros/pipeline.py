@@ -17,6 +17,7 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from lift_ros.config import Config
@@ -137,7 +138,10 @@ class Pipeline:
         self._health = Health(node.get_fully_qualified_name().lstrip("/"), config.max_memory)
         undo.callback(Services(self).destroy)
         undo.callback(TransformListener(self.tf_buffer, node).unregister)
-        self._subscribe(poses, undo)
+        self._sensors = MutuallyExclusiveCallbackGroup()
+        self._inputs: dict[str, tuple[Subscription, Any]] = {}  # by the topic, with its callback
+        undo.callback(self._unsubscribe)
+        self._subscribe_all(poses)
         clock_jump = node.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-TIME_JUMP_NS), on_clock_change=False),
             post_callback=lambda _: self._builder.reset_time(),
@@ -192,7 +196,7 @@ class Pipeline:
 
     def save_map(self, path: Path) -> None:
         """Save the map in ``path``. To be run by the worker. Raises MapFileError."""
-        self.worker.mapper.save(path)
+        self.worker.mapper.save(path, self._autosave.before(path) if self._autosave else None)
         if self._autosave:
             self._autosave.saved(path)
 
@@ -210,43 +214,47 @@ class Pipeline:
         self._drops.clear()
         self._frames = 0
 
-    def _subscribe(self, poses: PoseSource, undo: ExitStack) -> None:
-        config, sensors = self.config, MutuallyExclusiveCallbackGroup()
-        self._needed: dict[str, type] = {}  # what the node subscribes to
-
-        def subscribe(kind: type, topic: str, callback: Any) -> None:
-            try:
-                subscription = self.node.create_subscription(
-                    kind, topic, callback, QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT),
-                    callback_group=sensors, qos_overriding_options=QoSOverridingOptions(OVERRIDABLE),
-                )  # fmt: skip
-            except Exception as error:  # of rclpy, each wrong name or value is one of another kind, some without a text
-                reason = f"{type(error).__name__}: {error}"
-                raise ConfigError(f"cannot subscribe to '{topic}', see its name and qos_overrides: {reason}") from None
-            undo.callback(self.node.destroy_subscription, subscription)
-            self._needed[subscription.topic_name] = kind
-
-        subscribe(self._image_type(config.image_topic), config.image_topic, self._on_image)
-        subscribe(CameraInfo, config.camera_info_topic, self._builder.add_info)
+    def _subscribe_all(self, poses: PoseSource) -> None:
+        config = self.config
+        self._subscribe(_image_type(config.image_topic), config.image_topic, self._on_image)
+        self._subscribe(CameraInfo, config.camera_info_topic, self._builder.add_info)
         if config.depth_topic:
-            subscribe(self._image_type(config.depth_topic), config.depth_topic, self._builder.add_depth)
+            self._subscribe(_image_type(config.depth_topic), config.depth_topic, self._builder.add_depth)
         if self._mask_sync:
-            subscribe(
-                self._image_type(config.masks_topic), config.masks_topic, partial(self._on_masks, self._mask_sync)
-            )
+            take = partial(self._on_masks, self._mask_sync)
+            self._subscribe(_image_type(config.masks_topic), config.masks_topic, take)
         if isinstance(poses, TopicPoses):
-            subscribe(POSE_MESSAGES[config.pose_source], config.pose_topic, poses.add)
+            self._subscribe(POSE_MESSAGES[config.pose_source], config.pose_topic, poses.add)
 
-    def _image_type(self, topic: str) -> type:
-        """As it is published; of what nobody publishes yet, as image_transport names compressed topics."""
+    def _subscribe(self, kind: type, topic: str, callback: Any) -> None:
+        """Raises ConfigError."""
         try:
-            kinds = {end.topic_type for end in self.node.get_publishers_info_by_topic(topic)}
-        except Exception:  # a wrong name, which the subscription explains
-            kinds = set()
-        compressed = topic.endswith(("/compressed", "/compressedDepth"))
-        if len(kinds) == 1:
-            compressed = kinds == {"sensor_msgs/msg/CompressedImage"}
-        return CompressedImage if compressed else Image
+            subscription = self.node.create_subscription(
+                kind, topic, callback, QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT),
+                callback_group=self._sensors, qos_overriding_options=QoSOverridingOptions(OVERRIDABLE),
+            )  # fmt: skip
+        except Exception as error:  # of rclpy, each wrong name or value is one of another kind, some without a text
+            reason = f"{type(error).__name__}: {error}"
+            raise ConfigError(f"cannot subscribe to '{topic}', see its name and qos_overrides: {reason}") from None
+        self._inputs[subscription.topic_name] = subscription, callback
+
+    def _unsubscribe(self) -> None:
+        for subscription, _ in self._inputs.values():
+            self.node.destroy_subscription(subscription)
+        self._inputs.clear()
+
+    def _follow_types(self) -> None:
+        """Subscribe anew to images that are published compressed, or not, whatever the name of their topic says."""
+        for topic, (subscription, callback) in list(self._inputs.items()):
+            other = {Image: CompressedImage, CompressedImage: Image}.get(subscription.msg_type)
+            if other and self._published(topic) == {_type_name(other)}:
+                self.node.destroy_subscription(subscription)
+                self._subscribe(other, topic, callback)
+                self.node.get_logger().info(f"{topic} is {_type_name(other)}, whatever its name says")
+
+    def _published(self, topic: str) -> set[str]:
+        """The types that somebody publishes on a topic."""
+        return {end.topic_type for end in self.node.get_publishers_info_by_topic(topic)}
 
     def _on_image(self, message: Any, info: Any) -> None:
         self._builder.add_image(message)
@@ -320,6 +328,8 @@ class Pipeline:
         stats, drops = self.worker.mapper.stats, self._drops.counts()
         self._show_scene()
         self._save_in_between()
+        if not self._frames:
+            self._follow_types()
         if self._mask_sync:
             self._mask_sync.expire()
         status = Status(
@@ -355,11 +365,20 @@ class Pipeline:
     def _missing(self) -> str:
         """Which of the topics that a frame needs nobody publishes, or not as what they are subscribed to."""
         found = []
-        for topic, kind in self._needed.items():
-            kinds = {end.topic_type for end in self.node.get_publishers_info_by_topic(topic)}
-            wanted = f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
+        for topic, (subscription, _) in self._inputs.items():
+            kinds, wanted = self._published(topic), _type_name(subscription.msg_type)
             if not kinds:
                 found.append(f"nobody publishes {topic}")
             elif wanted not in kinds:
                 found.append(f"{topic} is {', '.join(sorted(kinds))}, not {wanted}")
         return "; ".join(found)
+
+
+def _image_type(topic: str) -> type:
+    """image_transport names compressed topics so."""
+    return CompressedImage if topic.endswith(("/compressed", "/compressedDepth")) else Image
+
+
+def _type_name(kind: type) -> str:
+    """As ROS has it: package/msg/Name."""
+    return f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"

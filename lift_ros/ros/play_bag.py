@@ -24,9 +24,13 @@ from lift_ros.errors import DatasetError
 
 CLOCK_PERIOD = 0.04  # s of wall time; each tick wakes the executor of every node, some ms of Python each
 ACK_TIMEOUT = Duration(seconds=2.0)
-LATCHED_TOPICS = ("/tf_static", "/robot_description")
+LATCHED_TOPICS = ("tf_static", "robot_description")  # also in a namespace
 MAPPING_NODE = "/lift_ros/"  # in the names of its topics, also after a namespace
-INFRASTRUCTURE = ("/tf", "/tf_static", "/clock")  # nodes subscribe to them before they listen to anything else
+INFRASTRUCTURE = (
+    "tf",
+    "tf_static",
+    "clock",
+)  # also in a namespace; nodes subscribe to them before they listen to anything else
 OF_THE_SYSTEM = ("/parameter_events", "/rosout")  # what nodes said when the bag was recorded
 
 
@@ -51,14 +55,21 @@ class Player(Node):
                 self.get_logger().warning(f"{topic} is not played: the message type {kind} is not installed here")
                 continue
             qos = QoSProfile(depth=100)
-            if topic in LATCHED_TOPICS:
+            if _last(topic) in LATCHED_TOPICS:
                 qos.durability = DurabilityPolicy.TRANSIENT_LOCAL
             self._topics[topic] = self.create_publisher(message_type, topic, qos)
+
+    @property
+    def topics(self) -> list[str]:
+        """What is played."""
+        return list(self._topics)
 
     def wait_for_subscribers(self, timeout: float, topic: str = "") -> bool:
         """Wait until ``topic`` is listened to; "": any other than TF and the clock."""
         deadline = time.monotonic() + timeout
-        topics = [self._topics[name] for name in self._topics if name == topic or not (topic or name in INFRASTRUCTURE)]
+        topics = [
+            self._topics[name] for name in self._topics if name == topic or not (topic or _last(name) in INFRASTRUCTURE)
+        ]
         while rclpy.ok() and time.monotonic() < deadline:
             if any(publisher.get_subscription_count() for publisher in topics):
                 time.sleep(0.5)  # the other subscriptions of the same node
@@ -117,6 +128,9 @@ def main() -> int:
         return 1
     player = Player(bag)
     try:
+        if arguments.wait_for and arguments.wait_for not in player.topics:
+            player.get_logger().error(f"{arguments.wait_for} is not played: it is not in the bag")
+            return 1
         if not player.wait_for_subscribers(arguments.wait, arguments.wait_for):
             player.get_logger().warning(f"nobody listens after {arguments.wait:.0f} s; playing all the same")
         while True:
@@ -139,6 +153,11 @@ def main() -> int:
         player.destroy_node()
         rclpy.try_shutdown()
     return 0
+
+
+def _last(topic: str) -> str:
+    """The name of a topic without its namespace."""
+    return topic.rsplit("/", 1)[-1]
 
 
 def _message_type(kind: str) -> type | None:

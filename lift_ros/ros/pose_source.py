@@ -88,7 +88,7 @@ class TopicPoses:
         """``pose_frame``: the frame whose pose the messages give; empty: child_frame_id, of PoseStamped the camera."""
         self._buffer = buffer
         self._world_frame = world_frame
-        self._pose_frame = pose_frame
+        self._pose_frame = frame_name(pose_frame)
         self._drops = drops
         self._lock = threading.Lock()
         self._none = "no pose message has arrived"  # the reason, while there is no pose

@@ -11,13 +11,15 @@ class Exposures:
     It is solved for, not learned: ridge regression of the frame on the rendering, pulled towards gain 1 and bias 0,
     and blended into the last estimate. Only ratios between frames can be observed, so the mean over frames, also those
     forgotten, is kept at gain 1 and bias 0; without this gauge, the colours of the scene drift. Where the scene is
-    ``anchored``, because it was there before the frames, its colours are what gain 1 and bias 0 mean.
+    ``anchored``, because it was there before the frames, the mean of their first estimates is kept instead: those are
+    relative to its colours as they were.
     """
 
     def __init__(self, ridge: float, rate: float = 0.3, anchored: bool = False) -> None:
         self._ridge, self._rate, self._anchored = ridge, rate, anchored
         self._frames: dict[int, torch.Tensor] = {}  # index -> (2, 3): log gain, bias
         self._sum, self._count = torch.zeros(2, 3), 0  # over all frames, also those forgotten
+        self._first = torch.zeros(2, 3)  # the same of their first estimates, where the scene is anchored
 
     def forget(self, index: int) -> None:
         """Let go of a frame that will not be trained on any more; the exposures of the others stay."""
@@ -34,7 +36,7 @@ class Exposures:
             raw = torch.stack([self._frames[i] for i in near]).mean(dim=0)
         else:
             raw = self._frames[index]
-        log_gain, bias = raw if self._anchored else raw - self._sum / self._count
+        log_gain, bias = raw - (self._sum - self._first) / self._count
         return log_gain.exp(), bias
 
     def update(self, index: int, rendered: torch.Tensor, image: torch.Tensor, valid: torch.Tensor) -> None:
@@ -62,5 +64,7 @@ class Exposures:
             self._sum -= self._frames[index]
         else:
             self._count += 1
+            if self._anchored:
+                self._first += found
         self._frames[index] = found
         self._sum += found

@@ -1107,6 +1107,8 @@ def test_a_map_outlasts_an_edit_that_fails_halfway(where, method, frames, truth,
         with pytest.raises(torch.OutOfMemoryError):
             feed(mapper, frames[4:])
         assert mapper.damaged
+        with pytest.raises(MapFileError, match="damaged"):
+            mapper.save(tmp_path / "map")
     mapper = mapper.recovered()
     assert not mapper.damaged and mapper.stats.frames >= 4
     assert torch.equal(mapper.snapshot.ids, known.ids) and torch.equal(mapper.snapshot.scene.means, known.scene.means)
@@ -1116,6 +1118,24 @@ def test_a_map_outlasts_an_edit_that_fails_halfway(where, method, frames, truth,
     assert_finite(mapper)
     before = {o.id for o in known.objects}
     assert len({o.id for o in mapper.objects} & before) >= 0.75 * len(before)
+
+
+@pytest.mark.parametrize("method", ["lift", "omniseg3d", "unic_lift"])
+def test_one_keyframe_after_a_map_was_recovered_its_objects_are_what_they_were(method, frames, truth):
+    mapper = mapped(frames[:5], truth, lifting__method=method)
+    mapper = mapper.recovered()
+    before = mapper.snapshot.ids.clone()
+    assert feed(mapper, [replace(frames[7], stamp=100.0)])
+    now = mapper.snapshot.ids[: len(before)]
+    assert len(now) == len(before) and (now == before)[before > 0].float().mean() > 0.85
+
+
+def test_a_map_is_recovered_though_its_tracks_went_on(frames, truth):
+    """As where memory ran out after an update, before it was published."""
+    mapper = mapped(frames[:4], truth)
+    gone = max(mapper._registry.tracks)
+    del mapper._registry.tracks[gone]
+    assert gone in {track.id for track in mapper.recovered().snapshot.tracks}
 
 
 @pytest.mark.parametrize("depth", ["measured", "zero", "none"])

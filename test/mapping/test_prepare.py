@@ -25,9 +25,9 @@ def seeming(request, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: request.param)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    prepare._cuda_trouble.cache_clear()
+    prepare._try_cuda.cache_clear()
     yield
-    prepare._cuda_trouble.cache_clear()
+    prepare._try_cuda.cache_clear()
 
 
 def test_a_device_that_cannot_be_drawn_on_is_refused_where_it_is_insisted_on(seeming):

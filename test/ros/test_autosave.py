@@ -89,3 +89,18 @@ def test_a_session_that_maps_nothing_leaves_the_map_as_it_is(mapper, tmp_path):
     mapper.stats = replace(mapper.stats, steps=0)
     saves.end(mapper)
     assert path.stat() == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_save_that_fails_costs_nothing_of_what_was_kept(mapper, tmp_path):
+    path = tmp_path / "kitchen"
+    mapper.save(path)
+    for _ in range(2):
+        saves = begun(path)
+        saves.begins_with(path)
+        assert saves.save(mapper)
+    kept = (tmp_path / "kitchen.before" / "map.yaml").read_bytes()
+    saves = begun(path)
+    saves.begins_with(path)
+    mapper.damaged = True
+    assert not saves.save(mapper)
+    assert (tmp_path / "kitchen.before" / "map.yaml").read_bytes() == kept

@@ -549,7 +549,7 @@ def test_diagnostics_name_the_topics_that_nobody_publishes_or_not_as_expected():
         context = rclpy.Context()  # one process may not have two types on a topic
         rclpy.init(context=context)
         other = rclpy.create_node("other", namespace=space, context=context)
-        other.create_publisher(Image, "range/compressedDepth", 1)
+        other.create_publisher(PointCloud2, "range/compressedDepth", 1)
         heard = []
         name = rig.mapping.get_namespace().lstrip("/") + "/lift_ros: mapping"
 
@@ -559,22 +559,26 @@ def test_diagnostics_name_the_topics_that_nobody_publishes_or_not_as_expected():
         rig.node.create_subscription(DiagnosticArray, "/diagnostics", take, 10)
         told = rig.wait_until(lambda: [text for text in heard if "nobody publishes" in text], "a warning of silence")[0]
         assert f"nobody publishes {space}/segments" in told and "camera_info" not in told
-        assert f"{space}/range/compressedDepth is sensor_msgs/msg/Image, not sensor_msgs/msg/CompressedImage" in told
+        assert f"{space}/range/compressedDepth is sensor_msgs/msg/PointCloud2, not sensor_msgs/msg/CompressedImage" in told
         other.destroy_node()
         rclpy.shutdown(context=context)
 
 
 def test_images_are_subscribed_to_as_they_are_published_whatever_the_name_of_their_topic():
-    with closing(Rig(activate=False, image_topic="image_compressed")) as rig:
-        camera = rig.node.create_publisher(CompressedImage, "image_compressed", 10)
-        rig.wait_until(lambda: rig.mapping.count_publishers("image_compressed"), "the camera")
-        rig.mapping.trigger_configure()
-        rig.mapping.trigger_activate()
-        rig.wait_until(lambda: rig.received["status"] and camera.get_subscription_count(), "the node")
-        rig.send(0, image=None)
-        picture = cv2.imencode(".png", np.zeros((wall.CAMERA.height, wall.CAMERA.width, 3), np.uint8))[1]
-        camera.publish(CompressedImage(header=rig.header(0), format="png", data=picture.tobytes()))
+    """Also where the node cannot know it yet when it subscribes."""
+    with closing(Rig(depth_topic="range_compressed")) as rig:
+        rig.mapping.get_subscriptions_info_by_topic(f"{rig.mapping.get_namespace()}/range_compressed")
+        context = rclpy.Context()  # one process may not have two types on a topic
+        rclpy.init(context=context)
+        camera = rclpy.create_node("camera", namespace=rig.mapping.get_namespace(), context=context)
+        ranges = camera.create_publisher(CompressedImage, "range_compressed", 10)
+        rig.wait_until(ranges.get_subscription_count, "the node to find out", timeout=60.0)
+        header, png = rig.header(0), cv2.imencode(".png", (1000 * wall.depth()).astype(np.uint16))[1]
+        rig.send(0, depth=None)
+        ranges.publish(CompressedImage(header=header, format="16UC1; png", data=png.tobytes()))
         rig.wait_for_frames(1)
+        camera.destroy_node()
+        rclpy.shutdown(context=context)
 
 
 def test_a_map_that_an_error_left_halfway_is_gone_on_with_as_it_was_published_last(own_rig, monkeypatch):

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import rclpy
 from builtin_interfaces.msg import Time
+from rclpy.qos import DurabilityPolicy
 from rclpy.serialization import serialize_message
 from ros import wall
 from ros.rig import LATCHED, Rig, transform
@@ -332,3 +333,25 @@ def test_the_player_waits_for_who_listens_to_the_topic_that_it_is_told():
     finally:
         listener.destroy_node()
         player.destroy_node()
+
+
+def test_transforms_in_a_namespace_are_transforms():
+    class Bag:
+        types = dict.fromkeys(("/robot1/tf_static", "/robot1/tf"), "tf2_msgs/msg/TFMessage")
+        counts = dict.fromkeys(types, 1)
+
+    player, listener = Player(Bag()), rclpy.create_node("listener")
+    try:
+        (static,) = player.get_publishers_info_by_topic("/robot1/tf_static")
+        assert static.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
+        listener.create_subscription(TFMessage, "/robot1/tf", lambda _: None, 1)
+        assert not player.wait_for_subscribers(1.0)
+    finally:
+        listener.destroy_node()
+        player.destroy_node()
+
+
+def test_a_topic_to_wait_for_that_is_not_in_the_bag_is_an_error(bag):
+    command = [sys.executable, "-m", "lift_ros.ros.play_bag", str(bag), "--wait-for", "/nowhere"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "/nowhere" in done.stderr

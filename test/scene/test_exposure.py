@@ -55,6 +55,24 @@ def test_frames_are_as_bright_as_the_scene_that_was_there_before_them(rendered):
     assert torch.allclose(exposures[2][0], torch.full((3,), 0.5), atol=0.01)
 
 
+def test_a_scene_that_was_there_before_keeps_its_colours_though_images_are_noisy(rendered):
+    """Regression on noise gives gains below 1; if the scene made up for these, again and again, it would drift."""
+    exposures, scene = Exposures(ridge=1e-4, anchored=True), rendered.clone()
+    generator = torch.Generator().manual_seed(1)
+    for step in range(300):
+        noisy = rendered + 0.1 * torch.randn(rendered.shape, generator=generator)
+        exposures.update(
+            step % 6,
+            scene + 0.1 * torch.randn(rendered.shape, generator=generator),
+            noisy,
+            torch.ones(20, 20, dtype=torch.bool),
+        )
+        gain, bias = exposures[step % 6]
+        scene = scene + 0.2 * (rendered - (gain * scene + bias))
+    spread = scene.std() / rendered.std()
+    assert 0.8 < spread < 1.3
+
+
 def test_black_frames_and_empty_renderings_stay_finite(rendered):
     exposures = Exposures(ridge=1e-3)
     valid = torch.ones(20, 20, dtype=torch.bool)
