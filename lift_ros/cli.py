@@ -363,8 +363,10 @@ def _select(args: argparse.Namespace) -> int:
     if args.pixel and not args.frame:
         raise ConfigError("--pixel needs --frame CAPTURE NAME, the view that it is in")
     meta = load_map(args.map).meta
-    # the map may have been made on a device that is not here; nothing is segmented
-    config = with_values(Config(), {**meta["parameters"], "mapping.device": "auto"})
+    # the map may have been made on a device that is not here, and with parameters that there are no more
+    known = {option.name for option in walk(Config())}
+    saved = {name: value for name, value in meta["parameters"].items() if name in known}
+    config = with_values(Config(), saved | {"mapping.device": "auto"})
     mapper = Mapper.load(args.map, config, TopicSegmenter(), meta["world_frame"])
     camera = None
     if args.frame:

@@ -463,6 +463,16 @@ def test_a_pixel_that_shows_nothing_of_the_map(embedded, demo_room, tmp_path, ca
     assert_refused(capsys, lift("select", embedded, *view, "--threshold", 0.5), "shows nothing at pixel (0, 0)")
 
 
+def test_a_map_with_parameters_that_there_are_no_more_can_be_clicked_on(mapped, tmp_path, capsys):
+    old = tmp_path / "old"
+    shutil.copytree(mapped, old)
+    header = (old / "map.yaml").read_text()
+    (old / "map.yaml").write_text(header.replace("parameters:\n", "parameters:\n  scene.lr_means: 0.0004\n"))
+    point = load_map(old).objects[0]["centroid"]
+    assert lift("select", old, "--point", *point, "--threshold", 0.3, "--out", tmp_path / "found") == 0
+    assert "scene.lr_means" not in capsys.readouterr().err
+
+
 def test_a_click_on_a_map_by_consensus_selects_the_object(mapped, tmp_path, capsys):
     item = sorted(load_map(mapped).objects, key=lambda item: item["points"])[-2]
     click = ("--point", *item["centroid"], "--out", tmp_path)

@@ -20,8 +20,8 @@ What differs from the paper:
   mask of a view, averaged over masks, then over views. That code counts a view with a single mask as 0 in this average;
   here such views are left out of it.
 - The uncertainty that is published is not the variance, but one minus the share that the prototype of the label has of
-  the kernels to all prototypes (see ``decode``): wide features have less. With a single prototype it is 0, however wide
-  the features are.
+  the kernels to all prototypes (see ``decode``): the wider a feature, the smaller that share. With a single
+  prototype it is 0, however wide the features are.
 """
 
 from __future__ import annotations
