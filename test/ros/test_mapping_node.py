@@ -559,7 +559,8 @@ def test_diagnostics_name_the_topics_that_nobody_publishes_or_not_as_expected():
         rig.node.create_subscription(DiagnosticArray, "/diagnostics", take, 10)
         told = rig.wait_until(lambda: [text for text in heard if "nobody publishes" in text], "a warning of silence")[0]
         assert f"nobody publishes {space}/segments" in told and "camera_info" not in told
-        assert f"{space}/range/compressedDepth is sensor_msgs/msg/PointCloud2, not sensor_msgs/msg/CompressedImage" in told
+        kinds = "sensor_msgs/msg/PointCloud2, not sensor_msgs/msg/CompressedImage"
+        assert f"{space}/range/compressedDepth is {kinds}" in told
         other.destroy_node()
         rclpy.shutdown(context=context)
 
