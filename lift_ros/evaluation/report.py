@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from lift_ros.errors import LiftError
 from lift_ros.evaluation.published import PUBLISHED, Published
-from lift_ros.evaluation.study import Outcome
+from lift_ros.evaluation.study import Outcome, file_name, shortened
 from lift_ros.visualization import contact_sheet, write_png
 
 IDENTITY = ("dataset", "masks", "mask_share", "method", "scale", "seed", "use_depth", "truth", "max_depth", "settings")
@@ -190,11 +191,17 @@ def _write_pictures(outcomes: Sequence[Outcome], directory: Path) -> list[Path]:
             row += [(outcome.run.method, _read(outcome.pictures / f"{number}_labels.png")) for outcome in group]
             rows.append([(caption, image) for caption, image in row if image is not None])
         if rows:
-            name = "_".join((dataset, masks, share)).replace("/", "-").replace(":", "-")
-            written.append(directory / f"{name}.png")
+            written.append(directory / f"{_sheet_name(dataset, masks, share)}.png")
             write_png(written[-1], contact_sheet(rows))
     remove_older(written, directory, directory.parent)
     return written
+
+
+def _sheet_name(*words: str) -> str:
+    """With a digest where the words are too long for a file's name."""
+    name = file_name(words)
+    short = shortened(name)
+    return name if short == name else f"{short}_{hashlib.sha256(name.encode()).hexdigest()[:10]}"
 
 
 def _read(path: Path) -> NDArray[np.uint8] | None:

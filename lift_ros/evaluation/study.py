@@ -57,7 +57,7 @@ class Run:
         truth: name under which the capture holds its true instances.
         bag: which topics of a bag to read, see ``BagOptions``.
         max_depth: depth beyond this counts as unknown, in the unit of the poses; None: all is known.
-        content: tells one state of the files that are read of the capture from another, see ``fingerprint``.
+        content: tells one state of the files that are read from another, see ``fingerprint`` and ``mask_files``.
     """
 
     dataset: str
@@ -106,8 +106,17 @@ class Run:
         """A file name of its own, without a suffix."""
         digest = hashlib.sha256(json.dumps(self.definition(), sort_keys=True).encode()).hexdigest()[:10]
         words = (Path(self.dataset).name, self.masks, f"{self.mask_share:g}", self.method)
-        name = re.sub(r"[^\w.-]+", "-", "_".join(words)).encode()[:KEY_BYTES].decode(errors="ignore")
-        return f"{name}_{digest}"
+        return f"{shortened(file_name(words))}_{digest}"
+
+
+def file_name(words: Iterable[str]) -> str:
+    """The words in a form that may be in the name of a file, of any length."""
+    return re.sub(r"[^\w.-]+", "-", "_".join(words))
+
+
+def shortened(name: str) -> str:
+    """As much of a file name as leaves room for a digest and suffixes."""
+    return name.encode()[:KEY_BYTES].decode(errors="ignore")
 
 
 @dataclass(frozen=True)
@@ -170,9 +179,11 @@ def plan(
             for source in masks:
                 check_masks(source, capture, truth)
             labelled[path] = {name: capture.labelled(name) for name in capture.recorded_names}
-            run = replace(run, content=fingerprint(capture))
-        combinations = product(masks, shares, methods)
-        runs += [replace(run, masks=source, mask_share=share, method=method) for source, share, method in combinations]
+            contents = {source: _content(replace(run, masks=source), capture) for source in masks}
+        runs += [
+            replace(run, masks=source, mask_share=share, method=method, content=contents[source])
+            for source, share, method in product(masks, shares, methods)
+        ]
     _check_truth(truth, labelled)
     for run in runs:
         if not 0 < run.scale <= 1:
@@ -184,6 +195,10 @@ def plan(
     return runs
 
 
+def _content(run: Run, capture: Capture) -> str:
+    return fingerprint([*capture.files, *mask_files(run)])
+
+
 def _check_truth(truth: str, labelled: Mapping[str, Mapping[str, int]]) -> None:
     """Log of which captures there will be no accuracy, as they have no true instances.
 
@@ -192,14 +207,16 @@ def _check_truth(truth: str, labelled: Mapping[str, Mapping[str, int]]) -> None:
     Raises:
         ConfigError: no capture has labels of a name that is not the default, and so was asked for.
     """
-    names = ", ".join(dict.fromkeys(name for counts in labelled.values() for name in counts)) or "none"
-    if truth != TRUTH and not any(truth in counts for counts in labelled.values()):
-        raise ConfigError(f"--truth '{truth}': no capture has labels of that name; there are: {names}")
-    if without := [Path(path).name for path, counts in labelled.items() if not counts.get(truth)]:
-        log.warning(
-            "there will be no accuracy of %s: no labels '%s'; there are: %s (--truth NAME if one of them is the truth)",
-            ", ".join(without), truth, names,
-        )  # fmt: skip
+    there = {path: [name for name, count in counts.items() if count] for path, counts in labelled.items()}
+    if truth != TRUTH and not any(truth in names for names in there.values()):
+        known = ", ".join(dict.fromkeys(name for names in there.values() for name in names)) or "none"
+        raise ConfigError(f"--truth '{truth}': no capture has labels of that name; there are: {known}")
+    for path, names in there.items():
+        if truth not in names:
+            has = f"{', '.join(names)} (--truth NAME if one of them is the truth)" if names else "none"
+            log.warning(
+                "there will be no accuracy of %s: it has no labels '%s'; what it has: %s", Path(path).name, truth, has
+            )
 
 
 def carry_out(runs: Iterable[Run], out: Path) -> Iterator[Outcome]:
@@ -237,9 +254,20 @@ def recorded(runs: Iterable[Run], out: Path) -> list[Outcome]:
     return [outcome for outcome in outcomes if outcome is not None]
 
 
-def fingerprint(capture: Capture) -> str:
-    """Of names, sizes and times of the files that a capture is read from: another one where any was written anew."""
-    return hashlib.sha256(json.dumps([_state(file) for file in capture.files]).encode()).hexdigest()[:10]
+def fingerprint(files: Iterable[Path]) -> str:
+    """Of names, sizes and times of the files: another one where any was written anew."""
+    return hashlib.sha256(json.dumps([_state(file) for file in files]).encode()).hexdigest()[:10]
+
+
+def mask_files(run: Run) -> list[Path]:
+    """Label images that the masks of a run are read from, besides the capture.
+
+    Not the weights of a segmenter, which may be gone when the figures are there.
+    """
+    masks = run.config().masks
+    if run.masks == "recorded" and masks.directory:
+        return sorted(Path(os.path.expanduser(masks.directory)).glob("*.png"))
+    return []
 
 
 def _state(file: Path) -> tuple[str, int, int]:

@@ -156,6 +156,17 @@ def test_of_older_files_only_those_that_a_report_wrote_are_removed(plots, outcom
     assert written(outcomes[-1:]) == []
 
 
+def test_pictures_of_captures_with_long_names(outcomes, tmp_path):
+    shown = []
+    for number, end in enumerate("ab"):
+        outcome = replace(outcomes[0], run=replace(outcomes[0].run, dataset="/data/" + "x" * 239 + end))
+        shown.append(with_picture(outcome, tmp_path / f"run{number}"))
+    sheets = [path for path in write_report(shown, tmp_path) if path.suffix == ".png"]
+    assert len(set(sheets)) == 2
+    for sheet in sheets:
+        assert sheet.is_file() and sheet.name.startswith("x" * 150 + "_") and len(sheet.name) == 150 + 11 + 4
+
+
 def test_pictures_side_by_side(outcomes, tmp_path):
     """Image, masks, truth, then a column for each method; a view a row."""
     shown = []

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from lift_ros.cli import main
+from lift_ros.data import open_capture
 from lift_ros.demo.generate import TRUTH_TOPIC
 from lift_ros.errors import CheckpointError, ConfigError
 from lift_ros.evaluation import study
@@ -356,6 +357,22 @@ def test_a_capture_that_was_written_anew_is_another(capture, tmp_path):
     assert len(states) == 6
 
 
+def test_masks_that_were_written_anew_make_another_run(capture, tmp_path):
+    masks = tmp_path / "masks"
+    shutil.copytree(capture / "masks_L0", masks)
+
+    def contents() -> list[str]:
+        settings = {"masks.directory": str(masks)}
+        return [run.content for run in plan([capture], ["lift"], ["recorded", "L1"], [1.0], settings=settings)]
+
+    before = contents()
+    (masks / "notes.txt").write_text("no masks")
+    assert contents() == before
+    os.utime(next(masks.glob("*.png")), (0, 0))
+    recorded, made = contents()
+    assert recorded != before[0] and made == before[1]
+
+
 def test_what_lies_beside_a_capture_makes_it_no_other(capture, tmp_path):
     room = tmp_path / "images_of_the_room"
     shutil.copytree(capture, room)
@@ -368,11 +385,22 @@ def test_a_truth_that_no_capture_has_is_a_slip(capture, demo_room, tmp_path, cap
     with pytest.raises(ConfigError, match="--truth 'instancs': no capture has labels of that name; there are: .*L0"):
         plan([capture], ["lift"], ["graph"], [1.0], truth="instancs")
     assert not caplog.messages
-    plan([capture, demo_room.bag], ["lift"], ["graph"], [1.0], truth=TRUTH_TOPIC)
+    bare = tmp_path / "bare"
+    shutil.copytree(capture, bare)
+    for file in (*bare.glob("masks_*/*"), *bare.glob("inst/*")):
+        file.unlink()
+    with pytest.raises(ConfigError, match="--truth 'L0': no capture has labels of that name; there are: none$"):
+        plan([bare], ["lift"], ["graph"], [1.0], truth="L0")
+    caplog.clear()
+    with open_capture(capture) as room, open_capture(demo_room.bag) as bag:
+        names, topics = (", ".join(opened.recorded_names) for opened in (room, bag))
+    plan([bare, capture, demo_room.bag], ["lift"], ["graph"], [1.0], truth=TRUTH_TOPIC)
     plan([demo_room.bag, capture], ["lift"], ["graph"], [1.0])
-    assert [message.split(";")[0] for message in caplog.messages] == [
-        f"there will be no accuracy of room: no labels '{TRUTH_TOPIC}'",
-        f"there will be no accuracy of {demo_room.bag.name}: no labels 'instances'",
+    hint, name = "(--truth NAME if one of them is the truth)", demo_room.bag.name
+    assert caplog.messages == [
+        f"there will be no accuracy of bare: it has no labels '{TRUTH_TOPIC}'; what it has: none",
+        f"there will be no accuracy of room: it has no labels '{TRUTH_TOPIC}'; what it has: {names} {hint}",
+        f"there will be no accuracy of {name}: it has no labels 'instances'; what it has: {topics} {hint}",
     ]
 
 
