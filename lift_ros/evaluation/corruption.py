@@ -57,8 +57,7 @@ def corrupt_masks(instances: NDArray[np.integer], level: Corruption, rng: Genera
     The background is a mask as any other; ids are shuffled anew at each call, so that views do not agree.
     """
     scale = instances.shape[1] / 640
-    ids, index = np.unique(instances, return_inverse=True)  # from here on without gaps: they may be anything below 2^31
-    masks = index.reshape(instances.shape).astype(np.int64) + 1
+    ids, masks = _without_gaps(instances)
     background = 1 if ids[0] == 0 else 0
     objects = list(range(background + 1, len(ids) + 1))
     next_id = len(ids) + 1
@@ -89,6 +88,15 @@ def corrupt_masks(instances: NDArray[np.integer], level: Corruption, rng: Genera
     shuffled = np.zeros(len(areas), np.uint16)
     shuffled[kept] = rng.permutation(int(kept.sum())) + 1
     return shuffled[masks]
+
+
+def _without_gaps(instances: NDArray[np.integer]) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
+    """The ids there are, ascending, and for each pixel the place of its own among them, from 1."""
+    if instances.max() >= 2**16:  # they may be anything below 2^31: a table would be too large
+        ids, index = np.unique(instances, return_inverse=True)
+        return ids, index.reshape(instances.shape).astype(np.int64) + 1
+    there = np.bincount(instances.ravel()) > 0
+    return np.flatnonzero(there), np.cumsum(there)[instances]
 
 
 def _touching(masks: NDArray, shape: NDArray[np.bool_], excluded: set[int]) -> list[int]:
