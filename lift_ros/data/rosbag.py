@@ -85,7 +85,16 @@ class BagCapture(Capture):
         self._images = self._index[self.topics.image]
         self._depths = self._index.get(self.topics.depth or "", [])
         self._depth_slop_ns = round(options.depth_slop * 1e9)
-        self.has_depth = bool(self._depths)
+        without = [entry for entry in self._images if self._depth_of(entry) is None]
+        self.has_depth = len(without) < len(self._images)
+        within = f"within {options.depth_slop:g} s"
+        if self._depths and without and not self.has_depth:
+            bag.problems.append(f"no frame has depth: {self.topics.depth} has none {within} of an image")
+        elif self._depths and without:
+            bag.problems.append(
+                f"{len(without)} of {len(self._images)} frames have no depth {within}: {_name(without[0])}"
+                + (", ..." if len(without) > 1 else "")
+            )
         self._infos.sort(key=lambda entry: entry[0])
         self.problems = bag.problems
 
@@ -113,10 +122,13 @@ class BagCapture(Capture):
         undistorter = self._undistorter_at(entry.stamp_ns)
         image = undistorter.image(message_rgb(self._read(self.topics.image, entry)))
         measured = None
-        nearest = _nearest(self._depths, entry.stamp_ns) if depth else None
-        if nearest and abs(nearest.stamp_ns - entry.stamp_ns) <= self._depth_slop_ns:
+        if depth and (nearest := self._depth_of(entry)):
             measured = depth_of_message(self._read(self.topics.depth, nearest), undistorter, self._max_depth)
         return Frame(image, undistorter.camera, T_world_camera, entry.stamp_ns / 1e9, measured, _name(entry))
+
+    def _depth_of(self, image: _Entry) -> _Entry | None:
+        nearest = _nearest(self._depths, image.stamp_ns)
+        return nearest if nearest and abs(nearest.stamp_ns - image.stamp_ns) <= self._depth_slop_ns else None
 
     def _load_labels(self, name: str, frame: Frame) -> NDArray | None:
         seconds, nanoseconds = frame.name.split("_")

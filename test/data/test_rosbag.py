@@ -199,9 +199,23 @@ def test_depth_is_paired_by_stamp_within_the_slop_and_clipped(tmp_path):
         bag.posed_images(4)
         for seconds, value in ((0.01, 1), (0.1, 2), (0.25, 3), (0.31, 4)):
             bag.image(seconds, topic="/depth", encoding="16UC1", value=value)  # value 1 is 0x0101 mm
-    frames = list(open_capture(tmp_path / "bag", max_depth=1.0).frames)
+    capture = open_capture(tmp_path / "bag", max_depth=1.0)
+    frames = list(capture.frames)
+    assert capture.has_depth
+    assert capture.problems == [f"1 of 4 frames have no depth within 0.02 s: {START}_200000000"]
     depths = [None if f.depth is None else round(float(f.depth[0, 0]), 3) for f in frames]
     assert depths == [0.257, 0.514, None, 0.0]
+    with open_capture(tmp_path / "bag", bag=BagOptions(depth_slop=0.0)) as capture:
+        assert capture.problems == [f"3 of 4 frames have no depth within 0 s: {START}_000000000, ..."]
+
+
+def test_a_bag_whose_depth_is_of_another_time_is_told(tmp_path):
+    with Recorder(tmp_path / "bag") as bag:
+        bag.posed_images(3)
+        bag.image(5.0, topic="/depth", encoding="16UC1", value=1)
+    with open_capture(tmp_path / "bag") as capture:
+        assert not capture.has_depth
+        assert capture.problems == ["no frame has depth: /depth has none within 0.02 s of an image"]
 
 
 @pytest.mark.parametrize("size", [(W // 2, H // 2), (W // 4, H // 4 + 1), (2 * W, 2 * H), (W // 2, H)])
