@@ -101,6 +101,7 @@ class ListedCapture(Capture):
                 + (", ..." if len(missing) > 1 else "")
             )
         self.has_depth = any(entry.depth for entry in entries)
+        self._depth_listed = len(bare) < len(entries)  # also where the files are missing, of which is told above
         self.recorded_names = tuple(dict.fromkeys(name for entry in entries for name in entry.labels))
         self._sources = sources
         self._entries = entries
@@ -111,8 +112,10 @@ class ListedCapture(Capture):
 
     def _check_depth(self, files: Iterable[Path], expected: Path) -> None:
         """Note where no frame has depth although there are ``files`` of it; ``expected``: that of the first frame."""
-        if not self.has_depth and (file := min(files, default=None)):
-            self.problems.append(f"no frame has depth: {file} is of none; that of the first would be {expected}")
+        if not self._depth_listed and (file := min(filter(Path.is_file, files), default=None)):
+            self.problems.append(
+                f"no frame has depth: {file} belongs to no frame; that of the first would be {expected}"
+            )
 
     @abstractmethod
     def _pose(self, index: int) -> NDArray[np.float64]:

@@ -125,7 +125,7 @@ def test_depth_that_is_lost_is_told(tmp_path, make, depth, first):
     capture = open_capture(root)
     assert not capture.has_depth
     (problem,) = capture.problems
-    assert "/depth-0.png is of none; that of the first would be " in problem
+    assert "/depth-0.png belongs to no frame; that of the first would be " in problem
     assert problem.endswith(str(root / depth.replace("{:06d}", "{}").format(first)))
 
 

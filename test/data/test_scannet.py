@@ -227,9 +227,11 @@ def test_depth_that_is_called_otherwise_than_the_images_is_told(tmp_path):
     for index in (0, 2, 10):
         (root / f"depth/{index}.png").rename(root / f"depth/{index:06d}.png")
     write(root / "depth/.DS_Store", "")
+    (root / "depth/000").mkdir()  # is no depth
     capture = open_capture(root)
     assert not capture.has_depth and capture.problems == [
-        f"no frame has depth: {root}/depth/000000.png is of none; that of the first would be {root}/depth/0.png"
+        f"no frame has depth: {root / 'depth/000000.png'} belongs to no frame; "
+        f"that of the first would be {root / 'depth/0.png'}"
     ]
     for file in root.glob("depth/*.png"):
         file.unlink()

@@ -75,7 +75,7 @@ def test_frames_and_files_that_are_missing(tmp_path):
     (folder / "frame-000000.depth.png").rename(folder / "frame-000000.depth.proj.png")
     (folder / "frame-000002.depth.png").unlink()
     (problem,) = open_capture(folder).problems
-    assert "frame-000000.depth.proj.png is of none" in problem and problem.endswith("/frame-000000.depth.png")
+    assert "frame-000000.depth.proj.png belongs to no frame" in problem and problem.endswith("/frame-000000.depth.png")
     for file in folder.glob("*.pose.txt"):
         file.unlink()
     with pytest.raises(DatasetError, match=r"looks like 7-Scenes, but .*frame-<n>\.pose\.txt are missing"):
