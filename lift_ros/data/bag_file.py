@@ -119,7 +119,10 @@ class BagFile:
                 there, files = files, [file for file in files if {file.name, file.stem} & named] or files
                 for file in there:
                     if file not in files:
-                        self._report(f"{file} is not used, as metadata.yaml does not name it; without that it would be")
+                        self._report(
+                            f"{file} is not used: metadata.yaml does not list it; if it belongs to the recording, run "
+                            "ros2 bag reindex"
+                        )
                 if is_indexed(reader) and not any(map(has_wal, files)):
                     self.files += files
                     return [self._kept(reader)]

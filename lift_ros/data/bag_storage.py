@@ -91,7 +91,10 @@ def is_indexed(reader: Reader) -> bool:
 def storage_files(folder: Path) -> list[Path]:
     """The storage files of a bag's folder, by name. Of a file that is there compressed and not, the latter."""
     files = sorted(
-        file for file in folder.iterdir() if file.name.removesuffix(COMPRESSED_SUFFIX).endswith(STORAGE_SUFFIXES)
+        file
+        for file in folder.iterdir()
+        if file.name.removesuffix(COMPRESSED_SUFFIX).endswith(STORAGE_SUFFIXES)
+        and not file.name.startswith(".")  # what macOS keeps beside files on other disks, "._bag_0.mcap"
     )
     # a recorder that is killed while it compresses a file leaves both
     return [file for file in files if file.suffix != COMPRESSED_SUFFIX or file.with_suffix("") not in files]

@@ -333,9 +333,12 @@ def test_a_file_that_the_metadata_does_not_name_is_told(tmp_path, storage):
         recorder.posed_images(5)
     file = storage_file(tmp_path / "bag")
     other = shutil.copy(file, file.with_stem("later"))
+    file.with_name(f"._{file.name}").write_bytes(b"beside")  # of macOS, on other disks
     with open_capture(tmp_path / "bag") as capture:
         assert len(list(capture.frames)) == 5
-        assert capture.problems == [f"{other} is not used, as metadata.yaml does not name it; without that it would be"]
+        assert capture.problems == [
+            f"{other} is not used: metadata.yaml does not list it; if it belongs to the recording, run ros2 bag reindex"
+        ]
         assert set(capture.files) == {tmp_path / "bag/metadata.yaml", file}
 
 
