@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -77,7 +78,7 @@ def read_image(file: Path, flags: int, reason: str) -> NDArray:
         image = None
     if image is not None:
         return image
-    if file.suffix.lower() == ".exr":
+    if file.suffix.lower() == ".exr" and "OPENCV_IO_ENABLE_OPENEXR" not in os.environ:
         why = "cannot be read: EXR needs OPENCV_IO_ENABLE_OPENEXR=1 in the environment, or to be converted"
     else:
         why = "is damaged, too large or of an unknown type"

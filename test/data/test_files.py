@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import cv2
@@ -16,12 +15,15 @@ from lift_ros.errors import FrameRejected
 EXR = b"v/1\x01 and more"  # of which OpenCV raises that it reads none, rather than to return nothing
 
 
-@pytest.mark.skipif("OPENCV_IO_ENABLE_OPENEXR" in os.environ, reason="EXR is switched on")
-def test_what_depth_in_exr_takes_is_said(tmp_path):
+def test_what_depth_in_exr_takes_is_said(tmp_path, monkeypatch):
+    monkeypatch.delenv("OPENCV_IO_ENABLE_OPENEXR", raising=False)
     write(tmp_path / "0.exr", EXR)
     with pytest.raises(FrameRejected, match=r"/0\.exr cannot be read: EXR needs OPENCV_IO_ENABLE_OPENEXR=1") as error:
         read_depth(tmp_path / "0.exr", 0.001)
     assert error.value.reason == "depth_unreadable"
+    monkeypatch.setenv("OPENCV_IO_ENABLE_OPENEXR", "1")
+    with pytest.raises(FrameRejected, match=r"/0\.exr is damaged"):
+        read_depth(tmp_path / "0.exr", 0.001)
 
 
 @pytest.mark.parametrize("content", [EXR, b"no image", b""])
