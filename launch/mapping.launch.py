@@ -89,10 +89,10 @@ def transforms(context: LaunchContext) -> list[tuple[str, str]]:
     return [(topic, f"/{namespace}{topic}" if namespace else topic) for topic in ("/tf", "/tf_static")]
 
 
-def ending(context: LaunchContext) -> list[Shutdown]:
+def ending(context: LaunchContext) -> list[Shutdown] | None:
     """What happens when the node ends: nothing, or the end of all, where ``required`` says so."""
     required = flag("required", LaunchConfiguration("required").perform(context))
-    return [Shutdown(reason="the mapping node ended")] if required else []
+    return [Shutdown(reason="the mapping node ended")] if required else None
 
 
 def flag(name: str, value: str) -> bool:
