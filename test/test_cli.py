@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from data.recorder import Recorder
 from scipy.spatial.transform import Rotation
 
 from lift_ros import __version__
@@ -164,6 +166,38 @@ def test_frames_that_cannot_be_used_are_counted(demo_room, tmp_path, capsys):
     errors = capsys.readouterr().err
     assert "lift: 1 frames not used: image_unreadable" in errors
     assert "lift: 1 frames not used: pose_not_finite" in errors
+
+
+@pytest.fixture(scope="module")
+def two_cameras(tmp_path_factory) -> Path:
+    """A bag of a small front camera, and a rear camera that sees one half at 0.5 m and the other at 2 m."""
+    path = tmp_path_factory.mktemp("cli") / "bag"
+    texture = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
+    depth = np.full((60, 80), 0.5, np.float32)
+    depth[:, 40:] = 2.0
+    with Recorder(path) as recorder:
+        for seconds in (0.0, 0.1, 0.2):
+            for name, (width, height) in (("front", (40, 30)), ("rear", (80, 60))):
+                recorder.tf(seconds, "map", name, np.eye(4))
+                recorder.info(seconds, f"/{name}/camera_info", name, (width, height))
+                pixels = texture[:height, :width].ravel()
+                recorder.image(seconds, f"/{name}/image_raw", frame=name, size=(width, height), value=pixels)
+            values = depth.ravel().view(np.uint8)
+            recorder.image(seconds, "/rear/depth", encoding="32FC1", frame="rear", size=(80, 60), value=values)
+    return path
+
+
+def test_which_camera_of_a_bag_is_mapped_and_how_far(two_cameras, tmp_path, capsys):
+    arguments = ("map", two_cameras, "--masks", "graph", "--set=mapping.photometric_steps=2")
+    assert_refused(capsys, lift(*arguments, "--out", tmp_path / "none"), "/front/image_raw, /rear/image_raw; choose")
+    rear, depths = ("--bag", "image_topic=/rear/image_raw"), {}
+    for name, options in (("all", ()), ("near", ("--max-depth", 1))):
+        assert lift(*arguments, *rear, *options, "--out", tmp_path / name) == 0
+        (first, *_) = (tmp_path / name / "labels").iterdir()
+        assert read(first).shape == (60, 80)
+        depths[name] = load_map(tmp_path / name).scene["means"][:, 2]
+    assert depths["all"].min() < 0.7 and depths["all"].max() > 1.5
+    assert len(depths["near"]) > 100 and depths["near"].max() < 0.7
 
 
 # -- objects and render ------------------------------------------------------------------------------------------------
@@ -498,6 +532,38 @@ def test_damaged_maps_are_refused(mapped, tmp_path, capsys, command):
         content = (broken / file).read_bytes()
         (broken / file).write_bytes(content[: len(content) // 2])
         assert_refused(capsys, lift(name, broken, *options), message)
+
+
+def test_evaluate_asks_for_the_truth_and_the_camera_that_it_is_told_of(two_cameras, demo_room, tmp_path, capsys):
+    """Refused all the same, before anything is done: there is no such scale."""
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (the evaluate extra)")
+    arguments = ("--methods", "lift", "--scale", 7, "--out", tmp_path / "out")
+    known = ("evaluate", demo_room.capture, *arguments)
+    assert_refused(capsys, lift(*known, "--truth", "rooms"), "has none named 'rooms'; what it has: L0, L1, L2, parts")
+    assert_refused(capsys, lift(*known, "--truth", "parts"), "--scale must be in (0, 1], got 7")
+    assert_refused(capsys, lift("evaluate", two_cameras, *arguments), "/front/image_raw, /rear/image_raw; choose")
+    rear = ("--bag", "image_topic=/rear/image_raw")
+    assert_refused(capsys, lift("evaluate", two_cameras, *arguments, *rear), "has none named 'instances'")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_demo_is_of_the_room_that_is_asked_for(tmp_path, capsys, monkeypatch):
+    """Which is not made here."""
+    demo = pytest.importorskip("lift_ros.ros.demo", reason="needs ROS 2: run `make test`", exc_type=ImportError)
+    for variable in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE"):
+        monkeypatch.setenv(variable, os.environ.get(variable, ""))  # the demo sets them for its processes
+    asked = []
+
+    def refuse(out: Path, *, frames: int, seed: int, **_: object) -> None:
+        asked.append((out, frames, seed))
+        raise ConfigError("no room today")
+
+    monkeypatch.setattr(demo, "generate", refuse)
+    assert lift("demo", "--out", tmp_path / "demo", "--frames", 20, "--seed", 3) == 2
+    assert asked == [(tmp_path / "demo", 20, 3)]
+    printed = capsys.readouterr()
+    assert "lift: no room today" in printed.err and "seed 3: 20 images" in printed.out
+    assert_refused(capsys, lift("demo", "--out", tmp_path / "demo", "--frames", 0), "one frame at least, not 0")
 
 
 def test_as_a_program(mapped, tmp_path):
