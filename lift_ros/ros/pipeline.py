@@ -247,9 +247,15 @@ class Pipeline:
         """Subscribe anew to images that are published compressed, or not, whatever the name of their topic says."""
         for topic, (subscription, callback) in list(self._inputs.items()):
             other = {Image: CompressedImage, CompressedImage: Image}.get(subscription.msg_type)
-            if other and self._published(topic) == {_type_name(other)}:
-                self.node.destroy_subscription(subscription)
+            if not other or self._published(topic) != {_type_name(other)}:
+                continue
+            self.node.destroy_subscription(subscription)  # first: one process may not have two types on a topic
+            del self._inputs[topic]
+            try:
                 self._subscribe(other, topic, callback)
+            except ConfigError as error:  # the executor, and the node with it, must not end for that
+                self.node.get_logger().error(str(error))
+            else:
                 self.node.get_logger().info(f"{topic} is {_type_name(other)}, whatever its name says")
 
     def _published(self, topic: str) -> set[str]:
@@ -328,8 +334,7 @@ class Pipeline:
         stats, drops = self.worker.mapper.stats, self._drops.counts()
         self._show_scene()
         self._save_in_between()
-        if not self._frames:
-            self._follow_types()
+        self._follow_types()
         if self._mask_sync:
             self._mask_sync.expire()
         status = Status(

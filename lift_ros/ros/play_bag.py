@@ -26,11 +26,7 @@ CLOCK_PERIOD = 0.04  # s of wall time; each tick wakes the executor of every nod
 ACK_TIMEOUT = Duration(seconds=2.0)
 LATCHED_TOPICS = ("tf_static", "robot_description")  # also in a namespace
 MAPPING_NODE = "/lift_ros/"  # in the names of its topics, also after a namespace
-INFRASTRUCTURE = (
-    "tf",
-    "tf_static",
-    "clock",
-)  # also in a namespace; nodes subscribe to them before they listen to anything else
+INFRASTRUCTURE = ("tf", "tf_static", "clock")  # which nodes subscribe to before they listen to anything else
 OF_THE_SYSTEM = ("/parameter_events", "/rosout")  # what nodes said when the bag was recorded
 
 
@@ -67,9 +63,8 @@ class Player(Node):
     def wait_for_subscribers(self, timeout: float, topic: str = "") -> bool:
         """Wait until ``topic`` is listened to; "": any other than TF and the clock."""
         deadline = time.monotonic() + timeout
-        topics = [
-            self._topics[name] for name in self._topics if name == topic or not (topic or _last(name) in INFRASTRUCTURE)
-        ]
+        names = [topic] if topic else [name for name in self._topics if _last(name) not in INFRASTRUCTURE]
+        topics = [self._topics[name] for name in names]
         while rclpy.ok() and time.monotonic() < deadline:
             if any(publisher.get_subscription_count() for publisher in topics):
                 time.sleep(0.5)  # the other subscriptions of the same node

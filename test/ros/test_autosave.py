@@ -34,6 +34,13 @@ def begun(path: Path) -> Autosave:
     return made
 
 
+def going_on(path: Path) -> Autosave:
+    """One of a node that loaded the map that is there."""
+    made = begun(path)
+    made.begins_with(path)
+    return made
+
+
 def test_what_another_map_is_kept_under_is_a_name_that_can_be_loaded(mapper, tmp_path):
     """However long the name is."""
     path = resolve_map_name(tmp_path, "x" * 100)
@@ -70,8 +77,7 @@ def test_the_map_that_a_session_began_with_is_kept_until_the_next_has_saved(mapp
     path = tmp_path / "kitchen"
     mapper.save(path)
     for session in range(2):
-        saves = begun(path)
-        saves.begins_with(path)
+        saves = going_on(path)
         first = (path / "map.yaml").read_bytes()
         for stamp in (10.0 * session + 1, 10.0 * session + 2):
             mapper.stats = replace(mapper.stats, stamp=stamp)  # so that maps differ
@@ -83,8 +89,7 @@ def test_the_map_that_a_session_began_with_is_kept_until_the_next_has_saved(mapp
 def test_a_session_that_maps_nothing_leaves_the_map_as_it_is(mapper, tmp_path):
     path = tmp_path / "kitchen"
     mapper.save(path)
-    saves = begun(path)
-    saves.begins_with(path)
+    saves = going_on(path)
     before = path.stat()
     mapper.stats = replace(mapper.stats, steps=0)
     saves.end(mapper)
@@ -95,12 +100,10 @@ def test_a_save_that_fails_costs_nothing_of_what_was_kept(mapper, tmp_path):
     path = tmp_path / "kitchen"
     mapper.save(path)
     for _ in range(2):
-        saves = begun(path)
-        saves.begins_with(path)
+        saves = going_on(path)
         assert saves.save(mapper)
     kept = (tmp_path / "kitchen.before" / "map.yaml").read_bytes()
-    saves = begun(path)
-    saves.begins_with(path)
+    saves = going_on(path)
     mapper.damaged = True
     assert not saves.save(mapper)
     assert (tmp_path / "kitchen.before" / "map.yaml").read_bytes() == kept

@@ -568,7 +568,6 @@ def test_diagnostics_name_the_topics_that_nobody_publishes_or_not_as_expected():
 def test_images_are_subscribed_to_as_they_are_published_whatever_the_name_of_their_topic():
     """Also where the node cannot know it yet when it subscribes."""
     with closing(Rig(depth_topic="range_compressed")) as rig:
-        rig.mapping.get_subscriptions_info_by_topic(f"{rig.mapping.get_namespace()}/range_compressed")
         context = rclpy.Context()  # one process may not have two types on a topic
         rclpy.init(context=context)
         camera = rclpy.create_node("camera", namespace=rig.mapping.get_namespace(), context=context)
@@ -579,6 +578,19 @@ def test_images_are_subscribed_to_as_they_are_published_whatever_the_name_of_the
         ranges.publish(CompressedImage(header=header, format="16UC1; png", data=png.tobytes()))
         rig.wait_for_frames(1)
         camera.destroy_node()
+        rclpy.shutdown(context=context)
+
+
+def test_masks_are_subscribed_to_as_they_are_published_though_frames_come_already():
+    with closing(Rig(masks_topic="segments")) as rig:
+        rig.send(0, masks=None)
+        rig.wait_for_frames(1)
+        context = rclpy.Context()
+        rclpy.init(context=context)
+        other = rclpy.create_node("segmenter", namespace=rig.mapping.get_namespace(), context=context)
+        masks = other.create_publisher(CompressedImage, "segments", 10)
+        rig.wait_until(masks.get_subscription_count, "the node to find out", timeout=60.0)
+        other.destroy_node()
         rclpy.shutdown(context=context)
 
 
