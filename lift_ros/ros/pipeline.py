@@ -21,7 +21,7 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from lift_ros.config import Config
-from lift_ros.errors import ConfigError, FrameRejected
+from lift_ros.errors import ConfigError, FrameRejected, MapFileError
 from lift_ros.mapping.map_files import resolve_map_name
 from lift_ros.mapping.mapper import Mapper
 from lift_ros.masks.base import Segmenter
@@ -81,7 +81,6 @@ class Pipeline:
         self._drops = DropCounter()
         self._image_latency = Window(1000)
         self._frames = 0
-        self.objects: list[MapObject] = []
         self._latest: float | None = None  # stamp of the latest frame, seconds; None if time may have jumped since
 
         if not config.world_frame or config.world_frame.startswith("/"):
@@ -96,6 +95,7 @@ class Pipeline:
                 node.get_logger().info(f"there is no map in {path} yet: it begins empty")
             else:
                 mapper = self.loaded_mapper(path)
+        self.objects: list[MapObject] = mapper.objects  # so that a query before the activation is told the truth
         with ExitStack() as undo:  # what is on the node already, should the rest fail
             self._build(mapper, undo)
             self._undo = undo.pop_all()
@@ -195,7 +195,13 @@ class Pipeline:
         return mapper
 
     def save_map(self, path: Path) -> None:
-        """Save the map in ``path``. To be run by the worker. Raises MapFileError."""
+        """Save the map in ``path``. To be run by the worker.
+
+        Raises:
+            MapFileError: as ``Mapper.save``; or there is no map yet, which must not take the place of one.
+        """
+        if not len(self.worker.mapper.snapshot.scene):
+            raise MapFileError("the map is empty; what is saved under this name stays as it is")
         self.worker.mapper.save(path, self._autosave.before(path) if self._autosave else None)
         if self._autosave:
             self._autosave.saved(path)

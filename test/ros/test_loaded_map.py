@@ -20,7 +20,7 @@ from lift_ros.mapping import map_files
 from lift_ros.msg import LabelInfo, Status
 from lift_ros.ros import autosave
 from lift_ros.ros.mapping_node import MappingNode
-from lift_ros.srv import GetObject, LoadMap, SaveMap
+from lift_ros.srv import FindObject, GetObject, ListObjects, LoadMap, SaveMap
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +229,20 @@ def test_what_a_map_holds_is_known_before_the_first_frame(saved):
         assert {o.id for o in rig.objects} == known == set(rig.received["label_info"][-1].ids)
         assert rig.call(GetObject, "get_object", id=min(known)).object.id == min(known)
         assert rig.status.state == Status.WAITING and rig.status.frames == 0
+
+
+def test_what_a_map_holds_is_known_before_the_node_is_active(saved):
+    """An answer without objects would tell a planner of free space."""
+    directory, known = saved
+    with closing(Rig(activate=False, map_directory=directory, load_map="wall")) as rig:
+        rig.mapping.trigger_configure()
+        listed = rig.call(ListObjects, "list_objects").objects.objects
+        assert {o.id for o in listed} == known
+        assert rig.call(GetObject, "get_object", id=min(known)).success
+        point = FindObject.Request.POINT
+        assert rig.call(FindObject, "find_object", kind=point, point=listed[0].box.position).ids
+        rig.wait_until(lambda: rig.received["status"], "a status")
+        assert rig.status.state == Status.INACTIVE and rig.status.objects == len(known)
 
 
 def test_nobody_keeps_what_a_map_held_that_was_forgotten(saved):

@@ -359,6 +359,19 @@ def test_save_and_load_through_services(own_rig):
     own_rig.wait_until(lambda: {o.id for o in own_rig.objects} == before, "the same objects")
 
 
+def test_an_empty_map_takes_the_place_of_none(own_rig):
+    """As of a node that was reset, or that began without the map it should have loaded."""
+    assert own_rig.call(SaveMap, "save_map", name="wall").success
+    known = {o.id for o in own_rig.objects}
+    assert own_rig.call(Trigger, "reset").success
+    for name in ("wall", "new"):
+        refused = own_rig.call(SaveMap, "save_map", name=name)
+        assert not refused.success and "empty" in refused.message
+    assert not own_rig.call(LoadMap, "load_map", name="new").success
+    assert own_rig.call(LoadMap, "load_map", name="wall").success
+    own_rig.wait_until(lambda: {o.id for o in own_rig.objects} == known, "the objects of the map that is kept")
+
+
 def test_a_service_that_waits_for_the_mapper_holds_up_no_other_callback(rig):
     release = threading.Event()
     rig.mapping._pipeline.worker.submit(release.wait)
