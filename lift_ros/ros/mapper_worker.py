@@ -18,8 +18,7 @@ from lift_ros.mapping.mapper import Mapper
 from lift_ros.objects.registry import ObjectEvent
 from lift_ros.ros.budgets import Duty
 from lift_ros.ros.frame_builder import LiveFrame
-from lift_ros.ros.queues import DropCounter, KeepNewest
-from lift_ros.ros.status import KEEPING_UP
+from lift_ros.ros.queues import KEEPING_UP, DropCounter, KeepNewest
 from lift_ros.ros.threads import Watch, start_thread
 
 IDLE_WAIT = 0.1  # s, for a frame when there is nothing to train

@@ -30,9 +30,10 @@ from lift_ros.msg import Status
 from lift_ros.objects.description import MapObject
 from lift_ros.objects.registry import ObjectEvent
 from lift_ros.ros.autosave import Autosave
-from lift_ros.ros.budgets import BudgetedSegmenter, Duty, process_memory
+from lift_ros.ros.budgets import BudgetedSegmenter, Duty
 from lift_ros.ros.compat import Buffer, TransformListener
 from lift_ros.ros.conversions import nanoseconds
+from lift_ros.ros.diagnostics import Health
 from lift_ros.ros.frame_builder import TIME_JUMP_NS, FrameBuilder, LiveFrame
 from lift_ros.ros.labeller import Labeller
 from lift_ros.ros.mapper_worker import MapperWorker
@@ -42,7 +43,7 @@ from lift_ros.ros.outputs import Outputs
 from lift_ros.ros.pose_source import PoseSource, TfPoses, TopicPoses, lookup_tf
 from lift_ros.ros.queues import DropCounter, Window
 from lift_ros.ros.services import Services
-from lift_ros.ros.status import Health
+from lift_ros.ros.status import make_status
 
 TF_HISTORY = Duration(seconds=10.0)
 OVERRIDABLE = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY)
@@ -337,37 +338,27 @@ class Pipeline:
         return Status.MAPPING if self._frames else Status.WAITING
 
     def _publish_status(self) -> None:
-        stats, drops = self.worker.mapper.stats, self._drops.counts()
         self._show_scene()
         self._save_in_between()
         self._follow_types()
         if self._mask_sync:
             self._mask_sync.expire()
-        status = Status(
-            state=self._state(),
+        stats = self.worker.mapper.stats
+        header = self.outputs.header(0.0)
+        header.stamp = self.node.get_clock().now().to_msg()
+        status = make_status(
+            header,
+            self._state(),
+            stats=stats,
             frames=self._frames,
-            keyframes=stats.keyframes,
-            gaussians=stats.gaussians,
             objects=len(self.objects),
-            steps=stats.steps,
-            skipped_steps=stats.skipped_steps,
-            thinned_keyframes=stats.thinned_keyframes,
-            memory=process_memory(),
-            photometric_loss=stats.photometric_loss,
-            lifting_loss=stats.lifting_loss,
-            prompts=stats.prompts,
             segmenter=self._masks.name,
             frame_queue=self._builder.waiting,
             keyframe_queue=self.worker.waiting + (self._mask_sync.waiting if self._mask_sync else 0),
-            image_latency_p50=self._image_latency.percentile(50),
-            image_latency_p99=self._image_latency.percentile(99),
-            label_latency=self.labeller.latency.percentile(50),
-            label_rate=self.labeller.latency.rate(10.0),
-            drop_reasons=list(drops),
-            drop_counts=list(drops.values()),
+            image_latency=self._image_latency,
+            label_latency=self.labeller.latency,
+            drops=self._drops,
         )
-        status.header = self.outputs.header(0.0)
-        status.header.stamp = self.node.get_clock().now().to_msg()
         at_work = {"mapper": self.worker.watch.seconds, "labels": self.labeller.watch.seconds}
         self.outputs.publish_status(
             status, self._health.diagnostics(status, self.worker.error, stats.full, at_work, self._missing)

@@ -11,6 +11,9 @@ import numpy as np
 
 Item = TypeVar("Item")
 
+# drops by which a small computer keeps up
+KEEPING_UP = ("mapper_busy", "not_labelled", "not_segmented", "segmenter_budget")
+
 
 class KeepNewest(Generic[Item]):
     """A bounded queue that never blocks the producer: when full, the oldest item gives way."""

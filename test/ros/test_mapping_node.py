@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import threading
 import time
 from contextlib import closing
@@ -475,7 +476,7 @@ def test_shutdown_answers_who_waits_for_the_mapper(tmp_path):
         threading.Timer(0.2, release.set).start()
         rig.mapping.trigger_shutdown()
         assert rig.wait_until(saved.done, "an answer")
-        assert saved.result().success or "deactivated" in saved.result().message
+        assert re.search("empty|deactivated", saved.result().message)  # the mapper may yet have come to it
         assert rig.call(ListObjects, "list_objects") is not None  # the executor goes on
 
 

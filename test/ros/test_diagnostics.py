@@ -6,8 +6,8 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from lift_ros.msg import Status
-from lift_ros.ros import status as module
-from lift_ros.ros.status import Health
+from lift_ros.ros import diagnostics as module
+from lift_ros.ros.diagnostics import Health
 
 
 def report(health, error="", full=False, at_work=None, silent=str, **fields):
