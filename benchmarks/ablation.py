@@ -37,6 +37,7 @@ from lift_ros.mapping.keyframes import all_weights
 from lift_ros.mapping.mapper import Mapper
 from lift_ros.mapping.offline import UPDATE_EVERY, CaptureMasks, map_capture
 from lift_ros.masks.base import Masks, Patches
+from lift_ros.objects import registry
 from lift_ros.objects.config import ObjectsConfig
 from lift_ros.objects.registry import ObjectRegistry
 from lift_ros.options import with_values
@@ -49,7 +50,7 @@ class Variant:
 
     replaced: Callable[[], AbstractContextManager] = nullcontext
     method: LiftConfig = LiftConfig()
-    registry: ObjectsConfig = ObjectsConfig()
+    objects: ObjectsConfig = ObjectsConfig()
     finer: bool = True  # masks than views
     borders: bool = True  # that follow the frame
 
@@ -70,7 +71,7 @@ def unvoted(labels: NDArray, *_: object) -> tuple[NDArray, NDArray]:
     return labels, np.ones(len(labels), np.float32)
 
 
-def apart(_: ObjectRegistry, parts: NDArray, *__: object) -> tuple[NDArray, int]:
+def apart(parts: NDArray, *_: object) -> tuple[NDArray, int]:
     return parts, int(parts.max(initial=-1)) + 1
 
 
@@ -84,8 +85,8 @@ VARIANTS = {
     "parts are not joined": without("merge_parts", unjoined),
     "no votes": without("vote", unvoted),
     "nothing is remembered of the last time": Variant(method=LiftConfig(hysteresis=0.0)),
-    "what does not touch is not one object": without("_held_together", apart, ObjectRegistry),
-    "all found is published": Variant(registry=ObjectsConfig(min_views=1, min_confidence=0.0)),
+    "what does not touch is not one object": without("_held_together", apart, registry),
+    "all found is published": Variant(objects=ObjectsConfig(min_views=1, min_confidence=0.0)),
     "borders do not follow the frame": Variant(borders=False),
 }
 
@@ -112,16 +113,16 @@ def decoded(
     variant: Variant, evidence: list[MaskEvidence], near: Neighbours, means: torch.Tensor, every: int
 ) -> list[NDArray[np.int64]]:
     """(N,) object of each Gaussian whenever so many keyframes have come in, and in the end."""
-    method, registry = Lift(variant.method), ObjectRegistry(variant.registry)
+    method, objects = Lift(variant.method), ObjectRegistry(variant.objects)
     new = np.full(len(means), -1)
     method.edit(torch.from_numpy(new), means)
-    registry.edit(new)
+    objects.edit(new)
     found = []
     with variant.replaced():
         for count in sorted({*range(every, len(evidence), every), len(evidence)}):
             labels = method.decode([], evidence[:count], near).labels.numpy()
-            registry.update(labels, near, evidence[:count], np.arange(count, dtype=float))
-            found.append(registry.ids)
+            objects.update(labels, near, evidence[:count], np.arange(count, dtype=float))
+            found.append(objects.ids)
     return found
 
 

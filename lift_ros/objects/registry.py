@@ -146,7 +146,7 @@ class ObjectRegistry:
         clusters = every.only(self._worth_publishing(every))
         previous = self.ids
         ids, events = self._identify(clusters)
-        parents, of_wholes = self._identify_wholes(clusters, wholes, neighbours)
+        parents, of_wholes = self._identify_wholes(clusters, wholes, neighbours, views)
         self.ids = self._with_unseen(np.append(ids, 0)[clusters.of], ids, views)
         self._unborn = ((every.of >= 0) & (self.ids == 0)).astype(np.int64)
         self._former[np.isin(self._former, ids) & (self.ids > 0)] = 0  # these are back, or another's by now
@@ -160,7 +160,7 @@ class ObjectRegistry:
     ) -> _Clusters:
         """What could be objects."""
         parts = connected_parts(neighbours, labels, self.config.min_gaussians)
-        of, count = self._held_together(parts, labels, views)
+        of, count = _held_together(parts, labels, self.ids, views)
         seen, confidence = visibility(of, count, views)
         return _Clusters(of, np.bincount(of[of >= 0], minlength=count), seen, confidence)
 
@@ -184,7 +184,11 @@ class ObjectRegistry:
         return self._match(clusters.of, count, known, self._former)
 
     def _identify_wholes(
-        self, clusters: _Clusters, wholes: NDArray[np.integer] | None, neighbours: Neighbours
+        self,
+        clusters: _Clusters,
+        wholes: NDArray[np.integer] | None,
+        neighbours: Neighbours,
+        views: Sequence[MaskEvidence],
     ) -> tuple[NDArray[np.int64], list[ObjectEvent]]:
         """(K,) ids of the wholes that the clusters are parts of, by the coarser labels ``wholes`` (N,), 0 for none, and
         what is new.
@@ -193,9 +197,10 @@ class ObjectRegistry:
         if wholes is None or not count:
             return np.zeros(count, np.int64), []
         # far-apart things may share a code, as with labels
-        together = connected_parts(neighbours, np.where(clusters.of >= 0, wholes, -1))
+        labels, before = np.where(clusters.of >= 0, wholes, -1), self._parents(self.ids)
+        largest = [view.wholes or view for view in views]
+        together, _ = _held_together(connected_parts(neighbours, labels), labels, before, largest)
         whole_of = _wholes(clusters.of, count, together)
-        before = self._parents(self.ids)
         member = np.append(whole_of, -1)[clusters.of]
         ids, events = self._match(member, int(whole_of.max(initial=-1)) + 1, before, np.zeros_like(before))
         return np.append(ids, 0)[whole_of], events
@@ -228,35 +233,6 @@ class ObjectRegistry:
             own = parents == i
             mean = float(np.average(confidence[own], weights=clusters.size[own]))
             self.tracks[i] = self._track(i, stamps, seen[:, own].any(1), mean, loaded)
-
-    def _held_together(
-        self, parts: NDArray[np.int64], labels: NDArray[np.integer], views: Sequence[MaskEvidence]
-    ) -> tuple[NDArray[np.int64], int]:
-        """Connected ``parts`` (N,), -1 for none, and their number, after those of one label were joined that masks hold
-        together in most of the views that show both. Others of one label are look-alikes with one code.
-
-        Those that were one object before need somewhat less for that, those that were two somewhat more.
-        """
-        count = int(parts.max(initial=-1)) + 1
-        label = most(parts, count, np.maximum(labels, -1).astype(np.int64) + 1)
-        asked = np.flatnonzero(np.bincount(label)[label] > 1)
-        if not len(asked):
-            return parts, count
-        size = np.bincount(parts[parts >= 0], minlength=count)
-        asked = np.sort(asked[np.argsort(-size[asked], kind="stable")[:MAX_ASKED]])
-        number = np.full(count + 1, -1)
-        number[asked] = np.arange(len(asked))
-        agreed, seen = part_agreement(number[parts], len(asked), views)
-        label, known = label[asked], most(parts, count, self.ids)[asked]
-        one = label[:, None] == label[None, :]
-        before = (known[:, None] == known[None, :]) * 2.0 - 1
-        before *= (known[:, None] > 0) & (known[None, :] > 0)
-        joined = merge_parts((agreed + STEADY * before * seen) * one, seen * one).clusters(ONE_MASK)
-        root = np.arange(count + 1)
-        root[-1] = -1
-        root[asked] = asked[joined]
-        left, number = np.unique(root[:-1], return_inverse=True)
-        return np.append(number, -1)[parts], len(left)
 
     def _confidence(
         self,
@@ -357,10 +333,13 @@ class ObjectRegistry:
         if not views:
             when = stamps[seen]
             views = len(when)
-        times = list(when)
+        # in the order of the keyframes: their time may have gone back, as where a bag is played again
+        first, last = (when[0], when[-1]) if len(when) else (before.first_seen, before.last_seen)
         if before:
-            times, views = [before.first_seen, before.last_seen, *when], max(before.views, views)
-        return Track(i, float(min(times)), float(max(times)), views, confidence, parent)
+            first, views = before.first_seen, max(before.views, views)
+            if last < before.last_seen <= stamps[-1]:  # the keyframe that showed it then was let go of
+                last = before.last_seen
+        return Track(i, float(first), float(last), views, confidence, parent)
 
     def _match(
         self, found: NDArray[np.int64], count: int, known: NDArray[np.int64], lost: NDArray[np.int64]
@@ -455,6 +434,37 @@ def _follow(ids: NDArray[np.int64], origin: NDArray[np.int64]) -> NDArray[np.int
     moved = np.zeros(len(origin), np.int64)
     moved[origin >= 0] = ids[origin[origin >= 0]]
     return moved
+
+
+def _held_together(
+    parts: NDArray[np.int64], labels: NDArray[np.integer], ids: NDArray[np.int64], views: Sequence[MaskEvidence]
+) -> tuple[NDArray[np.int64], int]:
+    """Connected ``parts`` (N,), -1 for none, and their number, after those of one label were joined that masks hold
+    together in most of the views that show both. Others of one label are look-alikes with one code.
+
+    Those that were one before, by their ``ids`` (N,), 0 for none, need somewhat less for that, those that were two
+    somewhat more.
+    """
+    count = int(parts.max(initial=-1)) + 1
+    label = most(parts, count, np.maximum(labels, -1).astype(np.int64) + 1)
+    asked = np.flatnonzero(np.bincount(label)[label] > 1)
+    if not len(asked):
+        return parts, count
+    size = np.bincount(parts[parts >= 0], minlength=count)
+    asked = np.sort(asked[np.argsort(-size[asked], kind="stable")[:MAX_ASKED]])
+    number = np.full(count + 1, -1)
+    number[asked] = np.arange(len(asked))
+    agreed, seen = part_agreement(number[parts], len(asked), views)
+    label, known = label[asked], most(parts, count, ids)[asked]
+    one = label[:, None] == label[None, :]
+    before = (known[:, None] == known[None, :]) * 2.0 - 1
+    before *= (known[:, None] > 0) & (known[None, :] > 0)
+    joined = merge_parts((agreed + STEADY * before * seen) * one, seen * one).clusters(ONE_MASK)
+    root = np.arange(count + 1)
+    root[-1] = -1
+    root[asked] = asked[joined]
+    left, number = np.unique(root[:-1], return_inverse=True)
+    return np.append(number, -1)[parts], len(left)
 
 
 def _known_as(clusters: NDArray[np.int64], count: int, ids: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -637,6 +637,18 @@ def test_look_alikes_that_do_not_touch_are_two_wholes():
     assert a == b != c == d and 0 not in (a, c)
 
 
+@pytest.mark.parametrize("held", [True, False])
+def test_a_whole_whose_parts_do_not_touch_is_one_where_masks_hold_them_together(held):
+    objects, views = registry(3 * SIZE), [grouped(APART, SIZE) for _ in range(3)]
+    for view in views:
+        view.wholes = grouped(TOGETHER if held else APART, SIZE)
+    means = torch.arange(3 * SIZE)[:, None] * torch.tensor([[1.0, 0, 0]])
+    means[SIZE:] += 1000
+    objects.update(labels_of(APART), Neighbours.of(means, k=2), views, np.arange(3), wholes=np.repeat([0, 0, 1], SIZE))
+    a, b, c = parents_of(objects)
+    assert c == 0 and (a == b > 0 if held else a == b == 0)
+
+
 def test_an_object_that_enough_views_showed_outlasts_them():
     """Views may be let go of; one that never had enough is not known for being there already."""
     objects = registry(3 * SIZE, min_views=3)
@@ -652,6 +664,19 @@ def test_an_object_that_enough_views_showed_outlasts_them():
     assert (third.views, third.first_seen, third.last_seen) == (3, 0.0, 50.0)
     assert update(objects, [third_hidden] * 3) == []
     assert groups_of(objects) == ids and objects.tracks[ids[2]] == third  # none is left that could say otherwise
+
+
+def test_last_seen_follows_a_clock_that_was_set_back():
+    """As where a bag is played again: the latest keyframe is the last that was taken, whatever its stamp."""
+    objects, whole, third_hidden = registry(3 * SIZE), grouped(APART, SIZE), grouped([[0], [1]], SIZE)
+    views, stamps, labels = [whole, whole, third_hidden], np.array([1000.0, 1001.0, 10.0]), labels_of(APART)
+    objects.update(labels, line(len(labels)), views[:2], stamps[:2])
+    first, _, third = groups_of(objects)
+    objects.update(labels, line(len(labels)), views, stamps)
+    assert (objects.tracks[first].first_seen, objects.tracks[first].last_seen) == (1000.0, 10.0)
+    assert (objects.tracks[third].first_seen, objects.tracks[third].last_seen) == (1000.0, 1001.0)
+    objects.update(labels, line(len(labels)), views[1:], stamps[1:])  # the first was let go of
+    assert (objects.tracks[first].first_seen, objects.tracks[first].last_seen) == (1000.0, 10.0)
 
 
 def test_what_no_view_shows_of_an_object_stays_its_own():
