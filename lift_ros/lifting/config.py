@@ -94,9 +94,10 @@ class UnifiedLiftConfig:
     codebook_size: int = option(256, "Most objects that can be told apart.", min=1)
     levels: int = option(
         1,
-        "Granularities: 1, the smallest mask over a pixel; 2, the largest as well, whose objects are parents.",
+        "Granularities: 1, the smallest mask over a pixel; 2, the largest as well, whose objects are parents; 3, the "
+        "second largest too, for clicks.",
         min=1,
-        max=2,
+        max=3,
     )
     learning_rate: float = option(0.02, "Adam's step on the embeddings.", min=0.0)
     codebook_learning_rate: float = option(0.005, "Adam's step on the codebook.", min=0.0)

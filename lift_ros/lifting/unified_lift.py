@@ -23,16 +23,20 @@ What differs from the paper:
   the same probability, and prefers rows with few large entries.
 - The similarity of eq. 7 has the temperatures of eq. 1; without them no pixel of a view with ten masks is certain. The
   paper's threshold of 0.8 lets the pieces of a mask that was split in two pass: they are uncertain by a half.
-- With two granularities each has its own embeddings and codebook, since what one draws together the other must push
-  apart: the smallest mask over a pixel makes the label, the largest the parent. A pixel in one mask alone has it at
-  both levels; of a pixel in three or more, those between are left out, such as SAM's middle level. With one granularity
-  the masks are the smallest, as other methods have them; the paper took SAM's largest.
+- With more granularities each has its own embeddings and codebook, since what one draws together the other must push
+  apart: the smallest mask over a pixel makes the label, the largest the parent, and what lies between them answers
+  clicks only. Levels are counted from the largest mask (``granularities``): where a part has no mask of its own, its
+  pixels go with the parts beside it at the level above, not with the whole. With one granularity the masks are the
+  smallest, as other methods have them; the paper took SAM's largest.
+- What a click selects (the paper's multi-scale selection, 5.4) is told by the embeddings of all levels together, as in
+  ``lifting.clicks``: what is of one level with the click is the more similar, the finer that level.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -63,6 +67,7 @@ class UnifiedLift:
         self.config = config
         self._generator = torch.Generator().manual_seed(seed)
         self._shape = (config.levels, config.embedding_dim)
+        self._prepare = _masked if config.levels == 1 else partial(_nested, config.levels)
         self.embeddings = TrainedGaussians(
             config.levels * config.embedding_dim, config.learning_rate, 0.99, device=device
         )
@@ -77,7 +82,7 @@ class UnifiedLift:
         return normalize(start.unflatten(1, self._shape), dim=-1).flatten(1)
 
     def step(self, views: Sequence[LiftingView], neighbours: Neighbours, rate: float = 1.0) -> dict[str, float]:
-        batch, levels = draw(views, _one_level if self.config.levels == 1 else _two_levels, self._generator)
+        batch, levels = draw(views, self._prepare, self._generator)
         if not len(batch.masks):
             return {}
         embeddings = self.embeddings.seen(batch.gaussians, batch.weights)
@@ -111,8 +116,9 @@ class UnifiedLift:
 
     @property
     def unit_features(self) -> torch.Tensor:
-        """(N, d) of the finest granularity."""
-        return normalize(self.embeddings.value.detach().unflatten(1, self._shape)[:, 0], dim=1)
+        """(N, levels * d), of all levels side by side: their cosine is the mean of those of the levels."""
+        levels = normalize(self.embeddings.value.detach().unflatten(1, self._shape), dim=-1)
+        return levels.flatten(1) / self.config.levels**0.5
 
     def similarity(self, clicked: BlendWeights) -> torch.Tensor:
         return similarity(self.unit_features, clicked)
@@ -120,16 +126,18 @@ class UnifiedLift:
     @torch.no_grad()
     def decode(self, views: Sequence[LiftingView], evidence: Sequence[MaskEvidence], neighbours: Neighbours) -> Decoded:
         """The row of the codebook that each Gaussian is most similar to; confident by its probability (eq. 2)."""
-        decoded = [self._decoded(views, level) for level in range(self.config.levels)]
-        return Decoded(*decoded[0], decoded[-1][0] if len(decoded) > 1 else None)
+        finest, coarsest = 0, self.config.levels - 1
+        parents = self._decoded(views, coarsest)[0] if coarsest > finest else None
+        return Decoded(*self._decoded(views, finest), parents)
 
     def _decoded(self, views: Sequence[LiftingView], level: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Labels (N,) of a granularity, and their probabilities among the distinct rows of its codebook."""
         codes, features = self.codebook.value[level], self.embeddings.value.unflatten(1, self._shape)[:, level]
+        levels = self.config.levels
         taken = torch.zeros(len(codes), dtype=torch.int64, device=codes.device)
         for view in views:
             some = view.inside.any(1).nonzero()[::TAKEN_EVERY, 0]
-            masks = view.masks[some] if self.config.levels == 1 else granularities(view.inside[some])[level]
+            masks = view.masks[some] if levels == 1 else granularities(view.inside[some], levels)[level]
             seen = view.weights.rows(some[masks >= 0]).matmul(features)
             taken += majorities(nearest(seen, codes), masks[masks >= 0], len(codes))
         # then by Gaussians: of some no keyframe is left that shows them
@@ -176,26 +184,30 @@ def distinct(codes: torch.Tensor, taken: torch.Tensor) -> torch.Tensor:
     return torch.tensor(sorted(kept), device=codes.device)
 
 
-def _one_level(batch: Batch) -> tuple[Batch, list[Groups]]:
+def _masked(batch: Batch) -> tuple[Batch, list[Groups]]:
     """The pixels of a batch that lie in masks, and these as clusters."""
     batch = batch.masked()
     return batch, [Groups.of(batch.masks, batch.mask_count)]
 
 
-def _two_levels(batch: Batch) -> tuple[Batch, list[Groups]]:
-    """The same of two granularities."""
+def _nested(levels: int, batch: Batch) -> tuple[Batch, list[Groups]]:
+    """The same of several granularities."""
     batch = batch.at(batch.inside.any(1))
-    return batch, [Groups.of(masks, batch.inside.shape[1]) for masks in granularities(batch.inside)]
+    return batch, [Groups.of(masks, batch.inside.shape[1]) for masks in granularities(batch.inside, levels)]
 
 
-def granularities(inside: torch.Tensor) -> list[torch.Tensor]:
-    """Two masks (P,) int64 of each pixel, -1 where there is none: of those that it is ``inside`` (P, M), from the
-    smallest to the largest, the first and the last.
+def granularities(inside: torch.Tensor, levels: int) -> list[torch.Tensor]:
+    """The mask (P,) int64 of each pixel at each of the ``levels``, two at least, from the finest to the coarsest; -1
+    where there is none.
+
+    Of those that a pixel is ``inside`` (P, M), from the smallest to the largest, the finest level has the smallest, the
+    coarsest the largest, the one below it the second largest, and so on; the smallest again where there are no more.
     """
     count = inside.sum(1)
     place = inside.cumsum(1)  # 1 at the smallest mask over the pixel
     found = []
-    for wanted in (torch.ones_like(count), count):
+    for level in range(levels):
+        wanted = (count - (levels - 1 - level)).clamp_min(1) if level else torch.ones_like(count)
         here = inside & (place == wanted[:, None])
         number = (here * torch.arange(inside.shape[1], device=inside.device)).sum(1)
         found.append(torch.where(count > 0, number, -1))

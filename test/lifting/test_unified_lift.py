@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 from lifting.tiles import NO_NEIGHBOURS, Tiles, accuracy, patches_of, sampled, tiles, train_on
-from lifting.views import blending, literal_phi, near_axes, normal, shown_as, view_of
+from lifting.views import blending, literal_phi, near_axes, normal, shown_as, sparse, view_of
 from numpy.typing import NDArray
 from torch.autograd import gradcheck
 
-from lift_ros.errors import ConfigError
 from lift_ros.lifting import unified_lift
 from lift_ros.lifting.base import LiftingView
+from lift_ros.lifting.clicks import nearest_gaussian
 from lift_ros.lifting.config import UnifiedLiftConfig
 from lift_ros.lifting.contrastive import Clusters, Groups
 from lift_ros.lifting.sampling import sample_view
@@ -35,7 +35,6 @@ from lift_ros.lifting.unified_lift import (
     uncertainty,
 )
 from lift_ros.masks.base import Patches
-from lift_ros.options import with_values
 from lift_ros.render import BlendWeights
 
 MASKS = torch.tensor([0, 0, 0, 2, 2, 1, 1, 1, 1, 1])
@@ -261,12 +260,18 @@ def test_confidence_is_the_probability_among_the_distinct_rows():
 # -- granularities -----------------------------------------------------------------------------------------------------
 
 
-def test_granularities_go_from_the_smallest_mask_to_the_largest():
-    rows = ["xxx.", "xx..", ".xx.", "..x.", ".x..", "..xx", "...."]
+def test_granularities_go_from_the_smallest_mask_to_the_largest_and_are_counted_from_that():
+    rows = ["xxx.", "xx..", ".xx.", "..x.", ".x..", "..xx", "....", "xxxx"]
     inside = torch.tensor([[c == "x" for c in row] for row in rows])
-    fine, coarse = (found.tolist() for found in granularities(inside))
-    assert fine == [0, 0, 1, 2, 1, 2, -1]
-    assert coarse == [2, 1, 2, 2, 1, 3, -1]
+    assert [found.tolist() for found in granularities(inside, 2)] == [
+        [0, 0, 1, 2, 1, 2, -1, 0],
+        [2, 1, 2, 2, 1, 3, -1, 3],
+    ]
+    assert [found.tolist() for found in granularities(inside, 3)] == [
+        [0, 0, 1, 2, 1, 2, -1, 0],
+        [1, 0, 1, 2, 1, 2, -1, 2],
+        [2, 1, 2, 2, 1, 3, -1, 3],
+    ]
 
 
 def test_the_smallest_mask_is_that_of_the_image_not_of_the_pixels_that_were_sampled():
@@ -281,7 +286,7 @@ def test_the_smallest_mask_is_that_of_the_image_not_of_the_pixels_that_were_samp
     smaller, larger = inside.shape[1] - 2, inside.shape[1] - 1
     assert inside[:, smaller].sum() > inside[:, larger].sum() > 0
     both = inside[:, smaller] & inside[:, larger]
-    fine, coarse = granularities(inside)
+    fine, coarse = granularities(inside, 2)
     assert both.any() and (fine[both] == smaller).all() and (coarse[both] == larger).all()
 
 
@@ -297,12 +302,6 @@ def test_the_embeddings_follow_equation_1_alone():
     assert moved.abs().sum() > 0
     (drawn,) = torch.autograd.grad(losses["contrastive"], features)
     assert drawn.abs().sum() > 0
-
-
-def test_there_are_no_more_than_two_granularities():
-    """One between the finest and the coarsest would be trained, and never seen."""
-    with pytest.raises(ConfigError, match=r"'levels' must be in \[1, 2\]"):
-        with_values(UnifiedLiftConfig(), {"levels": 3})
 
 
 # -- a scene -----------------------------------------------------------------------------------------------------------
@@ -353,8 +352,45 @@ def test_objects_whose_masks_are_split_are_in_pieces_by_the_argmax_and_whole_by_
     assert torch.equal(method.decode(views, [], NO_NEIGHBOURS).labels, pieces)
 
 
-def test_parts_and_wholes_each_have_their_codebook(world):
-    views = sampled(world, nested=True)
-    decoded = trained(world, views, 100, levels=2).decode(views, [], NO_NEIGHBOURS)
+LEVELS = {2: (0.7, 0.3), 3: (0.75, 0.4, 0.05)}  # thresholds of a part, of the whole, and of the half of the sheet
+
+
+def nested(world: Tiles, levels: int, gaps: bool = False) -> tuple[list[LiftingView], list[torch.Tensor]]:
+    """Views with masks of the objects, of the wholes they are part of and, with three levels, of the halves these make
+    up; and which of them each Gaussian is of. With ``gaps``, one object of each whole has no mask of its own.
+    """
+    parts = torch.where(world.objects > 8, 0, world.objects) if gaps else world.objects
+    truth = [parts, 1 + world.wholes, 1 + world.wholes // 2][:levels]
+    rng = np.random.default_rng(0)
+    views = [
+        sample_view(Patches.of(world.nested_masks(camera, rng, truth)), world.weights(camera), 2048, rng)
+        for camera in world.cameras
+    ]
+    return views, truth
+
+
+@pytest.mark.parametrize(("levels", "gaps"), [(2, False), (3, False), (3, True)])
+def test_a_click_selects_what_is_one_at_a_level_by_its_threshold_and_labels_are_the_finest_and_the_coarsest(
+    world, levels, gaps
+):
+    views, truth = nested(world, levels, gaps)
+    method = trained(world, views, 100, levels=levels)
+    decoded = method.decode(views, [], NO_NEIGHBOURS)
     assert accuracy(decoded.labels, world.objects) > 0.95
-    assert accuracy(decoded.parents, world.wholes) > 0.95
+    assert accuracy(decoded.parents, truth[-1]) > 0.95
+    for k in range(1, 9):
+        members = (world.objects == k).nonzero()[:, 0]
+        which = members[nearest_gaussian(world.scene.means[members], world.scene.means[members].mean(0))]
+        score = method.similarity(sparse(torch.eye(len(world.scene))[which][None]))
+        for labels, threshold in zip(truth, LEVELS[levels], strict=True):
+            chosen, there = score > threshold, labels == labels[which]
+            assert (chosen & there).sum() > 0.85 * (chosen | there).sum()
+
+
+def test_the_similarity_to_a_click_is_the_mean_over_levels():
+    method = UnifiedLift(UnifiedLiftConfig(embedding_dim=4, levels=3))
+    embeddings = normal(6, 3, 4)
+    method.embeddings.load(embeddings.flatten(1).float(), "")
+    cosine = torch.nn.functional.cosine_similarity(embeddings, embeddings[:1], dim=2)
+    assert method.similarity(sparse(torch.eye(6)[:1])).tolist() == pytest.approx(cosine.mean(1).tolist(), abs=1e-6)
+    assert method.unit_features.norm(dim=1).tolist() == pytest.approx([1.0] * 6)

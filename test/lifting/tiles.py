@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,11 +51,15 @@ class Tiles:
         number = np.concatenate([[0], 1 + rng.permutation(CELLS)])
         return np.where(share > 0.3, number[labels.numpy()], 0).astype(np.int32)
 
-    def nested_masks(self, camera: PosedCamera, rng: np.random.Generator) -> NDArray[np.bool_]:
-        """(M, H, W) true masks of the objects and of the wholes that are in view, in random order."""
+    def nested_masks(
+        self, camera: PosedCamera, rng: np.random.Generator, levels: Sequence[torch.Tensor] = ()
+    ) -> NDArray[np.bool_]:
+        """(M, H, W) true masks in random order of what is in view: of the objects and of the wholes, or of other
+        ``levels`` (N,) int64, 0 for none.
+        """
         scene = self.scene
         found = []
-        for labels in (self.objects, 1 + self.wholes):
+        for labels in levels or (self.objects, 1 + self.wholes):
             image, share, _ = label_image(scene.means, scene.quats, scene.scales, scene.opacities, labels, camera)
             image = np.where(share > 0.3, image.numpy(), 0)
             found += [image == label for label in np.unique(image[image > 0])]
