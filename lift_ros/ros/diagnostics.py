@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
@@ -38,17 +38,19 @@ class Health:
         self,
         status: Status,
         error: str = "",
-        full: bool = False,
+        scene_full: bool = False,
         at_work: Mapping[str, float] | None = None,
-        silent: Callable[[], str] = str,
+        why_silent: Callable[[], str] = str,
+        warnings: Iterable[str] = (),
     ) -> DiagnosticArray:
-        """What the node does, and how well.
+        """What the node does, and all that is wrong with it; the level is that of the worst.
 
         Args:
             error: the mapper's latest unexpected one, "" if all is well.
-            full: see ``MapperStats``.
+            scene_full: see ``MapperStats``.
             at_work: how long each thread has been at one piece of work, seconds.
-            silent: tells why no frames may come, "" if it does not know.
+            why_silent: tells why no frames may come, "" if it does not know.
+            warnings: what else is wrong, also with a node that is not active.
         """
         drops = dict(zip(status.drop_reasons, status.drop_counts, strict=True))
         new = {reason: count - self._drops.get(reason, 0) for reason, count in drops.items()}
@@ -60,28 +62,27 @@ class Health:
             self._frames, self._last_frame = status.frames, time.monotonic()
         silence = time.monotonic() - self._last_frame
 
-        level, message = DiagnosticStatus.OK, DOING[status.state]
+        warn = DiagnosticStatus.WARN
+        found = [(DiagnosticStatus.OK, DOING[status.state]), *((warn, text) for text in warnings)]
         if status.state == Status.INACTIVE:
             self._last_frame = time.monotonic()
-        elif error:
-            level, message = DiagnosticStatus.ERROR, error
-        elif (at_work := at_work or {}) and max(at_work.values()) > LONG:
-            thread = max(at_work, key=at_work.__getitem__)
-            level = DiagnosticStatus.WARN
-            message = f"the thread '{thread}' has been at one piece of work for {at_work[thread]:.0f} s"
-        elif silence > SILENCE:
-            level = DiagnosticStatus.WARN
-            message = ": ".join(filter(None, (f"no usable frame for {silence:.0f} s", silent())))
-        elif 0 < self._max_memory < status.memory:
-            level = DiagnosticStatus.WARN
-            message = f"{status.memory} MiB exceed max_memory of {self._max_memory} MiB: no more keyframes are taken"
-        elif full:
-            level = DiagnosticStatus.WARN
-            message = "the scene holds scene.max_gaussians: new ground is hardly mapped"
-        elif set(new) - set(HARMLESS):
-            level, message = DiagnosticStatus.WARN, "dropped " + ", ".join(f"{n} {reason}" for reason, n in new.items())
-        if status.state == Status.PAUSED and level != DiagnosticStatus.OK:  # labels go on, and so does what ails them
-            message = f"paused; {message}"
+        else:
+            if error:
+                found.append((DiagnosticStatus.ERROR, error))
+            for thread, seconds in (at_work or {}).items():
+                if seconds > LONG:
+                    found.append((warn, f"the thread '{thread}' has been at one piece of work for {seconds:.0f} s"))
+            if silence > SILENCE:
+                found.append((warn, ": ".join(filter(None, (f"no usable frame for {silence:.0f} s", why_silent())))))
+            if 0 < self._max_memory < status.memory:
+                limit = f"max_memory of {self._max_memory} MiB"
+                found.append((warn, f"{status.memory} MiB exceed {limit}: no more keyframes are taken"))
+            if scene_full:
+                found.append((warn, "the scene holds scene.max_gaussians: new ground is hardly mapped"))
+            if new:
+                text = "dropped " + ", ".join(f"{count} {reason}" for reason, count in new.items())
+                found.append((warn if set(new) - set(HARMLESS) else DiagnosticStatus.OK, text))
+        level, message = max(level for level, _ in found), "; ".join(text for _, text in found)
         if skipped > 0:
             message += f"; {skipped} steps of training skipped to keep up"
         if "segmenter_budget" in new:

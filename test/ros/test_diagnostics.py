@@ -10,11 +10,11 @@ from lift_ros.ros import diagnostics as module
 from lift_ros.ros.diagnostics import Health
 
 
-def report(health, error="", full=False, at_work=None, silent=str, **fields):
+def report(health, error="", scene_full=False, at_work=None, why_silent=str, warnings=(), **fields):
     drops = fields.pop("drops", {})
     fields = {"state": Status.MAPPING, "segmenter": "topic", **fields}
     status = Status(drop_reasons=list(drops), drop_counts=list(drops.values()), **fields)
-    return health.diagnostics(status, error, full, at_work, silent).status[0]
+    return health.diagnostics(status, error, scene_full, at_work, why_silent, warnings).status[0]
 
 
 def test_all_is_well():
@@ -59,10 +59,10 @@ def test_why_nothing_comes_is_told_where_it_is_known(monkeypatch):
     now = module.time.monotonic()
     monkeypatch.setattr(module.time, "monotonic", lambda: now)
     health, reason = Health("lift_ros"), "nobody publishes /image"
-    assert report(health, frames=1, silent=lambda: reason).message == "mapping"
+    assert report(health, frames=1, why_silent=lambda: reason).message == "mapping"
     now += 7.0
-    assert report(health, frames=1, silent=lambda: reason).message == f"no usable frame for 7 s: {reason}"
-    assert report(health, frames=1, silent=lambda: "").message == "no usable frame for 7 s"
+    assert report(health, frames=1, why_silent=lambda: reason).message == f"mapping; no usable frame for 7 s: {reason}"
+    assert report(health, frames=1, why_silent=lambda: "").message == "mapping; no usable frame for 7 s"
 
 
 def test_a_thread_that_hangs_is_a_warning_that_names_it():
@@ -83,10 +83,10 @@ def test_a_thread_that_hangs_is_a_warning_that_names_it():
     ("trouble", "level", "message"),
     [
         ({}, DiagnosticStatus.OK, "paused"),
-        ({"drops": {"mapper_busy": 9}}, DiagnosticStatus.OK, "paused"),
+        ({"drops": {"mapper_busy": 9}}, DiagnosticStatus.OK, "paused; dropped 9 mapper_busy"),
         ({"drops": {"pose_missing": 2}}, DiagnosticStatus.WARN, "paused; dropped 2 pose_missing"),
         ({"memory": 200}, DiagnosticStatus.WARN, "paused; 200 MiB exceed"),
-        ({"full": True}, DiagnosticStatus.WARN, "paused; the scene holds"),
+        ({"scene_full": True}, DiagnosticStatus.WARN, "paused; the scene holds"),
         ({"error": "RuntimeError: boom"}, DiagnosticStatus.ERROR, "paused; RuntimeError: boom"),
     ],
 )
@@ -97,10 +97,10 @@ def test_pause_hides_no_trouble(trouble, level, message):
 
 def test_silence_is_a_warning_while_paused_and_before_the_first_frame(monkeypatch):
     health, now = Health("lift_ros"), module.time.monotonic()
-    for state, message in ((Status.WAITING, "no usable frame"), (Status.PAUSED, "paused; no usable frame")):
+    for state, doing in ((Status.WAITING, "waiting for the first frame"), (Status.PAUSED, "paused")):
         monkeypatch.setattr(module.time, "monotonic", lambda: now + 10)
         entry = report(health, state=state)
-        assert entry.level == DiagnosticStatus.WARN and entry.message.startswith(message)
+        assert entry.level == DiagnosticStatus.WARN and entry.message == f"{doing}; no usable frame for 10 s"
 
 
 def test_a_node_that_is_not_active_misses_nothing(monkeypatch):
@@ -115,13 +115,41 @@ def test_a_node_that_is_not_active_misses_nothing(monkeypatch):
 
 def test_a_full_scene_is_a_warning():
     health = Health("lift_ros")
-    entry = health.diagnostics(Status(state=Status.MAPPING, frames=1), "", full=True).status[0]
+    entry = health.diagnostics(Status(state=Status.MAPPING, frames=1), "", scene_full=True).status[0]
     assert entry.level == DiagnosticStatus.WARN and "scene.max_gaussians" in entry.message
 
 
 def test_an_error_of_the_mapper_is_an_error():
     entry = report(Health("lift_ros"), error="RuntimeError: boom", frames=1)
     assert entry.level == DiagnosticStatus.ERROR and "boom" in entry.message
+
+
+def test_one_trouble_hides_no_other(monkeypatch):
+    """Least of all the reason why there are no frames."""
+    health, now = Health("lift_ros", max_memory=100), module.time.monotonic()
+    report(health, frames=1, drops={"pose_missing": 3})
+    monkeypatch.setattr(module.time, "monotonic", lambda: now + 7)
+    trouble = {"scene_full": True, "at_work": {"labels": 12.0, "mapper": 11.0}, "memory": 200, "warnings": ["no disk"]}
+    drops = {"internal_error": 1, "mapper_busy": 2, "pose_missing": 8}
+    entry = report(health, frames=1, drops=drops, **trouble)
+    assert entry.level == DiagnosticStatus.WARN
+    assert entry.message.split("; ") == [
+        "mapping",
+        "no disk",
+        "the thread 'labels' has been at one piece of work for 12 s",
+        "the thread 'mapper' has been at one piece of work for 11 s",
+        "no usable frame for 7 s",
+        "200 MiB exceed max_memory of 100 MiB: no more keyframes are taken",
+        "the scene holds scene.max_gaussians: new ground is hardly mapped",
+        "dropped 1 internal_error, 2 mapper_busy, 5 pose_missing",
+    ]
+    entry = report(health, "RuntimeError: boom", frames=1, drops=drops, **trouble)
+    assert entry.level == DiagnosticStatus.ERROR and "no usable frame" in entry.message and "boom" in entry.message
+
+
+def test_what_is_wrong_with_a_node_that_is_not_active_is_told():
+    entry = report(Health("lift_ros"), state=Status.INACTIVE, warnings=["map not saved: no disk"])
+    assert entry.level == DiagnosticStatus.WARN and entry.message == "inactive; map not saved: no disk"
 
 
 @pytest.mark.parametrize("segmenter", ["graph"])

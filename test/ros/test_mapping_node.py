@@ -24,7 +24,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros import wall
-from ros.rig import LATCHED, Rig, pixels, transform
+from ros.rig import LATCHED, PERIOD, Rig, pixels, transform
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
@@ -462,6 +462,26 @@ def test_a_paused_node_still_warns_of_a_lost_pose_and_of_a_dead_camera():
         rig.wait_until(lambda: (warn, "paused; dropped 1 pose_missing") in entries, "a warning of the lost pose")
         silent = "paused; no usable frame for "
         rig.wait_until(lambda: any(e[0] == warn and e[1].startswith(silent) for e in entries), "a warning of silence")
+
+
+def test_without_poses_the_reason_is_told_as_long_as_images_are_dropped():
+    """Also once no frame has come for so long that this is worth a warning of its own."""
+    with closing(Rig(pose_timeout=0.1)) as rig:
+        heard: list[DiagnosticStatus] = []
+        name = rig.mapping.get_namespace().lstrip("/") + "/lift_ros: mapping"
+
+        def take(message: DiagnosticArray) -> None:
+            heard.extend(entry for entry in message.status if entry.name == name)
+
+        rig.node.create_subscription(DiagnosticArray, "/diagnostics", take, 10)
+        indices = itertools.count()
+
+        def told() -> bool:
+            rig.send(next(indices), pose=None)
+            time.sleep(PERIOD)
+            return any("no usable frame" in entry.message and "pose_missing" in entry.message for entry in heard)
+
+        rig.wait_until(told, "both in one message")
 
 
 def test_shutdown_answers_who_waits_for_the_mapper(tmp_path):
