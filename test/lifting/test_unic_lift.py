@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -130,9 +131,18 @@ def test_labels_are_the_signs_read_as_a_binary_number():
     )
     labels, confidence, _ = method.decode([], [], NO_NEIGHBOURS)
     assert labels.tolist() == [0, 1, 2 + 8, 15, 0]
-    expected = [np.mean(np.abs(np.tanh(np.array(row) / 2))) for row in method.embeddings.value.tolist()]
+    expected = [min(abs(2 / (1 + math.exp(-x)) - 1) for x in row) for row in method.embeddings.value.tolist()]
     assert confidence.tolist() == pytest.approx(expected, abs=1e-6)
     assert confidence[4] == 0  # every bit is on the fence
+
+
+def test_a_label_with_one_bit_on_the_fence_is_a_coin_toss():
+    method = UnicLift(UnicLiftConfig())
+    method.embeddings.value = torch.full((2, 12), 6.0)
+    method.embeddings.value[1, 3] = 1e-4
+    labels, confidence, _ = method.decode([], [], NO_NEIGHBOURS)
+    assert labels.tolist() == [2**12 - 1] * 2
+    assert confidence[0] > 0.99 and confidence[1] < 1e-3
 
 
 def test_codes_of_thirty_bits_do_not_overflow():
