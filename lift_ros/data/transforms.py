@@ -53,15 +53,18 @@ class TransformTree:
             self._edges[child][stamp_ns] = (parent, t, q / norm)
             self._stamps.pop(child, None)
 
-    def forget(self, before_ns: int | None = None) -> None:
-        """Drop time-stamped transforms older than ``before_ns``, or all of them. Static ones stay."""
-        for child, samples in list(self._edges.items()):
+    def forget(self, before_ns: int | None = None, child: str | None = None) -> None:
+        """Drop time-stamped transforms older than ``before_ns``, or all of them; of one child frame where it is named.
+        Static ones stay.
+        """
+        for name in list(self._edges) if child is None else [child.lstrip("/")]:
+            samples = self._edges.get(name, {})
             kept = {} if before_ns is None else {stamp: s for stamp, s in samples.items() if stamp >= before_ns}
             if kept:
-                self._edges[child] = kept
+                self._edges[name] = kept
             else:
-                del self._edges[child]
-        self._stamps.clear()
+                self._edges.pop(name, None)
+            self._stamps.pop(name, None)
 
     @property
     def frames(self) -> set[str]:

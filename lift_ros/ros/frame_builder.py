@@ -20,6 +20,7 @@ from lift_ros.data.image_codec import message_labels, message_rgb
 from lift_ros.data.undistort import Undistorter, same_calibration
 from lift_ros.errors import FrameRejected
 from lift_ros.frame import Frame
+from lift_ros.ros.compat import TIME_JUMP_NS
 from lift_ros.ros.conversions import frame_name, nanoseconds
 from lift_ros.ros.node_config import NodeConfig
 from lift_ros.ros.pose_source import PoseSource
@@ -34,7 +35,6 @@ MOST_DEPTHS = 300  # are kept, where they come faster, while an image waits for 
 GAPS_KEPT = 10  # between depth images, to know how soon the next one is due
 SAME_PLACE = 1e-3  # of a transform's entries: depth in a frame that only differs by name is registered
 POLL = 0.01  # s, between looks for what has not come yet
-TIME_JUMP_NS = 1_000_000_000  # stamps further back than this are a new start of the clock, nearer ones late images
 ENDED = ("stopped", "time_jump")  # nothing was wrong with these images
 
 

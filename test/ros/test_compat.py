@@ -12,13 +12,17 @@ import pytest
 import rclpy
 from rclpy.duration import Duration
 from rclpy.time import Time
+from ros import wall
 from ros.rig import LATCHED, Rig, transform
+from rosgraph_msgs.msg import Clock
 from scipy.spatial.transform import Rotation
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
+from lift_ros.data import transforms
+from lift_ros.ros import compat, pipeline
 from lift_ros.ros.compat import TRANSFORMS_BY, Buffer, TransformException, TransformListener
-from lift_ros.ros.conversions import matrix_from_transform, to_stamp
+from lift_ros.ros.conversions import matrix_from_transform, nanoseconds, to_stamp
 
 
 def stamped(seconds, position, angle=0.0, parent="map", child="base"):
@@ -110,6 +114,18 @@ def test_old_transforms_are_forgotten():
     assert lookup(buffer, "map", "base", 125.0)[0, 3] == pytest.approx(25.0)
 
 
+def test_a_transform_of_the_future_takes_none_of_other_frames_along():
+    buffer = Buffer(cache_time=Duration(seconds=10.0))
+    for step in range(5):
+        buffer.set_transform(stamped(100.0 + step, (float(step), 0.0, 0.0)), "test")
+    buffer.set_transform(stamped(3700.0, (0.0, 0.0, 0.0), parent="base", child="arm"), "test")
+    assert lookup(buffer, "map", "base", 102.5)[0, 3] == pytest.approx(2.5)
+    for step in range(5, 30):  # they are still forgotten in time
+        buffer.set_transform(stamped(100.0 + step, (float(step), 0.0, 0.0)), "test")
+    with pytest.raises(TransformException):
+        lookup(buffer, "map", "base", 105.0)
+
+
 def test_a_listener_hears_both_topics():
     node = rclpy.create_node("listener")
     buffer = Buffer(node=node)
@@ -149,10 +165,10 @@ def test_where_there_is_no_tf2_ros_its_stand_in_is_taken(monkeypatch):
 
 def test_a_tf2_ros_that_is_there_is_taken(monkeypatch):
     theirs = ModuleType("tf2_ros")
-    theirs.Buffer = theirs.TransformException = theirs.TransformListener = object()
+    theirs.Buffer, theirs.TransformException, theirs.TransformListener = type("Theirs", (), {}), object(), object()
     monkeypatch.setitem(sys.modules, "tf2_ros", theirs)
     compat = imported_anew()
-    assert compat.Buffer is theirs.Buffer and compat.TRANSFORMS_BY == "tf2_ros"
+    assert compat.PlainBuffer is theirs.Buffer and compat.TRANSFORMS_BY == "tf2_ros"
 
 
 @pytest.mark.parametrize(
@@ -177,3 +193,108 @@ def test_a_tf2_ros_that_is_broken_is_not_passed_over(monkeypatch, tmp_path, code
 def test_the_log_says_which_of_the_two_is_in_use(capfd):
     with closing(Rig()):
         assert f"transforms by {TRANSFORMS_BY}" in capfd.readouterr().err
+
+
+class Tf2Buffer(compat.PlainBuffer):
+    """With what tf2 has and its stand-in has not: a transform older than the latest by more than the cache is refused,
+    and gaps are not (see ``over_tf2``)."""
+
+    def __init__(self, cache_time, node=None):
+        super().__init__(cache_time, node)
+        self._cache_time, self._newest = cache_time.nanoseconds, {}
+
+    def set_transform(self, transform, authority):
+        stamp_ns, child = nanoseconds(transform.header.stamp), transform.child_frame_id
+        newest = self._newest[child] = max(stamp_ns, self._newest.get(child, 0))
+        if stamp_ns >= newest - self._cache_time:
+            super().set_transform(transform, authority)
+
+    def clear(self):
+        super().clear()
+        self._newest.clear()
+
+
+@pytest.fixture
+def over_tf2(monkeypatch):
+    """The buffer as it is over tf2's."""
+    theirs = ModuleType("tf2_ros")
+    theirs.Buffer, theirs.TransformException, theirs.TransformListener = Tf2Buffer, TransformException, object()
+    monkeypatch.setitem(sys.modules, "tf2_ros", theirs)
+    ours = imported_anew().Buffer
+    monkeypatch.setattr(transforms, "MAX_GAP_NS", 10**18)
+    return ours
+
+
+def test_late_transforms_of_before_a_jump_of_the_clock_are_in_nobody_s_way(over_tf2, monkeypatch):
+    """A bag that starts over: the last of its transforms wait in the middleware while the clock jumps."""
+    monkeypatch.setattr(pipeline, "Buffer", over_tf2)
+    with closing(Rig(use_sim_time=True, pose_timeout=10.0)) as rig:
+        clock = rig.node.create_publisher(Clock, "/clock", 10)
+        rig.wait_until(clock.get_subscription_count, "the clock's subscription")
+        clock.publish(Clock(clock=to_stamp(1000.0)))
+        rig.send(0)
+        rig.wait_for_frames(1)
+        clock.publish(Clock(clock=to_stamp(50.0)))
+        rig.wait_for_drop("time_jump")
+        rig.tf.publish(TFMessage(transforms=[transform(rig.header(1), wall.position(1))]))
+        for index in range(3):
+            rig.send(index, start=50.0)
+        rig.wait_for_frames(4)
+
+
+def test_a_frame_whose_time_starts_over_is_known_from_its_first_transform_on(over_tf2):
+    buffer = over_tf2(cache_time=Duration(seconds=10.0))
+    buffer.set_transform_static(stamped(0.0, (0.5, 0.0, 0.0), parent="base", child="camera"), "test")
+    for seconds in (100.0, 100.1):
+        buffer.set_transform(stamped(seconds, (9.0, 0.0, 0.0)), "test")
+        buffer.set_transform(stamped(seconds, (9.0, 0.0, 0.0), parent="base", child="arm"), "test")
+    for seconds in (50.0, 50.1):
+        buffer.set_transform(stamped(seconds, (seconds - 50.0, 0.0, 0.0)), "test")
+        buffer.set_transform(stamped(seconds, (0.0, 0.0, 0.0), parent="base", child="arm"), "test")
+    assert lookup(buffer, "map", "camera", 50.0)[0, 3] == pytest.approx(0.5)
+    assert lookup(buffer, "map", "arm", 50.05)[0, 3] == pytest.approx(0.05)
+    assert buffer.lookup_transform("map", "base", Time()).header.stamp == to_stamp(50.1)  # no more of 100.1 s
+
+
+@pytest.mark.parametrize("astray", [0.0, 95.0, 99.9])
+def test_one_transform_that_is_astray_in_the_past_takes_no_good_ones_along(over_tf2, astray):
+    buffer = over_tf2(cache_time=Duration(seconds=10.0))
+    for step in range(10):
+        buffer.set_transform(stamped(100.0 + step / 10, (float(step), 0.0, 0.0)), "test")
+        buffer.set_transform(stamped(astray, (0.0, 0.0, 0.0)), "test")
+    assert lookup(buffer, "map", "base", 100.05)[0, 3] == pytest.approx(0.5)
+
+
+def test_frames_go_on_after_a_transform_of_the_future(over_tf2):
+    buffer = over_tf2(cache_time=Duration(seconds=10.0))
+    for seconds in (100.0, 3700.0, 100.1, 100.2):
+        buffer.set_transform(stamped(seconds, (seconds, 0.0, 0.0)), "test")
+    assert lookup(buffer, "map", "base", 100.15)[0, 3] == pytest.approx(100.15)
+
+
+@pytest.mark.parametrize("broken", [None, (float("nan"), 0.0, 0.0)], ids=["silent", "lost"])
+def test_no_pose_is_made_up_in_a_gap(over_tf2, broken):
+    """Of a localisation that is silent for a while, or says that it is lost."""
+    buffer = over_tf2(cache_time=Duration(seconds=20.0))
+    buffer.set_transform_static(stamped(0.0, (0.5, 0.0, 0.0), parent="base", child="camera"), "test")
+    for step in range(31):
+        position = broken if 10 <= step <= 18 else (float(step), 0.0, 0.0)
+        if position:
+            buffer.set_transform(stamped(100.0 + step, position), "test")
+        buffer.set_transform(stamped(100.0 + step, (1.0, 0.0, 0.0), parent="base", child="arm"), "test")
+    for seconds, x in ((119.0, 19.0), (119.5, 19.5)):
+        assert lookup(buffer, "map", "camera", seconds)[0, 3] == pytest.approx(x + 0.5)
+    for frames in (("map", "camera"), ("arm", "map")):
+        with pytest.raises(TransformException, match=r"gap of 10\.0 s between transforms of 'base'"):
+            lookup(buffer, *frames, 114.0)
+    assert lookup(buffer, "camera", "arm", 114.0)[0, 3] == pytest.approx(0.5)  # the gap is none of theirs
+
+
+def test_an_image_from_within_a_gap_of_the_localisation_is_not_used(over_tf2, monkeypatch):
+    monkeypatch.setattr(pipeline, "Buffer", over_tf2)
+    with closing(Rig(pose_timeout=2.0)) as rig:
+        rig.send(0)
+        rig.wait_for_frames(1)
+        rig.tf.publish(TFMessage(transforms=[transform(rig.header(80), wall.position(80))]))
+        rig.send(40, pose=None)
+        assert rig.wait_for_drop("pose_missing") == 1 and rig.status.frames == 1
