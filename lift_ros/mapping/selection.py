@@ -93,13 +93,23 @@ def _similar(scene: GaussianScene, method: Clickable, neighbours: Neighbours, cl
         raise LiftError("nothing was clicked on: give points or pixels")
     if not len(scene):
         raise LiftError("the map is empty")
-    clicked, seeds = _clicked(scene, clicks)
+    clicked = _clicked(scene, clicks)
     chosen = method.similarity(clicked) > clicks.threshold
-    return grow_region(chosen, seeds, neighbours) if clicks.connected else chosen
+    return grow_region(chosen, _seeds(clicked, chosen), neighbours) if clicks.connected else chosen
 
 
-def _clicked(scene: GaussianScene, clicks: Clicks) -> tuple[BlendWeights, torch.Tensor]:
-    """Which Gaussians were clicked on (C, N), points before pixels; and of each click the one it shows most of (C,)."""
+def _seeds(clicked: BlendWeights, chosen: torch.Tensor) -> torch.Tensor:
+    """(C,) int64, which of the ``chosen`` Gaussians (N,) bool each click shows most of; any, where it shows none.
+
+    The one that a pixel shows most of is only a part of what it shows: it may be less similar to that than asked.
+    """
+    val = torch.where(chosen[clicked.col], clicked.val, 0)
+    most = [start + int(val[start:stop].argmax()) for start, stop in itertools.pairwise(clicked.crow.tolist())]
+    return clicked.col[most]
+
+
+def _clicked(scene: GaussianScene, clicks: Clicks) -> BlendWeights:
+    """(C, N), which Gaussians were clicked on; points before pixels."""
     means, device = scene.means, scene.device
     nearest = [nearest_gaussian(means, torch.as_tensor(point).to(means)) for point in clicks.points]
     col = torch.tensor(nearest, dtype=torch.int64, device=device)
@@ -111,8 +121,7 @@ def _clicked(scene: GaussianScene, clicks: Clicks) -> tuple[BlendWeights, torch.
             if not some:
                 raise LiftError(f"the map shows nothing at pixel ({pixel[0]}, {pixel[1]})")
     crow = torch.cat([count.new_zeros(1), count.cumsum(0)])
-    most = [start + int(val[start:stop].argmax()) for start, stop in itertools.pairwise(crow.tolist())]
-    return BlendWeights(crow, col, val, len(scene)), col[most]
+    return BlendWeights(crow, col, val, len(scene))
 
 
 def _weights(scene: GaussianScene, clicks: Clicks) -> BlendWeights:
