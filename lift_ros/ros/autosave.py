@@ -17,7 +17,11 @@ BEFORE = "before"  # the map that this one began with: poses may have been wrong
 
 
 class Autosave:
-    """Saves maps in ``path``. One that is there, and is not what this one goes on with, is kept under another name."""
+    """Saves maps in ``path``. One that is there, and is not what this one goes on with, is kept under another name.
+
+    Attributes:
+        error: why the latest attempt failed, "" if it did not.
+    """
 
     def __init__(self, path: Path, logger: RcutilsLogger) -> None:
         """For an empty map.
@@ -25,6 +29,7 @@ class Autosave:
         Raises:
             MapFileError: nothing can be saved there, which is not to be found out when the map is there.
         """
+        self.error = ""
         check_writable(path)
         undo_half_a_save(path)
         self._path = path
@@ -47,7 +52,7 @@ class Autosave:
     def saved(self, path: Path) -> None:
         """The map was saved in ``path`` by somebody else's wish."""
         if path == self._path:
-            self._ours, self._began_with = _identity(path), None
+            self._ours, self._began_with, self.error = _identity(path), None, ""
 
     def begin(self) -> None:
         """From now on there may be more in the map than was saved of it."""
@@ -60,8 +65,9 @@ class Autosave:
         return late and _progress(mapper) not in (self._saved, (0, 0))
 
     def save(self, mapper: Mapper) -> bool:
-        """Save it unless it is empty; False after an error, which is logged: there should be another attempt."""
+        """Save it unless it is empty; False after an ``error``, which is logged: there should be another attempt."""
         self._next = time.monotonic() + PERIOD
+        self.error = ""
         if not len(mapper.snapshot.scene):
             return True
         try:
@@ -69,7 +75,8 @@ class Autosave:
             kept = self._name_for_other()
             mapper.save(self._path, kept)
         except Exception as error:  # whatever it is, the node must go on, or come to its end
-            self._log.error(f"map not saved: {error}")
+            self.error = f"map not saved: {error}"
+            self._log.error(self.error)
             return False
         self._ours, self._began_with, self._saved = _identity(self._path), None, _progress(mapper)
         if kept:

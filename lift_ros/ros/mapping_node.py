@@ -42,7 +42,11 @@ class RosLogHandler(logging.Handler):
 
 
 class MappingNode(LifecycleNode):
-    """configure: read parameters, load the segmenter; activate: map; deactivate: rest, map kept; cleanup: forget."""
+    """configure: read parameters, load the segmenter; activate: map; deactivate: rest, map kept; cleanup: forget.
+
+    Attributes:
+        save_error: why the latest map that is gone was not saved where ``autosave`` says, "" if all is well.
+    """
 
     def __init__(self, **node_options: object) -> None:
         """Declare the parameters. ``node_options``: as of rclpy.node.Node.
@@ -51,6 +55,7 @@ class MappingNode(LifecycleNode):
             ConfigError: a parameter is unknown or out of range.
         """
         self._pipeline: Pipeline | None = None  # first: rclpy destroys a node whose parameters are refused, too
+        self.save_error = ""
         super().__init__("lift_ros", automatically_declare_parameters_from_overrides=True, **node_options)
         parameters.declare(self, NodeConfig(), Config())
 
@@ -110,11 +115,14 @@ class MappingNode(LifecycleNode):
     def _dismantle(self) -> None:
         pipeline, self._pipeline = self._pipeline, None
         if pipeline:
-            pipeline.destroy()
+            try:
+                pipeline.destroy()
+            finally:
+                self.save_error = pipeline.save_error
 
 
 def main() -> int:
-    """Run the node until it is told to stop."""
+    """Run the node until it is told to stop. Exit status 1: it could not start, or its map not be saved at the end."""
     rclpy.init()
     node = None
     try:
@@ -143,7 +151,7 @@ def main() -> int:
         if node:
             node.destroy_node()
         rclpy.try_shutdown()
-    return 0
+    return 1 if node and node.save_error else 0
 
 
 if __name__ == "__main__":

@@ -323,6 +323,11 @@ class Pipeline:
         return min(mapper.stats.stamp, self.stamp) if known else self.stamp  # after a jump it is behind
 
     @property
+    def save_error(self) -> str:
+        """Why ``autosave`` could not save the map when it last tried, "" if it could."""
+        return self._autosave.error if self._autosave else ""
+
+    @property
     def stamp(self) -> float:
         """Time of answers about the map, seconds: what has not changed until the latest frame is what is known then. A
         robot at rest gets answers that TF still covers.
@@ -359,10 +364,15 @@ class Pipeline:
             label_latency=self.labeller.latency,
             drops=self._drops,
         )
-        at_work = {"mapper": self.worker.watch.seconds, "labels": self.labeller.watch.seconds}
-        self.outputs.publish_status(
-            status, self._health.diagnostics(status, self.worker.error, stats.full, at_work, self._missing)
+        diagnostics = self._health.diagnostics(
+            status,
+            self.worker.error,
+            stats.full,
+            {"mapper": self.worker.watch.seconds, "labels": self.labeller.watch.seconds},
+            self._missing,
+            filter(None, [self.save_error]),
         )
+        self.outputs.publish_status(status, diagnostics)
 
     def _missing(self) -> str:
         """Which of the topics that a frame needs nobody publishes, or not as what they are subscribed to."""

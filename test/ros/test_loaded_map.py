@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from ros import wall
@@ -69,6 +70,36 @@ def test_a_map_that_could_not_be_saved_is_saved_when_the_node_goes(saved, end):
         in_the_way.unlink()
         getattr(rig.mapping, f"trigger_{end}")()
         assert (directory / end / "map.yaml").exists()
+
+
+def test_that_a_map_could_not_be_saved_is_told_until_it_is(saved, tmp_path):
+    shutil.copytree(Path(saved[0]) / "wall", tmp_path / "wall")
+    with closing(Rig(map_directory=str(tmp_path), load_map="wall", autosave="left")) as rig:
+        heard: list[DiagnosticStatus] = []
+
+        def take(message: DiagnosticArray) -> None:
+            heard.extend(entry for entry in message.status if entry.name.startswith(rig.mapping.get_namespace()[1:]))
+
+        def told() -> DiagnosticStatus:
+            """What is said once all that was said before is over."""
+            heard.clear()
+            rig.wait_until(lambda: len(heard) > 1, "diagnostics")
+            return heard[-1]
+
+        rig.node.create_subscription(DiagnosticArray, "/diagnostics", take, 10)
+        in_the_way = tmp_path / "left" / "file"
+        in_the_way.parent.mkdir()
+        in_the_way.touch()
+        rig.mapping.trigger_deactivate()
+        entry = told()
+        assert entry.level == DiagnosticStatus.WARN and "left" in entry.message
+        assert entry.message.startswith("inactive; map not saved: ")
+        in_the_way.unlink()
+        rig.mapping.trigger_activate()
+        assert "map not saved" in told().message
+        rig.mapping.trigger_deactivate()
+        entry = told()
+        assert entry.level == DiagnosticStatus.OK and entry.message == "inactive"
 
 
 def test_a_map_is_saved_when_the_node_ends(tmp_path):
