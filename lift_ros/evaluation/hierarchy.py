@@ -23,8 +23,8 @@ def click_ious(
     """IoU at two levels of clicks on the parts that a view shows, at the resolution of mapping.
 
     Scores are the similarity of rendered embeddings to the one clicked on; of methods without any, what they answer to
-    clicks, and of those that answer none, whether it is the same object. The pixels are random, and the same for every
-    method.
+    clicks, and of those that answer none, whether it is the same object. Where the map shows nothing at the pixel, or
+    no object, nothing is selected. The pixels are random, and the same for every method.
 
     Args:
         parts, wholes: (H, W) true parts and instances of ``frame``, 0 for none.
@@ -50,12 +50,21 @@ def click_ious(
 
 
 def _scorer(mapper: Mapper, frame: Frame, align_steps: int) -> Callable[[tuple[int, int]], NDArray]:
-    """What gives the (H, W) scores of a click on a pixel (column, row) of ``frame``."""
+    """What gives the (H, W) scores of a click on a pixel (column, row) of ``frame``; booleans where they are no more
+    than a selection, see ``hierarchical_iou``.
+    """
     camera = mapper.snapshot.locate(frame, align_steps)
     features = mapper.feature_image(camera)
-    if features is not None:
-        return lambda pixel: features @ features[pixel[1], pixel[0]]
-    if mapper.answers_clicks:
-        return lambda pixel: mapper.similarity_image(camera, pixel)
-    labels = mapper.snapshot.labels_of(frame, camera.width, align_steps)[0]
-    return lambda pixel: (labels == labels[pixel[1], pixel[0]]) & (labels > 0)
+    if features is None and not mapper.answers_clicks:
+        labels = mapper.snapshot.labels_of(frame, camera.width, align_steps)[0]
+        return lambda pixel: (labels == labels[pixel[1], pixel[0]]) & (labels > 0)
+
+    def scores(pixel: tuple[int, int]) -> NDArray:
+        column, row = pixel
+        if features is not None:
+            found, nothing = features @ features[row, column], 0
+        else:
+            found, nothing = mapper.similarity_image(camera, pixel), -1
+        return found if found[row, column] > nothing else np.zeros(found.shape, bool)  # it is not even like itself
+
+    return scores

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lift_ros.evaluation.images import mask_iou
 from lift_ros.evaluation.metrics import Contingency
 
 
@@ -92,21 +93,22 @@ class HierarchicalIou:
 
     @property
     def mean(self) -> float:
-        """IoU_Avg of eq. 12."""
+        """IoU_Avg, below eq. 12."""
         return (self.part + self.whole) / 2
 
 
 def hierarchical_iou(scores: ArrayLike, part: ArrayLike, whole: ArrayLike) -> HierarchicalIou:
-    """IoU at two levels from one click (OmniSeg3D, sec. 4.1, eq. 11 and 12).
+    """IoU at two levels from one click (OmniSeg3D, sec. 4.1, eq. 12).
 
     Args:
-        scores: (H, W) how much each pixel belongs to the one that was clicked.
+        scores: (H, W) how much each pixel belongs to the one that was clicked, each level at the threshold that fits it
+            best. Booleans are what was selected, which no threshold widens: the IoU of nothing is 0.
         part, whole: (H, W) boolean true masks, the first within the second.
 
     Raises:
         ValueError: shapes differ, a mask is empty, or ``part`` is not within ``whole``.
     """
-    scores = np.asarray(scores, np.float64)
+    scores = np.asarray(scores)
     part, whole = np.asarray(part, bool), np.asarray(whole, bool)
     if not scores.shape == part.shape == whole.shape:
         raise ValueError(f"scores are {scores.shape}, the masks {part.shape} and {whole.shape}")
@@ -115,9 +117,11 @@ def hierarchical_iou(scores: ArrayLike, part: ArrayLike, whole: ArrayLike) -> Hi
     return HierarchicalIou(_best_threshold_iou(scores, part), _best_threshold_iou(scores, whole))
 
 
-def _best_threshold_iou(scores: NDArray[np.float64], mask: NDArray[np.bool_]) -> float:
+def _best_threshold_iou(scores: NDArray, mask: NDArray[np.bool_]) -> float:
     """max over t of IoU({score > t}, mask), by adding pixels in descending order of their score."""
-    order = np.argsort(-scores, axis=None, kind="stable")
+    if scores.dtype == bool:
+        return mask_iou(scores, mask)
+    order = np.argsort(-scores.astype(np.float64), axis=None, kind="stable")
     ranked, inside = scores.ravel()[order], mask.ravel()[order]
     last = np.append(ranked[1:] != ranked[:-1], True)  # a threshold takes all pixels of one score or none
     hits, taken = inside.cumsum(), np.arange(1, inside.size + 1)

@@ -286,8 +286,7 @@ def _accuracy(
     named = named_quality([view.all for view in whole], [view.all_bands for view in whole])
     sets = mean_mask_set_quality([view.known for view in views], background_id(table, void))
     background = with_background = None
-    if void is None:
-        background = background_iou(table)
+    if void is None and (background := background_iou(table)) is not None:
         # the mean of two categories, one of which is the background (Bhalgat et al., Contrastive Lift)
         with_background = (quality.pq + (background if background > 0.5 else 0)) / 2
     values = (

@@ -121,17 +121,19 @@ class _Segments:
 
 
 def background_id(table: Contingency, void: int | None = None) -> int:
-    """The predicted id that stands for the background: the one with the most pixels over all views.
+    """The predicted id that stands for the background: of those with most of their pixels on the true background, the
+    one with the most pixels over all views.
 
-    Where ground truth has no background, every predicted segment is a thing, and this is 0 (unlabelled).
+    Where there is none, as where floor and walls are true instances, every predicted segment is a thing, and this is 0
+    (unlabelled).
     """
     p, g, count = table.pairs
     if void is not None:
         p, g, count = p[g != void], g[g != void], count[g != void]
-    if not (g == 0).any():
-        return 0
     ids, index = np.unique(p, return_inverse=True)
-    return int(ids[np.argmax(np.bincount(index, count))])
+    pixels, on_background = np.bincount(index, count), np.bincount(index, count * (g == 0))
+    pixels[2 * on_background <= pixels] = 0
+    return int(ids[np.argmax(pixels)]) if pixels.any() else 0
 
 
 def _things(table: Contingency, void: int | None) -> _Segments:
@@ -157,8 +159,9 @@ def panoptic_quality(table: Contingency, void: int | None = None) -> PanopticQua
 
     A subset is all pixels of one id over *all* views, so an object whose id changes between views is matched at most
     once. A predicted and a true subset match at IoU > 0.5. Data sets that label only things leave their background 0:
-    the largest predicted segment, unlabelled pixels counted as one, then stands for the background and is no thing.
-    Background pixels are not void: labels on them cost IoU. Unlabelled pixels are no segment, but missing all the same.
+    the largest predicted segment there, unlabelled pixels counted as one, stands for it and is no thing, see
+    ``background_id``. Background pixels are not void: labels on them cost IoU. Unlabelled pixels are no segment, but
+    missing all the same.
 
     Args:
         table: counts over all views.
@@ -186,18 +189,17 @@ def matched_objects(table: Contingency, void: int | None = None) -> dict[int, in
     return dict(zip(things.g_ids[things.g[match]].tolist(), things.p_ids[things.p[match]].tolist(), strict=True))
 
 
-def background_iou(table: Contingency, void: int | None = None) -> float:
-    """IoU over all views of the true background (0) with what is predicted as none of the things.
+def background_iou(table: Contingency, void: int | None = None) -> float | None:
+    """IoU over all views of the true background (0) with what is predicted as none of the things; None without one.
 
     The published PQ_scene of Messy Rooms is the mean of two categories, things and this background, where the
-    background's PQ is its IoU if above 0.5 and else 0 (Bhalgat et al., Contrastive Lift). 0 without any background.
+    background's PQ is its IoU if above 0.5 and else 0 (Bhalgat et al., Contrastive Lift).
     """
     p, g, count = table.pairs
     known = np.ones(len(g), bool) if void is None else g != void
     predicted = ((p == 0) | (p == background_id(table, void))) & known
     truth = (g == 0) & known
-    union = int(count[predicted | truth].sum())
-    return float(count[predicted & truth].sum() / union) if union else 0.0
+    return float(count[predicted & truth].sum() / count[predicted | truth].sum()) if truth.any() else None
 
 
 def assigned_quality(table: Contingency, void: int | None = None) -> AssignedQuality:

@@ -11,10 +11,12 @@ import torch
 from lift_ros.config import Config
 from lift_ros.data import open_capture
 from lift_ros.errors import ConfigError
+from lift_ros.evaluation import mask_iou
 from lift_ros.evaluation.hierarchy import CLICKS, click_ious
 from lift_ros.evaluation.masks import PARTS, TRUTH, check_masks, make_masks
 from lift_ros.mapping.mapper import Mapper
 from lift_ros.options import with_values
+from lift_ros.resampling import most_frequent
 
 QUICK = {"mapping.image_width": 160, "mapping.photometric_steps": 4, "mapping.lifting_steps": 60}
 
@@ -83,10 +85,25 @@ def test_clicks_on_the_default_method_select_parts_and_wholes(capture):
 def test_the_object_there_is_what_others_answer(capture):
     mapper = mapped(capture, "disco", "nested")
     assert not mapper.answers_clicks
-    found = clicks(mapper, capture)
-    assert found.max() > 0.3 and (found >= 0).all()
-    mapper.snapshot = replace(mapper.snapshot, ids=torch.zeros_like(mapper.snapshot.ids))
-    assert clicks(mapper, capture).max() < found.max()
+    assert clicks(mapper, capture).max() > 0.3
+    ids = mapper.snapshot.ids
+    mapper.snapshot = replace(mapper.snapshot, ids=torch.ones_like(ids))  # one object: its pixels are all that is drawn
+    frame = next(iter(capture.frames)).at_width(mapper.config.mapping.image_width)
+    everything = mapper.snapshot.labels_of(frame, frame.camera.width)[0] == 1
+    wholes = most_frequent(capture.recorded_labels(TRUTH, next(iter(capture.frames))), *everything.shape)
+    possible = [mask_iou(everything, wholes == i) for i in np.unique(wholes[wholes > 0])]
+    assert all(whole in possible for whole in clicks(mapper, capture)[:, 1])
+    mapper.snapshot = replace(mapper.snapshot, ids=torch.zeros_like(ids))
+    assert not clicks(mapper, capture).any()  # nothing is selected, and so no share of the image
+
+
+@pytest.mark.parametrize("method", ["lift", "omniseg3d"])
+def test_a_click_on_what_the_map_does_not_show_selects_nothing(capture, method):
+    mapper = mapped(capture, method, "nested")
+    assert clicks(mapper, capture).all()
+    with torch.no_grad():
+        mapper._scene.means.add_(1000.0)
+    assert not clicks(mapper, capture).any()
 
 
 def test_embeddings_select_parts_and_wholes_and_need_to_be_trained(capture):

@@ -93,6 +93,16 @@ def test_hierarchical_iou_by_hand():
     assert (iou.part, iou.whole, iou.mean) == pytest.approx((2 / 3, 4 / 5, (2 / 3 + 4 / 5) / 2))
 
 
+def test_what_was_selected_is_not_widened_to_fit():
+    """By a threshold that takes all pixels, whether some were selected, none or all."""
+    part, whole = row((1, 3), (0, 7)) > 0, row((1, 6), (0, 4)) > 0
+    for pixels, expected in ((0, (0, 0)), (2, (2 / 3, 2 / 6)), (4, (3 / 4, 4 / 6)), (10, (3 / 10, 6 / 10))):
+        iou = hierarchical_iou(row((1, pixels), (0, 10 - pixels)) > 0, part, whole)
+        assert (iou.part, iou.whole) == pytest.approx(expected)
+    missed = hierarchical_iou(row((0, 9), (1, 1)) > 0, part, whole)
+    assert (missed.part, missed.whole, missed.mean) == (0, 0, 0)
+
+
 def test_hierarchical_iou_against_every_threshold():
     rng = np.random.default_rng(1)
     scores = rng.integers(0, 12, (9, 11)) / 12

@@ -126,6 +126,30 @@ def test_a_map_that_labels_nothing_has_no_switches_to_count():
     assert figures(5 * truth) == [0, 0, 1]
 
 
+def accuracy(labels: np.ndarray, truth: np.ndarray) -> dict[str, float | None]:
+    online = SimpleNamespace(table=Contingency(), live=Contingency(), switches=IdSwitches())
+    views = [measure.Compared.of(labels, truth, None)]
+    return measure._accuracy(views[0].all, views[0].all, views, views, online, None)
+
+
+PERFECT = ("pq", "rq", "miou", "f_score", "boundary_iou", "weighted_iou", "best_dice", "symmetric_best_dice")
+
+
+def test_perfect_labels_have_all_where_walls_and_floor_are_instances_too():
+    """As simulators label every pixel; with one pixel of background; and in a close-up of one object."""
+    room = np.ones((48, 64), int)  # floor, wall, table, box
+    room[:, 32:], room[30:, :20], room[35:45, 40:50] = 2, 3, 4
+    stray = room.copy()
+    stray[0, 0] = 0
+    close = np.zeros((48, 64), int)
+    close[2:46, 10:60], close[:2, :5] = 1, 2
+    for truth, objects, background in ((room, 4, None), (stray, 4, 1), (close, 2, 1)):
+        figures = accuracy(truth, truth)
+        assert {name: figures[name] for name in PERFECT} == dict.fromkeys(PERFECT, 1)
+        assert (figures["objects"], figures["spurious"], figures["missed"]) == (objects, 0, 0)
+        assert figures["background_iou"] == figures["pq_with_background"] == background
+
+
 def test_labels_that_found_their_object_take_its_color():
     # 7 found object 2, 9 stands for the background, 4 is on the background, 0 is unlabelled
     labels = np.array([[7, 7, 7, 9, 9, 9, 9, 4, 0, 0]])

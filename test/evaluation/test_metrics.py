@@ -102,6 +102,33 @@ def test_without_a_background_the_largest_segment_is_an_object():
     table = Contingency.of([row((5, 20), (6, 4))], [row((1, 20), (2, 4))])
     assert background_id(table) == 0
     assert panoptic_quality(table).matched == 2
+    assert background_iou(table) is None
+
+
+def test_one_pixel_of_background_makes_no_object_the_background():
+    # objects of 600, 200 and 199 px; the pixel has no label, one of its own, or that of the first, IoU 600 / 601
+    truth = [row((1, 600), (2, 200), (3, 199), (0, 1))]
+    for last, stands, best, background in ((0, 0, 1.0, 1.0), (9, 9, 1.0, 1.0), (5, 0, 600 / 601, 0.0)):
+        table = Contingency.of([row((5, 600), (6, 200), (7, 199), (last, 1))], truth)
+        assert background_id(table) == stands and background_iou(table) == background
+        quality = panoptic_quality(table)
+        assert (quality.matched, quality.spurious, quality.missed, quality.rq) == (3, 0, 0, 1.0)
+        assert quality.pq == assigned_quality(table).miou == pytest.approx((best + 1 + 1) / 3)
+
+
+def test_an_object_larger_than_the_background_is_one():
+    for there in (0, 9):  # whether the background has no label or one of its own
+        table = Contingency.of([row((5, 60), (6, 20), (there, 20))], [row((1, 60), (2, 20), (0, 20))])
+        assert background_id(table) == there and matched_objects(table) == {1: 5, 2: 6}
+        quality = panoptic_quality(table)
+        assert (quality.pq, quality.matched, quality.spurious, quality.missed) == (1.0, 2, 0, 0)
+        assert background_iou(table) == 1.0
+
+
+def test_the_background_lies_on_the_true_one_by_more_than_half():
+    for pixels, expected in ((10, 7), (11, 9)):  # 7 is smaller, and all of it lies there
+        predicted, truth = row((9, 20), (7, 3), (5, 4)), row((0, pixels), (1, 20 - pixels), (0, 3), (2, 4))
+        assert background_id(Contingency.of([predicted], [truth])) == expected
 
 
 def test_unlabelled_pixels_are_missing_but_no_segment():
@@ -153,7 +180,7 @@ def test_nothing_predicted_and_nothing_to_predict():
     for predicted, truth in [(row((0, 9)), row((1, 4), (0, 5))), (row((0, 9)), row((0, 9)))]:
         table = Contingency.of([predicted], [truth])
         assert panoptic_quality(table).pq == assigned_quality(table).miou == assigned_quality(table).f_score == 0.0
-    assert panoptic_quality(Contingency()).pq == background_iou(Contingency()) == 0.0
+    assert panoptic_quality(Contingency()).pq == 0.0 and background_iou(Contingency()) is None
 
 
 def brute_force_pq(predicted: np.ndarray, truth: np.ndarray) -> float:
@@ -312,11 +339,13 @@ def test_panoptic_quality_against_torchmetrics():
     assert (quality.pq, quality.sq, quality.rq) == pytest.approx((pq, sq, rq), abs=1e-6)
 
 
-def test_what_lies_on_void_is_not_the_background():
-    """Most of what is predicted, 255 apart, is object 5: it is none of the background for that."""
-    table = Contingency.of([row((5, 8), (6, 40), (9, 12))], [row((1, 8), (255, 40), (0, 12))])
-    assert background_id(table, void=255) == 9 and background_id(table) == 6
-    assert background_iou(table, void=255) == 1.0 and background_iou(table) < 1.0
+def test_what_lies_on_void_decides_on_no_background():
+    """Neither which segment is the largest, 9, nor whether most of one is on the background, as of 6."""
+    table = Contingency.of([row((5, 8), (6, 40), (6, 4), (9, 12))], [row((1, 8), (255, 40), (0, 4), (0, 12))])
+    assert background_id(table, void=255) == background_id(table) == 9
+    table = Contingency.of([row((5, 8), (6, 40), (6, 13), (9, 12))], [row((1, 8), (255, 40), (0, 13), (0, 12))])
+    assert background_id(table, void=255) == 6 and background_id(table) == 9
+    assert background_iou(table, void=255) == pytest.approx(13 / 25)
     assert matched_objects(table, void=255) == {1: 5}
 
 
