@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,8 +50,26 @@ from lift_ros.ros.status import make_status
 TF_HISTORY = Duration(seconds=10.0)
 OVERRIDABLE = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY)
 STATUS_PERIOD = 1.0  # s
+POSES_QUEUED = 100  # as of TF: odometry of 200 Hz would be lost each time that the executor is held up for 25 ms
 BETWEEN_QUEUES = 8  # frames that may be in the middleware, and at work between the queues
 POSE_MESSAGES = {"odometry": Odometry, "pose": PoseStamped, "pose_with_covariance": PoseWithCovarianceStamped}
+
+
+@dataclass
+class _Input:
+    """A topic that the node listens to, or should.
+
+    Attributes:
+        topic: its full name, remapped, once it was subscribed to.
+        depth: messages that may wait in the middleware.
+        subscription: None while there could be none.
+    """
+
+    kind: type
+    topic: str
+    callback: Callable[..., None]
+    depth: int
+    subscription: Subscription | None = None
 
 
 class Pipeline:
@@ -140,7 +160,7 @@ class Pipeline:
         undo.callback(Services(self).destroy)
         undo.callback(TransformListener(self.tf_buffer, node).unregister)
         self._sensors = MutuallyExclusiveCallbackGroup()
-        self._inputs: dict[str, tuple[Subscription, Any]] = {}  # by the topic, with its callback
+        self._inputs: list[_Input] = []
         undo.callback(self._unsubscribe)
         self._subscribe_all(poses)
         clock_jump = node.get_clock().create_jump_callback(
@@ -222,48 +242,61 @@ class Pipeline:
         self._frames = 0
 
     def _subscribe_all(self, poses: PoseSource) -> None:
-        config = self.config
-        self._subscribe(_image_type(config.image_topic), config.image_topic, self._on_image)
-        self._subscribe(CameraInfo, config.camera_info_topic, self._builder.add_info)
-        if config.depth_topic:
-            self._subscribe(_image_type(config.depth_topic), config.depth_topic, self._builder.add_depth)
-        if self._mask_sync:
-            take = partial(self._on_masks, self._mask_sync)
-            self._subscribe(_image_type(config.masks_topic), config.masks_topic, take)
-        if isinstance(poses, TopicPoses):
-            self._subscribe(POSE_MESSAGES[config.pose_source], config.pose_topic, poses.add)
-
-    def _subscribe(self, kind: type, topic: str, callback: Any) -> None:
         """Raises ConfigError."""
+        config, images = self.config, 5
+        wanted = [
+            _Input(_image_type(config.image_topic), config.image_topic, self._on_image, images),
+            _Input(CameraInfo, config.camera_info_topic, self._builder.add_info, images),
+        ]
+        if config.depth_topic:
+            kind = _image_type(config.depth_topic)
+            wanted.append(_Input(kind, config.depth_topic, self._builder.add_depth, images))
+        if self._mask_sync:
+            kind, take = _image_type(config.masks_topic), partial(self._on_masks, self._mask_sync)
+            wanted.append(_Input(kind, config.masks_topic, take, images))
+        if isinstance(poses, TopicPoses):
+            wanted.append(_Input(POSE_MESSAGES[config.pose_source], config.pose_topic, poses.add, POSES_QUEUED))
+        for each in wanted:
+            self._inputs.append(each)
+            self._subscribe(each)
+
+    def _subscribe(self, wanted: _Input) -> None:
+        """Raises ConfigError."""
+        qos = QoSProfile(depth=wanted.depth, reliability=ReliabilityPolicy.BEST_EFFORT)
         try:
-            subscription = self.node.create_subscription(
-                kind, topic, callback, QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT),
+            wanted.subscription = self.node.create_subscription(
+                wanted.kind, wanted.topic, wanted.callback, qos,
                 callback_group=self._sensors, qos_overriding_options=QoSOverridingOptions(OVERRIDABLE),
             )  # fmt: skip
         except Exception as error:  # of rclpy, each wrong name or value is one of another kind, some without a text
-            reason = f"{type(error).__name__}: {error}"
-            raise ConfigError(f"cannot subscribe to '{topic}', see its name and qos_overrides: {reason}") from None
-        self._inputs[subscription.topic_name] = subscription, callback
+            reason = f"see its name and qos_overrides: {type(error).__name__}: {error}"
+            raise ConfigError(f"cannot subscribe to '{wanted.topic}', {reason}") from None
+        wanted.topic = wanted.subscription.topic_name
 
     def _unsubscribe(self) -> None:
-        for subscription, _ in self._inputs.values():
-            self.node.destroy_subscription(subscription)
+        for each in self._inputs:
+            if each.subscription:
+                self.node.destroy_subscription(each.subscription)
         self._inputs.clear()
 
     def _follow_types(self) -> None:
-        """Subscribe anew to images that are published compressed, or not, whatever the name of their topic says."""
-        for topic, (subscription, callback) in list(self._inputs.items()):
-            other = {Image: CompressedImage, CompressedImage: Image}.get(subscription.msg_type)
-            if not other or self._published(topic) != {_type_name(other)}:
+        """Subscribe anew to images that are published compressed, or not, whatever the name of their topic says; and to
+        what could not be subscribed to the last time.
+        """
+        for each in self._inputs:
+            other = {Image: CompressedImage, CompressedImage: Image}.get(each.kind)
+            change = other and self._published(each.topic) == {_type_name(other)}
+            if each.subscription and not change:
                 continue
-            self.node.destroy_subscription(subscription)  # first: one process may not have two types on a topic
-            del self._inputs[topic]
+            if each.subscription:  # it goes first: one process may not have two types on a topic
+                self.node.destroy_subscription(each.subscription)
+            each.kind, each.subscription = other if change else each.kind, None
             try:
-                self._subscribe(other, topic, callback)
+                self._subscribe(each)
             except ConfigError as error:  # the executor, and the node with it, must not end for that
-                self.node.get_logger().error(str(error))
+                self.node.get_logger().error(str(error), throttle_duration_sec=10.0)
             else:
-                self.node.get_logger().info(f"{topic} is {_type_name(other)}, whatever its name says")
+                self.node.get_logger().info(f"subscribed to {each.topic} as {_type_name(each.kind)}")
 
     def _published(self, topic: str) -> set[str]:
         """The types that somebody publishes on a topic."""
@@ -370,20 +403,26 @@ class Pipeline:
             stats.full,
             {"mapper": self.worker.watch.seconds, "labels": self.labeller.watch.seconds},
             self._missing,
-            filter(None, [self.save_error]),
+            self._warnings(),
         )
         self.outputs.publish_status(status, diagnostics)
 
     def _missing(self) -> str:
         """Which of the topics that a frame needs nobody publishes, or not as what they are subscribed to."""
         found = []
-        for topic, (subscription, _) in self._inputs.items():
-            kinds, wanted = self._published(topic), _type_name(subscription.msg_type)
+        for each in self._inputs:
+            kinds, wanted = self._published(each.topic), _type_name(each.kind)
             if not kinds:
-                found.append(f"nobody publishes {topic}")
+                found.append(f"nobody publishes {each.topic}")
             elif wanted not in kinds:
-                found.append(f"{topic} is {', '.join(sorted(kinds))}, not {wanted}")
+                found.append(f"{each.topic} is {', '.join(sorted(kinds))}, not {wanted}")
         return "; ".join(found)
+
+    def _warnings(self) -> list[str]:
+        """What is wrong whether the node is active or not."""
+        lost = [each for each in self._inputs if not each.subscription]
+        found = [f"cannot subscribe to {each.topic} as {_type_name(each.kind)}" for each in lost]
+        return [*found, self.save_error] if self.save_error else found
 
 
 def _image_type(topic: str) -> type:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import resource
 import signal
+import threading
 import time
 
 import cv2
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
+from nav_msgs.msg import Odometry
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from ros import wall
@@ -193,6 +195,22 @@ def test_an_image_older_than_the_last_one(mapped):
     assert_goes_on(mapped)
 
 
+def test_one_image_of_another_time(mapped, capfd):
+    """A second camera on the topic, whose clock is ahead: only the first is used."""
+    frames, drops = mapped.status.frames, mapped.drops
+    for _ in range(5):
+        send(mapped)
+        time.sleep(0.05)
+        header = mapped.header(mapped.next, start=4600.0)
+        mapped.images.publish(image_message(header, "rgb8", wall.image(0)))
+        time.sleep(0.05)
+    send(mapped)
+    mapped.wait_for_frames(frames + 6)
+    mapped.wait_until(lambda: mapped.drops.get("stamp_not_increasing", 0) >= 5, "the others to be counted")
+    assert mapped.drops.get("time_jump") == drops.get("time_jump")
+    assert "two publishers on 'image'" in capfd.readouterr().err
+
+
 def test_a_full_disk_while_saving(mapped, tmp_path):
     assert mapped.call(SaveMap, "save_map", name="good").success
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -224,11 +242,11 @@ def test_time_that_jumps_back_clears_the_buffers_and_keeps_the_map(mapped):
     objects = {o.id for o in mapped.objects}
     frames = mapped.status.frames
     start = 500.0
-    for index in range(3):
+    for index in range(4):
         mapped.send(index, start)
         time.sleep(0.1)
     mapped.wait_for_drop("time_jump")
-    # transforms of the first frame may have been cleared with those of the old time
+    # transforms of the first two frames may have been cleared with those of the old time
     mapped.wait_for_frames(frames + 2)
     assert {o.id for o in mapped.objects} >= objects
 
@@ -284,6 +302,24 @@ def test_poses_from_a_topic(make_rig, source, child_frame, pose_frame):
     x = (column + width / 2 - wall.CAMERA.cx) * wall.DISTANCE / wall.CAMERA.fx
     y = (row + height / 2 - wall.CAMERA.cy) * wall.DISTANCE / wall.CAMERA.fy
     assert min(math.hypot(o.centroid.x - x, o.centroid.y - y) for o in rig.objects) < 0.15
+
+
+def test_poses_are_not_lost_while_the_node_is_held_up(make_rig):
+    """Half a second of odometry at 200 Hz: pose of the first image would be missing."""
+    rig = make_rig(pose_source="odometry", pose_topic="odometry", pose_frame="camera", pose_timeout=0.1)
+    release = threading.Event()
+    rig._executor.create_task(lambda: release.wait(30.0))
+    try:
+        time.sleep(0.2)  # for the executor to come to it
+        for number in range(90):
+            message = Odometry(header=rig.header(number))
+            message.header.frame_id, message.pose.pose.orientation.w = "map", 1.0
+            rig.pose_sources["odometry"].publish(message)
+            time.sleep(0.005)
+    finally:
+        release.set()
+    rig.send(0, pose=None)
+    rig.wait_for_frames(1)
 
 
 def test_images_that_are_rectified_already_are_taken_as_they_are(make_rig):

@@ -615,6 +615,33 @@ def test_images_are_subscribed_to_as_they_are_published_whatever_the_name_of_the
         rclpy.shutdown(context=context)
 
 
+def test_a_subscription_that_fails_is_told_and_tried_again():
+    """One process may not have two types on a topic: here another node of it holds on to the wrong one."""
+    with closing(Rig(depth_topic="range")) as rig:
+        heard = []
+        name = rig.mapping.get_namespace().lstrip("/") + "/lift_ros: mapping"
+
+        def take(message: DiagnosticArray) -> None:
+            heard.extend(entry for entry in message.status if entry.name == name)
+
+        rig.node.create_subscription(DiagnosticArray, "/diagnostics", take, 10)
+        in_the_way = rig.node.create_subscription(Image, "range", lambda _: None, 1)
+        context = rclpy.Context()
+        rclpy.init(context=context)
+        camera = rclpy.create_node("camera", namespace=rig.mapping.get_namespace(), context=context)
+        ranges = camera.create_publisher(CompressedImage, "range", 10)
+        words = f"cannot subscribe to {rig.mapping.get_namespace()}/range as sensor_msgs/msg/CompressedImage"
+        told = rig.wait_until(lambda: [entry for entry in heard if words in entry.message], "a warning", timeout=60.0)
+        assert told[0].level == DiagnosticStatus.WARN
+        rig.node.destroy_subscription(in_the_way)
+        rig.wait_until(ranges.get_subscription_count, "the node to try again", timeout=60.0)
+        heard.clear()
+        rig.wait_until(lambda: len(heard) > 1, "diagnostics")
+        assert words not in heard[-1].message
+        camera.destroy_node()
+        rclpy.shutdown(context=context)
+
+
 def test_masks_are_subscribed_to_as_they_are_published_though_frames_come_already():
     with closing(Rig(masks_topic="segments")) as rig:
         rig.send(0, masks=None)
