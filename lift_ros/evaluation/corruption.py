@@ -14,10 +14,15 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+DROP, MERGE, SPLIT = range(3)  # faults of an instance
+
 
 @dataclass(frozen=True)
 class Corruption:
-    """Faults of one level; rates are probabilities per instance of a view.
+    """Faults of one level.
+
+    An instance of a view has one of the faults ``split``, ``merge`` and ``drop`` or none; their rates are probabilities
+    and sum to 1 at most.
 
     Attributes:
         anchors: squares of a view that are disturbed.
@@ -25,7 +30,7 @@ class Corruption:
         scramble: squares lie on borders, and each of their pixels takes the label of another; else they lie anywhere,
             and all their pixels take the label of one, as published.
         split: an instance falls into two or three masks.
-        merge: an instance shares the mask of one it touches.
+        merge: an instance shares the mask of one it touches; if it touches none that has a mask, it keeps its own.
         drop: an instance has no mask.
         background: per view, the background falls into several masks.
         pieces: least and greatest number of these.
@@ -63,16 +68,16 @@ def corrupt_masks(instances: NDArray[np.integer], level: Corruption, rng: Genera
     next_id = len(ids) + 1
 
     # decided on the true shapes, so that faults do not feed on each other
-    faults = rng.random((len(objects), 3)) < (level.split, level.merge, level.drop)
+    faults = np.searchsorted(np.cumsum((level.drop, level.merge, level.split)), rng.random(len(objects)), "right")
     shapes = {i: masks == i for i in objects}
-    for i, (split, merge, drop) in zip(objects, faults, strict=True):
-        if drop:
+    for i, fault in zip(objects, faults.tolist(), strict=True):
+        if fault == DROP:
             masks[shapes[i]] = 0
-        elif merge:
+        elif fault == MERGE:
             touching = _touching(masks, shapes[i], {0, i, background})
             if touching:
                 masks[shapes[i]] = touching[int(rng.integers(len(touching)))]
-        elif split:
+        elif fault == SPLIT:
             cells = _cells(shapes[i], int(rng.integers(2, 4)), rng)
             masks[shapes[i]] = np.where(cells == 0, i, next_id + cells)
             next_id += int(cells.max(initial=0)) + 1
