@@ -139,9 +139,27 @@ class ObjectRegistry:
 
         Returns:
             what changed, in ascending order of the ids.
+
+        Where it fails, as when memory runs out, nothing has changed.
         """
         if not len(views) or not len(labels):
             return []
+        before = self.ids, self._former.copy(), self._unborn, dict(self.tracks), self._next_id
+        try:
+            return self._update(labels, neighbours, views, np.asarray(stamps), loaded, wholes)
+        except BaseException:
+            self.ids, self._former, self._unborn, self.tracks, self._next_id = before
+            raise
+
+    def _update(
+        self,
+        labels: NDArray[np.integer],
+        neighbours: Neighbours,
+        views: Sequence[MaskEvidence],
+        stamps: NDArray[np.float64],
+        loaded: int,
+        wholes: NDArray[np.integer] | None,
+    ) -> list[ObjectEvent]:
         every = self._clusters(labels, neighbours, views)
         clusters = every.only(self._worth_publishing(every))
         previous = self.ids
@@ -152,7 +170,7 @@ class ObjectRegistry:
         self._former[np.isin(self._former, ids) & (self.ids > 0)] = 0  # these are back, or another's by now
         parents, hidden = self._with_hidden(parents, ids)
         events += of_wholes + self._retire(previous, hidden | set(parents.tolist()))
-        self._describe(clusters, ids, parents, views, np.asarray(stamps), loaded)
+        self._describe(clusters, ids, parents, views, stamps, loaded)
         return sorted(events, key=lambda event: (event.id, event.type))
 
     def _clusters(
@@ -417,15 +435,23 @@ class ObjectRegistry:
         """The inverse of ``rows`` and ``state``.
 
         Raises:
-            MapFileError: the state names no track for some Gaussian's object.
+            MapFileError: the state is not one, lacks the track of some Gaussian's object, or would give an id again.
             KeyError: as ``set_rows``.
         """
-        tracks = {int(entry["id"]): Track(**entry) for entry in state["tracks"]}
+        try:
+            tracks = {int(entry["id"]): Track(**entry) for entry in state["tracks"]}
+            next_id = int(state["next_id"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise MapFileError(f"what is known of the objects cannot be read: {error!r}") from error
+        given = [rows[name] for name in ("gaussian.object_id", "gaussian.former_object_id") if name in rows]
         unknown = set(np.unique(rows["gaussian.object_id"]).tolist()) - set(tracks) - {0}
         if unknown:
             raise MapFileError(f"Gaussians belong to objects that the map does not list: {sorted(unknown)[:5]}")
+        latest = max(max(tracks, default=0), *(int(ids.max(initial=0)) for ids in given))
+        if next_id <= latest:
+            raise MapFileError(f"the next object would have the id {next_id}, but there are ids up to {latest}")
         self.set_rows(rows)
-        self.tracks, self._next_id = tracks, int(state["next_id"])
+        self.tracks, self._next_id = tracks, next_id
         self._loaded = dict(tracks)
 
 

@@ -565,6 +565,40 @@ def test_a_state_that_lacks_an_object_is_refused():
         ObjectRegistry(ObjectsConfig()).load_state(rows, {"next_id": 8, "tracks": []})
 
 
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"next_id": 1}, "would have the id 1, but there are ids up to 3"),
+        ({"next_id": None}, "cannot be read"),
+        ({"tracks": [{"id": 1, "confidential": 0.5}]}, "cannot be read"),
+        ({"tracks": [{"views": 1}]}, "cannot be read"),
+    ],
+)
+def test_a_state_that_makes_no_sense_is_refused(change, message):
+    objects = registry(3 * SIZE)
+    update(objects, [grouped(APART, SIZE)] * 2)
+    state = json.loads(json.dumps(objects.state())) | change
+    with pytest.raises(MapFileError, match=message):
+        ObjectRegistry(ObjectsConfig()).load_state(objects.rows(), state)
+
+
+@pytest.mark.parametrize("fails", ["_identify", "_retire", "_describe"])
+def test_an_update_that_fails_changes_nothing(monkeypatch, fails):
+    objects, views = registry(3 * SIZE), [grouped(APART, SIZE)] * 2
+    update(objects, views, TOGETHER)
+    ids, rows, state = objects.ids.copy(), {k: v.copy() for k, v in objects.rows().items()}, objects.state()
+
+    def out_of_memory(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched, pytest.raises(MemoryError):
+        patched.setattr(objects, fails, out_of_memory)
+        update(objects, views, APART)
+    assert objects.state() == state and (objects.ids == ids).all()
+    assert all((objects.rows()[name] == row).all() for name, row in rows.items())
+    assert {event.type for event in update(objects, views, APART)} == {"split"}
+
+
 # -- wholes ------------------------------------------------------------------------------------------------------------
 
 
