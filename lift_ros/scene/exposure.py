@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+RATE = 0.3  # of an estimate that goes into the last one of its frame
+
 
 class Exposures:
     """An affine map (gain, bias) per frame and colour channel from the colours of the scene to those of the frame.
@@ -15,8 +17,8 @@ class Exposures:
     relative to its colours as they were.
     """
 
-    def __init__(self, ridge: float, rate: float = 0.3, anchored: bool = False) -> None:
-        self._ridge, self._rate, self._anchored = ridge, rate, anchored
+    def __init__(self, ridge: float, anchored: bool = False) -> None:
+        self._ridge, self._anchored = ridge, anchored
         self._frames: dict[int, torch.Tensor] = {}  # index -> (2, 3): log gain, bias
         self._sum, self._count = torch.zeros(2, 3), 0  # over all frames, also those forgotten
         self._first = torch.zeros(2, 3)  # the same of their first estimates, where the scene is anchored
@@ -60,7 +62,7 @@ class Exposures:
         if not torch.isfinite(found).all():
             return
         if index in self._frames:
-            found = torch.lerp(self._frames[index], found, self._rate)
+            found = torch.lerp(self._frames[index], found, RATE)
             self._sum -= self._frames[index]
         else:
             self._count += 1

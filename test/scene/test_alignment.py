@@ -48,6 +48,20 @@ def test_nothing_moves_where_nothing_is_off():
     assert np.abs(step).max() < 1e-6
 
 
+def test_an_object_that_has_moved_hardly_moves_the_camera():
+    frame = rooms.view(0.0)
+    points = frame.camera.unproject(frame.depth).reshape(-1, 3)
+    errors = []
+    for seed in range(2, 10):
+        image = frame.image.copy()
+        image[10:34, 50:82] = 255 * rooms.texture(seed)[40:64, 40:72]
+        step = alignment_step(perfect_rendering(frame), torch.from_numpy(image).float() / 255, frame.posed_camera())
+        T = rigid_exp(step)
+        pixels = frame.camera.project(points @ T[:3, :3].T + T[:3, 3])[0] - frame.camera.project(points)[0]
+        errors.append(np.linalg.norm(pixels, axis=1).mean())
+    assert np.mean(errors) < 0.04
+
+
 def test_images_that_tell_nothing_give_no_step():
     frame = rooms.view(0.0)
     rendering = perfect_rendering(frame)

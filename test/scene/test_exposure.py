@@ -24,6 +24,18 @@ def test_gains_between_frames_are_recovered(rendered):
     assert torch.allclose(bias_b - bias_a, torch.full((3,), 0.02), atol=2e-3)
 
 
+def test_one_bad_rendering_moves_an_exposure_only_part_of_the_way(rendered):
+    exposures = Exposures(ridge=1e-4)
+    valid = torch.ones(20, 20, dtype=torch.bool)
+    for index in (0, 1):
+        exposures.update(index, rendered, rendered, valid)
+    exposures.update(0, 0.5 * rendered, rendered, valid)  # alone it would mean a gain of two
+    assert ((exposures[0][0] / exposures[1][0] - 1.25).abs() < 0.15).all()
+    for _ in range(20):
+        exposures.update(0, 0.5 * rendered, rendered, valid)
+    assert torch.allclose(exposures[0][0] / exposures[1][0], torch.full((3,), 2.0), atol=0.02)  # where it stays so
+
+
 def test_an_unseen_frame_lies_between_its_neighbours(rendered):
     exposures = Exposures(ridge=1e-4)
     valid = torch.ones(20, 20, dtype=torch.bool)

@@ -18,6 +18,20 @@ def test_points_lie_where_the_world_is(unit):
     assert np.median(np.abs(points[:, 2] - truth) / truth) < 0.02
 
 
+def test_no_feature_has_two_depths_where_a_pattern_repeats():
+    a, b = rooms.view(-0.3), rooms.view(0.3)  # moved along x: all copies lie on the same epipolar lines
+    pattern = (255 * rooms.texture(7)[:72, :32]).astype(np.uint8)
+    noise = np.random.default_rng(0).normal(0, 1, a.image.shape)
+    repeated = np.clip(np.tile(pattern, (1, 3, 1)) + noise, 0, 255).astype(np.uint8)
+    once = np.full_like(b.image, 128)
+    once[:, :27] = pattern[:, 5:]
+    points, _ = triangulate(replace(a, image=repeated), detect(repeated), replace(b, image=once), detect(once))
+    assert len(points) > 3
+    pixels, z = b.camera.project(points - b.T_world_camera[:3, 3])
+    same = np.linalg.norm(pixels[:, None] - pixels, axis=2) < 1
+    assert not (same & (np.abs(z[:, None] - z) > 0.1 * z)).any()
+
+
 def test_a_wrong_pose_leaves_no_points():
     a, b = rooms.view(-0.3), rooms.view(0.3)
     T = b.T_world_camera.copy()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -24,6 +25,32 @@ def test_depth_and_edges_are_found():
     assert (error < 0.1).mean() > 0.85
     assert (error[found.trusted] < 0.1).mean() > (error < 0.1).mean()
     assert (found.trusted_depth[~found.trusted] == 0).all()
+
+
+def test_single_wrong_depths_are_not_trusted():
+    rng = np.random.default_rng(0)
+    frames, truth = rooms.views(5, depth=False), rooms.views(5)[2].depth
+    frames = [
+        replace(f, image=np.clip(f.image + rng.normal(0, 25, f.image.shape), 0, 255).astype(np.uint8)) for f in frames
+    ]
+    found = sweep_depth(frames[2], [frames[i] for i in (0, 1, 3, 4)], 1.0, 6.0)
+    wrong = np.abs(found.depth - truth) > 0.1 * truth
+    right_around = np.abs(cv2.medianBlur(found.depth, 5) - truth) < 0.03 * truth
+    assert (wrong & right_around).sum() > 100
+    assert not found.trusted[wrong & right_around].any()
+    assert found.trusted.mean() > 0.3
+
+
+def test_what_stands_before_half_of_the_neighbours_spoils_no_depth():
+    frames, truth = rooms.views(5, depth=False), rooms.views(5)[2].depth
+    others = [frames[i] for i in (0, 1, 3, 4)]
+    for i in (0, 3):
+        image = others[i].image.copy()
+        image[20:52, 30:66] = np.random.default_rng(i).integers(0, 256, (32, 36, 3))
+        others[i] = replace(others[i], image=image)
+    found = sweep_depth(frames[2], others, 1.0, 6.0)
+    right = np.abs(found.depth - truth) < 0.1 * truth
+    assert (right & found.trusted)[20:52, 25:71].mean() > 0.7
 
 
 def test_a_black_image_is_not_trusted():
