@@ -7,7 +7,7 @@ import time
 import traceback
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -56,6 +56,11 @@ class _Waiting:
     arrival: float  # time.monotonic()
     epoch: int
 
+    def goes_on(self, before: _Waiting) -> bool:
+        """Whether it is later than the one before, by no more than the time that has passed in between."""
+        step_ns = self.stamp_ns - before.stamp_ns
+        return 0 < step_ns < TIME_JUMP_NS + 1e9 * (self.arrival - before.arrival)
+
 
 class FrameBuilder:
     """Called by the subscriptions, works in its own thread: no callback waits, looks up a pose or decodes an image.
@@ -93,7 +98,8 @@ class FrameBuilder:
         self._lock = threading.Lock()
         self._info: Any = None
         self._undistorter: tuple[Any, Undistorter | FrameRejected] | None = None
-        self._last_ns: int | None = None
+        self._last: _Waiting | None = None  # the latest image, without its message
+        self._aside: _Waiting | None = None  # one of another time than ``_last``: astray, or the first after a jump
         self._epoch = 0  # jumps of the clock so far
         self._running = threading.Event()
         self._thread: threading.Thread | None = None
@@ -118,27 +124,50 @@ class FrameBuilder:
         self._running.clear()
         if self._thread:
             self._thread.join()
-        self._drops.add("stopped", self._images.clear())
+        self._drops.add("stopped", self._forget_images())
         self._forget_depths()
 
     def add_image(self, message: Any) -> None:
-        """Take an Image or CompressedImage. One older than that before it is dropped, unless time jumped back."""
+        """Take an Image or CompressedImage. One older than that before it is dropped, unless time jumped back.
+
+        One of another time waits for the next: if that goes on with it, time has jumped, else it was astray.
+        """
         if not self.running:
             return
         stamp_ns = nanoseconds(message.header.stamp)
         if stamp_ns == 0:
             self._reject(FrameRejected("stamp_missing", "an image with stamp 0: no pose can be looked up for it"))
             return
-        if self._last_ns is not None and stamp_ns <= self._last_ns:
-            late = self._last_ns - stamp_ns
-            if late < TIME_JUMP_NS:
-                reason = f"image of {stamp_ns} ns after one of {self._last_ns} ns"
-                self._reject(FrameRejected("stamp_not_increasing", reason))
-                return
-            self._begin_anew(stamp_ns + TIME_JUMP_NS)  # depth of the new time may have come first
-        self._last_ns = stamp_ns
-        waiting = _Waiting(message, stamp_ns, time.monotonic(), self._epoch)
-        self._drops.add("frame_queue_full", self._images.put(waiting))
+        image, last, aside = _Waiting(message, stamp_ns, time.monotonic(), self._epoch), self._last, self._aside
+        if last is None or image.goes_on(last):
+            if aside:
+                self._reject_astray(aside, image)
+            self._take(image)
+        elif 0 <= last.stamp_ns - stamp_ns < TIME_JUMP_NS:
+            reason = f"image of {stamp_ns} ns after one of {last.stamp_ns} ns"
+            self._reject(FrameRejected("stamp_not_increasing", reason))
+        elif aside and stamp_ns > aside.stamp_ns:
+            self._aside = None
+            if aside.stamp_ns < last.stamp_ns:
+                self._begin_anew(stamp_ns + TIME_JUMP_NS)  # depth of the new time may have come first
+            self._take(aside)
+            self._take(image)
+        else:
+            if aside:
+                self._reject_astray(aside, image)
+            self._aside = image
+
+    def _take(self, image: _Waiting) -> None:
+        self._last, self._aside = replace(image, message=None), None
+        self._drops.add("frame_queue_full", self._images.put(replace(image, epoch=self._epoch)))
+
+    def _reject_astray(self, image: _Waiting, next_one: _Waiting) -> None:
+        self._drops.add("stamp_not_increasing")
+        self._log.warning(
+            f"image of {image.stamp_ns} ns dropped, between ones of {self._last.stamp_ns} and {next_one.stamp_ns} ns: "
+            f"are there two publishers on '{self._config.image_topic}'?",
+            throttle_duration_sec=5.0,
+        )
 
     def add_info(self, message: Any) -> None:
         """Take a CameraInfo."""
@@ -169,17 +198,22 @@ class FrameBuilder:
     def reset_time(self) -> None:
         """The clock has jumped: forget all that is stamped in the old time. The map is not concerned."""
         self._begin_anew(-1)
-        self._last_ns = None
+        self._last = None
 
     def _begin_anew(self, latest_ns: int) -> None:
         """Forget what is stamped in the old time, but no depth up to ``latest_ns``."""
         if self.running:
-            self._log.warning("time jumped back: buffers cleared, the map is kept")
-            self._drops.add("time_jump", 1 + self._images.clear())  # it shows even where nothing waited
+            self._log.warning("time jumped back: buffers cleared, the map is kept", throttle_duration_sec=5.0)
+            self._drops.add("time_jump", 1 + self._forget_images())  # it shows even where nothing waited
         self._epoch += 1
         self._forget_depths(latest_ns)
         self._poses.clear()
         self._on_time_jump()
+
+    def _forget_images(self) -> int:
+        """All that wait; returns how many there were."""
+        aside, self._aside = self._aside, None
+        return self._images.clear() + (aside is not None)
 
     def _forget_depths(self, latest_ns: int = -1) -> None:
         """All, but those up to ``latest_ns``."""

@@ -195,22 +195,6 @@ def test_an_image_older_than_the_last_one(mapped):
     assert_goes_on(mapped)
 
 
-def test_one_image_of_another_time(mapped, capfd):
-    """A second camera on the topic, whose clock is ahead: only the first is used."""
-    frames, drops = mapped.status.frames, mapped.drops
-    for _ in range(5):
-        send(mapped)
-        time.sleep(0.05)
-        header = mapped.header(mapped.next, start=4600.0)
-        mapped.images.publish(image_message(header, "rgb8", wall.image(0)))
-        time.sleep(0.05)
-    send(mapped)
-    mapped.wait_for_frames(frames + 6)
-    mapped.wait_until(lambda: mapped.drops.get("stamp_not_increasing", 0) >= 5, "the others to be counted")
-    assert mapped.drops.get("time_jump") == drops.get("time_jump")
-    assert "two publishers on 'image'" in capfd.readouterr().err
-
-
 def test_a_full_disk_while_saving(mapped, tmp_path):
     assert mapped.call(SaveMap, "save_map", name="good").success
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -223,9 +223,10 @@ def test_depth_that_comes_before_the_first_image_of_a_new_time_is_its(bench):
     camera.depth(5.0)
     camera.image(5.0)
     camera.taken(1)
-    camera.depth(1.0)
-    camera.image(1.0)
-    assert camera.taken(2) == [5.0, 1.0] and camera.drops.counts() == {"time_jump": 1}
+    for seconds in (1.0, 1.1):
+        camera.depth(seconds)
+        camera.image(seconds)
+    assert camera.taken(3) == [5.0, 1.0, 1.1] and camera.drops.counts() == {"time_jump": 1}
 
 
 def test_a_jump_of_the_clock_before_the_start_counts_for_nothing(bench):
@@ -281,7 +282,9 @@ def test_depth_of_a_new_time_may_be_a_little_later_than_its_first_image(bench):
     camera.taken(1)
     camera.depth(1.005)
     camera.image(1.0)
-    assert camera.taken(2) == [5.0, 1.005] and camera.drops.counts() == {"time_jump": 1}
+    camera.depth(1.105)
+    camera.image(1.1)
+    assert camera.taken(3) == [5.0, 1.005, 1.105] and camera.drops.counts() == {"time_jump": 1}
     assert len(camera.jumps) == 1
 
 
@@ -319,20 +322,20 @@ def test_after_a_jump_of_the_clock_no_pose_of_before_is_used(bench):
         message.header.frame_id, message.pose.position.x, message.pose.orientation.w = "map", x, 1.0
         poses.add(message)
 
-    for seconds in (1.0, 5.0):
+    for seconds in (1.0, 1.25, 5.0, 5.1):
         pose(seconds, seconds)
-        pose(seconds + 0.5, seconds + 0.5)
         camera.depth(seconds)
         camera.image(seconds)
-    assert camera.taken(2) == [1.0, 5.0]
-    camera.depth(1.25)
-    camera.image(1.25)
+    assert camera.taken(4) == [1.0, 1.25, 5.0, 5.1]
+    for seconds in (1.2, 1.25):
+        camera.depth(seconds)
+        camera.image(seconds)
     time.sleep(0.2)
-    assert len(camera.frames) == 2  # what was at 1.25 s before does not count
-    pose(1.2, 70.0)
-    pose(1.3, 70.0)
-    camera.taken(3)
-    assert camera.frames[2].frame.T_world_camera[0, 3] == pytest.approx(70.0)
+    assert len(camera.frames) == 4  # what was at 1.2 s before does not count
+    for seconds in (1.15, 1.3):
+        pose(seconds, 70.0)
+    camera.taken(6)
+    assert camera.frames[5].frame.T_world_camera[0, 3] == pytest.approx(70.0)
 
 
 def test_an_image_at_work_when_the_clock_jumps_is_not_of_the_new_time(bench):
@@ -341,10 +344,11 @@ def test_an_image_at_work_when_the_clock_jumps_is_not_of_the_new_time(bench):
     camera.depth(50.0)
     camera.image(50.0)
     time.sleep(0.1)
-    camera.depth(1.0)
-    camera.image(1.0)
+    for seconds in (1.0, 1.1):
+        camera.depth(seconds)
+        camera.image(seconds)
     camera.poses.known = True
-    assert camera.taken(1) == [1.0] and camera.frames[0].frame.stamp == 1.0
+    assert camera.taken(2) == [1.0, 1.1] and camera.frames[0].frame.stamp == 1.0
     assert camera.drops.counts() == {"time_jump": 2}  # the jump, and the image
 
 
@@ -431,3 +435,52 @@ def test_frames_are_the_same_with_a_slash_before_their_name():
         assert asked == ["camera"] and camera.frames[0].header.frame_id == "camera"
     finally:
         camera.builder.stop()
+
+
+@pytest.mark.parametrize("astray", [3600.0, 8.0, 1.0])
+def test_one_image_of_another_time_is_left_out_and_nothing_else(bench, astray):
+    camera = bench(pose_timeout=FOREVER)
+    for seconds in (5.0, 5.1, astray, 5.2, 5.3):
+        camera.depth(seconds if seconds != astray else 5.15)
+        camera.image(seconds)
+    assert camera.taken(4) == [5.0, 5.1, 5.2, 5.3]
+    assert camera.drops.counts() == {"stamp_not_increasing": 1} and not camera.jumps
+
+
+@pytest.mark.parametrize("ahead", [5.0, -5.0])
+def test_of_two_cameras_whose_clocks_differ_one_is_used(bench, ahead):
+    """Both publish on the image topic."""
+    camera = bench(pose_timeout=FOREVER)
+    for number in range(20):
+        camera.depth(6.0 + 0.1 * number)
+        camera.image(6.0 + 0.1 * number)
+        camera.image(6.02 + 0.1 * number + ahead)
+    assert camera.taken(20) == [round(6.0 + 0.1 * number, 4) for number in range(20)]
+    assert camera.drops.counts() == {"stamp_not_increasing": 19} and not camera.jumps
+
+
+def test_a_clock_that_is_set_forward_clears_nothing(bench):
+    camera = bench(pose_timeout=FOREVER)
+    for seconds in (1.0, 8.0, 8.1):
+        camera.depth(seconds)
+        camera.image(seconds)
+    assert camera.taken(3) == [1.0, 8.0, 8.1] and camera.drops.counts() == {} and not camera.jumps
+
+
+def test_images_that_are_seconds_apart_in_a_replay_faster_than_that(bench):
+    camera = bench(pose_timeout=FOREVER)
+    stamps = [1.0, 3.0, 5.0, 7.0, 9.0]
+    for seconds in stamps:
+        camera.depth(seconds)
+        camera.image(seconds)
+    assert camera.taken(5) == stamps and camera.drops.counts() == {}
+
+
+def test_an_image_that_waits_for_the_next_is_counted_where_none_comes(bench):
+    camera = bench(pose_timeout=FOREVER)
+    camera.depth(5.0)
+    for seconds in (5.0, 1.0):
+        camera.image(seconds)
+    camera.taken(1)
+    camera.builder.stop()
+    assert camera.drops.counts() == {"stopped": 1}
