@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from datetime import datetime
 from pathlib import Path
@@ -10,8 +11,10 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from lift_ros.mapping.map_files import check_writable, undo_half_a_save
 from lift_ros.mapping.mapper import Mapper
+from lift_ros.ros.threads import start_thread
 
 PERIOD = 300.0  # s, between two saves: what a loss of power costs at most
+RESCUE_TIMEOUT = 30.0  # s, to save the map of a mapper that hangs
 MAX_NAME = 70  # characters, of the 100 that a map's name may have, before the date
 BEFORE = "before"  # the map that this one began with: poses may have been wrong since
 
@@ -75,8 +78,7 @@ class Autosave:
             kept = self._name_for_other()
             mapper.save(self._path, kept)
         except Exception as error:  # whatever it is, the node must go on, or come to its end
-            self.error = f"map not saved: {error}"
-            self._log.error(self.error)
+            self._failed(error)
             return False
         self._ours, self._began_with, self._saved = _identity(self._path), None, _progress(mapper)
         if kept:
@@ -89,6 +91,29 @@ class Autosave:
         untouched = _progress(mapper) == (0, 0) and self._ours is not None and self._ours == _identity(self._path)
         if self._pending and not untouched:
             self._pending = not self.save(mapper)
+
+    def rescue(self, mapper: Mapper) -> None:
+        """As ``end``, with the map as it was published last: a thread hangs that has the mapper.
+
+        What that one holds, a lock or the GPU, may stop this as well, so it is waited for no longer than
+        ``RESCUE_TIMEOUT``.
+        """
+
+        def save() -> None:
+            try:
+                self.end(copy.copy(mapper).recovered())  # a copy: the thread may yet come back to its mapper
+            except Exception as error:
+                self._failed(error)
+
+        if self._pending:
+            thread = start_thread("rescue", save)
+            thread.join(RESCUE_TIMEOUT)
+            if thread.is_alive():
+                self._failed("what stopped the mapper stops this, too")
+
+    def _failed(self, reason: object) -> None:
+        self.error = f"map not saved: {reason}"
+        self._log.error(self.error)
 
     def _name_for_other(self) -> Path | None:
         """Where a map that is not ours, not any more, or not yet, is to be kept."""

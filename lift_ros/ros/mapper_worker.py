@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
@@ -25,6 +26,7 @@ IDLE_WAIT = 0.1  # s, for a frame when there is nothing to train
 UPDATE_SHARE = 0.2  # of the time, at most, goes into finding the objects
 FIRST_PERIOD = 0.25  # s, from update to update while there are no objects
 NICENESS = 5  # of the mapper: callbacks and labels come first where cores are few
+STOP_TIMEOUT = 20.0  # s, for a step; launch gives the node 60 s to end
 AFTER_ERROR = 1.0  # s, before the next attempt after an unexpected error
 
 Result = TypeVar("Result")
@@ -82,13 +84,23 @@ class MapperWorker:
         self._thread = start_thread("mapper", self._run, NICENESS)
 
     def stop(self) -> None:
-        """Stop after the step at hand; the map is kept."""
-        self._running.clear()
-        if self._thread:
-            self._thread.join()
+        """Stop after the step at hand; the map is kept. A step that does not come to its end is left behind, and then
+        this ``hangs``.
+        """
+        if self._running.is_set():
+            self._running.clear()
+            self._thread.join(STOP_TIMEOUT)
+            if self.hangs:
+                self._log.error(f"the mapper hangs: it did not stop within {STOP_TIMEOUT:.0f} s, and is left behind")
         self._drops.add("stopped", self._frames.clear())
-        while not self._calls.empty():
-            self._calls.get()[1].cancel()
+        with suppress(Empty):
+            while True:
+                self._calls.get_nowait()[1].cancel()
+
+    @property
+    def hangs(self) -> bool:
+        """Whether the thread is still at work though it was stopped: the mapper must be left to it."""
+        return self._thread is not None and self._thread.is_alive() and not self._running.is_set()
 
     def add_frame(self, live: LiveFrame) -> None:
         """Offer a frame; an older one gives way when the mapper is busy."""

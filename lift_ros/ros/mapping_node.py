@@ -104,9 +104,14 @@ class MappingNode(LifecycleNode):
         super().destroy_node()
 
     def _carefully(self, what: str, action: Callable[[], None]) -> TransitionCallbackReturn | None:
-        """Do it; ERROR where it fails, with the reason in the log: rclpy says nothing of it."""
+        """Do it; FAILURE where it cannot be done, ERROR where something unexpected happens, with the reason in the log:
+        rclpy says nothing of it.
+        """
         try:
             action()
+        except LiftError as error:
+            self.get_logger().error(f"cannot {what}: {error}")
+            return FAILURE
         except Exception:
             self.get_logger().error(f"cannot {what}: {traceback.format_exc()}")
             return TransitionCallbackReturn.ERROR

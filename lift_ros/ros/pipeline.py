@@ -23,7 +23,7 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from lift_ros.config import Config
-from lift_ros.errors import ConfigError, FrameRejected, MapFileError
+from lift_ros.errors import ConfigError, FrameRejected, LiftError, MapFileError
 from lift_ros.mapping.map_files import resolve_map_name
 from lift_ros.mapping.mapper import Mapper
 from lift_ros.masks.base import Segmenter
@@ -52,6 +52,7 @@ OVERRIDABLE = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABI
 STATUS_PERIOD = 1.0  # s
 POSES_QUEUED = 100  # as of TF: odometry of 200 Hz would be lost each time that the executor is held up for 25 ms
 BETWEEN_QUEUES = 8  # frames that may be in the middleware, and at work between the queues
+HANGS = "the mapper hangs in what it did when it was stopped; it cannot go on before that ends"
 POSE_MESSAGES = {"odometry": Odometry, "pose": PoseStamped, "pose_with_covariance": PoseWithCovarianceStamped}
 
 
@@ -178,7 +179,13 @@ class Pipeline:
         undo.callback(node.destroy_timer, timer)
 
     def start(self) -> None:
-        """Start the workers; what the map holds is known at once, and that an empty one holds nothing of one before."""
+        """Start the workers; what the map holds is known at once, and that an empty one holds nothing of one before.
+
+        Raises:
+            LiftError: the mapper still hangs in what it did when it was stopped.
+        """
+        if self.worker.hangs:  # two threads must not have one map
+            raise LiftError(HANGS)
         self._publish_map(self.worker.mapper, [])
         if self._autosave:
             self._autosave.begin()
@@ -187,15 +194,18 @@ class Pipeline:
         self._builder.start()
 
     def stop(self) -> None:
-        """Stop the workers; the map is kept, and saved where ``autosave`` says so."""
+        """Stop the workers; the map is kept, and saved where ``autosave`` says so: as it was published last, where the
+        mapper hangs.
+        """
         self._builder.stop()
         self._latest = None
         if self._mask_sync:
             self._mask_sync.clear("stopped")
         self.worker.stop()
-        self.labeller.stop()
         if self._autosave:
-            self._autosave.end(self.worker.mapper)
+            save = self._autosave.rescue if self.worker.hangs else self._autosave.end
+            save(self.worker.mapper)
+        self.labeller.stop()
 
     def destroy(self) -> None:
         """Take everything off the node again."""
@@ -422,7 +432,11 @@ class Pipeline:
         """What is wrong whether the node is active or not."""
         lost = [each for each in self._inputs if not each.subscription]
         found = [f"cannot subscribe to {each.topic} as {_type_name(each.kind)}" for each in lost]
-        return [*found, self.save_error] if self.save_error else found
+        if self.worker.hangs:
+            found.append(HANGS)
+        if self.save_error:
+            found.append(self.save_error)
+        return found
 
 
 def _image_type(topic: str) -> type:

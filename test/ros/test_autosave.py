@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,3 +108,33 @@ def test_a_save_that_fails_costs_nothing_of_what_was_kept(mapper, tmp_path):
     mapper.damaged = True
     assert not saves.save(mapper)
     assert (tmp_path / "kitchen.before" / "map.yaml").read_bytes() == kept
+
+
+def test_the_map_of_a_mapper_that_hangs_is_saved_and_left_to_it(mapper, tmp_path):
+    saves = begun(tmp_path / "left")
+    saves.rescue(mapper)
+    assert not saves.error and len(load_map(tmp_path / "left").scene["means"]) == 50
+    mapper.save(tmp_path / "later")
+    assert len(load_map(tmp_path / "later").objects) == len(load_map(tmp_path / "left").objects)
+
+
+def test_a_lock_that_a_mapper_holds_while_it_hangs_does_not_stop_the_end(mapper, tmp_path, monkeypatch):
+    release = threading.Event()
+
+    class Locked(TopicSegmenter):
+        @property
+        def name(self) -> str:
+            release.wait()
+            return "locked"
+
+    monkeypatch.setattr(module, "RESCUE_TIMEOUT", 0.2)
+    mapper.segmenter = Locked()
+    saves = begun(tmp_path / "left")
+    try:
+        saves.rescue(mapper)
+        assert "map not saved" in saves.error and not (tmp_path / "left").exists()
+    finally:
+        release.set()
+        for thread in threading.enumerate():
+            if thread.name == "rescue":
+                thread.join(30.0)

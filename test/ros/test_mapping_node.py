@@ -31,7 +31,12 @@ from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 from tf2_msgs.msg import TFMessage
 
+from lift_ros.frame import Frame
+from lift_ros.mapping.map_files import load_map
+from lift_ros.masks.base import Masks, Prompts
+from lift_ros.masks.topic import TopicSegmenter
 from lift_ros.msg import LabelInfo, ObjectEvent, Status
+from lift_ros.ros import mapper_worker, mapping_node
 from lift_ros.ros.conversions import camera_info_message, cloud_arrays, to_point
 from lift_ros.ros.mapping_node import MappingNode
 from lift_ros.srv import FindObject, GetObject, ListObjects, LoadMap, SaveMap, SelectSimilar
@@ -73,6 +78,18 @@ def middle_of(label: int) -> tuple[int, int]:
     """Row and column of the middle of a rectangle in the last frame."""
     rows, columns = np.nonzero(wall.labels(LAST) == label)
     return round(rows.mean()), round(columns.mean())
+
+
+def diagnostics_of(rig: Rig) -> list[DiagnosticStatus]:
+    """What the node will have told, as it grows."""
+    heard: list[DiagnosticStatus] = []
+    name = rig.mapping.get_namespace().lstrip("/") + "/lift_ros: mapping"
+
+    def take(message: DiagnosticArray) -> None:
+        heard.extend(entry for entry in message.status if entry.name == name)
+
+    rig.node.create_subscription(DiagnosticArray, "/diagnostics", take, 10)
+    return heard
 
 
 def label_at(message: Image, label: int) -> int:
@@ -444,36 +461,27 @@ def test_pause_and_reset(own_rig):
 def test_a_paused_node_still_warns_of_a_lost_pose_and_of_a_dead_camera():
     """Labels go on, and are the worse for it."""
     with closing(Rig(pose_timeout=0.1)) as rig:
-        entries = []
-        name = rig.mapping.get_namespace().lstrip("/") + "/lift_ros: mapping"
+        heard = diagnostics_of(rig)
 
-        def take(message: DiagnosticArray) -> None:
-            entries.extend((entry.level, entry.message) for entry in message.status if entry.name == name)
+        def told(level: bytes, words: str) -> bool:
+            return any(entry.level == level and entry.message.startswith(words) for entry in heard)
 
-        rig.node.create_subscription(DiagnosticArray, "/diagnostics", take, 10)
         ok, warn = DiagnosticStatus.OK, DiagnosticStatus.WARN
-        rig.wait_until(lambda: (ok, "waiting for the first frame") in entries, "diagnostics before the first frame")
+        rig.wait_until(lambda: told(ok, "waiting for the first frame"), "diagnostics before the first frame")
         rig.send(0)
-        rig.wait_until(lambda: (ok, "mapping") in entries, "diagnostics of a node that maps")
+        rig.wait_until(lambda: told(ok, "mapping"), "diagnostics of a node that maps")
         assert rig.call(SetBool, "pause", data=True).success
-        rig.wait_until(lambda: (ok, "paused") in entries, "diagnostics of a node that is paused")
+        rig.wait_until(lambda: told(ok, "paused"), "diagnostics of a node that is paused")
         rig.send(1)  # else a busy machine may have been silent for too long by now
         rig.send(2, pose=None)
-        rig.wait_until(lambda: (warn, "paused; dropped 1 pose_missing") in entries, "a warning of the lost pose")
-        silent = "paused; no usable frame for "
-        rig.wait_until(lambda: any(e[0] == warn and e[1].startswith(silent) for e in entries), "a warning of silence")
+        rig.wait_until(lambda: told(warn, "paused; dropped 1 pose_missing"), "a warning of the lost pose")
+        rig.wait_until(lambda: told(warn, "paused; no usable frame for "), "a warning of silence")
 
 
 def test_without_poses_the_reason_is_told_as_long_as_images_are_dropped():
     """Also once no frame has come for so long that this is worth a warning of its own."""
     with closing(Rig(pose_timeout=0.1)) as rig:
-        heard: list[DiagnosticStatus] = []
-        name = rig.mapping.get_namespace().lstrip("/") + "/lift_ros: mapping"
-
-        def take(message: DiagnosticArray) -> None:
-            heard.extend(entry for entry in message.status if entry.name == name)
-
-        rig.node.create_subscription(DiagnosticArray, "/diagnostics", take, 10)
+        heard = diagnostics_of(rig)
         indices = itertools.count()
 
         def told() -> bool:
@@ -498,6 +506,64 @@ def test_shutdown_answers_who_waits_for_the_mapper(tmp_path):
         assert rig.wait_until(saved.done, "an answer")
         assert re.search("empty|deactivated", saved.result().message)  # the mapper may yet have come to it
         assert rig.call(ListObjects, "list_objects") is not None  # the executor goes on
+
+
+class Stalling(TopicSegmenter):
+    """Masks of another node; from ``stalls`` on it is stuck with the next keyframe until ``release``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stalls, self.stuck, self.release = threading.Event(), threading.Event(), threading.Event()
+
+    def segment(self, frame: Frame, prompts: Prompts | None = None) -> Masks:
+        if self.stalls.is_set():
+            self.stuck.set()
+            self.release.wait()
+        return super().segment(frame, prompts)
+
+
+def test_a_mapper_that_hangs_is_left_behind_until_it_comes_back(tmp_path, monkeypatch):
+    segmenter = Stalling()
+    monkeypatch.setattr(mapping_node, "make_mapper_segmenter", lambda config: segmenter)
+    monkeypatch.setattr(mapper_worker, "STOP_TIMEOUT", 1.0)
+    others = set(threading.enumerate())
+
+    def mappers() -> int:
+        return [thread.name for thread in threading.enumerate() if thread not in others].count("mapper")
+
+    with closing(Rig(map_directory=str(tmp_path), autosave="left")) as rig:
+        heard = diagnostics_of(rig)
+        try:
+            rig.map_the_wall()
+            known, keyframes = {o.id for o in rig.objects}, rig.status.keyframes
+            segmenter.stalls.set()
+            for index in range(LAST, LAST + 12):  # along the wall: one of them is a keyframe
+                rig.send(index)
+                time.sleep(0.05)
+            assert segmenter.stuck.wait(30.0)
+            client = rig.node.create_client(SaveMap, "lift_ros/save_map")
+            assert client.wait_for_service(10.0)
+            saved = client.call_async(SaveMap.Request(name="late"))
+            rig.wait_until(lambda: not rig.mapping._pipeline.worker._calls.empty(), "the request")
+            change(rig, Transition.TRANSITION_DEACTIVATE)
+            assert {item["id"] for item in load_map(tmp_path / "left").objects} == known
+            assert rig.wait_until(saved.done, "an answer") and "deactivated" in saved.result().message
+            assert {o.id for o in rig.call(ListObjects, "list_objects").objects.objects} == known
+            activate = {"transition": Transition(id=Transition.TRANSITION_ACTIVATE)}
+            assert not rig.call(ChangeState, "change_state", **activate).success
+            assert mappers() == 1
+            hangs = "inactive; the mapper hangs"
+            rig.wait_until(lambda: heard[-1].message.startswith(hangs), "diagnostics")
+            assert heard[-1].level == DiagnosticStatus.WARN
+            segmenter.stalls.clear()
+        finally:
+            segmenter.release.set()
+        rig.wait_until(lambda: rig.call(ChangeState, "change_state", **activate).success, "the mapper to come back")
+        assert mappers() == 1
+        for index in range(LAST + 12, LAST + 24):
+            rig.send(index)
+            time.sleep(0.05)
+        rig.wait_until(lambda: rig.status.keyframes > keyframes, "a keyframe")
 
 
 def test_deactivation_does_not_wait_for_the_next_label_image():
@@ -584,14 +650,9 @@ def test_diagnostics_name_the_topics_that_nobody_publishes_or_not_as_expected():
         rclpy.init(context=context)
         other = rclpy.create_node("other", namespace=space, context=context)
         other.create_publisher(PointCloud2, "range/compressedDepth", 1)
-        heard = []
-        name = rig.mapping.get_namespace().lstrip("/") + "/lift_ros: mapping"
-
-        def take(message: DiagnosticArray) -> None:
-            heard.extend(entry.message for entry in message.status if entry.name == name)
-
-        rig.node.create_subscription(DiagnosticArray, "/diagnostics", take, 10)
-        told = rig.wait_until(lambda: [text for text in heard if "nobody publishes" in text], "a warning of silence")[0]
+        heard, words = diagnostics_of(rig), "nobody publishes"
+        found = rig.wait_until(lambda: [entry for entry in heard if words in entry.message], "a warning of silence")
+        told = found[0].message
         assert f"nobody publishes {space}/segments" in told and "camera_info" not in told
         kinds = "sensor_msgs/msg/PointCloud2, not sensor_msgs/msg/CompressedImage"
         assert f"{space}/range/compressedDepth is {kinds}" in told
@@ -618,13 +679,7 @@ def test_images_are_subscribed_to_as_they_are_published_whatever_the_name_of_the
 def test_a_subscription_that_fails_is_told_and_tried_again():
     """One process may not have two types on a topic: here another node of it holds on to the wrong one."""
     with closing(Rig(depth_topic="range")) as rig:
-        heard = []
-        name = rig.mapping.get_namespace().lstrip("/") + "/lift_ros: mapping"
-
-        def take(message: DiagnosticArray) -> None:
-            heard.extend(entry for entry in message.status if entry.name == name)
-
-        rig.node.create_subscription(DiagnosticArray, "/diagnostics", take, 10)
+        heard = diagnostics_of(rig)
         in_the_way = rig.node.create_subscription(Image, "range", lambda _: None, 1)
         context = rclpy.Context()
         rclpy.init(context=context)
