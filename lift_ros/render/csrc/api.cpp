@@ -2,7 +2,6 @@
 #include "lift_raster.h"
 
 #include <algorithm>
-#include <new>
 
 #include "adam.h"
 #include "edges.h"
@@ -19,11 +18,9 @@ namespace {
 
 template <class Make>
 auto or_null(const Make& make) -> decltype(make()) {
-  try {
-    return make();
-  } catch (const std::bad_alloc&) {
-    return nullptr;
-  }
+  decltype(make()) made = nullptr;
+  lift::guarded([&] { made = make(); });
+  return made;
 }
 
 }  // namespace

@@ -55,7 +55,7 @@ struct TileMasks {
 
 LiftMaskWeights::LiftMaskWeights(const LiftView& view, const int32_t* labels, int scale, int32_t mask_count,
                                  float min_weight, int threads)
-    : begin(mask_count + 1, 0) {
+    : begin(int64_t{mask_count} + 1, 0) {
   std::vector<std::vector<Entry>> tiles(view.tile_count());
   lift::parallel_for(threads, view.tile_count(), 1, [&](int64_t position, int64_t, int) {
     const int tile_index = view.tile_order[position];
@@ -79,7 +79,7 @@ LiftMaskWeights::LiftMaskWeights(const LiftView& view, const int32_t* labels, in
   });
 
   // What several tiles show of a Gaussian is added in the order of the tiles, whatever thread had them.
-  std::vector<int64_t> first(mask_count + 1, 0);
+  std::vector<int64_t> first(int64_t{mask_count} + 1, 0);
   for (const auto& tile : tiles)
     for (const Entry& entry : tile) ++first[entry.mask + 1];
   for (int32_t m = 0; m < mask_count; ++m) first[m + 1] += first[m];

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <new>
+#include <stdexcept>
 #include <utility>
 
 #if defined(__linux__)
@@ -31,6 +32,8 @@ int64_t guarded(const Run& run) {
     run();
     return 0;
   } catch (const std::bad_alloc&) {
+    return -1;
+  } catch (const std::length_error&) {  // more than a vector can hold
     return -1;
   }
 }

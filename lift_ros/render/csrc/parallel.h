@@ -8,7 +8,6 @@
 #include <exception>
 #include <memory>
 #include <mutex>
-#include <system_error>
 #include <thread>
 
 namespace lift {
@@ -48,8 +47,8 @@ void parallel_for(int threads, int64_t n, int64_t grain, const Body& body) {
   for (int worker = 1; worker < std::min<int64_t>(threads, chunks); ++worker) {
     try {
       std::thread(work, worker).detach();
-    } catch (const std::system_error&) {
-      break;  // no thread to be had: those there are take all chunks
+    } catch (const std::exception&) {
+      break;  // no thread or no memory for one to be had: those there are take all chunks
     }
   }
   work(0);
