@@ -44,6 +44,7 @@ from lift_ros.evaluation.study import Run, write_json
 from lift_ros.frame import Frame
 from lift_ros.mapping.mapper import Mapper
 from lift_ros.mapping.offline import ALIGN_STEPS, frame_labels, map_capture
+from lift_ros.mapping.prepare import training_device
 from lift_ros.masks.base import Segmenter
 from lift_ros.visualization import overlay, write_png
 
@@ -366,6 +367,11 @@ def _mean(values: list[float]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
+def device_name(device: torch.device) -> str:
+    """For people: CPU, or GPU with its name."""
+    return "CPU" if device.type == "cpu" else f"GPU ({torch.cuda.get_device_name(device)})"
+
+
 def main() -> None:
     """Read a run and what is to define it, measure it, and write its figures; whoever started this reports errors."""
     result, pictures = Path(sys.argv[1]), Path(sys.argv[2])
@@ -375,7 +381,8 @@ def main() -> None:
         raise LiftError(
             "the package has changed since the evaluation began, and its parameters with it; start it again"
         )
-    write_json(result, {"defined_by": wanted["defined_by"], "figures": measure(run, pictures)})
+    figures, device = measure(run, pictures), device_name(training_device(run.config()))
+    write_json(result, {"defined_by": wanted["defined_by"], "figures": figures, "device": device})
 
 
 if __name__ == "__main__":

@@ -11,12 +11,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+import lift_ros
+from lift_ros.config import Config
 from lift_ros.errors import LiftError
 from lift_ros.evaluation.published import PUBLISHED, Published
 from lift_ros.evaluation.study import Outcome, file_name, shortened
+from lift_ros.options import walk, with_values
 from lift_ros.visualization import contact_sheet, write_png
 
-IDENTITY = ("dataset", "masks", "mask_share", "method", "scale", "seed", "use_depth", "truth", "max_depth", "settings")
+IDENTITY = (
+    "dataset", "masks", "mask_share", "method", "scale", "seed", "use_depth", "truth", "max_depth", "bag", "settings",
+)  # fmt: skip
 # of the table for people: figure, heading, format
 COLUMNS = (
     ("objects", "objects", "d"), ("pq", "PQ_scene", ".3f"), ("pq_rendered", "PQ rendered", ".3f"),
@@ -92,17 +97,34 @@ def markdown_report(outcomes: Sequence[Outcome]) -> str:
     measured = [outcome for outcome in outcomes if outcome.error is None]
     columns = [column for column in COLUMNS if any(outcome.figures.get(column[0]) is not None for outcome in measured)]
     shown = {name for name, _, _ in columns}
-    header = ("", "data set", "masks", "share", "method", *(heading for _, heading, _ in columns), "published in")
+    conditions: dict[str, set[str]] = {}
+    for outcome in measured or outcomes:
+        for name, value in _conditions(outcome).items():
+            conditions.setdefault(name, set()).add(value)
+    differing = [name for name, values in conditions.items() if len(values) > 1]
+    header = (
+        "", "data set", "masks", "share", "method", *differing, *(heading for _, heading, _ in columns), "published in",
+    )  # fmt: skip
     rows = []
     for entry in beside_published(measured):
         if isinstance(entry, Published):
             if shown & entry.figures.keys():
-                cells = (f"*{_cell(entry.figures[n], f)}*" if n in entry.figures else "" for n, _, f in columns)
+                cells = [f"*{_cell(entry.figures[n], f)}*" if n in entry.figures else "" for n, _, f in columns]
+                cells = ["" for _ in differing] + cells
                 rows.append(("published", entry.data, "", "", entry.method, *cells, entry.source))
         else:
-            cells = (_cell(entry.figures.get(name), form) for name, _, form in columns)
+            own = _conditions(entry)
+            cells = [own[name] for name in differing]
+            cells += [_cell(entry.figures.get(name), form) for name, _, form in columns]
             rows.append(("measured", *_identity(entry, names), *cells, ""))
-    parts = ["# Evaluation", "## Measured, beside the published", markdown_table(header, rows)]
+    common = {name: "differ" if len(values) > 1 else next(iter(values)) for name, values in conditions.items()}
+    parts = ["# Evaluation", "; ".join(f"{name}: {value}" for name, value in common.items() if value)]
+    if differing:
+        parts.append(
+            f"**The runs differ in {', '.join(differing)}**, of which the table has columns. Only rows that agree "
+            "there compare, above all in their cost."
+        )
+    parts += ["## Measured, beside the published", markdown_table(header, rows)]
     if not measured:
         parts[-1] = "No run succeeded."
     elif any(row[0] == "published" for row in rows):
@@ -154,6 +176,30 @@ def _identity(outcome: Outcome, names: dict[str, str]) -> tuple[str, ...]:
     return names[run.dataset], run.masks, f"{run.mask_share:g}", run.method
 
 
+def _conditions(outcome: Outcome) -> dict[str, str]:
+    """What a run was done with, apart from ``_identity``; empty what does not apply."""
+    run, figures = outcome.run, outcome.figures
+    defaults = {option.name: option.value for option in walk(Config())}
+    chosen = {option.name: option.value for option in walk(with_values(Config(), run.settings))}
+    settings = {name: value for name, value in chosen.items() if value != defaults[name]}
+    depth = "as recorded" if run.max_depth is None else f"as recorded, up to {run.max_depth:g}"
+    machine = {"cores": figures.get("cores"), "threads": figures.get("threads"), "device": outcome.device}
+    return {
+        "version": lift_ros.__version__,
+        "scale": f"{run.scale:g}",
+        "seed": f"{run.seed}",
+        "depth": depth if run.use_depth else "not used",
+        "truth": run.truth,
+        "bag": _assigned(run.bag),
+        "settings": _assigned(settings) or "defaults",
+        **{name: "not recorded" if value is None else str(value) for name, value in machine.items() if figures},
+    }
+
+
+def _assigned(values: dict[str, object]) -> str:
+    return " ".join(f"{name}={value}" for name, value in values.items())
+
+
 def _cell(value: float | int | None, form: str) -> str:
     return "–" if value is None else format(value, form)
 
@@ -162,15 +208,15 @@ def _write_csv(outcomes: Sequence[Outcome], path: Path) -> None:
     entries = beside_published(outcomes)
     figures = list(dict.fromkeys(name for entry in entries for name in entry.figures))
     with path.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, ["kind", *IDENTITY, *figures, "error", "published_in"])
+        writer = csv.DictWriter(stream, ["kind", *IDENTITY, "version", "device", *figures, "error", "published_in"])
         writer.writeheader()
         for entry in entries:
             if isinstance(entry, Published):
                 row = {"kind": "published", "dataset": entry.data, "method": entry.method, "published_in": entry.source}
             else:
                 row = {"kind": "measured", **{name: getattr(entry.run, name) for name in IDENTITY}}
-                row["settings"] = " ".join(f"{name}={value}" for name, value in entry.run.settings.items())
-                row["error"] = entry.error
+                row |= {name: _assigned(row[name]) for name in ("bag", "settings")}
+                row |= {"version": lift_ros.__version__, "device": entry.device, "error": entry.error}
             writer.writerow(row | entry.figures)
 
 

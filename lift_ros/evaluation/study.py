@@ -125,12 +125,15 @@ class Outcome:
 
     Attributes:
         pictures: directory of its pictures.
+        device: that it was mapped on, as ``measure.device_name`` says; None if it failed or was done by a version that
+            did not record it.
     """
 
     run: Run
     figures: dict[str, float | int | None]
     error: str | None
     pictures: Path
+    device: str | None = None
 
 
 def known_methods() -> tuple[str, ...]:
@@ -302,7 +305,8 @@ def _read(run: Run, directory: Path) -> Outcome | None:
         return None
     if figures.get("pq") is not None and (None in map(figures.get, PLOTTED) or not figures["frames"]):
         return None
-    return Outcome(run, figures, None, directory / run.key)
+    device = content.get("device")
+    return Outcome(run, figures, None, directory / run.key, device if isinstance(device, str) else None)
 
 
 def _carry_out(run: Run, directory: Path, progress: Callable[[str], None] = lambda done: None) -> None:

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
+import lift_ros
+from lift_ros.config import Config
 from lift_ros.errors import LiftError
 from lift_ros.evaluation.published import MESSY, PROMPTED, PUBLISHED, SHARE_CLAIMS, UNIC
 from lift_ros.evaluation.report import COLUMNS, dataset_names, markdown_report, markdown_table, write_report
@@ -49,6 +51,56 @@ def test_tables_hold_every_run(outcomes):
     assert rows[0] == ["measured", "a/room", "L1", "1", "unic_lift", "12", "0.900", "60", "12", ""]
     assert rows[-1] == ["measured", "b/room", "recorded:L2", "0.1", "pcf_lift", "50", "0.635", "6", "12", ""]
     assert table_rows(text, "Failed")[2:] == [["a/room", "L1", "1", "disco", "no \\| memory"]]
+
+
+def header(text: str) -> dict[str, str]:
+    """What all runs were done with."""
+    return dict(item.split(": ") for item in text.splitlines()[2].split("; "))
+
+
+def test_what_was_run_is_above_the_table(outcomes):
+    first = outcomes[0]
+    machine = {"cores": 8, "threads": 2}
+    plain = replace(first, figures=first.figures | machine, device="CPU")
+    text = markdown_report([plain, replace(outcomes[1], figures=outcomes[1].figures | machine, device="CPU")])
+    assert header(text) == {
+        "version": lift_ros.__version__, "scale": "0.5", "seed": "0", "depth": "as recorded", "truth": "instances",
+        "settings": "defaults", "cores": "8", "threads": "2", "device": "CPU",
+    }  # fmt: skip
+    assert "differ" not in text
+    default = Config().lifting.pixels
+    run = replace(
+        first.run, scale=0.1, seed=7, use_depth=False, truth="/truth", bag={"image_topic": "/x"},
+        settings={"scene.max_gaussians": 5000, "lifting.pixels": default},
+    )  # fmt: skip
+    other = header(markdown_report([replace(plain, run=run, device="GPU (X)")]))
+    assert other == header(text) | {
+        "scale": "0.1", "seed": "7", "depth": "not used", "truth": "/truth", "bag": "image_topic=/x",
+        "settings": "scene.max_gaussians=5000", "device": "GPU (X)",
+    }  # fmt: skip
+    far = replace(plain, run=replace(first.run, max_depth=2.5))
+    assert header(markdown_report([far]))["depth"] == "as recorded, up to 2.5"
+
+
+def test_what_runs_differ_in_has_columns_and_is_pointed_out(outcomes):
+    """As where an evaluation was resumed with other threads, or has results that do not tell the device."""
+    first, second, *_ = outcomes
+    machine = first.figures | {"cores": 8}
+    shown = [
+        replace(first, figures=machine | {"threads": 2}),
+        replace(second, figures=machine | {"threads": 4}, device="CPU"),
+        outcomes[-1],  # failed: nothing is known of its machine
+    ]
+    text = markdown_report(shown)
+    assert header(text) | {"cores": "8", "threads": "differ", "device": "differ"} == header(text)
+    assert text.splitlines()[4].startswith("**The runs differ in threads, device**")
+    columns, _, *rows = table_rows(text, "Measured, beside the published")
+    at = columns.index("method")
+    assert columns[at : at + 4] == ["method", "threads", "device", "objects"]
+    assert [row[at : at + 4] for row in rows if row[0] == "measured"] == [
+        ["unic_lift", "2", "not recorded", "12"], ["pcf_lift", "4", "CPU", "12"],
+    ]  # fmt: skip
+    assert all(len(row) == len(columns) and row[at + 1] == row[at + 2] == "" for row in rows if row[0] == "published")
 
 
 def test_published_figures_stand_below_those_of_their_method(outcomes):
@@ -111,6 +163,16 @@ def test_csv_has_full_precision_and_what_failed(outcomes, tmp_path):
             assert float(row["pq"]) == outcome.figures["pq"]
 
 
+def test_csv_has_what_a_run_was_done_with(outcomes, tmp_path):
+    run = replace(outcomes[0].run, settings={"lifting.pixels": 256}, bag={"image_topic": "/x", "odometry_topic": "/y"})
+    write_report([replace(outcomes[0], run=run, device="CPU")], tmp_path)
+    with (tmp_path / "table.csv").open() as stream:
+        row = next(csv.DictReader(stream))
+    told = [row[name] for name in ("version", "device", "settings", "bag", "scale")]
+    topics = "image_topic=/x odometry_topic=/y"
+    assert told == [lift_ros.__version__, "CPU", "lifting.pixels=256", topics, "0.5"]
+
+
 def test_data_sets_are_told_apart_by_as_much_of_their_paths_as_it_takes(outcomes):
     paths = ("/v/room_0/imap/00", "/v/room_1/imap/00", "/v/office", "/w/desk/a", "/w/a", "/v/w/a")
     names = dataset_names([replace(outcomes[0], run=replace(outcomes[0].run, dataset=path)) for path in paths])
@@ -122,6 +184,8 @@ def test_data_sets_are_told_apart_by_as_much_of_their_paths_as_it_takes(outcomes
 def test_nothing_but_failures(outcomes):
     text = markdown_report(outcomes[-1:])
     assert "No run succeeded." in text and "disco" in text
+    assert "threads" not in header(text) and header(text)["scale"] == "0.5"
+    assert "No run succeeded." in markdown_report([])
 
 
 def test_tables_are_markdown():

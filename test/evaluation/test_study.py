@@ -19,13 +19,15 @@ import numpy as np
 import pytest
 
 from lift_ros.cli import main
+from lift_ros.config import Config
 from lift_ros.data import open_capture
 from lift_ros.demo.generate import TRUTH_TOPIC
 from lift_ros.errors import CheckpointError, ConfigError
 from lift_ros.evaluation import study
 from lift_ros.evaluation.masks import make_masks
-from lift_ros.evaluation.measure import Truth
+from lift_ros.evaluation.measure import Truth, device_name
 from lift_ros.evaluation.study import Run, carry_out, known_methods, plan, write_json
+from lift_ros.mapping.prepare import training_device
 from lift_ros.visualization import write_png
 
 QUICK = (
@@ -77,6 +79,7 @@ def test_methods_side_by_side_resumed_and_with_a_run_that_fails(capture, unreada
     for method, result in results.items():
         figures = result["figures"]
         assert result["defined_by"]["parameters"]["lifting.method"] == method
+        assert result["device"] == device_name(training_device(Config()))
         assert figures["frames"] == FRAMES and figures["mask_views"] == figures["keyframes"] > 1
         assert figures["objects"] == figures["matched"] + figures["missed"] > 1
         assert figures["pq"] == pytest.approx(figures["sq"] * figures["rq"]) and 0 <= figures["miou"] <= 1
@@ -88,6 +91,8 @@ def test_methods_side_by_side_resumed_and_with_a_run_that_fails(capture, unreada
         rows = [row for row in csv.DictReader(stream) if row["kind"] == "measured"]
     assert [row["method"] for row in rows] == list(methods)
     lines = (tmp_path / "table.md").read_text().splitlines()
+    assert "; scale: 0.4; seed: 0;" in lines[2] and "lifting.pixels=256; cores: " in lines[2]
+    assert lines[2].endswith(f"; device: {result['device']}")
     header = [cell.strip() for cell in next(line for line in lines if "PQ_scene" in line).strip("|").split("|")]
     for row in rows:
         figures = results[row["method"]]["figures"]
@@ -163,7 +168,9 @@ def test_half_written_and_foreign_files_do_not_count(tmp_path):
         path.write_text(content)
         assert study._read(RUN, tmp_path) is None
     write_json(path, {"defined_by": RUN.definition(), "figures": FIGURES})
-    assert study._read(RUN, tmp_path).figures == FIGURES
+    assert study._read(RUN, tmp_path).figures == FIGURES and study._read(RUN, tmp_path).device is None
+    write_json(path, {"defined_by": RUN.definition(), "figures": FIGURES, "device": "CPU"})
+    assert study._read(RUN, tmp_path).device == "CPU"
     assert list(tmp_path.iterdir()) == [path]  # nothing partial is left behind
 
 
