@@ -13,6 +13,7 @@ from lift_ros.frame import Frame
 from lift_ros.masks.base import Masks, Prompts
 from lift_ros.masks.recorded import masks_at
 
+MAX_BYTES = 256 << 20  # of the label images that wait
 STAMP_TOLERANCE_NS = 1_000  # a stamp in float64 seconds since 1970 is good to 0.24 microseconds
 
 
@@ -20,7 +21,8 @@ class TopicSegmenter:
     """Answers with the label image of the frame's own stamp, which must be there when it is asked: see ``has``.
 
     Its methods may be called from different threads. Label images come in the order of time, later than the images they
-    were made from and not for all of them; the oldest of more than ``capacity`` waiting ones is dropped.
+    were made from and not for all of them; the oldest of more than ``capacity`` waiting ones, or ``MAX_BYTES``, is
+    dropped.
 
     Attributes:
         reach: seconds by which stamps of one time differ, at most; others are of before and after a jump of the clock.
@@ -43,13 +45,15 @@ class TopicSegmenter:
         Raises:
             FrameRejected: ``masks_encoding``.
         """
-        if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
+        if labels.ndim != 2 or not labels.size or not np.issubdtype(labels.dtype, np.integer):
             raise FrameRejected("masks_encoding", f"masks must be (h, w) integers, got {labels.shape} {labels.dtype}")
+        kinds = [np.min_scalar_type(label) for label in (labels.min(), labels.max())]
+        labels = labels.astype(np.result_type(*kinds))
         with self._lock:
             for other in [stamp for stamp in self._labels if stamp > stamp_ns + self._reach_ns]:
                 del self._labels[other]  # late ones of before the jump
             self._labels[stamp_ns] = labels
-            while len(self._labels) > self.capacity:
+            while len(self._labels) > self.capacity or sum(each.nbytes for each in self._labels.values()) > MAX_BYTES:
                 self._labels.popitem(last=False)
 
     def clear(self) -> None:
@@ -65,7 +69,7 @@ class TopicSegmenter:
     def segment(self, frame: Frame, prompts: Prompts | None = None) -> Masks:
         """The masks offered for this frame's stamp, which are given once; ``prompts`` change nothing.
 
-        Those of earlier images are of no use any more.
+        Those of earlier images are of no use any more, whether or not they were asked for.
 
         Raises:
             FrameRejected: ``masks_missing`` when there are none; as ``masks_at``.
@@ -73,8 +77,10 @@ class TopicSegmenter:
         stamp_ns = round(frame.stamp * 1e9)
         with self._lock:
             key = self._find(stamp_ns)
-            low, high = stamp_ns - self._reach_ns, stamp_ns - STAMP_TOLERANCE_NS
-            for older in [stamp for stamp in self._labels if low < stamp < high]:
+            # its own masks are there: so are none of after a jump, which those far earlier could else be
+            low = stamp_ns - self._reach_ns if key is None else 0
+            high = stamp_ns - STAMP_TOLERANCE_NS
+            for older in [stamp for stamp in self._labels if low <= stamp < high]:
                 del self._labels[older]
             if key is None:
                 raise FrameRejected("masks_missing", f"no masks for the image of {frame.stamp:.6f} s are there")

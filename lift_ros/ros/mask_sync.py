@@ -53,7 +53,8 @@ class MaskSync:
 
     def add_frame(self, live: LiveFrame) -> None:
         """A frame, later than those before."""
-        live = replace(live, frame=self._no_larger_than_needed(live.frame))
+        camera = live.frame.camera
+        live = replace(live, frame=live.frame.resized(*self._size_kept(camera.width, camera.height)))
         with self._lock:
             self._waiting.append(live)
             if self._masks.has(_stamp_ns(live)):
@@ -68,6 +69,8 @@ class MaskSync:
 
     def add_masks(self, stamp_ns: int, labels: NDArray[np.integer]) -> None:
         """The label image of the image with this stamp; see ``TopicSegmenter.offer`` for the errors."""
+        if labels.ndim == 2 and labels.size:
+            labels = _nearest(labels, *self._size_kept(labels.shape[1], labels.shape[0]))
         with self._lock:
             self._masks.offer(stamp_ns, labels)
             for live in self._waiting:
@@ -100,11 +103,20 @@ class MaskSync:
         """A frame that is dropped: masks came for others meanwhile, or nobody makes any for this camera."""
         self._drops.add("not_segmented" if self._matched > live.arrival else "masks_missing")
 
-    def _no_larger_than_needed(self, frame: Frame) -> Frame:
-        """The frame at the size that masks are kept at, if it is larger."""
-        small = frame.camera.at_width(self._image_width)
-        width, height = FINER * small.width, FINER * small.height
-        return frame.resized(width, height) if width < frame.camera.width and height < frame.camera.height else frame
+    def _size_kept(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height, px, that an image of this size is kept at: that of the masks in the map, if it is less."""
+        small = min(self._image_width, width)
+        needed = FINER * small, FINER * max(1, round(height * small / width))
+        return needed if needed[0] < width and needed[1] < height else (width, height)
+
+
+def _nearest(labels: NDArray[np.integer], width: int, height: int) -> NDArray[np.integer]:
+    """Labels at another size, of the pixel at the centre of each new one: in a callback, a vote takes too long."""
+    rows, columns = (
+        ((np.arange(size) + 0.5) * old / size).astype(int)
+        for size, old in zip((height, width), labels.shape, strict=True)
+    )
+    return labels[rows[:, None], columns]
 
 
 def _stamp_ns(live: LiveFrame) -> int:

@@ -159,8 +159,37 @@ def test_offers_that_frames_have_passed_are_let_go():
             assert not left
 
 
+def test_offers_of_a_robot_at_rest_are_let_go_with_the_next_keyframe():
+    topic = TopicSegmenter(reach=5.0, capacity=40)
+    for k in range(40):  # 8 s, longer than reach
+        topic.offer(STAMP_NS + k * 2 * 10**8, LABELS)
+    assert len(topic.segment(frame_at(STAMP_NS + 38 * 2 * 10**8))) == 2
+    assert list(topic._labels) == [STAMP_NS + 39 * 2 * 10**8]
+
+
+@pytest.mark.parametrize(
+    ("ids", "dtype"), [([0, 255], "u1"), ([0, 256], "u2"), ([-1, 300], "i4"), ([-1, 7], "i2"), ([0, 2**31 - 1], "u4")]
+)
+def test_offers_are_kept_as_small_as_their_ids_allow(ids, dtype):
+    topic = TopicSegmenter()
+    labels = np.zeros((24, 32), np.int64)
+    labels[:12], labels[12:, :16] = ids
+    topic.offer(STAMP_NS, labels)
+    assert topic._labels[STAMP_NS].dtype == dtype
+    expected = [labels == label for label in ids if label]
+    np.testing.assert_array_equal(topic.segment(frame_at(STAMP_NS)).masks, expected)
+
+
+def test_offers_do_not_fill_the_memory(monkeypatch):
+    monkeypatch.setattr("lift_ros.masks.topic.MAX_BYTES", 3 * LABELS.nbytes)
+    topic = TopicSegmenter(capacity=200)
+    for k in range(10):
+        topic.offer(STAMP_NS + k * 10**8, LABELS)
+    assert list(topic._labels) == [STAMP_NS + k * 10**8 for k in (7, 8, 9)]
+
+
 def test_offers_that_are_no_label_images():
-    for labels in (IMAGE, LABELS.astype(np.float32)):
+    for labels in (IMAGE, LABELS.astype(np.float32), LABELS[:0]):
         with pytest.raises(FrameRejected) as rejected:
             TopicSegmenter().offer(STAMP_NS, labels)
         assert rejected.value.reason == "masks_encoding"

@@ -15,6 +15,7 @@ from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
 from lift_ros.frame import Frame
+from lift_ros.masks.recorded import masks_at
 from lift_ros.masks.topic import TopicSegmenter
 from lift_ros.ros import mask_sync
 from lift_ros.ros.conversions import to_stamp
@@ -149,6 +150,20 @@ def test_what_waits_is_no_larger_than_masks_are_kept_at(image_width: int):
     small = live.frame.at_width(image_width)
     assert image_width == wall.CAMERA.width or live.frame.camera.height == 2 * small.camera.height
     assert len(bench.masks.segment(live.frame)) > 0
+
+
+def test_masks_are_kept_as_small_as_they_may_be():
+    bench = Bench(image_width=wall.CAMERA.width // 4)
+    bench.frame(0)
+    labels = np.kron(wall.labels(0).astype(np.int32), np.ones((4, 4), np.int32))  # of a picture four times as large
+    bench.sync.add_masks(0, labels)
+    (kept,) = bench.masks._labels.values()
+    (live,) = bench.handed_on
+    assert kept.shape == live.frame.image.shape[:2] and kept.dtype == np.uint8
+    masks = bench.masks.segment(live.frame)
+    whole = masks_at(labels, live.frame).masks
+    assert masks.masks.shape == whole.shape and (masks.masks == whole).mean() > 0.99
+    assert len(masks) > 0
 
 
 def test_frames_and_masks_from_two_threads():
