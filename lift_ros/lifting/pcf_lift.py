@@ -19,9 +19,13 @@ What differs from the paper:
   identified within each view"; here as in the authors' code, it is the similarity halfway to the most similar other
   mask of a view, averaged over masks, then over views. That code counts a view with a single mask as 0 in this average;
   here such views are left out of it.
-- The uncertainty that is published is not the variance, but one minus the share that the prototype of the label has of
-  the kernels to all prototypes (see ``decode``): the wider a feature, the smaller that share. With a single
-  prototype it is 0, however wide the features are.
+- The uncertainty that is published is not the variance, which has no upper bound and differs from object to object, but
+  what a feature's mean and variance say against its label (see ``sureness``).
+- There is no semantic field, by which the paper gives instances to pixels of the foreground only (3.3): masks of the
+  background are grouped and matched like those of things, and every Gaussian gets a label.
+- Masks of which a view has fewer than ``MIN_SAMPLES`` sampled pixels are no candidates of algorithm 1, which the paper
+  does not say; the authors' code leaves out those of fewer than 10 pixels of the image. A single sample is its own
+  mean, and would be the most concentrated of all.
 """
 
 from __future__ import annotations
@@ -45,6 +49,7 @@ MIN_VARIANCE = 0.01  # as in the authors' code: the regulariser would shrink var
 AT_ONCE = 3  # dimensions, so that products of squared variances stay within what single precision holds
 COMPARED_OF_A_MASK = 8  # pixels on average, at least: with one or two a mask has nothing that it could draw together
 MOST_COMPARED = 512  # time and memory grow with the square
+MIN_SAMPLES = 8  # of a mask in a view: fewer say nothing of its mean, nor of how concentrated it is
 CHUNK = 2**22  # similarities held at a time while decoding
 
 
@@ -112,46 +117,40 @@ class PcfLift:
 
     @torch.no_grad()
     def decode(self, views: Sequence[LiftingView], evidence: Sequence[MaskEvidence], neighbours: Neighbours) -> Decoded:
-        """Each Gaussian takes the prototype most similar to it. Its confidence is the share of the kernels to all
-        prototypes that this one has: wide features are as similar to others, too.
-
-        The kernel alone is no measure: it compares variances, and where all masks of an object contradict each other
-        those of its prototype are as wide as its own.
-        """
+        """Each Gaussian takes the prototype most similar to it, and is as sure of it as ``sureness`` says."""
         own = _own(self.features.value)
         prototypes = self.prototypes(views)
         if not len(prototypes.mean) or not len(own.mean):
             return Decoded.nothing(own.mean)
         chunk = max(CHUNK // len(prototypes.mean), 1)
-        best = [
-            log_kernel(own[k : k + chunk][:, None], prototypes[None]).softmax(dim=1).max(dim=1)
-            for k in range(0, len(own.mean), chunk)
-        ]
-        return Decoded(torch.cat([b.indices for b in best]), torch.cat([b.values for b in best]))
+        labels, confidence = [], []
+        for k in range(0, len(own.mean), chunk):
+            some = own[k : k + chunk]
+            labels.append(log_kernel(some[:, None], prototypes[None]).argmax(1))
+            confidence.append(sureness(some, prototypes, labels[-1]))
+        return Decoded(torch.cat(labels), torch.cat(confidence))
 
     @torch.no_grad()
     def prototypes(self, views: Sequence[LiftingView]) -> Normals:
         """One feature for each object: instance grouping and multi-view matching, algorithm 1."""
-        grouped, scores, halfway = [], [], []
+        grouped, scores = [], []
         own = _own(self.features.value)
         for view in views:
-            masked = view.masks >= 0
-            if not masked.any():
+            masked = (view.masks >= 0).nonzero()[:, 0]
+            _, masks, size = view.masks[masked].unique(return_inverse=True, return_counts=True)
+            some = masked[size[masks] >= MIN_SAMPLES]
+            if not len(some):
                 continue
-            masks = view.masks[masked].unique(return_inverse=True)[1]
-            features = blended(own, view.weights)[masked]
+            masks = view.masks[some].unique(return_inverse=True)[1]
+            features = blended(own, view.weights)[some]
             groups = averages(features, masks)
             grouped.append(groups)
             similarity = log_kernel(features, groups[masks]).exp()
             scores.append(_mean_of_each(masks, similarity[:, None])[:, 0])
-            if len(groups.mean) > 1:
-                closer = Normals(groups.mean / 2, groups.variance)  # all means half as far apart
-                halfway.append(log_kernel(closer[:, None], closer[None]).exp().fill_diagonal_(0).amax(1).mean())
         if not grouped:
             return own[:0]
         candidates = Normals(torch.cat([g.mean for g in grouped]), torch.cat([g.variance for g in grouped]))
-        threshold = float(torch.stack(halfway).mean()) if halfway else 0.0
-        return candidates[suppress(candidates, torch.cat(scores), threshold)]
+        return candidates[suppress(candidates, torch.cat(scores), tuned_threshold(grouped))]
 
     def state(self) -> dict[str, torch.Tensor]:
         return {
@@ -249,6 +248,19 @@ def _mean_of_each(group: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     return values.new_zeros(len(count), values.shape[1]).index_add(0, group, values) / count[:, None]
 
 
+def tuned_threshold(grouped: Sequence[Normals]) -> float:
+    """T of algorithm 1, from the features of the masks of each view: how similar a mask would be to the most similar
+    other one of its view if all means were half as far apart, averaged over the masks of a view, then over the views
+    that have several; 0 if none has.
+    """
+    halfway = []
+    for groups in grouped:
+        if len(groups.mean) > 1:
+            closer = Normals(groups.mean / 2, groups.variance)
+            halfway.append(log_kernel(closer[:, None], closer[None]).exp().fill_diagonal_(0).amax(1).mean())
+    return float(torch.stack(halfway).mean()) if halfway else 0.0
+
+
 def suppress(candidates: Normals, scores: torch.Tensor, threshold: float) -> torch.Tensor:
     """Multi-view matching of algorithm 1: the candidate with the highest score is a prototype, and those at least
     ``threshold`` similar to it go; and so on, until none is left. Returns the prototypes' indices."""
@@ -260,3 +272,25 @@ def suppress(candidates: Normals, scores: torch.Tensor, threshold: float) -> tor
         scores[log_kernel(candidates, candidates[best]).exp() >= threshold] = -1.0
         scores[best] = -1.0
     return torch.tensor(chosen, dtype=torch.int64, device=scores.device)
+
+
+def sureness(features: Normals, prototypes: Normals, labels: torch.Tensor) -> torch.Tensor:
+    """How sure ``features`` (P, N) are of their ``labels`` (P,) among the ``prototypes`` (K, N): (P,) in [0, 1], the
+    product of
+
+    - the probability that a feature with this mean is of the label's prototype, and not of another, all being equally
+      frequent;
+    - the density of that prototype at the mean, over its greatest density: 1 in its middle;
+    - sigma of the prototype over that of the feature, in each dimension in which the feature is the wider one.
+
+    So of two features with one mean and label the wider is the less sure. The kernel does not tell that: by equation
+    (1) as printed, what is very wide is nearest to the widest prototype, by far.
+    """
+    distance = torch.zeros(len(labels), len(prototypes.mean), dtype=features.mean.dtype, device=labels.device)
+    for d in range(features.mean.shape[1]):  # one after another takes the least memory
+        apart = features.mean[:, d, None] - prototypes.mean[:, d]
+        distance += apart.square() / prototypes.variance[:, d]
+    probability = (-0.5 * (distance + prototypes.variance.log().sum(1))).log_softmax(1)
+    wider = (features.variance / prototypes.variance[labels]).clamp_min(1).log().sum(1)
+    at_label = (probability - 0.5 * distance).gather(1, labels[:, None])[:, 0]
+    return (at_label - 0.5 * wider).exp()

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 from lifting.tiles import NO_NEIGHBOURS, Tiles, patches_of, tiles, train_on
-from lifting.views import blending, one_gaussian_a_pixel, uniform, view_of
+from lifting.views import blending, uniform, view_of
 from torch.autograd import gradcheck
 
 from lift_ros.lifting.base import Batch, LiftingView
 from lift_ros.lifting.config import PcfLiftConfig
 from lift_ros.lifting.pcf_lift import (
+    MIN_SAMPLES,
     MIN_VARIANCE,
     Normals,
     PcfLift,
@@ -22,6 +23,8 @@ from lift_ros.lifting.pcf_lift import (
     cross_view_loss,
     log_kernel,
     suppress,
+    sureness,
+    tuned_threshold,
     variance_loss,
 )
 from lift_ros.lifting.sampling import sample_view
@@ -108,33 +111,39 @@ def test_variance_loss_is_l_reg():
     check_gradient(variance_loss, features)
 
 
+def literal_suppression(candidates: Normals, scores: list[float], threshold: float) -> list[int]:
+    left, prototypes = list(range(len(scores))), []
+    while left:
+        m = max(left, key=lambda k: scores[k])
+        prototypes.append(m)
+        left = [i for i in left if i != m and literal_kernel(candidates, m, candidates, i) < threshold]
+    return prototypes
+
+
 def test_suppression_is_algorithm_1():
     candidates, threshold = random(30, dim=2), 0.6
     scores = torch.rand(30, generator=torch.Generator().manual_seed(3))
-    left, prototypes = list(range(30)), []
-    while left:
-        m = max(left, key=lambda k: scores[k].item())
-        prototypes.append(m)
-        left = [i for i in left if i != m and literal_kernel(candidates, m, candidates, i) < threshold]
+    prototypes = literal_suppression(candidates, scores.tolist(), threshold)
     assert 1 < len(prototypes) < 30
     assert suppress(candidates, scores, threshold).tolist() == prototypes
 
 
-def pixels(masks: list[int]) -> LiftingView:
-    """A view that shows one Gaussian at each pixel, with a weight of 0.8."""
-    return one_gaussian_a_pixel(torch.tensor(masks), 0.8)
+def pixels(masks: list[int], times: int = MIN_SAMPLES) -> LiftingView:
+    """A view that shows each Gaussian alone at some pixels, with a weight of 0.8."""
+    return view_of(0.8 * torch.eye(len(masks)).repeat(times, 1), torch.tensor(masks).repeat(times))
 
 
-def narrow(mean: float) -> Normals:
-    return Normals(torch.tensor([[mean]]), torch.tensor([[0.1]]))
+def knowing(own: Normals) -> PcfLift:
+    """A method whose Gaussians have these features."""
+    method = PcfLift(PcfLiftConfig(embedding_dim=own.mean.shape[1]))
+    columns = torch.cat([own.mean, (own.variance - MIN_VARIANCE).log()], dim=1).float()
+    method.load_state({"gaussian.pcf_lift.features": columns, "pcf_lift.steps": torch.tensor(0)})
+    return method
 
 
 def known(mean: list[float], variance: list[float]) -> PcfLift:
-    """A method whose Gaussians have these features of one dimension."""
-    method = PcfLift(PcfLiftConfig(embedding_dim=1))
-    columns = torch.stack([torch.tensor(mean), (torch.tensor(variance) - MIN_VARIANCE).log()], dim=1)
-    method.load_state({"gaussian.pcf_lift.features": columns, "pcf_lift.steps": torch.tensor(0)})
-    return method
+    """The same of one dimension."""
+    return knowing(Normals(torch.tensor(mean)[:, None], torch.tensor(variance)[:, None]))
 
 
 def test_prototypes_are_the_average_features_of_masks_one_for_each_object():
@@ -145,6 +154,57 @@ def test_prototypes_are_the_average_features_of_masks_one_for_each_object():
     assert prototypes.variance.flatten().tolist() == pytest.approx([0.1, 0.2], abs=1e-6)
 
 
+def mean_of(own: Normals, some: list[int]) -> Normals:
+    return Normals(own.mean[some].mean(0), own.variance[some].mean(0))
+
+
+def stacked(features: list[Normals]) -> Normals:
+    return Normals(torch.stack([f.mean for f in features]), torch.stack([f.variance for f in features]))
+
+
+def literal_threshold(grouped: list[Normals]) -> float:
+    """Similarity halfway to the most similar other mask, averaged over masks, then over views of several."""
+    of_views = []
+    for groups in grouped:
+        half = Normals(groups.mean / 2, groups.variance)
+        masks = range(len(groups.mean))
+        nearest = [max(literal_kernel(half, i, half, j) for j in masks if j != i) for i in masks if len(masks) > 1]
+        of_views += [sum(nearest) / len(nearest)] if nearest else []
+    return sum(of_views) / len(of_views)
+
+
+def test_prototypes_are_those_of_algorithm_1_with_its_threshold():
+    """Of views with four masks, three and one, which differ in width."""
+    views = [[0, 0, 1, 1, 1, 2, 3, 3, 3, -1], [2, 2, 0, 0, -1, 1, 1, 1, 1, 2], [0, 0, 0, *[-1] * 7]]
+    counts = []
+    for seed in range(6):
+        own = random(10, seed=seed)
+        own = Normals(own.mean, 0.02 + 0.3 * own.variance**3)
+        members = [[[u for u in range(10) if masks[u] == k] for k in range(max(masks) + 1)] for masks in views]
+        grouped = [stacked([mean_of(own, some) for some in of_view]) for of_view in members]
+        threshold = literal_threshold(grouped)
+        assert tuned_threshold(grouped) == pytest.approx(threshold, rel=1e-9)
+
+        groups = Normals(torch.cat([g.mean for g in grouped]), torch.cat([g.variance for g in grouped]))
+        scores = [
+            sum(literal_kernel(groups, k, own, u) for u in some) / len(some) for k, some in enumerate(sum(members, []))
+        ]
+        expected = groups[literal_suppression(groups, scores, threshold)]
+        found = knowing(own).prototypes([pixels(masks) for masks in views])
+        torch.testing.assert_close(found.mean, expected.mean.float(), rtol=0, atol=1e-5)
+        torch.testing.assert_close(found.variance, expected.variance.float(), rtol=1e-4, atol=0)
+        counts.append(len(found.mean))
+    assert min(counts) > 1 and len(set(counts)) > 1
+
+
+def test_a_few_samples_are_no_candidate_however_concentrated():
+    method = known([0.0, 3.0, 9.0], [0.1, 0.1, 0.1])
+    enough, few = pixels([0, 1, -1]), pixels([-1, -1, 0], MIN_SAMPLES - 1)
+    assert sorted(method.prototypes([enough, few]).mean.flatten().tolist()) == pytest.approx([0.0, 3.0])
+    assert len(method.prototypes([few]).mean) == 0
+    assert method.decode([few], [], NO_NEIGHBOURS).labels.tolist() == [-1] * 3
+
+
 @pytest.mark.parametrize(("aside", "count"), [(-1.5, 2), (-2.5, 3)])
 def test_what_is_as_close_as_half_the_way_to_another_mask_is_no_other_object(aside, count):
     """0 and 4 are two objects, by one view; another view shows something ``aside`` from 0, in its only mask."""
@@ -153,21 +213,71 @@ def test_what_is_as_close_as_half_the_way_to_another_mask_is_no_other_object(asi
     assert len(method.prototypes([view, pixels([-1, -1, 0])]).mean) == count
 
 
-def test_decoding_takes_the_most_similar_prototype_and_wide_features_are_unsure():
-    method = known([0.0, 0.0, 2.0, 1.9, 0.5, 0.5], [0.1, 0.1, 0.1, 0.1, 0.1, 2.0])
+def test_decoding_takes_the_most_similar_prototype_and_is_sure_where_mean_and_variance_are_its_own():
+    method = known([0.0, 0.0, 2.0, 1.9, 0.5, 0.5], [0.1, 0.1, 0.1, 0.1, 0.1, 0.4])
     labels, confidence, *_ = method.decode([pixels([0, 0, 1, 1, -1, -1])], [], NO_NEIGHBOURS)
     assert labels.tolist() == [labels[0]] * 2 + [labels[2]] * 2 + [labels[0]] * 2 and labels[0] != labels[2]
-    near, far = (
-        literal_kernel(*pair) for pair in ((narrow(0.5), 0, narrow(0.0), 0), (narrow(0.5), 0, narrow(1.95), 0))
+    near, far = (math.exp(-((0.5 - mean) ** 2) / 0.2) for mean in (0.0, 1.95))
+    assert confidence[4].item() == pytest.approx(near / (near + far) * near, rel=1e-3)
+    assert confidence[5].item() == pytest.approx(near / (near + far) * near / 2, rel=1e-3)
+    assert confidence[:4].min() > 0.95
+
+
+# -- uncertainty -------------------------------------------------------------------------------------------------------
+
+
+def literal_sureness(feature: Normals, prototypes: Normals, label: int) -> float:
+    """Of one feature: three factors."""
+    (mean,), (variance,) = feature.mean.tolist(), feature.variance.tolist()
+
+    def density(x: list[float], k: int) -> float:
+        found = 1.0
+        for d, m in enumerate(prototypes.mean[k].tolist()):
+            v = prototypes.variance[k, d].item()
+            found *= math.exp(-((x[d] - m) ** 2) / 2 / v) / math.sqrt(2 * math.pi * v)
+        return found
+
+    densities = [density(mean, k) for k in range(len(prototypes.mean))]
+    widths = [min(1, math.sqrt(v / w)) for v, w in zip(prototypes.variance[label].tolist(), variance, strict=True)]
+    peak = density(prototypes.mean[label].tolist(), label)
+    return densities[label] / sum(densities) * densities[label] / peak * math.prod(widths)
+
+
+def test_sureness_is_the_product_that_it_says():
+    features, prototypes = random(8), random(5, seed=3)
+    labels = torch.arange(8) % 5
+    expected = [literal_sureness(features[[i]], prototypes, int(labels[i])) for i in range(8)]
+    assert sureness(features, prototypes, labels).tolist() == pytest.approx(expected, rel=1e-9)
+
+
+PROTOTYPES = Normals(
+    torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [-1.0, 0.5, 0.0]]),
+    torch.tensor([[0.1] * 3, [0.5] * 3, [0.05, 0.2, 0.1]]),
+)
+
+
+@pytest.mark.parametrize("aside", [0.0, 0.2])
+@pytest.mark.parametrize("k", [0, 1, 2])
+def test_a_wider_feature_is_never_surer_whatever_label_it_takes(k, aside):
+    """Up to a thousand times the variance of its prototype; equation (1) takes the widest for nearest then."""
+    factors = torch.logspace(0, 3, 40)
+    features = Normals(
+        (PROTOTYPES.mean[k] + aside).repeat(40, 1), PROTOTYPES.variance[k] * factors[:, None].repeat(1, 3)
     )
-    assert confidence[4].item() == pytest.approx(near / (near + far), rel=1e-3)
-    assert confidence[:4].min() > 0.95 and confidence[5] < 0.6
+    kernel = log_kernel(features[:, None], PROTOTYPES[None])
+    labels = kernel.argmax(1)
+    assert labels[0] == k and labels[-1] == 1
+    found = sureness(features, PROTOTYPES, labels)
+    assert (found.diff() <= 0).all()
+    assert found[0] > (0.9 if aside == 0 else 0.3) and found[-1] < 0.01
+    assert kernel.softmax(1).amax(1)[-1] > 0.8  # the share of the kernels: all but sure of the widest
 
 
-def test_where_there_is_one_prototype_all_are_sure_of_it_however_wide():
-    method = known([0.0, 0.1, 0.5, 3.0], [0.1, 0.1, 2.0, 9.0])
+def test_wide_features_are_unsure_where_there_is_one_prototype_too():
+    method = known([0.0, 0.1, 0.0, 0.0], [0.1, 0.1, 2.0, 9.0])
     labels, confidence, *_ = method.decode([pixels([0, 0, -1, -1])], [], NO_NEIGHBOURS)
-    assert labels.tolist() == [0] * 4 and confidence.tolist() == [1.0] * 4
+    assert labels.tolist() == [0] * 4
+    assert confidence[:2].min() > 0.95 and confidence[2] < 0.25 and confidence[3] < 0.12
 
 
 def on_tiles(world: Tiles, shift: int) -> tuple[PcfLift, list[LiftingView]]:
@@ -180,13 +290,17 @@ def on_tiles(world: Tiles, shift: int) -> tuple[PcfLift, list[LiftingView]]:
     return train_on(world, PcfLift(PcfLiftConfig(pixels=256)), views, 300), views
 
 
-def test_contradicting_masks_widen_features_and_what_is_wide_is_unsure():
+def test_contradicting_masks_widen_features_and_what_is_wide_or_at_a_border_is_unsure():
     world = tiles(views=6)
+    means, objects = world.scene.means, world.objects
+    border = ((torch.cdist(means, means) < 0.07) & (objects[:, None] != objects)).any(1)
     width, doubt = [], []
     for shift in (0, 3):
         method, views = on_tiles(world, shift)
         width.append(method.features.value.detach()[:, 3:].mean())
-        doubt.append(1 - method.decode(views, [], NO_NEIGHBOURS).confidence.mean())
+        unsure = 1 - method.decode(views, [], NO_NEIGHBOURS).confidence
+        assert unsure[border].median() > 1.3 * unsure[~border].median()
+        doubt.append(unsure.mean())
     assert width[1] > width[0] + 0.15  # of the logarithms of the variances
     assert doubt[1] > 1.4 * doubt[0]
     method.features.value.detach()[:, 3:] += 1.0
@@ -230,7 +344,7 @@ def test_a_step_goes_down_equation_6():
 
 def test_of_many_masks_more_pixels_are_compared():
     method = PcfLift(PcfLiftConfig(pixels=16))
-    few, many = pixels([0, 1] * 60), pixels(list(range(12)) * 10)
+    few, many = pixels([0, 1] * 60, 1), pixels(list(range(12)) * 10, 1)
     for view, compared in ((few, 16), (many, 8 * 12)):
         batch = view.batch(slice(0, 120), Batch.masked)
         assert len(method._some(batch).unique()) == compared
