@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import cv2
@@ -19,14 +20,20 @@ MIN_SHARE = 0.05  # of all points: a group of linked points smaller than this is
 MIN_BODY = 0.5  # of all points, that must not be stray
 TOLERANCE = 1e-6  # relative: less is rounding
 MAX_FACETS = 64  # largest hull facets tried as faces of a box without known gravity
+MAX_REFINED = 16  # of the boxes on these facets: to turn all to the smallest takes longer and saves 0.1 % in the mean
 
 
 class OrientedBox(NamedTuple):
-    """A box whose axes are the columns of the rotation ``quaternion``, all in the frame and unit of the points."""
+    """A box, in the frame and unit of the points."""
 
     center: NDArray[np.float64]  # (3,)
-    quaternion: NDArray[np.float64]  # (4,) wxyz, box to world, w >= 0
+    quaternion_wxyz: NDArray[np.float64]  # (4,) box to world, w >= 0
     size: NDArray[np.float64]  # (3,) full edge lengths along the box's own x, y, z
+
+    @property
+    def axes(self) -> NDArray[np.float64]:
+        """(3, 3), the box's own x, y, z as columns."""
+        return Rotation.from_quat(np.roll(self.quaternion_wxyz, -1)).as_matrix()
 
 
 def oriented_box(points: ArrayLike, up: ArrayLike | None = None) -> OrientedBox:
@@ -86,37 +93,35 @@ def _gravity_axes(points: NDArray, up: NDArray) -> NDArray[np.float64]:
     length = np.linalg.norm(up) if up.shape == (3,) else 0.0
     if not np.isfinite(length) or length == 0:
         raise ValueError(f"up must be a finite (3,) vector of non-zero length, got {up}")
-    z = up / length
-    x, y, (along_x, along_y) = _rectangle(points, z)
-    if along_y > along_x:
-        x = y
-    x = _positive(x)
+    axes, _ = _turned(points, _axes_with(up[None] / length)[0], 2)
+    x, y, z = axes.T
+    low, high = _extent(points, axes)
+    x = _positive(y if high[1] - low[1] > high[0] - low[0] else x)
     return np.stack([x, np.cross(z, x), z], axis=1)
 
 
 def _free_axes(points: NDArray) -> NDArray[np.float64]:
     least_principal = np.linalg.eigh(points.T @ points)[1][:, 0]
-    best, best_volume = _box_with_face(points, least_principal)
     try:
         hull = ConvexHull(points)
     except (QhullError, ValueError):
-        pass  # flat: the plane normal to the least principal axis holds every point, no other face can do better
+        # flat: the plane normal to the least principal axis holds every point, no other face can do better
+        best, _ = _turned(points, _axes_with(least_principal[None])[0], 2)
     else:
         corners = points[hull.vertices]
-        for normal in (least_principal, *_facet_normals(points, hull)):
-            axes, volume = _refined(corners, *_box_with_face(corners, normal))
-            if volume < best_volume * (1 - TOLERANCE):
-                best, best_volume = axes, volume
+        faces = np.stack([least_principal, *_facet_normals(points, hull)])
+        boxes = sorted((_turned(corners, axes, 2) for axes in _axes_with(faces)), key=lambda box: box[1])
+        best, _ = min((_refined(corners, *box) for box in boxes[:MAX_REFINED]), key=lambda box: box[1])
     low, high = _extent(points, best)
     x, y = best[:, np.argsort(low - high, kind="stable")[:2]].T
     x, y = _positive(x), _positive(y)
     return np.stack([x, y, np.cross(x, y)], axis=1)
 
 
-def _facet_normals(points: NDArray, hull: ConvexHull) -> list[NDArray[np.float64]]:
-    """Unit normals (3,) of the hull's largest facets; triangles that are parallel within a degree are one facet."""
+def _facet_normals(points: NDArray, hull: ConvexHull) -> NDArray[np.float64]:
+    """Unit normals (n, 3) of the hull's largest facets; triangles that are parallel within a degree are one facet."""
     a, b, c = points[hull.simplices].transpose(1, 0, 2)
-    scaled = np.stack([_positive(normal) for normal in np.cross(b - a, c - a)])  # as long as twice the area
+    scaled = _positive(np.cross(b - a, c - a))  # as long as twice the area
     area = np.linalg.norm(scaled, axis=1)
     scaled, area = scaled[area > 0], area[area > 0]
     rounded, facet = np.unique((scaled / area[:, None]).round(2), axis=0, return_inverse=True)
@@ -124,42 +129,38 @@ def _facet_normals(points: NDArray, hull: ConvexHull) -> list[NDArray[np.float64
     np.add.at(total, facet.ravel(), scaled)
     length = np.linalg.norm(total, axis=1)
     largest = np.argsort(-length, kind="stable")[:MAX_FACETS]
-    return list(total[largest] / length[largest, None])
+    return total[largest] / length[largest, None]
 
 
 def _refined(points: NDArray, axes: NDArray, volume: float) -> tuple[NDArray[np.float64], float]:
     """Turn the box about each of its axes in turn to the best angle, as long as its volume falls."""
     while True:
-        turned, less = min((_box_with_face(points, axis) for axis in axes.T), key=lambda box: box[1])
+        turned, less = min((_turned(points, axes, k) for k in range(3)), key=lambda box: box[1])
         if less >= volume * (1 - TOLERANCE):
             return axes, volume
         axes, volume = turned, less
 
 
-def _box_with_face(points: NDArray, normal: NDArray) -> tuple[NDArray[np.float64], float]:
-    """Axes (3, 3) and volume of the smallest box with a face normal to ``normal``."""
-    x, y, (along_x, along_y) = _rectangle(points, normal)
-    return np.stack([x, y, normal], axis=1), along_x * along_y * float(np.ptp(points @ normal))
+def _axes_with(z: NDArray) -> NDArray[np.float64]:
+    """Unit vectors (n, 3) -> right-handed axes (n, 3, 3), of which they are the last column."""
+    helper = np.eye(3)[np.argmin(np.abs(z), axis=1)]
+    x = helper - (helper * z).sum(1, keepdims=True) * z
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    return np.stack([x, np.cross(z, x), z], axis=2)
 
 
-def _rectangle(points: NDArray, normal: NDArray) -> tuple[NDArray, NDArray, tuple[float, float]]:
-    """Axes x, y (3,) and side lengths of the minimal-area rectangle around points seen along ``normal``.
-
-    It has a side on an edge of the convex hull (Freeman and Shapira 1975).
+def _turned(points: NDArray, axes: NDArray, about: int) -> tuple[NDArray[np.float64], float]:
+    """Axes (3, 3) and volume of the smallest box around points, near the origin, whose axis ``about`` is that of
+    ``axes``.
     """
-    helper = np.eye(3)[np.argmin(np.abs(normal))]
-    u = helper - (helper @ normal) * normal
-    u /= np.linalg.norm(u)
-    v = np.cross(normal, u)
-    hull = cv2.convexHull((points @ np.stack([u, v], axis=1)).astype(np.float32))[:, 0].astype(np.float64)
-    edges = np.roll(hull, -1, axis=0) - hull
-    angle = np.unique(np.arctan2(edges[:, 1], edges[:, 0]) % (np.pi / 2))  # a lone point has the one edge (0, 0)
-    c, s = np.cos(angle), np.sin(angle)
-    along_x = np.ptp(np.outer(c, hull[:, 0]) + np.outer(s, hull[:, 1]), axis=1)
-    along_y = np.ptp(np.outer(c, hull[:, 1]) - np.outer(s, hull[:, 0]), axis=1)
-    best = np.argmin(along_x * along_y)
-    x, y = c[best] * u + s[best] * v, c[best] * v - s[best] * u
-    return x, y, (float(along_x[best]), float(along_y[best]))
+    i, j = (about + 1) % 3, (about + 2) % 3
+    local = points @ axes
+    _, (along_i, along_j), angle = cv2.minAreaRect(local[:, [i, j]].astype(np.float32))
+    c, s = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    turned = axes.copy()
+    turned[:, i] = c * axes[:, i] + s * axes[:, j]
+    turned[:, j] = c * axes[:, j] - s * axes[:, i]
+    return turned, along_i * along_j * float(np.ptp(local[:, about]))
 
 
 def _extent(points: NDArray, axes: NDArray) -> tuple[NDArray, NDArray]:
@@ -167,6 +168,7 @@ def _extent(points: NDArray, axes: NDArray) -> tuple[NDArray, NDArray]:
     return projected.min(0), projected.max(0)
 
 
-def _positive(axis: NDArray) -> NDArray:
-    """The axis or its opposite, whichever has its component of greatest magnitude positive."""
-    return axis if axis[np.argmax(np.abs(axis))] >= 0 else -axis
+def _positive(axes: NDArray) -> NDArray[np.float64]:
+    """Each axis (..., 3) or its opposite, whichever has its component of greatest magnitude positive."""
+    greatest = np.abs(axes).argmax(-1)[..., None]
+    return axes * np.where(np.take_along_axis(axes, greatest, -1) < 0, -1.0, 1.0)

@@ -59,7 +59,7 @@ def as_json(item: MapObject) -> dict[str, object]:
         "centroid": item.centroid.tolist(),
         "box": {
             "center": item.box.center.tolist(),
-            "quaternion_wxyz": item.box.quaternion.tolist(),
+            "quaternion_wxyz": item.box.quaternion_wxyz.tolist(),
             "size": item.box.size.tolist(),
         },
         "color": item.color.tolist(),

@@ -3,30 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial.transform import Rotation
+
+from lift_ros.objects.description import MapObject
 
 FLAT = 1e-4  # of the largest extent: rounding must not push the points of a flat object out of its own box
-
-
-class Box(Protocol):
-    """An oriented box: centre (3,), orientation (4,) wxyz, full extents (3,)."""
-
-    center: NDArray
-    quaternion: NDArray
-    size: NDArray
-
-
-class HasPoints(Protocol):
-    """What a query needs of an object."""
-
-    id: int
-    centroid: NDArray
-    box: Box
-    points: NDArray
 
 
 def finite(name: str, vector: ArrayLike) -> NDArray[np.float64]:
@@ -41,7 +24,7 @@ def finite(name: str, vector: ArrayLike) -> NDArray[np.float64]:
     return vector
 
 
-def at_point(objects: Sequence[HasPoints], point: ArrayLike, radius: float) -> list[tuple[int, float]]:
+def at_point(objects: Sequence[MapObject], point: ArrayLike, radius: float) -> list[tuple[int, float]]:
     """(id, distance from ``point`` to the centroid) of objects whose box holds the point, nearest first.
 
     Where no box does: the one object with the point nearest to it, and that point's distance, if it is within
@@ -52,14 +35,14 @@ def at_point(objects: Sequence[HasPoints], point: ArrayLike, radius: float) -> l
     """
     point = finite("point", point)
     _check_radius(radius)
-    inside = [o for o in objects if _in_box(point[None], o.box.center, o.box.quaternion, o.box.size)[0]]
+    inside = [o for o in objects if _in_box(point[None], o.box.center, o.box.axes, o.box.size)[0]]
     if inside:
         return sorted(((o.id, float(np.linalg.norm(o.centroid - point))) for o in inside), key=lambda hit: hit[1])
     nearest = [(o.id, float(np.linalg.norm(o.points - point, axis=1).min())) for o in objects if len(o.points)]
     return [hit for hit in sorted(nearest, key=lambda hit: hit[1])[:1] if hit[1] <= radius]
 
 
-def in_box(objects: Sequence[HasPoints], T_world_box: NDArray, size: ArrayLike) -> list[tuple[int, float]]:
+def in_box(objects: Sequence[MapObject], T_world_box: NDArray, size: ArrayLike) -> list[tuple[int, float]]:
     """(id, 0) of objects with points in the box at ``T_world_box`` (4, 4), greatest share of their points first.
 
     Raises:
@@ -71,17 +54,13 @@ def in_box(objects: Sequence[HasPoints], T_world_box: NDArray, size: ArrayLike) 
             f"box_size must be finite and positive (flat boxes may be 0 along an axis), got {size.tolist()}"
         )
     finite("the box's position", T_world_box[:3, 3])
-    q = Rotation.from_matrix(T_world_box[:3, :3]).as_quat()
-    shares = [
-        (o.id, float(_in_box(o.points, T_world_box[:3, 3], q[[3, 0, 1, 2]], size).mean()))
-        for o in objects
-        if len(o.points)
-    ]
+    center, axes = T_world_box[:3, 3], T_world_box[:3, :3]
+    shares = [(o.id, float(_in_box(o.points, center, axes, size).mean())) for o in objects if len(o.points)]
     return [(i, 0.0) for i, share in sorted(shares, key=lambda hit: -hit[1]) if share > 0]
 
 
 def along_ray(
-    objects: Sequence[HasPoints], origin: ArrayLike, direction: ArrayLike, radius: float
+    objects: Sequence[MapObject], origin: ArrayLike, direction: ArrayLike, radius: float
 ) -> list[tuple[int, float]]:
     """(id, distance along the ray) of objects with a point within ``radius`` of the ray, nearest first.
 
@@ -110,8 +89,6 @@ def _check_radius(radius: float) -> None:
         raise ValueError(f"radius must be a number, and not negative, got {radius}")
 
 
-def _in_box(points: NDArray, center: NDArray, quaternion_wxyz: NDArray, size: NDArray) -> NDArray[np.bool_]:
-    w, x, y, z = quaternion_wxyz
-    local = Rotation.from_quat([x, y, z, w]).inv().apply(points - np.asarray(center, np.float64))
-    size = np.asarray(size, np.float64)
+def _in_box(points: NDArray, center: NDArray, axes: NDArray, size: NDArray) -> NDArray[np.bool_]:
+    local = (points - center) @ axes
     return (np.abs(local) <= size / 2 + FLAT * size.max()).all(axis=1)

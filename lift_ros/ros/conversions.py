@@ -138,7 +138,7 @@ def cloud_arrays(cloud: PointCloud2) -> tuple[NDArray[np.float32], NDArray[np.ui
 
 def object_message(item: MapObject, stamp: Callable[[float], Time] = to_stamp) -> Object:
     """One object of the map; ``stamp``: from seconds."""
-    w, x, y, z = np.asarray(item.box.quaternion, np.float64).tolist()
+    w, x, y, z = np.asarray(item.box.quaternion_wxyz, np.float64).tolist()
     return Object(
         id=item.id, parent=item.parent, confidence=float(item.confidence), uncertainty=float(item.uncertainty),
         first_seen=stamp(item.first_seen), last_seen=stamp(item.last_seen), views=int(item.views),

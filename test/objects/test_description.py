@@ -81,7 +81,7 @@ def test_boxes_stand_upright_on_the_axis_that_is_up(up, axis):
     points = lean.apply(block((0, 0, 0), (0.6, 0.3, 0.2), 2000)).astype(np.float32)
     ids, colors, sure = np.ones(2000, int), np.zeros((2000, 3), np.uint8), np.zeros(2000)
     (found,) = describe([Track(1, 0, 0, 1, 1)], ids, points, colors, sure, up)
-    axes = Rotation.from_quat(np.roll(found.box.quaternion, -1)).as_matrix()
+    axes = Rotation.from_quat(np.roll(found.box.quaternion_wxyz, -1)).as_matrix()
     assert axes[:, 2] == pytest.approx(np.eye(3)[axis], abs=1e-6)
     assert found.box.size[2] == pytest.approx(np.ptp(points[:, axis]), rel=0.02)
     (free,) = describe([Track(1, 0, 0, 1, 1)], ids, points, colors, sure, "none")
