@@ -126,8 +126,8 @@ def check_masks(source: str, capture: Capture, truth: str = TRUTH) -> None:
         if truth not in capture.recorded_names:
             raise ConfigError(
                 f"masks {source} are made from true instances, and {capture.name} has none named '{truth}'; "
-                f"what it has: {known} (--masks {RECORDED}NAME, or --truth NAME if one of them is the truth)"
-                + "".join(f"; {problem}" for problem in capture.problems)
+                f"what it has: {known} (--truth NAME if one of them is the truth; else --masks {RECORDED}NAME or a "
+                "segmenter, as --masks graph)" + "".join(f"; {problem}" for problem in capture.problems)
             )
         labelled = capture.labelled(truth)
         if not labelled:

@@ -251,5 +251,5 @@ def _sheet_name(*words: str) -> str:
 
 
 def _read(path: Path) -> NDArray[np.uint8] | None:
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.exists() else None  # OpenCV warns of what is not there
     return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

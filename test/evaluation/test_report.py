@@ -231,6 +231,12 @@ def test_pictures_of_captures_with_long_names(outcomes, tmp_path):
         assert sheet.is_file() and sheet.name.startswith("x" * 150 + "_") and len(sheet.name) == 150 + 11 + 4
 
 
+def test_of_pictures_without_truth_nobody_is_warned(outcomes, tmp_path, capfd):
+    (sheet,) = (p for p in write_report([with_picture(outcomes[0], tmp_path / "run")], tmp_path) if p.suffix == ".png")
+    assert cv2.imread(str(sheet)).shape[1] == 326 + 6
+    assert capfd.readouterr().err == ""
+
+
 def test_pictures_side_by_side(outcomes, tmp_path):
     """Image, masks, truth, then a column for each method; a view a row."""
     shown = []

@@ -413,7 +413,7 @@ def test_a_truth_that_no_capture_has_is_a_slip(capture, demo_room, tmp_path, cap
 
 def test_a_bag_by_the_name_of_its_truth(demo_room):
     """What bags record goes by topics."""
-    with pytest.raises(ConfigError, match="none named 'instances'.*--truth NAME"):
+    with pytest.raises(ConfigError, match="none named 'instances'.*--truth NAME.*--masks graph"):
         plan([demo_room.bag], ["lift"], ["L1"], [1.0])
     (run,) = plan([demo_room.bag], ["lift"], ["L1"], [1.0], truth=TRUTH_TOPIC, max_depth=3.0, scale=1.0)
     with run.open() as bag:
