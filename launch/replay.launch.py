@@ -2,7 +2,7 @@
 
 Topics, the world frame and the source of poses are found in the bag, whatever a ``config`` file says of them: it may be
 a robot's. Every argument of mapping.launch.py may be given as well and decides then.
-depth_topic:=none leaves recorded depth alone.
+depth_topic:=none leaves recorded depth alone. Of the bag, only what a mapping node may need is played.
 """
 
 import json
@@ -45,6 +45,8 @@ def start(context: LaunchContext) -> list:
     player = ["--rate", LaunchConfiguration("rate"), "--wait", str(READY), "--wait-for", found["image_topic"]]
     if loop in ("true", "1"):
         player.append("--loop")
+    if "pose_topic" in found:
+        player += ["--topics", found["pose_topic"]]
     return [
         IncludeLaunchDescription(PythonLaunchDescriptionSource(str(MAPPING)), launch_arguments=arguments.items()),
         Node(package="lift_ros", executable="play_bag", arguments=[str(bag), *player], output="screen"),

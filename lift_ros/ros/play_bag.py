@@ -1,5 +1,6 @@
 """Plays a rosbag2 recording (mcap or sqlite3, also one that was cut off) with /clock: a simulator's if it was recorded,
-else the time of recording. Needs no rosbag2."""
+else the time of recording. Needs no rosbag2. Images, camera info, odometry and transforms are played, and what else is
+named: commands and goals would move a robot that listens."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import importlib
 import signal
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import rclpy
@@ -20,11 +22,17 @@ from rclpy.utilities import remove_ros_args
 from rosgraph_msgs.msg import Clock
 
 from lift_ros.data.bag_file import BagFile
+from lift_ros.data.bag_topics import IMAGE_TYPES, INFO_TYPE
 from lift_ros.errors import DatasetError
 
 CLOCK_PERIOD = 0.04  # s of wall time; each tick wakes the executor of every node, some ms of Python each
 ACK_TIMEOUT = Duration(seconds=2.0)
 LATCHED_TOPICS = ("tf_static", "robot_description")  # also in a namespace
+# what a mapping node may need; of the other types of poses are also goals
+PLAYED_TYPES = (
+    *(*IMAGE_TYPES, INFO_TYPE),
+    *("nav_msgs/msg/Odometry", "tf2_msgs/msg/TFMessage", "rosgraph_msgs/msg/Clock"),
+)
 MAPPING_NODE = "/lift_ros/"  # in the names of its topics, also after a namespace
 INFRASTRUCTURE = ("tf", "tf_static", "clock")  # which nodes subscribe to before they listen to anything else
 OF_THE_SYSTEM = ("/parameter_events", "/rosout")  # what nodes said when the bag was recorded
@@ -33,8 +41,8 @@ OF_THE_SYSTEM = ("/parameter_events", "/rosout")  # what nodes said when the bag
 class Player(Node):
     """Publishes the messages of a bag as they are, without decoding them, at the pace they were recorded."""
 
-    def __init__(self, bag: BagFile) -> None:
-        """Advertise every topic whose message type is installed."""
+    def __init__(self, bag: BagFile, topics: Collection[str] | None = None) -> None:
+        """Advertise those of ``topics``, None: of all, whose message type is installed."""
         super().__init__("play_bag")
         self._bag = bag
         recorded = bag.counts.get("/clock", 0) > 0  # two clocks would have time jump to and fro between them
@@ -42,6 +50,8 @@ class Player(Node):
         self._topics: dict[str, Publisher] = {}
         for topic, kind in sorted(bag.types.items()):
             if (topic == "/clock" and not recorded) or topic in OF_THE_SYSTEM:
+                continue
+            if topics is not None and topic not in topics:
                 continue
             if MAPPING_NODE in topic:
                 self.get_logger().warning(f"{topic} is not played: a mapping node publishes it anew")
@@ -113,6 +123,9 @@ def main() -> int:
         "--wait", type=float, default=30.0, metavar="SECONDS", help="wait at most so long for a subscriber (default 30)"
     )
     parser.add_argument("--wait-for", default="", metavar="TOPIC", help="of this topic (default: of any)")
+    more = parser.add_mutually_exclusive_group()
+    more.add_argument("--topics", nargs="+", default=[], metavar="TOPIC", help="play these, too")
+    more.add_argument("--all", action="store_true", help="play everything, what moves a robot as well")
     arguments = parser.parse_args(remove_ros_args(sys.argv)[1:])
     if not arguments.rate > 0:
         parser.error("--rate must be positive")
@@ -121,11 +134,16 @@ def main() -> int:
     except DatasetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    player = Player(bag)
+    played = [*(topic for topic, kind in bag.types.items() if kind in PLAYED_TYPES), *arguments.topics]
+    player = Player(bag, None if arguments.all else played)
     try:
-        if arguments.wait_for and arguments.wait_for not in player.topics:
-            player.get_logger().error(f"{arguments.wait_for} is not played: it is not in the bag")
-            return 1
+        for topic in (*arguments.topics, arguments.wait_for):
+            if topic and topic not in player.topics:
+                why = "its type is none that is: see --topics" if topic in bag.types else "it is not in the bag"
+                player.get_logger().error(f"{topic} is not played: {why}")
+                return 1
+        if left := sorted(set(bag.types) - {*played, *OF_THE_SYSTEM}) if not arguments.all else []:
+            player.get_logger().info(f"not played (see --topics): {', '.join(left)}")
         if not player.wait_for_subscribers(arguments.wait, arguments.wait_for):
             player.get_logger().warning(f"nobody listens after {arguments.wait:.0f} s; playing all the same")
         while True:

@@ -13,6 +13,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+from data.recorder import Recorder
 
 from lift_ros.camera import Camera
 from lift_ros.data.bag_writer import write_bag
@@ -177,6 +178,19 @@ def test_replay(tmp_path):
         assert arguments[arguments.index("--wait-for") + 1] == given["image_topic"]
     other = actions_of("replay.launch.py", bag=bag, camera_frame="camera_link", world_frame="map")[0]
     assert dict(other.launch_arguments)["pose_source"] == "tf"
+
+
+def test_poses_that_are_no_odometry_are_played_where_they_are_used(tmp_path):
+    """The player alone would take them for goals."""
+    with Recorder(tmp_path / "bag") as recorder:
+        recorder.image(0.0)
+        recorder.info(0.0)
+        here = {"header": recorder.header(0.0, "map"), "pose": recorder.pose(np.eye(4))}
+        recorder.write("/localisation", "geometry_msgs/msg/PoseStamped", 0.0, **here)
+    with patch.object(launch_ros.actions, "Node") as node:
+        actions_of("replay.launch.py", bag=str(tmp_path / "bag"))
+    arguments = node.call_args.kwargs["arguments"]
+    assert arguments[arguments.index("--topics") + 1 :] == ["/localisation"]
 
 
 def test_replay_of_what_is_no_bag(tmp_path):
