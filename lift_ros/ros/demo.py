@@ -28,9 +28,9 @@ from lift_ros.demo.report import Comparison, FoundObject
 from lift_ros.errors import DatasetError, LiftError
 from lift_ros.evaluation.report import markdown_table
 from lift_ros.mapping.config import MappingConfig
+from lift_ros.ros.bag_parameters import replay_parameters
 from lift_ros.ros.processes import Processes, free_domain
 from lift_ros.ros.recorder import Recorder
-from lift_ros.ros.replay import replay_parameters
 from lift_ros.visualization import write_png
 
 RATE = 10.0  # Hz, of the camera

@@ -102,6 +102,11 @@ class MapperWorker:
         """Whether the thread is still at work though it was stopped: the mapper must be left to it."""
         return self._thread is not None and self._thread.is_alive() and not self._running.is_set()
 
+    def check_running(self) -> None:
+        """Raises LiftError: the node is not active."""
+        if not self._running.is_set():
+            raise LiftError("the mapper is not running; activate the node first")
+
     def add_frame(self, live: LiveFrame) -> None:
         """Offer a frame; an older one gives way when the mapper is busy."""
         if not self.paused.is_set():
@@ -113,8 +118,7 @@ class MapperWorker:
 
     def submit(self, function: Callable[[], Result]) -> Future[Result]:
         """Have ``function`` run between two steps of the mapper. Raises LiftError: the node is not active."""
-        if not self._running.is_set():
-            raise LiftError("the mapper is not running; activate the node first")
+        self.check_running()
         future: Future[Result] = Future()
         self._calls.put((function, future))
         return future

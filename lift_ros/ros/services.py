@@ -259,7 +259,13 @@ class Services:
         return response
 
     def _pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        paused = self._pipeline.worker.paused
+        worker = self._pipeline.worker
+        try:
+            worker.check_running()
+        except LiftError as error:
+            response.message = str(error)
+            return response
+        paused = worker.paused
         (paused.set if request.data else paused.clear)()
         response.success, response.message = True, "paused" if request.data else "mapping"
         return response

@@ -14,7 +14,7 @@ from lift_ros.data.bag_topics import BagOptions
 from lift_ros.data.bag_writer import BagWriter, write_bag
 from lift_ros.errors import DatasetError, FrameRejected
 from lift_ros.frame import Frame
-from lift_ros.ros.replay import replay_parameters
+from lift_ros.ros.bag_parameters import replay_parameters
 
 CAMERA = Camera(W, H, 35.0, 36.0, 20.5, 14.5)
 FORMATS = ("mcap", "sqlite3")

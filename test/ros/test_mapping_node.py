@@ -43,7 +43,6 @@ from lift_ros.srv import FindObject, GetObject, ListObjects, LoadMap, SaveMap, S
 
 BOX = {"kind": FindObject.Request.BOX, "box_size": Vector3(x=9.0, y=9.0, z=9.0)}  # all that there is
 LAST = 12  # frame sent after those that map the wall
-_starts = itertools.count(2000.0, 100.0)
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +50,7 @@ def rig(tmp_path_factory):
     """A node that has seen the wall. Tests that share it, in any order, send it frames but leave it its map."""
     with closing(Rig(map_directory=str(tmp_path_factory.mktemp("maps")))) as rig:
         rig.map_the_wall()
+        rig.later = itertools.count(1002.0, 1 / 64)
         yield rig
 
 
@@ -59,14 +59,20 @@ def own_rig(tmp_path):
     """A node that has seen the wall, for a test that does something to its map."""
     with closing(Rig(map_directory=str(tmp_path))) as rig:
         rig.map_the_wall()
+        rig.later = itertools.count(1002.0, 1 / 64)
         yield rig
 
 
 def send_last(rig: Rig, **what: object) -> Header:
     """Send the last frame, later than all that were sent before, and return its header."""
-    start = next(_starts)
-    rig.send(LAST, start, **what)
-    return rig.header(LAST, start)
+    return send_later(rig, LAST, **what)
+
+
+def send_later(rig: Rig, index: int, **what: object) -> Header:
+    """Send a frame, by a clock that goes on, and return its header."""
+    start = next(rig.later) - PERIOD * index
+    rig.send(index, start, **what)
+    return rig.header(index, start)
 
 
 def labels_of(rig: Rig, header: Header) -> Image:
@@ -225,7 +231,7 @@ def test_find_an_object_at_a_pixel_a_point_in_a_box_and_along_a_ray(rig):
 
 def test_a_query_in_the_frame_of_a_gripper_is_answered_by_where_that_was(rig):
     """It turns about all axes, and is somewhere else a little later."""
-    item, start = rig.objects[0], next(_starts)
+    item, start = rig.objects[0], next(rig.later)
     turn, place = Rotation.from_euler("xyz", [30, -50, 70], degrees=True), np.array([0.3, -0.2, 0.5])
     then, later = rig.header(0, start), rig.header(5, start)
     gripper = {"parent": "map", "child": "gripper"}
@@ -288,9 +294,7 @@ def test_a_query_finds_the_parts_and_not_their_whole(rig):
 
 def test_a_pixel_is_of_the_label_image_whose_stamp_is_given(rig):
     first = labels_of(rig, send_last(rig))
-    start = next(_starts)
-    rig.send(2, start)
-    latest = labels_of(rig, rig.header(2, start))
+    latest = labels_of(rig, send_later(rig, 2))
     row, column = middle_of(3)
 
     def found(header: Header) -> FindObject.Response:
@@ -440,6 +444,8 @@ def test_an_inactive_node_looks_at_nothing_and_goes_on_afterwards(rig):
         send_last(rig, pose=None)
     told = len(rig.received["status"])
     rig.wait_until(lambda: len(rig.received["status"]) > told + 1, "what was sent to be over")
+    refused = rig.call(SetBool, "pause", data=True)
+    assert not refused.success and "activate" in refused.message
     change(rig, Transition.TRANSITION_ACTIVATE)
     rig.wait_until(lambda: rig.status.state == Status.MAPPING, "it to go on")
     assert rig.drops == drops and rig.status.frames == frames

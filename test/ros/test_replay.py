@@ -30,8 +30,8 @@ from lift_ros.errors import DatasetError
 from lift_ros.frame import Frame
 from lift_ros.msg import ObjectArray
 from lift_ros.ros import play_bag
+from lift_ros.ros.bag_parameters import replay_parameters
 from lift_ros.ros.play_bag import CLOCK_PERIOD, Player
-from lift_ros.ros.replay import replay_parameters
 from lift_ros.srv import SaveMap
 
 
@@ -69,7 +69,7 @@ def test_what_a_bag_holds(bag):
 
 def test_the_command_says_what_a_bag_holds(bag, tmp_path):
     """The launch file asks it: launch may run in a Python without what this package needs."""
-    command = [sys.executable, "-m", "lift_ros.ros.replay"]
+    command = [sys.executable, "-m", "lift_ros.ros.bag_parameters"]
     done = subprocess.run([*command, str(bag), "--depth_topic=none"], capture_output=True, text=True)
     assert json.loads(done.stdout) == replay_parameters(bag, BagOptions(depth_topic="none"))
     failed = subprocess.run([*command, str(tmp_path / "nothing")], capture_output=True, text=True)
