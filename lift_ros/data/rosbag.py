@@ -19,13 +19,12 @@ from lift_ros.data.bag_topics import BagOptions, base_topic, choose_pose_topic, 
 from lift_ros.data.capture import Capture
 from lift_ros.data.depth_message import depth_of_message
 from lift_ros.data.image_codec import message_labels, message_rgb
-from lift_ros.data.transforms import TransformTree
+from lift_ros.data.transforms import TransformTree, same_place
 from lift_ros.data.undistort import Undistorter, same_calibration
 from lift_ros.errors import DatasetError, FrameRejected
 from lift_ros.frame import Frame
 
 WORLD_FRAMES = ("map", "odom", "world")  # REP-105: the most global one that is there
-SAME_PLACE = 1e-3  # of a transform's entries: depth in a frame that only differs by name is registered
 
 
 @dataclass(frozen=True)
@@ -220,7 +219,7 @@ class _Poses:
     def coincide(self, first: str, second: str) -> bool:
         """Whether two frames are the same but for their names."""
         try:
-            return np.allclose(self._tf.lookup(first, second, 0), np.eye(4), atol=SAME_PLACE)
+            return same_place(self._tf.lookup(first, second, 0))
         except FrameRejected:
             return False
 

@@ -13,6 +13,7 @@ from lift_ros.errors import FrameRejected
 
 MAX_GAP_NS = 2_000_000_000  # over a longer silence of the localisation a straight line is a guess, not a pose
 QUATERNION_TOLERANCE = 0.01  # of the norm; publishers round
+SAME_PLACE = 1e-3  # of a transform's entries
 
 
 class TransformTree:
@@ -133,6 +134,11 @@ class TransformTree:
         if child not in self._stamps:
             self._stamps[child] = sorted(self._edges[child])
         return self._stamps[child]
+
+
+def same_place(T: NDArray[np.float64]) -> bool:
+    """Whether two frames are the same but for their names, by the pose (4, 4) of one in the other."""
+    return np.allclose(T, np.eye(4), atol=SAME_PLACE)
 
 
 def _matrix(translation: NDArray, rotation: Rotation) -> NDArray[np.float64]:

@@ -17,6 +17,7 @@ from std_msgs.msg import Header
 
 from lift_ros.data.depth_message import depth_of_message
 from lift_ros.data.image_codec import message_labels, message_rgb
+from lift_ros.data.transforms import same_place
 from lift_ros.data.undistort import Undistorter, same_calibration
 from lift_ros.errors import FrameRejected
 from lift_ros.frame import Frame
@@ -33,7 +34,6 @@ DEPTHS_KEPT = 60  # at least, also where few images may wait
 DEPTHS_PER_IMAGE = 2  # are kept, so that those of images that wait for their turn are still there
 MOST_DEPTHS = 300  # are kept, where they come faster, while an image waits for its pose
 GAPS_KEPT = 10  # between depth images, to know how soon the next one is due
-SAME_PLACE = 1e-3  # of a transform's entries: depth in a frame that only differs by name is registered
 POLL = 0.01  # s, between looks for what has not come yet
 ENDED = ("stopped", "time_jump")  # nothing was wrong with these images
 
@@ -277,8 +277,7 @@ class FrameBuilder:
         if depth_frame in ("", image_frame, camera_frame):
             return True
         try:
-            T = self._transforms(camera_frame, depth_frame, stamp_ns)
-            if np.allclose(T, np.eye(4), atol=SAME_PLACE):
+            if same_place(self._transforms(camera_frame, depth_frame, stamp_ns)):
                 return True
         except FrameRejected:
             pass  # nothing says that they coincide
