@@ -62,7 +62,6 @@ def segment_surfaces(lab: NDArray[np.float32], points: NDArray[np.float32]) -> N
     foreground = z > 0
     for plane in bounding_planes(points, normals):
         foreground &= ~plane.holds(points)
-    foreground = cv2.morphologyEx(foreground.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
 
     # Scaled so that 1 is about what tells two surfaces apart: 3 units of Lab, 4 degrees, 1.7 % in depth.
     log_depth = np.log(np.where(z > 0, z, 1.0))

@@ -84,6 +84,22 @@ def test_boxes_on_a_floor_are_masks_whatever_their_colour(noise):
     assert masks.prompts_used == 0
 
 
+def test_colour_tells_where_the_shape_leaves_it_open():
+    """The pages of an open book, half a metre before a wall, turn inwards by no more than some things do that are one.
+
+    Of one colour they are one object, of two they are two.
+    """
+    row, column = np.mgrid[:HEIGHT, :WIDTH]
+    pages = (np.abs(column - 160) < 70) & (np.abs(row - 120) < 50)
+    turned = 1.5 / (1 + np.tan(np.deg2rad(9)) * np.abs(column + 0.5 - 160) / 280)
+    depth = np.where(pages, turned, 2.0).astype(np.float32)
+    image = np.full((HEIGHT, WIDTH, 3), 120, np.uint8)
+    for color, found in ((120, 1), ((150, 40, 40), 2)):
+        image[:, :160] = color
+        masks = GraphSegmenter().segment(Frame(image, CAMERA, np.eye(4), 0.0, depth)).masks
+        assert len(masks) == found and masks.any(0)[pages].mean() > 0.8
+
+
 def test_patches_of_colour_without_depth():
     image = np.full((HEIGHT, WIDTH, 3), (200, 190, 180), np.uint8)
     image[20:60, 30:80] = (180, 40, 30)
