@@ -111,8 +111,8 @@ class Autosave:
             if thread.is_alive():
                 self._failed("what stopped the mapper stops this, too")
 
-    def _failed(self, reason: object) -> None:
-        self.error = f"map not saved: {reason}"
+    def _failed(self, why: object) -> None:
+        self.error = f"map not saved: {why}"
         self._log.error(self.error)
 
     def _name_for_other(self) -> Path | None:
