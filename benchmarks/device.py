@@ -96,7 +96,7 @@ class Bench:
 
         scene, view = self.scene, self.cameras[0]
         K = torch.as_tensor(view.intrinsics.K, dtype=torch.float32, device=self.device)[None]
-        tensors = (scene.means, scene.quats, scene.scales, scene.opacities, torch.rand_like(scene.means))
+        tensors = (*scene.splats, torch.rand_like(scene.means))
         leaves = [tensor.detach().requires_grad_() for tensor in tensors]
 
         def run() -> None:

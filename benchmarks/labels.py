@@ -36,7 +36,7 @@ def measure(view: MapSnapshot, width: int, height: int) -> str:
     channels = torch.rand(len(scene), CHANNELS)
 
     def blend() -> torch.Tensor:
-        image = rasterize(scene.means, scene.quats, scene.scales, scene.opacities, channels, posed).image
+        image = rasterize(scene.splats, channels, posed).image
         return image.argmax(2)
 
     runs = {

@@ -89,7 +89,7 @@ class RenderedPixels(BlendWeights):
         """See ``BlendWeights.matmul``."""
         scene = self._scene
         everywhere = f.new_zeros(len(scene), f.shape[1]).index_copy(0, self._gaussians, f)
-        image = rasterize(scene.means, scene.quats, scene.scales, scene.opacities, everywhere, self._camera).image
+        image = rasterize(scene.splats, everywhere, self._camera).image
         return torch.nn.functional.embedding(self._pixels, image.reshape(-1, f.shape[1]))
 
 

@@ -29,7 +29,7 @@ import torch
 from rooms import camera, room
 
 from lift_ros.camera import PosedCamera
-from lift_ros.render import blend_weights, cpu, rasterize
+from lift_ros.render import Splats, blend_weights, cpu, rasterize
 
 SIZES = [(20_000, 320, 240), (20_000, 640, 480), (100_000, 320, 240), (100_000, 640, 480)]
 CHANNELS = [3, 20]
@@ -49,26 +49,28 @@ def load_reference(path: Path) -> Render:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
 
-    def render(means, quats, scales, opacities, channels, camera: PosedCamera):
+    def render(splats: Splats, channels: torch.Tensor, camera: PosedCamera):
         K = torch.tensor(camera.intrinsics.K, dtype=torch.float32)
-        return module.rasterize(
-            means, quats, scales, opacities, channels, camera.viewmat, K, camera.width, camera.height
-        )
+        return module.rasterize(*splats, channels, camera.viewmat, K, camera.width, camera.height)
 
     return render
 
 
-def measure(render: Render, scene: dict[str, torch.Tensor], view: PosedCamera) -> tuple[float, float]:
+def measure(render: Render, scene: tuple[Splats, torch.Tensor], view: PosedCamera) -> tuple[float, float]:
     """Milliseconds of one forward pass, and of one forward and backward pass; nan if it has no gradients."""
-    inputs = {name: tensor.clone().requires_grad_() for name, tensor in scene.items()}
+    splats, channels = scene
+    splats, channels = (
+        Splats(*(tensor.clone().requires_grad_() for tensor in splats)),
+        channels.clone().requires_grad_(),
+    )
     start = clock()
-    outputs = [output for output in render(**inputs, camera=view) if output is not None]
+    outputs = [output for output in render(splats, channels, view) if output is not None]
     forward = clock() - start
     if not outputs[0].requires_grad:
         return 1e3 * forward, math.nan
     upstream = [torch.rand_like(output) for output in outputs]
     start = clock()
-    torch.autograd.grad(outputs, list(inputs.values()), upstream, allow_unused=True)
+    torch.autograd.grad(outputs, [*splats, channels], upstream, allow_unused=True)
     return 1e3 * forward, 1e3 * (forward + clock() - start)
 
 
@@ -109,10 +111,9 @@ def print_alone(rounds: int) -> None:
         for channel_count in CHANNELS:
             scene, view = room(n, channel_count), camera(width, height)
             times = [(*measure(rasterize, scene, view), sgemm()) for _ in range(rounds + 1)][1:]
-            del scene["channels"]
             pixels = torch.cartesian_prod(torch.arange(width), torch.arange(height))
-            pairs = len(blend_weights(**scene, camera=view, pixels=pixels).val)
-            evaluated = cpu.evaluated_pairs(**scene, camera=view)
+            pairs = len(blend_weights(scene[0], view, pixels).val)
+            evaluated = cpu.evaluated_pairs(scene[0], view)
             forward_flop, backward_flop = (pairs * flop for flop in flop_per_pair(channel_count))
             forward = statistics.median(t[0] for t in times)
             backward = statistics.median(t[1] - t[0] for t in times)
@@ -172,7 +173,7 @@ def print_beside(reference: Render, sizes: list[tuple[int, int, int]], channels:
     for n, width, height in sizes:
         for channel_count in channels:
             scene, view = room(n, channel_count), camera(width, height)
-            ours, theirs = (render(**scene, camera=view)[0] for render in renderers)
+            ours, theirs = (render(*scene, view)[0] for render in renderers)
             times = [[measure(render, scene, view) for render in renderers] for _ in range(rounds)]
             cells = [f"{n}", f"{width}x{height}", f"{channel_count}"]
             for r in range(len(renderers)):

@@ -10,6 +10,7 @@ import torch
 from lift_ros.camera import Camera, PosedCamera
 from lift_ros.frame import Frame
 from lift_ros.mapping.snapshot import MapSnapshot
+from lift_ros.render import Splats
 from lift_ros.scene.gaussians import GaussianScene, Seeds
 
 ROOM = torch.tensor([5.0, 2.6, 4.0])  # metres; y points down, as in the camera
@@ -18,8 +19,10 @@ GAP = 2.0  # rooms from one to the next
 AT_ONCE = 100_000  # Gaussians whose cell is found
 
 
-def room(n: int, channel_count: int, seed: int = 0) -> dict[str, torch.Tensor]:
-    """``n`` discs on the surfaces of a furnished room: what a trained indoor scene looks like to a rasterizer."""
+def room(n: int, channel_count: int, seed: int = 0) -> tuple[Splats, torch.Tensor]:
+    """``n`` discs on the surfaces of a furnished room: what a trained indoor scene looks like to a rasterizer; and
+    random channels (n, ``channel_count``) in [0, 1] for them.
+    """
     g = torch.Generator().manual_seed(seed)
     origins, sizes = [torch.zeros(3)], [ROOM]
     for _ in range(8):  # boxes on the floor
@@ -50,13 +53,8 @@ def room(n: int, channel_count: int, seed: int = 0) -> dict[str, torch.Tensor]:
     w, x, y, _ = to_normal.unbind(1)
     c, s = angle.cos(), angle.sin()
     quats = torch.stack([w * c, x * c + y * s, y * c - x * s, w * s], 1)  # first about z, then z to the normal
-    return {
-        "means": means,
-        "quats": quats,
-        "scales": scales,
-        "opacities": torch.sigmoid(1.5 + 1.5 * torch.randn(n, generator=g)),
-        "channels": torch.rand(n, channel_count, generator=g),
-    }
+    opacities = torch.sigmoid(1.5 + 1.5 * torch.randn(n, generator=g))
+    return Splats(means, quats, scales, opacities), torch.rand(n, channel_count, generator=g)
 
 
 def camera(width: int, height: int) -> PosedCamera:
@@ -72,12 +70,12 @@ def camera(width: int, height: int) -> PosedCamera:
 
 def house(per_room: int, rooms: int = 1, device: torch.device | str = "cpu") -> MapSnapshot:
     """``rooms`` equal rooms of ``per_room`` Gaussians in a row, away from the gaze of ``camera``; ids count from 1."""
-    made = room(per_room, 3)
-    cells = objects(made["means"])
+    made, colors = room(per_room, 3)
+    cells = objects(made.means)
     scene = GaussianScene.empty()
     for number in range(rooms):
-        means = made["means"] - number * GAP * torch.tensor([float(ROOM[0]), 0.0, float(ROOM[2])])
-        scene.append(Seeds(means, made["quats"], made["scales"], made["opacities"], made["channels"]))
+        means = made.means - number * GAP * torch.tensor([float(ROOM[0]), 0.0, float(ROOM[2])])
+        scene.append(Seeds(*made._replace(means=means), colors))
     ids = torch.cat([cells + number * OBJECTS for number in range(rooms)])
     return MapSnapshot(scene.to(device), ids.to(device), torch.zeros(len(scene), device=device))
 

@@ -104,10 +104,10 @@ def test_rasterizer(quick, capsys, tmp_path):
         run(script, "--rounds", 1, "--threads", 1)
         reference = tmp_path / "same.py"
         reference.write_text(
-            "from lift_ros.camera import Camera, PosedCamera\nfrom lift_ros.render import rasterize as ours\n"
+            "from lift_ros.camera import Camera, PosedCamera\nfrom lift_ros.render import Splats, rasterize as ours\n"
             "def rasterize(means, quats, scales, opacities, channels, viewmat, K, width, height):\n"
             "    camera = PosedCamera(Camera.from_K(K.numpy(), width, height), viewmat)\n"
-            "    return ours(means, quats, scales, opacities, channels, camera)\n"
+            "    return ours(Splats(means, quats, scales, opacities), channels, camera)\n"
         )
         capsys.readouterr()
         run(script, "--rounds", 1, "--threads", 1, "--channels", 3, "--reference", reference)

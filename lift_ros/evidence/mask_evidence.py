@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from lift_ros.camera import PosedCamera
-from lift_ros.render import BlendWeights, mask_weights
+from lift_ros.render import BlendWeights, Splats, mask_weights
 from lift_ros.render.types import masks_per_pixel
 from lift_ros.scene.gaussians import heirs
 
@@ -66,21 +66,13 @@ class MaskEvidence:
         return cls(*weights.of_masks(numbered, MIN_WEIGHT), area / k**2)
 
     @classmethod
-    def seen_by(
-        cls,
-        camera: PosedCamera,
-        means: torch.Tensor,
-        quats: torch.Tensor,
-        scales: torch.Tensor,
-        opacities: torch.Tensor,
-        labels: NDArray[np.int32],
-    ) -> MaskEvidence:
+    def seen_by(cls, camera: PosedCamera, splats: Splats, labels: NDArray[np.int32]) -> MaskEvidence:
         """The same of the Gaussians as ``camera`` (H, W) sees them, without the weights of every pixel; see
         ``lift_ros.render.mask_weights``.
         """
         numbered, area = _numbered(labels)
         k = labels.shape[0] // camera.height
-        return cls(*mask_weights(means, quats, scales, opacities, camera, numbered, MIN_WEIGHT), area / k**2)
+        return cls(*mask_weights(splats, camera, numbered, MIN_WEIGHT), area / k**2)
 
     @classmethod
     def of_objects(cls, ids: NDArray[np.int64]) -> MaskEvidence:

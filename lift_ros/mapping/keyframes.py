@@ -69,7 +69,7 @@ class Keyframe:
             self.evidence = MaskEvidence.of(weights, labels)
         else:  # without the weights of every pixel
             self.lifting = None
-            seen = partial(MaskEvidence.seen_by, camera, scene.means, scene.quats, scene.scales, scene.opacities)
+            seen = partial(MaskEvidence.seen_by, camera, scene.splats)
             self.evidence = seen(labels)
             if self.patches.overlapping:
                 self.evidence.wholes = seen(self.patches.label_image(largest=True))
@@ -259,4 +259,4 @@ def all_weights(scene: GaussianScene, camera: PosedCamera) -> BlendWeights:
         torch.arange(camera.height, device=device), torch.arange(camera.width, device=device), indexing="ij"
     )
     pixels = torch.stack([columns, rows], dim=-1).reshape(-1, 2)
-    return blend_weights(scene.means, scene.quats, scene.scales, scene.opacities, camera, pixels)
+    return blend_weights(scene.splats, camera, pixels)

@@ -252,8 +252,7 @@ class Mapper:
         """(H, W, d) the unit embeddings that ``camera`` sees, 0 where nothing is; None if the method has none."""
         if not isinstance(self._method, HasUnitFeatures) or not len(self._scene):
             return None
-        scene = self._scene
-        out = rasterize(scene.means, scene.quats, scene.scales, scene.opacities, self._method.unit_features, camera)
+        out = rasterize(self._scene.splats, self._method.unit_features, camera)
         return torch.nn.functional.normalize(out.image, dim=-1).cpu().numpy()
 
     @property
@@ -435,8 +434,8 @@ class Mapper:
     def _adopt(self, keyframe: Keyframe) -> None:
         """Publish what a keyframe adds to the scene, with the objects that its masks tell at once."""
         if self._registry.tracks:
-            scene, camera, labels = self._scene, self._camera(keyframe), keyframe.patches.label_image()
-            evidence = MaskEvidence.seen_by(camera, scene.means, scene.quats, scene.scales, scene.opacities, labels)
+            labels = keyframe.patches.label_image()
+            evidence = MaskEvidence.seen_by(self._camera(keyframe), self._scene.splats, labels)
             clear = torch.from_numpy(evidence.gaussian[evidence.weight > SHOWN_AGAIN]).long()
             self._coarse[clear.to(self._coarse.device)] = False
             self._registry.adopt(evidence)

@@ -14,7 +14,7 @@ from lift_ros.errors import ConfigError
 from lift_ros.masks import make_segmenter
 from lift_ros.masks.base import Segmenter
 from lift_ros.masks.generator import GeneratorConfig
-from lift_ros.render import rasterize
+from lift_ros.render import Splats, rasterize
 
 log = logging.getLogger(__name__)
 
@@ -72,5 +72,5 @@ def _try_cuda() -> None:
     log.info("trying gsplat on the CUDA device; the first time of all its kernels are compiled, for some minutes")
     one = torch.ones(1, 3, device="cuda")
     camera = PosedCamera(Camera(16, 16, 16.0, 16.0, 8.0, 8.0), torch.eye(4, device="cuda"))
-    rasterize(one, torch.ones(1, 4, device="cuda"), one, 0.5 * one[:, 0], one, camera)
+    rasterize(Splats(one, torch.ones(1, 4, device="cuda"), one, 0.5 * one[:, 0]), one, camera)
     torch.cuda.synchronize()

@@ -77,11 +77,10 @@ def similarity_image(
     """(H, W) in [-1, 1], how similar ``method`` takes what ``camera`` sees for what it sees at ``pixel`` (column, row);
     -1 where the map shows nothing.
     """
-    weights = blend_weights(
-        scene.means, scene.quats, scene.scales, scene.opacities, camera, torch.tensor([pixel], device=scene.device)
-    )
+    splats = scene.splats
+    weights = blend_weights(splats, camera, torch.tensor([pixel], device=scene.device))
     score = method.similarity(weights)[:, None] + 1
-    out = rasterize(scene.means, scene.quats, scene.scales, scene.opacities, score.to(scene.means), camera)
+    out = rasterize(splats, score.to(scene.means), camera)
     return (out.image[..., 0] - 1).cpu().numpy()
 
 
@@ -133,4 +132,4 @@ def _weights(scene: GaussianScene, clicks: Clicks) -> BlendWeights:
         if not (0 <= column < camera.width and 0 <= row < camera.height):
             raise LiftError(f"pixel ({column}, {row}) is outside the {camera.width}x{camera.height} image")
     pixels = torch.tensor(clicks.pixels, device=scene.device)
-    return blend_weights(scene.means, scene.quats, scene.scales, scene.opacities, camera, pixels)
+    return blend_weights(scene.splats, camera, pixels)

@@ -14,7 +14,7 @@ from lift_ros.camera import PosedCamera
 from lift_ros.frame import Frame
 from lift_ros.objects.description import MapObject, describe
 from lift_ros.objects.registry import Track
-from lift_ros.render import Rendering, blend_weights, follow_edges, label_image, rasterize
+from lift_ros.render import Rendering, Splats, blend_weights, follow_edges, label_image, rasterize
 from lift_ros.scene.alignment import WORK_WIDTH, CorrectionTrack, align, corrected
 from lift_ros.scene.gaussians import GaussianScene
 
@@ -47,8 +47,8 @@ class MapSnapshot:
 
     @cached_property
     def objects(self) -> tuple[MapObject, ...]:
-        """The objects, ascending by id. Made when first asked for: boxes take some 10 ms an object."""
-        opacities, solid = self._geometry[3], self.solid
+        """The objects, ascending by id. Made when first used: a box takes 10 ms, a few times that without gravity."""
+        opacities, solid = self._splats.opacities, self.solid
         last = max((track.id for track in self.tracks), default=0)
         count = torch.bincount(self.ids[solid], minlength=last + 1)
         for track in self.tracks:  # what labels show has points, also while all of it is a guess
@@ -62,18 +62,17 @@ class MapSnapshot:
     @property
     def solid(self) -> torch.Tensor:
         """(N,) bool, whether a Gaussian is solid enough to be surface."""
-        return self._geometry[3] > VISIBLE_OPACITY
+        return self._splats.opacities > VISIBLE_OPACITY
 
     @cached_property
-    def _geometry(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Means, rotations, scales and opacities, as the rasterizer takes them: once for all label images."""
-        scene = self.scene
-        return scene.means, scene.quats, scene.scales, scene.opacities
+    def _splats(self) -> Splats:
+        """Computed once for all images."""
+        return self.scene.splats
 
     def render(self, camera: PosedCamera) -> Rendering:
         """Colour (H, W, 3) in [0, 1], alpha and expected depth as seen by ``camera``."""
         scene, camera = self.scene, _on(camera, self.scene.device)
-        out = rasterize(*self._geometry, scene.colors(camera.center), camera)
+        out = rasterize(self._splats, scene.colors(camera.center), camera)
         return Rendering(out.image.clamp(0, 1), out.alpha, out.depth)
 
     def locate(self, frame: Frame, steps: int = 0) -> PosedCamera:
@@ -120,21 +119,21 @@ class MapSnapshot:
     def label_image(self, camera: PosedCamera) -> tuple[NDArray[np.uint32], NDArray[np.float32], NDArray[np.float32]]:
         """(H, W) ids, 0 where none; the share of each pixel that this id has; the accumulated opacity."""
         camera = _on(camera, self.scene.device)
-        labels, share, alpha = label_image(*self._geometry, self.ids, camera)
+        labels, share, alpha = label_image(self._splats, self.ids, camera)
         return labels.cpu().numpy().astype(np.uint32), share.cpu().numpy(), alpha.cpu().numpy()
 
     def label_at(self, camera: PosedCamera, column: int, row: int) -> tuple[int, float]:
         """``label_image`` at one pixel: id and share."""
         camera = _on(camera, self.scene.device)
         pixel = torch.tensor([[column, row]], device=self.scene.device)
-        weights = blend_weights(*self._geometry, camera, pixel)
+        weights = blend_weights(self._splats, camera, pixel)
         label, share = weights.winning_label(self.ids)
         return int(label), float(share)
 
     def uncertainty_image(self, camera: PosedCamera) -> NDArray[np.float32]:
         """(H, W) in [0, 1]: the uncertainty of the Gaussians blended into each pixel, 1 where there are none."""
         camera = _on(camera, self.scene.device)
-        out = rasterize(*self._geometry, self.uncertainty[:, None], camera)
+        out = rasterize(self._splats, self.uncertainty[:, None], camera)
         return (out.image[..., 0] + 1 - out.alpha).clamp(0, 1).cpu().numpy()
 
     def cloud(self, limit: int) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint32]]:

@@ -16,19 +16,16 @@ from lift_ros.camera import PosedCamera
 from lift_ros.render import cpu
 from lift_ros.render.blend import BlendWeights
 from lift_ros.render.edges import follow_edges
-from lift_ros.render.types import MaskWeights, Rendering, ScreenStatistics
+from lift_ros.render.types import MaskWeights, Rendering, ScreenStatistics, Splats
 
 __all__ = [
-    "BlendWeights", "MaskWeights", "Rendering", "ScreenStatistics", "blend_weights", "follow_edges", "label_image",
-    "mask_weights", "rasterize",
+    "BlendWeights", "MaskWeights", "Rendering", "ScreenStatistics", "Splats", "blend_weights", "follow_edges",
+    "label_image", "mask_weights", "rasterize",
 ]  # fmt: skip
 
 
 def rasterize(
-    means: torch.Tensor,
-    quats: torch.Tensor,
-    scales: torch.Tensor,
-    opacities: torch.Tensor,
+    splats: Splats,
     channels: torch.Tensor,
     camera: PosedCamera,
     screen: ScreenStatistics | None = None,
@@ -36,10 +33,7 @@ def rasterize(
     """Blend per-Gaussian channels into an image. Differentiable in every tensor and in ``camera.viewmat``.
 
     Args:
-        means: (N, 3) centres, world frame.
-        quats: (N, 4) rotations wxyz, of any norm but zero.
-        scales: (N, 3) standard deviations along the rotated axes, positive.
-        opacities: (N,) in [0, 1].
+        splats: the N Gaussians to draw.
         channels: (N, C) what to blend, C >= 1: colours, embeddings, ...
         camera: where to look from.
         screen: filled with radii now and with the gradient of the projected means during ``backward``.
@@ -47,49 +41,43 @@ def rasterize(
     Raises:
         ValueError: an argument has the wrong shape, type or device; the message names it.
     """
-    _check_geometry(means, quats, scales, opacities, camera)
-    _check_tensor("channels", channels, (len(means), None), means.device)
+    _check_splats(splats, camera)
+    _check_tensor("channels", channels, (len(splats.means), None), splats.means.device)
     if channels.shape[1] == 0:
         raise ValueError("channels must have at least one column, got (N, 0)")
-    return _backend(means).rasterize(means, quats, scales, opacities, channels, camera, screen)
+    return _backend(splats).rasterize(splats, channels, camera, screen)
 
 
 def blend_weights(
-    means: torch.Tensor,
-    quats: torch.Tensor,
-    scales: torch.Tensor,
-    opacities: torch.Tensor,
+    splats: Splats,
     camera: PosedCamera,
     pixels: torch.Tensor,
 ) -> BlendWeights:
     """Blend weights w_ui = alpha_i prod_{t < i} (1 - alpha_t): ``weights.matmul(f)`` is ``rasterize(f)`` at the pixels.
 
     Args:
-        means, quats, scales, opacities, camera: as for ``rasterize``.
+        splats, camera: as for ``rasterize``.
         pixels: (P, 2) integer (column, row), inside the image, in any order, repetitions allowed.
 
     Raises:
         ValueError: an argument has the wrong shape, type or device, or a pixel lies outside the image.
     """
-    _check_geometry(means, quats, scales, opacities, camera)
-    if pixels.ndim != 2 or pixels.shape[1] != 2 or pixels.is_floating_point() or pixels.device != means.device:
+    _check_splats(splats, camera)
+    device = splats.means.device
+    if pixels.ndim != 2 or pixels.shape[1] != 2 or pixels.is_floating_point() or pixels.device != device:
         raise ValueError(
-            f"pixels must be (P, 2) integer on {means.device}, "
-            f"got {tuple(pixels.shape)} {pixels.dtype} on {pixels.device}"
+            f"pixels must be (P, 2) integer on {device}, got {tuple(pixels.shape)} {pixels.dtype} on {pixels.device}"
         )
     pixels = pixels.to(torch.int64)
-    size = torch.tensor([camera.width, camera.height], device=pixels.device)
+    size = torch.tensor([camera.width, camera.height], device=device)
     if bool(((pixels < 0) | (pixels >= size)).any()):
         raise ValueError(f"pixels must lie inside the {camera.width}x{camera.height} image")
-    crow, col, val = _backend(means).blend_weights(means, quats, scales, opacities, camera, pixels)
-    return BlendWeights(crow, col, val, len(means))
+    crow, col, val = _backend(splats).blend_weights(splats, camera, pixels)
+    return BlendWeights(crow, col, val, len(splats.means))
 
 
 def mask_weights(
-    means: torch.Tensor,
-    quats: torch.Tensor,
-    scales: torch.Tensor,
-    opacities: torch.Tensor,
+    splats: Splats,
     camera: PosedCamera,
     labels: NDArray[np.int32],
     min_weight: float = 0.0,
@@ -97,32 +85,29 @@ def mask_weights(
     """Blend weights of the whole image, summed over the pixels of each mask: what ``BlendWeights.of_masks`` gives.
 
     Args:
-        means, quats, scales, opacities, camera: as for ``rasterize``.
+        splats, camera: as for ``rasterize``.
         labels: (k H, k W) mask + 1 of each pixel, 0 for none. With k above 1 masks can share a pixel of the camera.
         min_weight: sums up to this are left out, pixels.
 
     Raises:
         ValueError: an argument has the wrong shape, type or device.
     """
-    _check_geometry(means, quats, scales, opacities, camera)
+    _check_splats(splats, camera)
     k = max(labels.shape[0] // camera.height, 1)
     if labels.shape != (k * camera.height, k * camera.width):
         raise ValueError(f"labels {labels.shape} are no multiple of an image of {(camera.height, camera.width)}")
-    return _backend(means).mask_weights(means, quats, scales, opacities, camera, labels, min_weight)
+    return _backend(splats).mask_weights(splats, camera, labels, min_weight)
 
 
 def label_image(
-    means: torch.Tensor,
-    quats: torch.Tensor,
-    scales: torch.Tensor,
-    opacities: torch.Tensor,
+    splats: Splats,
     labels: torch.Tensor,
     camera: PosedCamera,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The label with the greatest summed blend weight at each pixel. Label 0 takes part like any other.
 
     Args:
-        means, quats, scales, opacities, camera: as for ``rasterize``.
+        splats, camera: as for ``rasterize``.
         labels: (N,) integer, within int32.
 
     Returns:
@@ -132,36 +117,33 @@ def label_image(
     Raises:
         ValueError: an argument has the wrong shape, type or device.
     """
-    _check_geometry(means, quats, scales, opacities, camera)
-    if labels.shape != (len(means),) or labels.is_floating_point() or labels.device != means.device:
+    _check_splats(splats, camera)
+    n, device = len(splats.means), splats.means.device
+    if labels.shape != (n,) or labels.is_floating_point() or labels.device != device:
         raise ValueError(
-            f"labels must be ({len(means)},) integer on {means.device}, "
-            f"got {tuple(labels.shape)} {labels.dtype} on {labels.device}"
+            f"labels must be ({n},) integer on {device}, got {tuple(labels.shape)} {labels.dtype} on {labels.device}"
         )
-    return _backend(means).label_image(means, quats, scales, opacities, labels, camera)
+    return _backend(splats).label_image(splats, labels, camera)
 
 
-def _backend(means: torch.Tensor):
-    if means.device.type == "cpu":
+def _backend(splats: Splats):
+    device = splats.means.device
+    if device.type == "cpu":
         return cpu
-    if means.device.type == "cuda":
+    if device.type == "cuda":
         from lift_ros.render import cuda  # gsplat is optional, and its import slow
 
         return cuda
-    raise ValueError(f"means are on {means.device}; rasterization runs on cpu and cuda")
+    raise ValueError(f"means are on {device}; rasterization runs on cpu and cuda")
 
 
-def _check_geometry(
-    means: torch.Tensor, quats: torch.Tensor, scales: torch.Tensor, opacities: torch.Tensor, camera: PosedCamera
-) -> None:
-    if means.ndim != 2:
-        raise ValueError(f"means must be (N, 3), got {tuple(means.shape)}")
-    n = len(means)
-    _check_tensor("means", means, (n, 3), means.device)
-    _check_tensor("quats", quats, (n, 4), means.device)
-    _check_tensor("scales", scales, (n, 3), means.device)
-    _check_tensor("opacities", opacities, (n,), means.device)
-    _check_tensor("camera.viewmat", camera.viewmat, (4, 4), means.device)
+def _check_splats(splats: Splats, camera: PosedCamera) -> None:
+    if splats.means.ndim != 2:
+        raise ValueError(f"means must be (N, 3), got {tuple(splats.means.shape)}")
+    n, device = len(splats.means), splats.means.device
+    for name, tensor, shape in zip(Splats._fields, splats, ((n, 3), (n, 4), (n, 3), (n,)), strict=True):
+        _check_tensor(name, tensor, shape, device)
+    _check_tensor("camera.viewmat", camera.viewmat, (4, 4), device)
 
 
 def _check_tensor(name: str, tensor: torch.Tensor, shape: tuple[int | None, ...], device: torch.device) -> None:

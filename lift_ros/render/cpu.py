@@ -14,7 +14,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from lift_ros.camera import Camera, PosedCamera
 from lift_ros.render import library
-from lift_ros.render.types import MaskWeights, Rendering, ScreenStatistics
+from lift_ros.render.types import MaskWeights, Rendering, ScreenStatistics, Splats
 
 
 def _pointer(tensor: torch.Tensor | None) -> int | None:
@@ -31,23 +31,10 @@ def _check(status: int | None) -> int:
     return status
 
 
-def _gaussians(
-    means: torch.Tensor,
-    quats: torch.Tensor,
-    scales: torch.Tensor,
-    opacities: torch.Tensor,
-    channels: torch.Tensor | None = None,
-) -> library.Gaussians:
+def _gaussians(splats: Splats, channels: torch.Tensor | None = None) -> library.Gaussians:
     """The C struct; it borrows the tensors' memory."""
-    return library.Gaussians(
-        len(means),
-        _pointer(means),
-        _pointer(quats),
-        _pointer(scales),
-        _pointer(opacities),
-        0 if channels is None else channels.shape[1],
-        _pointer(channels),
-    )
+    channel_count = 0 if channels is None else channels.shape[1]
+    return library.Gaussians(len(splats.means), *map(_pointer, splats), channel_count, _pointer(channels))
 
 
 class _View:
@@ -75,26 +62,17 @@ class _Rasterize(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: FunctionCtx,
-        means: torch.Tensor,
-        quats: torch.Tensor,
-        scales: torch.Tensor,
-        opacities: torch.Tensor,
-        channels: torch.Tensor,
         viewmat: torch.Tensor,
         camera: Camera,
         screen: ScreenStatistics | None,
+        channels: torch.Tensor,
+        *given: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        means, quats, scales, opacities, channels = (
-            t.contiguous() for t in (means, quats, scales, opacities, channels)
-        )
+        """``given``: the tensors of the splats, one by one, for autograd to see them."""
+        channels, splats = channels.contiguous(), Splats(*(t.contiguous() for t in given))
         if screen is not None:
-            screen.radii = torch.empty(len(means))
-        view = _View(
-            _gaussians(means, quats, scales, opacities, channels),
-            viewmat,
-            camera,
-            None if screen is None else screen.radii,
-        )
+            screen.radii = torch.empty(len(splats.means))
+        view = _View(_gaussians(splats, channels), viewmat, camera, None if screen is None else screen.radii)
         image = library.empty(camera.height, camera.width, channels.shape[1])
         alpha, depth, transmittance = (library.empty(camera.height, camera.width) for _ in range(3))
         _check(
@@ -103,79 +81,63 @@ class _Rasterize(torch.autograd.Function):
             )
         )
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(means, quats, scales, opacities, channels, image, depth, transmittance)
+        ctx.save_for_backward(image, depth, transmittance, channels, *splats)
         ctx.view, ctx.screen = view, screen
         return image, alpha, depth
 
     @staticmethod
     @once_differentiable
     def backward(ctx, image_gradient, alpha_gradient, depth_gradient):
-        means, quats, scales, opacities, channels, image, depth, transmittance = ctx.saved_tensors
+        image, depth, transmittance, channels, *given = ctx.saved_tensors
+        splats = Splats(*given)
         upstream = [g if g is None else g.contiguous() for g in (image_gradient, alpha_gradient, depth_gradient)]
-        inputs = (means, quats, scales, opacities, channels)
-        gradients = [library.empty(*t.shape) for t in inputs] + [torch.empty(4, 4)]
-        means2d_gradient = None if ctx.screen is None else torch.empty(len(means), 2)
+        by_splats, by_channels = [library.empty(*t.shape) for t in splats], library.empty(*channels.shape)
+        by_viewmat = torch.empty(4, 4)
+        by_means2d = None if ctx.screen is None else torch.empty(len(splats.means), 2)
         _check(
             library.best().lift_render_backward(
                 ctx.view.handle,
-                _gaussians(*inputs),
+                _gaussians(splats, channels),
                 *map(_pointer, (image, depth, transmittance)),
                 *map(_pointer, upstream),
-                library.Gradients(*map(_pointer, gradients), _pointer(means2d_gradient)),
+                library.Gradients(*map(_pointer, (*by_splats, by_channels, by_viewmat, by_means2d))),
                 torch.get_num_threads(),
             )
         )
         if ctx.screen is not None:
-            ctx.screen.means2d_gradient = means2d_gradient
-        return *gradients, None, None
+            ctx.screen.means2d_gradient = by_means2d
+        return by_viewmat, None, None, by_channels, *by_splats
 
 
 def rasterize(
-    means: torch.Tensor,
-    quats: torch.Tensor,
-    scales: torch.Tensor,
-    opacities: torch.Tensor,
-    channels: torch.Tensor,
-    camera: PosedCamera,
-    screen: ScreenStatistics | None,
+    splats: Splats, channels: torch.Tensor, camera: PosedCamera, screen: ScreenStatistics | None
 ) -> Rendering:
     """See ``lift_ros.render.rasterize``."""
-    return Rendering(
-        *_Rasterize.apply(means, quats, scales, opacities, channels, camera.viewmat, camera.intrinsics, screen)
-    )
+    return Rendering(*_Rasterize.apply(camera.viewmat, camera.intrinsics, screen, channels, *splats))
 
 
-def _view_without_channels(
-    means: torch.Tensor, quats: torch.Tensor, scales: torch.Tensor, opacities: torch.Tensor, camera: PosedCamera
-) -> _View:
-    geometry = [t.detach().contiguous() for t in (means, quats, scales, opacities)]
-    return _View(_gaussians(*geometry), camera.viewmat, camera.intrinsics)
+def _view_without_channels(splats: Splats, camera: PosedCamera) -> _View:
+    splats = Splats(*(t.detach().contiguous() for t in splats))
+    return _View(_gaussians(splats), camera.viewmat, camera.intrinsics)
 
 
-def evaluated_pairs(
-    means: torch.Tensor, quats: torch.Tensor, scales: torch.Tensor, opacities: torch.Tensor, camera: PosedCamera
-) -> tuple[int, int]:
+def evaluated_pairs(splats: Splats, camera: PosedCamera) -> tuple[int, int]:
     """How many (Gaussian, pixel) pairs the forward and the backward pass of ``rasterize`` evaluate, for benchmarks.
 
     Pixels are evaluated in blocks, up to where all of a block have ended, so these are more than the pairs that
     contribute, of which ``blend_weights`` of all pixels has the number.
     """
-    view = _view_without_channels(means, quats, scales, opacities, camera)
+    view = _view_without_channels(splats, camera)
     pairs = (ctypes.c_int64 * 2)()
     _check(library.best().lift_count_pairs(view.handle, pairs, torch.get_num_threads()))
     return pairs[0], pairs[1]
 
 
 def blend_weights(
-    means: torch.Tensor,
-    quats: torch.Tensor,
-    scales: torch.Tensor,
-    opacities: torch.Tensor,
-    camera: PosedCamera,
-    pixels: torch.Tensor,
+    splats: Splats, camera: PosedCamera, pixels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """CSR arrays (crow, col, val) of the weights of ``pixels`` (P, 2) int64. See ``lift_ros.render.blend_weights``."""
-    view = _view_without_channels(means, quats, scales, opacities, camera)
+    view = _view_without_channels(splats, camera)
     functions, threads = library.best(), torch.get_num_threads()
     pixels = pixels.contiguous()
     weights = _check(functions.lift_weights_new(view.handle, _pointer(pixels), len(pixels), threads))
@@ -189,18 +151,10 @@ def blend_weights(
     return crow, col, val
 
 
-def mask_weights(
-    means: torch.Tensor,
-    quats: torch.Tensor,
-    scales: torch.Tensor,
-    opacities: torch.Tensor,
-    camera: PosedCamera,
-    labels: NDArray[np.int32],
-    min_weight: float,
-) -> MaskWeights:
+def mask_weights(splats: Splats, camera: PosedCamera, labels: NDArray[np.int32], min_weight: float) -> MaskWeights:
     """See ``lift_ros.render.mask_weights``."""
     k = labels.shape[0] // camera.height
-    view = _view_without_channels(means, quats, scales, opacities, camera)
+    view = _view_without_channels(splats, camera)
     functions, threads = library.best(), torch.get_num_threads()
     labels = np.ascontiguousarray(labels, np.int32)
     count = int(labels.max(initial=0))
@@ -216,15 +170,10 @@ def mask_weights(
 
 
 def label_image(
-    means: torch.Tensor,
-    quats: torch.Tensor,
-    scales: torch.Tensor,
-    opacities: torch.Tensor,
-    labels: torch.Tensor,
-    camera: PosedCamera,
+    splats: Splats, labels: torch.Tensor, camera: PosedCamera
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Label (H, W) int32, its share and alpha. See ``lift_ros.render.label_image``."""
-    view = _view_without_channels(means, quats, scales, opacities, camera)
+    view = _view_without_channels(splats, camera)
     labels = labels.to(torch.int32).contiguous()
     image = torch.empty(camera.height, camera.width, dtype=torch.int32)
     share, alpha = torch.empty(camera.height, camera.width), torch.empty(camera.height, camera.width)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lift_ros.camera import PosedCamera
 from lift_ros.render.blend import BlendWeights
-from lift_ros.render.types import MaskWeights, Rendering, ScreenStatistics
+from lift_ros.render.types import MaskWeights, Rendering, ScreenStatistics, Splats
 
 TILE_SIZE = 16
 
@@ -32,13 +32,12 @@ def _K(camera: PosedCamera) -> torch.Tensor:
     return torch.as_tensor(camera.intrinsics.K, dtype=torch.float32, device=camera.viewmat.device)[None]
 
 
-def hide_non_finite(
-    means: torch.Tensor, quats: torch.Tensor, scales: torch.Tensor, opacities: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+def hide_non_finite(splats: Splats) -> Splats:
     """Make Gaussians with a NaN or an infinity invisible (opacity 0), and their gradients zero."""
+    means, quats, scales, opacities = splats
     drawable = opacities.isfinite() & means.isfinite().all(1) & quats.isfinite().all(1) & scales.isfinite().all(1)
     rows = drawable[:, None]
-    return (
+    return Splats(
         torch.where(rows, means, 0.0),
         torch.where(rows, quats, 1.0),
         torch.where(rows, scales, 1.0),
@@ -47,17 +46,12 @@ def hide_non_finite(
 
 
 def rasterize(
-    means: torch.Tensor,
-    quats: torch.Tensor,
-    scales: torch.Tensor,
-    opacities: torch.Tensor,
-    channels: torch.Tensor,
-    camera: PosedCamera,
-    screen: ScreenStatistics | None,
+    splats: Splats, channels: torch.Tensor, camera: PosedCamera, screen: ScreenStatistics | None
 ) -> Rendering:
     """See ``lift_ros.render.rasterize``."""
+    means = splats.means
     if len(means) == 0:  # gsplat launches no empty kernels; the sums keep the graph
-        nothing = sum(tensor.sum() for tensor in (means, quats, scales, opacities, channels))
+        nothing = sum(tensor.sum() for tensor in (*splats, channels))
         blank = means.new_zeros(camera.height, camera.width) + nothing
         if screen is not None:
             screen.radii = means.new_zeros(0)
@@ -65,7 +59,7 @@ def rasterize(
         return Rendering(blank[..., None].expand(-1, -1, channels.shape[1]), blank, blank)
 
     image, alpha, meta = _gsplat().rasterization(
-        *hide_non_finite(means, quats, scales, opacities),
+        *hide_non_finite(splats),
         channels,
         camera.viewmat[None],
         _K(camera),
@@ -87,69 +81,44 @@ def rasterize(
 
 @torch.no_grad()
 def blend_weights(
-    means: torch.Tensor,
-    quats: torch.Tensor,
-    scales: torch.Tensor,
-    opacities: torch.Tensor,
-    camera: PosedCamera,
-    pixels: torch.Tensor,
+    splats: Splats, camera: PosedCamera, pixels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """CSR arrays (crow, col, val) of the weights of ``pixels`` (P, 2) int64. See ``lift_ros.render.blend_weights``."""
     row = pixels[:, 1] * camera.width + pixels[:, 0]
     # A pixel that starts with no transmittance ends at once: gsplat lists pairs of the wanted pixels only.
-    transmittance = means.new_zeros(camera.height * camera.width)
+    transmittance = splats.means.new_zeros(camera.height * camera.width)
     transmittance[row] = 1.0
-    weights = _image_weights(means, quats, scales, opacities, camera, transmittance).rows(row)
+    weights = _image_weights(splats, camera, transmittance).rows(row)
     return weights.crow, weights.col, weights.val
 
 
 @torch.no_grad()
-def mask_weights(
-    means: torch.Tensor,
-    quats: torch.Tensor,
-    scales: torch.Tensor,
-    opacities: torch.Tensor,
-    camera: PosedCamera,
-    labels: NDArray[np.int32],
-    min_weight: float,
-) -> MaskWeights:
+def mask_weights(splats: Splats, camera: PosedCamera, labels: NDArray[np.int32], min_weight: float) -> MaskWeights:
     """See ``lift_ros.render.mask_weights``."""
-    transmittance = means.new_ones(camera.height * camera.width)
-    return _image_weights(means, quats, scales, opacities, camera, transmittance).of_masks(labels, min_weight)
+    transmittance = splats.means.new_ones(camera.height * camera.width)
+    return _image_weights(splats, camera, transmittance).of_masks(labels, min_weight)
 
 
 @torch.no_grad()
 def label_image(
-    means: torch.Tensor,
-    quats: torch.Tensor,
-    scales: torch.Tensor,
-    opacities: torch.Tensor,
-    labels: torch.Tensor,
-    camera: PosedCamera,
+    splats: Splats, labels: torch.Tensor, camera: PosedCamera
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Label (H, W) int32, its share and alpha. See ``lift_ros.render.label_image``."""
-    transmittance = means.new_ones(camera.height * camera.width)
-    weights = _image_weights(means, quats, scales, opacities, camera, transmittance)
+    transmittance = splats.means.new_ones(camera.height * camera.width)
+    weights = _image_weights(splats, camera, transmittance)
     winner, share = weights.winning_label(labels)
     shape = camera.height, camera.width
     return winner.to(torch.int32).reshape(shape), share.reshape(shape), weights.alpha().reshape(shape)
 
 
-def _image_weights(
-    means: torch.Tensor,
-    quats: torch.Tensor,
-    scales: torch.Tensor,
-    opacities: torch.Tensor,
-    camera: PosedCamera,
-    transmittance: torch.Tensor,
-) -> BlendWeights:
+def _image_weights(splats: Splats, camera: PosedCamera, transmittance: torch.Tensor) -> BlendWeights:
     """Weights of all pixels, row-major; ``transmittance`` (H W,) is 1 where they are wanted, else 0."""
     width, height = camera.width, camera.height
-    if len(means) == 0:
-        no_pairs = torch.zeros(0, dtype=torch.int64, device=means.device)
-        return composite_pairs(no_pairs, no_pairs, means.new_zeros(0), width * height, 0)
+    if len(splats.means) == 0:
+        no_pairs = torch.zeros(0, dtype=torch.int64, device=splats.means.device)
+        return composite_pairs(no_pairs, no_pairs, splats.means.new_zeros(0), width * height, 0)
     gsplat = _gsplat()
-    means, quats, scales, opacities = hide_non_finite(means, quats, scales, opacities)
+    means, quats, scales, opacities = hide_non_finite(splats)
     radii, means2d, depths, conics, _ = gsplat.fully_fused_projection(
         means, None, quats, scales, camera.viewmat[None], _K(camera), width, height, opacities=opacities
     )

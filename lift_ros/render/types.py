@@ -10,6 +10,22 @@ import torch
 from numpy.typing import NDArray
 
 
+class Splats(NamedTuple):
+    """N Gaussians as the rasterizers draw them. As of every tuple, its ``len`` is that of its fields, not N.
+
+    Attributes:
+        means: (N, 3) centres, world frame.
+        quats: (N, 4) rotations wxyz, of any norm but zero.
+        scales: (N, 3) standard deviations along the rotated axes, positive, in the unit of the means.
+        opacities: (N,) in [0, 1].
+    """
+
+    means: torch.Tensor
+    quats: torch.Tensor
+    scales: torch.Tensor
+    opacities: torch.Tensor
+
+
 class Rendering(NamedTuple):
     """One rendered view.
 

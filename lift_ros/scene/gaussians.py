@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import torch
 
+from lift_ros.render.types import Splats
 from lift_ros.scene.harmonics import SH_C0, basis
 
 
@@ -92,6 +93,11 @@ class GaussianScene:
     def opacities(self) -> torch.Tensor:
         """(N,) in (0, 1)."""
         return self.logit_opacities.sigmoid()
+
+    @property
+    def splats(self) -> Splats:
+        """What the rasterizers draw. Scales and opacities are computed each time."""
+        return Splats(self.means, self.quats, self.scales, self.opacities)
 
     def colors(self, camera_center: torch.Tensor) -> torch.Tensor:
         """(N, 3) RGB as seen from ``camera_center`` (3,), not below 0."""

@@ -92,8 +92,7 @@ class PhotometricTrainer:
         """The scene from ``camera``, without gradients."""
         scene = self.scene
         with torch.no_grad():
-            colors = scene.colors(camera.center)
-            return rasterize(scene.means, scene.quats, scene.scales, scene.opacities, colors, camera)
+            return rasterize(scene.splats, scene.colors(camera.center), camera)
 
     def step(self, view: TrainingView, rate: float = 1.0) -> dict[str, float]:
         """One step of gradient descent on ``view``, with ``rate`` times the learning rates of the configuration.
@@ -112,10 +111,7 @@ class PhotometricTrainer:
         leaves = {name: tensor[active].detach().requires_grad_() for name, tensor in self.scene.tensors().items()}
         scene = GaussianScene(**leaves)
         screen = ScreenStatistics()
-        out = rasterize(
-            scene.means, scene.quats, scene.scales, scene.opacities, scene.colors(view.camera.center),
-            view.camera, screen,
-        )  # fmt: skip
+        out = rasterize(scene.splats, scene.colors(view.camera.center), view.camera, screen)
         losses, gradients = self._losses(view, out)
         total = supervised(out, losses, gradients)
         if self.config.scale_weight:

@@ -41,13 +41,11 @@ class Tiles:
         """Blend weights of all pixels."""
         rows, columns = torch.meshgrid(torch.arange(camera.height), torch.arange(camera.width), indexing="ij")
         pixels = torch.stack([columns, rows], -1).reshape(-1, 2)
-        scene = self.scene
-        return blend_weights(scene.means, scene.quats, scene.scales, scene.opacities, camera, pixels)
+        return blend_weights(self.scene.splats, camera, pixels)
 
     def masks(self, camera: PosedCamera, rng: np.random.Generator) -> NDArray[np.int32]:
         """(H, W) true masks of a view, numbered at random as a segmenter would; 0 where there is nothing."""
-        scene = self.scene
-        labels, share, _ = label_image(scene.means, scene.quats, scene.scales, scene.opacities, self.objects, camera)
+        labels, share, _ = label_image(self.scene.splats, self.objects, camera)
         number = np.concatenate([[0], 1 + rng.permutation(CELLS)])
         return np.where(share > 0.3, number[labels.numpy()], 0).astype(np.int32)
 
@@ -57,10 +55,10 @@ class Tiles:
         """(M, H, W) true masks in random order of what is in view: of the objects and of the wholes, or of other
         ``levels`` (N,) int64, 0 for none.
         """
-        scene = self.scene
+        splats = self.scene.splats
         found = []
         for labels in levels or (self.objects, 1 + self.wholes):
-            image, share, _ = label_image(scene.means, scene.quats, scene.scales, scene.opacities, labels, camera)
+            image, share, _ = label_image(splats, labels, camera)
             image = np.where(share > 0.3, image.numpy(), 0)
             found += [image == label for label in np.unique(image[image > 0])]
         return np.stack(found)[rng.permutation(len(found))]

@@ -1307,7 +1307,7 @@ def test_a_camera_at_rest_with_depth_brings_one_keyframe_where_the_scene_is_full
 def crowd(mapper: Mapper) -> Seeds:
     """The Gaussians of a map once more."""
     scene = mapper._scene
-    return Seeds(scene.means, scene.quats, scene.scales, scene.opacities, torch.rand(len(scene), 3))
+    return Seeds(*scene.splats, torch.rand(len(scene), 3))
 
 
 @pytest.mark.parametrize("unit", [1.0, 1e-3, 1e3])

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lift_ros.camera import Camera, PosedCamera
+from lift_ros.render import Splats
 
 WIDTH, HEIGHT = 50, 37  # no multiple of the tile size
 
@@ -37,9 +38,10 @@ def gaussians(n: int, channel_count: int = 3, seed: int = 0) -> dict[str, torch.
     }
 
 
-def geometry(scene: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The scene without its channels."""
-    return {name: tensor for name, tensor in scene.items() if name != "channels"}
+def splats(scene: dict[str, torch.Tensor], kind: torch.dtype | str | None = None) -> Splats:
+    """The scene without its channels, on a device or in a precision if one is given."""
+    tensors = [scene[name] for name in Splats._fields]
+    return Splats(*(tensors if kind is None else (tensor.to(kind) for tensor in tensors)))
 
 
 def to(scene: dict[str, torch.Tensor], kind: torch.dtype | str) -> dict[str, torch.Tensor]:

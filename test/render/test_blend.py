@@ -7,7 +7,7 @@ import pytest
 import torch
 from render import reference, scenes
 
-from lift_ros.render import BlendWeights, blend_weights, cpu, label_image, mask_weights, rasterize
+from lift_ros.render import BlendWeights, Splats, blend_weights, cpu, label_image, mask_weights, rasterize
 
 on_devices = pytest.mark.parametrize("device", scenes.DEVICES)
 TOLERANCE = {"cpu": 5e-6, "cuda": 1e-3}
@@ -27,13 +27,12 @@ def some_pixels() -> torch.Tensor:
 
 def exact_weights(scene: dict[str, torch.Tensor]) -> torch.Tensor:
     """(H W, N) float64."""
-    geometry = {name: tensor.double() for name, tensor in scenes.geometry(scene).items()}
-    return reference.weights(**geometry, camera=scenes.camera(dtype=torch.float64))[0]
+    return reference.weights(scenes.splats(scene, torch.float64), scenes.camera(dtype=torch.float64))[0]
 
 
 def weights_of(scene: dict[str, torch.Tensor], pixels: torch.Tensor, device: str = "cpu") -> BlendWeights:
-    geometry = {name: tensor.to(device) for name, tensor in scenes.geometry(scene).items()}
-    return blend_weights(**geometry, camera=scenes.camera_to(scenes.camera(), device), pixels=pixels.to(device))
+    view = scenes.camera_to(scenes.camera(), device)
+    return blend_weights(scenes.splats(scene, device), view, pixels.to(device))
 
 
 def dense(weights: BlendWeights) -> torch.Tensor:
@@ -57,7 +56,7 @@ def test_weights(device: str) -> None:
 def test_rows_run_front_to_back() -> None:
     scene = scenes.gaussians(300)
     weights = weights_of(scene, some_pixels())
-    depth = reference.project(scene["means"], scene["quats"], scene["scales"], scenes.camera())[2]
+    depth = reference.project(scenes.splats(scene), scenes.camera())[2]
     rows = torch.repeat_interleave(weights.crow.diff())
     steps = depth[weights.col].diff()
     assert (steps[rows.diff() == 0] >= 0).all()
@@ -66,7 +65,8 @@ def test_rows_run_front_to_back() -> None:
 @on_devices
 def test_matmul_is_rasterize(device: str) -> None:
     scene = {name: tensor.to(device) for name, tensor in scenes.gaussians(300, 19).items()}
-    rendering = rasterize(**scene, camera=scenes.camera_to(scenes.camera(), device))
+    view = scenes.camera_to(scenes.camera(), device)
+    rendering = rasterize(scenes.splats(scene), scene["channels"], view)
     weights = weights_of(scene, all_pixels(), device)
     tolerance = TOLERANCE[device]
     torch.testing.assert_close(
@@ -131,7 +131,7 @@ def test_wrong_arguments_are_named() -> None:
     with pytest.raises(ValueError, match="f must be"):
         weights_of(scene, some_pixels()).matmul(torch.zeros(9, 3))
     with pytest.raises(ValueError, match="labels"):
-        label_image(**scenes.geometry(scene), labels=torch.zeros(10), camera=scenes.camera())
+        label_image(scenes.splats(scene), torch.zeros(10), scenes.camera())
 
 
 @on_devices
@@ -144,9 +144,8 @@ def test_label_image(label_count: int, device: str) -> None:
     labels = torch.randint(0, label_count, (300,), generator=torch.Generator().manual_seed(5))
     w = exact_weights(scene)
     sums = torch.zeros(len(w), label_count, dtype=torch.float64).index_add_(1, labels, w)
-    geometry = {name: tensor.to(device) for name, tensor in scenes.geometry(scene).items()}
-    view = scenes.camera_to(scenes.camera(), device)
-    image, share, alpha = (t.cpu().flatten() for t in label_image(**geometry, labels=labels.to(device), camera=view))
+    splats, view = scenes.splats(scene, device), scenes.camera_to(scenes.camera(), device)
+    image, share, alpha = (t.cpu().flatten() for t in label_image(splats, labels.to(device), view))
     tolerance = TOLERANCE[device]
     torch.testing.assert_close(share.double(), sums.max(1).values, rtol=0, atol=tolerance)
     torch.testing.assert_close(alpha.double(), w.sum(1), rtol=0, atol=tolerance)
@@ -159,16 +158,16 @@ def test_label_image(label_count: int, device: str) -> None:
 def test_label_image_where_nothing_is_drawn() -> None:
     scene = scenes.gaussians(3)
     scene["means"][:, 2] -= 10
-    for geometry in (scenes.geometry(scene), {k: v[:0] for k, v in scenes.geometry(scene).items()}):
-        labels = torch.full((len(geometry["means"]),), 7)
-        image, share, alpha = label_image(**geometry, labels=labels, camera=scenes.camera())
+    for splats in (scenes.splats(scene), Splats(*(tensor[:0] for tensor in scenes.splats(scene)))):
+        labels = torch.full((len(splats.means),), 7)
+        image, share, alpha = label_image(splats, labels, scenes.camera())
         assert not image.any() and not share.any() and not alpha.any()
 
 
 def test_winning_label_agrees_with_label_image() -> None:
     scene = scenes.gaussians(300)
     labels = torch.randint(0, 9, (300,), generator=torch.Generator().manual_seed(6)) * 1000
-    image, share, _ = label_image(**scenes.geometry(scene), labels=labels, camera=scenes.camera())
+    image, share, _ = label_image(scenes.splats(scene), labels, scenes.camera())
     winner, winner_share = weights_of(scene, all_pixels()).winning_label(labels)
     torch.testing.assert_close(winner_share, share.flatten(), rtol=1e-5, atol=1e-6)
     assert (winner == image.flatten()).float().mean() > 0.999
@@ -191,9 +190,8 @@ def test_masks_hold_the_weights_of_their_pixels(device: str, finer: int) -> None
     rows, columns = np.mgrid[: finer * scenes.HEIGHT, : finer * scenes.WIDTH]
     labels = (rows // 7 + columns // 7) % 6 * (rows // 7 % 2)
     labels[labels == 4] = 0
-    geometry = {name: tensor.to(device) for name, tensor in scenes.geometry(scene).items()}
-    camera = scenes.camera_to(scenes.camera(), device)
-    found = mask_weights(**geometry, camera=camera, labels=labels.astype(np.int32))
+    splats, camera = scenes.splats(scene, device), scenes.camera_to(scenes.camera(), device)
+    found = mask_weights(splats, camera, labels.astype(np.int32))
     inside = np.stack([labels == m for m in range(1, 6)]).reshape(5, scenes.HEIGHT, finer, scenes.WIDTH, finer)
     share = torch.from_numpy(inside.mean((2, 4))).reshape(5, -1)
     expected = share @ exact_weights(scene)
@@ -202,7 +200,7 @@ def test_masks_hold_the_weights_of_their_pixels(device: str, finer: int) -> None
     torch.testing.assert_close(dense.double(), expected, rtol=0, atol=20 * TOLERANCE[device])
     order = found.mask.astype(np.int64) * 300 + found.gaussian
     assert (np.diff(order) > 0).all() and not (found.mask == 3).any()
-    strong = mask_weights(**geometry, camera=camera, labels=labels.astype(np.int32), min_weight=1.0)
+    strong = mask_weights(splats, camera, labels.astype(np.int32), min_weight=1.0)
     assert np.array_equal(strong.weight, found.weight[found.weight > 1.0]) and len(strong.weight) < len(found.weight)
     same = weights_of(scene, pixels, device).of_masks(labels.astype(np.int32))
     assert np.array_equal(same.mask, found.mask) and np.array_equal(same.gaussian, found.gaussian)
@@ -210,14 +208,14 @@ def test_masks_hold_the_weights_of_their_pixels(device: str, finer: int) -> None
 
 
 def test_sums_over_masks_do_not_depend_on_threads() -> None:
-    scene = scenes.geometry(scenes.gaussians(5000))
+    splats = scenes.splats(scenes.gaussians(5000))
     labels = (torch.arange(scenes.HEIGHT * scenes.WIDTH) % 5).reshape(scenes.HEIGHT, scenes.WIDTH).int().numpy()
     threads = torch.get_num_threads()
     try:
         results = []
         for count in (1, 3):
             torch.set_num_threads(count)
-            results.append(mask_weights(**scene, camera=scenes.camera(), labels=labels))
+            results.append(mask_weights(splats, scenes.camera(), labels))
     finally:
         torch.set_num_threads(threads)
     for one, other in zip(*results, strict=True):
@@ -227,9 +225,9 @@ def test_sums_over_masks_do_not_depend_on_threads() -> None:
 @on_devices
 @pytest.mark.parametrize("shape", [(scenes.HEIGHT, scenes.WIDTH - 1), (scenes.WIDTH, scenes.HEIGHT), (1, 1)])
 def test_masks_of_another_size_are_refused(device: str, shape: tuple[int, int]) -> None:
-    geometry = {name: tensor.to(device) for name, tensor in scenes.geometry(scenes.gaussians(5)).items()}
+    splats, camera = scenes.splats(scenes.gaussians(5), device), scenes.camera_to(scenes.camera(), device)
     with pytest.raises(ValueError, match="no multiple"):
-        mask_weights(**geometry, camera=scenes.camera_to(scenes.camera(), device), labels=np.ones(shape, np.int32))
+        mask_weights(splats, camera, np.ones(shape, np.int32))
 
 
 # -- parts -------------------------------------------------------------------------------------------------------------

@@ -26,11 +26,10 @@ def everything() -> list[torch.Tensor]:
     """All results of one scene, gradients included."""
     scene, view = scenes.to(scenes.gaussians(9000, 5), "cpu"), scenes.camera_to(scenes.camera(100, 70), "cpu")
     screen = ScreenStatistics()
-    rendering = rasterize(**scene, camera=view, screen=screen)
+    rendering = rasterize(scenes.splats(scene), scene["channels"], view, screen)
     torch.autograd.backward(rendering, [torch.cos(output.detach()) for output in rendering])
-    geometry = scenes.geometry(scene)
-    weights = blend_weights(**geometry, camera=view, pixels=torch.tensor([[3, 4], [99, 69], [50, 0], [3, 4]]))
-    labels = label_image(**geometry, labels=torch.arange(9000) % 7, camera=view)
+    weights = blend_weights(scenes.splats(scene), view, torch.tensor([[3, 4], [99, 69], [50, 0], [3, 4]]))
+    labels = label_image(scenes.splats(scene), torch.arange(9000) % 7, view)
     gradients = [tensor.grad for tensor in scene.values()]
     return [
         *(output.detach() for output in rendering),
@@ -65,7 +64,7 @@ def test_variants_agree(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     truth, depth = torch.rand(view.height, view.width, 3), torch.rand(view.height, view.width)
 
     def results() -> list[torch.Tensor]:
-        out = rasterize(**scene, camera=view)
+        out = rasterize(scenes.splats(scene), scene["channels"], view)
         seen = out._replace(image=out.image[..., :3])
         losses, gradients = cpu.view_losses(*seen, torch.ones(3), torch.full((3,), 0.1), truth, depth, 0.2, 0.3)
         return [*out, losses, *gradients]
@@ -78,20 +77,20 @@ def test_variants_agree(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_evaluated_pairs_cover_those_that_contribute() -> None:
-    geometry, view = scenes.geometry(scenes.gaussians(300)), scenes.camera()
+    splats, view = scenes.splats(scenes.gaussians(300)), scenes.camera()
     pixels = torch.cartesian_prod(torch.arange(view.width), torch.arange(view.height))
-    contributing = len(blend_weights(**geometry, camera=view, pixels=pixels).val)
-    forward, backward = cpu.evaluated_pairs(**geometry, camera=view)
+    contributing = len(blend_weights(splats, view, pixels).val)
+    forward, backward = cpu.evaluated_pairs(splats, view)
     assert 0 < contributing <= backward <= forward <= 300 * 2 * len(pixels)  # blocks reach past the image
 
 
 def test_render_after_fork() -> None:
     """Thread pools do not survive a fork; the renderer starts its threads anew."""
     scene, view = scenes.gaussians(300), scenes.camera()
-    expected = rasterize(**scene, camera=view).image
+    expected = rasterize(scenes.splats(scene), scene["channels"], view).image
     child = os.fork()
     if child == 0:
-        same = torch.equal(rasterize(**scene, camera=view).image, expected)
+        same = torch.equal(rasterize(scenes.splats(scene), scene["channels"], view).image, expected)
         os._exit(0 if same else 1)
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:

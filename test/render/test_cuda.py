@@ -11,15 +11,15 @@ from lift_ros.render import cuda
 def test_weights_from_pairs() -> None:
     """Pairs as gsplat lists them, composited, are the reference's weights."""
     scene, view = scenes.gaussians(200), scenes.camera(dtype=torch.float64)
-    exact = {name: tensor.double() for name, tensor in scenes.geometry(scene).items()}
-    expected, z = reference.weights(**exact, camera=view)
-    means2d, conics, _ = reference.project(exact["means"], exact["quats"], exact["scales"], view)
+    exact = scenes.splats(scene, torch.float64)
+    expected, z = reference.weights(exact, view)
+    means2d, conics, _ = reference.project(exact, view)
     conics = torch.stack([conics[:, 0, 0], conics[:, 0, 1], conics[:, 1, 1]], -1)
 
     front_to_back = torch.argsort(z)
     pixel, position = (expected[:, front_to_back] > 0).nonzero(as_tuple=True)
     gaussian = front_to_back[position]
-    alpha = cuda.pair_alphas(means2d, conics, exact["opacities"], gaussian, pixel, scenes.WIDTH)
+    alpha = cuda.pair_alphas(means2d, conics, exact.opacities, gaussian, pixel, scenes.WIDTH)
     weights = cuda.composite_pairs(gaussian, pixel, alpha, len(expected), 200)
     rows = torch.repeat_interleave(weights.crow.diff())
     dense = torch.zeros_like(expected)
@@ -35,14 +35,14 @@ def test_no_pairs() -> None:
 
 
 def test_hide_non_finite() -> None:
-    scene = scenes.to(scenes.geometry(scenes.gaussians(5)), "cpu")
+    splats = scenes.splats(scenes.to(scenes.gaussians(5), "cpu"))
     with torch.no_grad():
-        scene["means"][1, 2] = float("nan")
-        scene["scales"][2, 0] = float("inf")
-    hidden = cuda.hide_non_finite(**scene)
+        splats.means[1, 2] = float("nan")
+        splats.scales[2, 0] = float("inf")
+    hidden = cuda.hide_non_finite(splats)
     assert all(tensor.isfinite().all() for tensor in hidden)
-    assert torch.equal(hidden[3] == 0, torch.tensor([False, True, True, False, False]))
+    assert torch.equal(hidden.opacities == 0, torch.tensor([False, True, True, False, False]))
     sum(tensor.square().sum() for tensor in hidden).backward()
-    for tensor in scene.values():
+    for tensor in splats:
         assert not tensor.grad[1:3].any()
         assert torch.equal(tensor.grad[3], 2 * tensor[3])

@@ -25,8 +25,8 @@ def assert_matches_reference(
     our_view, exact_view = scenes.camera_to(view, device), scenes.camera_to(view, torch.float64)
     offset = torch.zeros(len(scene["means"]), 2, dtype=torch.float64, requires_grad=True)
     screen = ScreenStatistics()
-    rendering = rasterize(**ours, camera=our_view, screen=screen)
-    expected = reference.rasterize(**exact, camera=exact_view, means2d_offset=offset)
+    rendering = rasterize(scenes.splats(ours), ours["channels"], our_view, screen)
+    expected = reference.rasterize(scenes.splats(exact), exact["channels"], exact_view, offset)
     tolerance = TOLERANCE[device]
     for output, target in zip(rendering, expected, strict=True):
         torch.testing.assert_close(output.cpu().double(), target, rtol=tolerance, atol=tolerance)
@@ -100,7 +100,8 @@ def test_loss_on_one_output(output: int, device: str) -> None:
 def test_no_gaussians(device: str) -> None:
     scene = scenes.to({name: tensor[:0] for name, tensor in scenes.gaussians(1).items()}, device)
     screen = ScreenStatistics()
-    rendering = rasterize(**scene, camera=scenes.camera_to(scenes.camera(), device), screen=screen)
+    view = scenes.camera_to(scenes.camera(), device)
+    rendering = rasterize(scenes.splats(scene), scene["channels"], view, screen)
     assert rendering.image.shape == (scenes.HEIGHT, scenes.WIDTH, 3)
     assert all(not output.any() for output in rendering)
     sum(output.sum() for output in rendering).backward()
@@ -114,7 +115,8 @@ def test_all_behind_camera(device: str) -> None:
     scene["means"][:, 2] -= 10
     scene = scenes.to(scene, device)
     screen = ScreenStatistics()
-    rendering = rasterize(**scene, camera=scenes.camera_to(scenes.camera(), device), screen=screen)
+    view = scenes.camera_to(scenes.camera(), device)
+    rendering = rasterize(scenes.splats(scene), scene["channels"], view, screen)
     assert all(not output.any() for output in rendering)
     sum(output.sum() for output in rendering).backward()
     assert all(not tensor.grad.any() for tensor in scene.values())
@@ -129,8 +131,8 @@ def test_non_finite_gaussians_are_skipped(name: str, value: float, device: str) 
     rest = {key: tensor[1:] for key, tensor in scene.items()}
     scene[name][0] = value
     scene, view = scenes.to(scene, device), scenes.camera_to(scenes.camera(), device)
-    rendering = rasterize(**scene, camera=view)
-    expected = rasterize(**{key: tensor.to(device) for key, tensor in rest.items()}, camera=view)
+    rendering = rasterize(scenes.splats(scene), scene["channels"], view)
+    expected = rasterize(scenes.splats(rest, device), rest["channels"].to(device), view)
     for output, target in zip(rendering, expected, strict=True):
         torch.testing.assert_close(output, target, rtol=1e-5, atol=1e-5)
     sum(output.sum() for output in rendering).backward()
@@ -146,14 +148,16 @@ def test_non_contiguous_inputs(device: str) -> None:
     strided = {name: torch.stack([tensor, tensor], -1)[..., 0] for name, tensor in scene.items()}
     assert not strided["means"].is_contiguous()
     view = scenes.camera_to(scenes.camera(), device)
-    for output, target in zip(rasterize(**strided, camera=view), rasterize(**scene, camera=view), strict=True):
+    both = [rasterize(scenes.splats(each), each["channels"], view) for each in (strided, scene)]
+    for output, target in zip(*both, strict=True):
         assert torch.equal(output, target)
 
 
 @on_devices
 def test_backward_twice(device: str) -> None:
     scene = scenes.to(scenes.gaussians(40), device)
-    loss = rasterize(**scene, camera=scenes.camera_to(scenes.camera(), device)).image.sum()
+    view = scenes.camera_to(scenes.camera(), device)
+    loss = rasterize(scenes.splats(scene), scene["channels"], view).image.sum()
     (first,) = torch.autograd.grad(loss, scene["means"], retain_graph=True)
     (second,) = torch.autograd.grad(loss, scene["means"])
     torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-4)  # gsplat adds in any order
@@ -172,7 +176,7 @@ def test_radii_bound_what_is_drawn(device: str) -> None:
     view = PosedCamera(Camera(65, 65, 60.0, 60.0, 32.5, 32.5), torch.eye(4))
     screen = ScreenStatistics()
     scene = {name: tensor.to(device) for name, tensor in scene.items()}
-    alpha = rasterize(**scene, camera=scenes.camera_to(view, device), screen=screen).alpha
+    alpha = rasterize(scenes.splats(scene), scene["channels"], scenes.camera_to(view, device), screen).alpha
     drawn = alpha[32].nonzero()
     half_width = float(drawn.max() - drawn.min()) / 2
     assert half_width <= float(screen.radii[0]) <= half_width + 1.5
@@ -197,17 +201,18 @@ def test_wrong_arguments_are_named(name: str, value: torch.Tensor) -> None:
     scene = scenes.gaussians(5)
     scene[name] = value
     with pytest.raises(ValueError, match=name):
-        rasterize(**scene, camera=scenes.camera())
+        rasterize(scenes.splats(scene), scene["channels"], scenes.camera())
 
 
 def test_wrong_viewmat_is_named() -> None:
     view = PosedCamera(scenes.camera().intrinsics, torch.eye(3))
+    scene = scenes.gaussians(5)
     with pytest.raises(ValueError, match=r"camera\.viewmat"):
-        rasterize(**scenes.gaussians(5), camera=view)
+        rasterize(scenes.splats(scene), scene["channels"], view)
 
 
 def test_unsupported_device() -> None:
     scene = {name: tensor.to("meta") for name, tensor in scenes.gaussians(5).items()}
     view = PosedCamera(scenes.camera().intrinsics, torch.eye(4, device="meta"))
     with pytest.raises(ValueError, match="meta"):
-        rasterize(**scene, camera=view)
+        rasterize(scenes.splats(scene), scene["channels"], view)

@@ -60,9 +60,7 @@ def test_every_second_of_the_smallest_goes_and_its_neighbour_covers_for_it(scene
 
 def test_what_is_thinned_looks_the_same_from_here(scene):
     def alpha() -> torch.Tensor:
-        return rasterize(
-            scene.means, scene.quats, scene.scales, scene.opacities, torch.ones(len(scene), 1), turned()
-        ).alpha
+        return rasterize(scene.splats, torch.ones(len(scene), 1), turned()).alpha
 
     before = alpha()
     gone, cover = thinned(scene, here(), 10**6, torch.zeros(len(scene), dtype=torch.int64), 20)

@@ -8,7 +8,7 @@ import torch
 from scene import rooms
 
 from lift_ros.evaluation.images import psnr
-from lift_ros.render import ScreenStatistics, rasterize
+from lift_ros.render import ScreenStatistics, Splats, rasterize
 from lift_ros.scene import GaussianScene, PhotometricTrainer, SceneConfig, Seeds, TrainingView
 from lift_ros.scene import trainer as training
 from lift_ros.scene.seeder import Seeder
@@ -217,7 +217,7 @@ def test_what_is_out_of_view_has_no_part_in_the_picture():
     camera = rooms.view(0.05, yaw=0.4).posed_camera()
     quats, opaque = torch.tensor([[1.0, 0, 0, 0]]).expand(4000, 4), torch.full((4000,), 0.99)
     screen = ScreenStatistics()
-    rasterize(means, quats.contiguous(), scales, opaque, means, camera, screen)
+    rasterize(Splats(means, quats.contiguous(), scales, opaque), means, camera, screen)
     seen = in_view(camera, means, training.REACH * scales[:, 0])
     assert not (screen.radii[~seen] > 0).any()
     assert 0.05 < seen.float().mean() < 0.4  # and most are out of view
