@@ -218,7 +218,7 @@ def connected_parts(touching: NDArray[np.int32], labels: NDArray[np.integer], mi
 def merge_parts(
     agreed: NDArray[np.float64], seen: NDArray[np.float64], doubt: float, rate: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Average-linkage clustering: the two that agree most often are joined, until none reach ``rate``.
+    """See ``lift_ros.evidence.linkage.merge_parts``; until none reach ``rate``.
 
     Args:
         agreed: (K, K), symmetric: how often two have agreed, of ``seen`` (K, K) times.

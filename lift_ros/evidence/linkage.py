@@ -60,10 +60,15 @@ class Merges(NamedTuple):
 def merge_parts(agreed: NDArray[np.float64], seen: NDArray[np.float64]) -> Merges:
     """Average-linkage clustering of parts: the two that agree most often are joined, until none agree but by chance.
 
+    A cluster agrees with another as its parts do on average, each weighing the square root of what the views show of
+    it. If all weighed the same, the many scraps along the borders of a floor would outvote the floor, and join it to
+    what stands on it; by all that is seen of them, one large part would decide alone.
+
     Each pair counts as having disagreed for ``DOUBT`` of a view: of partners that agree alike, the one seen together
     more comes first, and a glimpse joins nothing.
 
     Args:
-        agreed: (K, K), symmetric: in how many views two parts share a mask, of those ``seen`` (K, K) that show both.
+        agreed: (K, K), symmetric: in how many views two parts share a mask, of those ``seen`` (K, K) that show both;
+            the diagonal of ``seen`` says how much the views show of each.
     """
     return Merges(*counts.merge_parts(agreed, seen, DOUBT, CHANCE), len(agreed))

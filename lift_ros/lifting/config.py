@@ -12,7 +12,7 @@ class LiftConfig:
     """The default method: view consensus."""
 
     same_object_rate: float = option(
-        0.3,
+        0.25,
         "Parts are one object if masks hold both in at least this share of the views that see both.",
         min=0.0,
         max=1.0,

@@ -120,7 +120,8 @@ class Lift:
         directly or joined with others on the way (see ``Merges.agreement``): 1 within a part, -1 where no mask ever
         showed the Gaussian. Of several clicks (C, N), the most similar counts.
 
-        Down to ``same_object_rate`` it is the object. Where masks overlap, below that it is this rate times the share
+        Parts that were one object before count ``hysteresis`` more of the views, those of two less. Down to
+        ``same_object_rate`` it is the object. Where masks overlap, below that it is this rate times the share
         of the views in which the largest masks hold both objects.
         """
         part = self._part.cpu().numpy() - 1

@@ -19,14 +19,28 @@ def test_average_linkage_by_hand():
 
 
 def test_many_views_outweigh_few():
-    """1 and 2 joined see 3 with a rate of (0 + 18) / (2 + 20)."""
-    agreed, seen = np.zeros((3, 3)), np.zeros((3, 3))
+    """0 and 1 joined see 2 with a rate of (0 + 18) / (2 + 20)."""
+    agreed, seen = np.zeros((3, 3)), np.diag([20.0, 20, 20])
     agreed[0, 1] = agreed[1, 0] = seen[0, 1] = seen[1, 0] = 20
     seen[0, 2] = seen[2, 0] = 2
     agreed[1, 2] = agreed[2, 1] = 18
     seen[1, 2] = seen[2, 1] = 20
     assert partition(merge_parts(agreed, seen).clusters(0.8)) == {frozenset({0, 1, 2})}
     assert partition(merge_parts(agreed, seen).clusters(0.82)) == {frozenset({0, 1}), frozenset({2})}
+
+
+def test_scraps_do_not_outvote_what_they_are_of():
+    """A floor, a hundred scraps along its borders, and a stool on it, which bleed into each other: the scraps share a
+    mask with the stool in half of the views that show both, the floor in none of twenty.
+    """
+    floor, stool, scraps = 0, 1, slice(2, 102)
+    seen, agreed = np.full((102, 102), 1.0), np.full((102, 102), 0.5)
+    seen[floor, floor], seen[stool, stool], seen[floor, stool] = 100, 20, 20
+    agreed[floor, stool], agreed[floor, scraps] = 0, 0.9
+    seen, agreed = (np.triu(of) + np.triu(of, 1).T for of in (seen, agreed))
+    clusters = merge_parts(agreed, seen).clusters(0.25)
+    assert clusters[floor] != clusters[stool]
+    assert (clusters[scraps] == clusters[floor]).all()
 
 
 def test_parts_no_view_shows_together_stay_apart():
@@ -51,7 +65,9 @@ def literal_merge(agreed: np.ndarray, seen: np.ndarray, rate: float) -> set[froz
         for i, a in enumerate(clusters):
             for b in clusters[i + 1 :]:
                 block = np.ix_(sorted(a), sorted(b))
-                rate_of = agreed[block].sum() / (seen[block].sum() + DOUBT) if seen[block].any() else -1.0
+                weight = np.outer(*(np.sqrt(seen.diagonal()[sorted(c)]) for c in (a, b)))
+                mean = [np.average(of[block], weights=weight) for of in (agreed, seen)]
+                rate_of = mean[0] / (mean[1] + DOUBT) if seen[block].any() else -1.0
                 if rate_of > best:
                     best, pair = rate_of, (a, b)
         if pair is None or best < rate:
@@ -63,7 +79,7 @@ def literal_merge(agreed: np.ndarray, seen: np.ndarray, rate: float) -> set[froz
 def test_merging_is_average_linkage(seed):
     rng = np.random.default_rng(seed)
     seen = rng.integers(0, 12, (14, 14)).astype(float)
-    seen = seen + seen.T
+    seen = seen + seen.T + np.diag(rng.integers(1, 60, 14))
     agreed = rng.random((14, 14))
     agreed = seen * (agreed + agreed.T) / 2
     given = agreed.copy(), seen.copy()

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "lift_evidence.h"
@@ -610,8 +611,10 @@ int64_t lift_merge_parts(int64_t count, const double* agreed, const double* seen
     std::vector<int64_t> alive(count), partner(count, 0);
     std::vector<double> best(count);            // an upper bound where a partner has changed since
     std::vector<uint8_t> outdated(count, false);
+    std::vector<double> mass(count);
     for (int64_t a = 0; a < count; ++a) {
       alive[a] = a;
+      mass[a] = std::sqrt(seen[a * count + a]);
       for (int64_t b = 0; b < count; ++b) {
         pairs[a * count + b] = a != b ? Pair{agreed[a * count + b], seen[a * count + b]} : Pair{0, 0};
       }
@@ -642,11 +645,13 @@ int64_t lift_merge_parts(int64_t count, const double* agreed, const double* seen
       }
       const int64_t b = partner[a];
       alive.erase(std::lower_bound(alive.begin(), alive.end(), b));
+      const double both = mass[a] + mass[b], own = both > 0 ? mass[a] / both : 0.5;
+      mass[a] = both;
       for (int64_t c : alive) {
         if (c == a) continue;
         Pair& pair = pairs[a * count + c];
-        pair.agreed += pairs[b * count + c].agreed;
-        pair.seen += pairs[b * count + c].seen;
+        pair.agreed = own * pair.agreed + (1 - own) * pairs[b * count + c].agreed;
+        pair.seen = own * pair.seen + (1 - own) * pairs[b * count + c].seen;
         pairs[c * count + a] = pair;
       }
       joined[2 * steps] = a;
