@@ -16,11 +16,11 @@ from lift_ros.camera import PosedCamera
 from lift_ros.render import cpu
 from lift_ros.render.blend import BlendWeights
 from lift_ros.render.edges import follow_edges
-from lift_ros.render.types import MaskWeights, Rendering, ScreenStatistics, Splats
+from lift_ros.render.types import MaskWeights, Rendering, ScreenStatistics, Splats, Target
 
 __all__ = [
-    "BlendWeights", "MaskWeights", "Rendering", "ScreenStatistics", "Splats", "blend_weights", "follow_edges",
-    "label_image", "mask_weights", "rasterize",
+    "BlendWeights", "MaskWeights", "Rendering", "ScreenStatistics", "Splats", "Target", "blend_weights",
+    "follow_edges", "label_image", "mask_weights", "rasterize",
 ]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from lift_ros.camera import Camera, PosedCamera
 from lift_ros.render import library
-from lift_ros.render.types import MaskWeights, Rendering, ScreenStatistics, Splats
+from lift_ros.render.types import MaskWeights, Rendering, ScreenStatistics, Splats, Target
 
 
 def _pointer(tensor: torch.Tensor | None) -> int | None:
@@ -186,31 +186,22 @@ def label_image(
 
 
 def view_losses(
-    image: torch.Tensor,
-    alpha: torch.Tensor,
-    depth: torch.Tensor,
-    gain: torch.Tensor,
-    bias: torch.Tensor,
-    true_image: torch.Tensor,
-    true_depth: torch.Tensor | None,
-    ssim_weight: float,
-    depth_weight: float,
+    out: Rendering, target: Target, ssim_weight: float, depth_weight: float
 ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]]:
     """The losses (3,), L1, D-SSIM and depth, and their gradients.
 
     See ``lift_ros.scene.losses.view_losses``, which checks the arguments.
     """
-    height, width = alpha.shape
-    wanted = [None if t is None else t.contiguous() for t in (true_image, true_depth)]
-    supervision = library.Supervision(
-        width, height, *map(_pointer, wanted), tuple(gain.tolist()), tuple(bias.tolist()), ssim_weight, depth_weight
-    )
-    rendered = [t.detach().contiguous() for t in (image, alpha, depth)]
+    height, width = out.alpha.shape
+    wanted = [None if t is None else t.contiguous() for t in (target.image, target.depth)]
+    exposure = (tuple(t.tolist()) for t in (target.gain, target.bias))
+    supervision = library.Supervision(width, height, *map(_pointer, wanted), *exposure, ssim_weight, depth_weight)
+    rendered = [t.detach().contiguous() for t in out]
     losses = torch.empty(3)
     by_image, by_alpha = library.empty(height, width, 3), library.empty(height, width)
-    by_depth = None if true_depth is None else library.empty(height, width)
-    out = library.ViewLosses(*map(_pointer, (losses, by_image, by_alpha, by_depth)))
-    _check(library.best().lift_view_losses(supervision, *map(_pointer, rendered), out, torch.get_num_threads()))
+    by_depth = None if target.depth is None else library.empty(height, width)
+    found = library.ViewLosses(*map(_pointer, (losses, by_image, by_alpha, by_depth)))
+    _check(library.best().lift_view_losses(supervision, *map(_pointer, rendered), found, torch.get_num_threads()))
     return losses, (by_image, by_alpha, by_depth)
 
 

@@ -40,6 +40,21 @@ class Rendering(NamedTuple):
     depth: torch.Tensor
 
 
+class Target(NamedTuple):
+    """The view that a rendering should show.
+
+    Attributes:
+        image: (H, W, 3) RGB in [0, 1].
+        depth: (H, W) z-depth, 0 or NaN where unknown; or None.
+        gain, bias: (3,) exposure: ``gain`` times the colours of the scene plus ``bias`` are those of ``image``.
+    """
+
+    image: torch.Tensor
+    depth: torch.Tensor | None
+    gain: torch.Tensor
+    bias: torch.Tensor
+
+
 @dataclass
 class ScreenStatistics:
     """What densification wants to know of the Gaussians as they appear in one rendering.

@@ -5,12 +5,13 @@ On the CPU in C++: a step of the scene would spend most of its time on a hundred
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from lift_ros.render import Rendering, cpu
+from lift_ros.render import Rendering, Target, cpu
 from lift_ros.scene.config import SceneConfig
 from lift_ros.scene.ssim import WINDOW, ssim
 
@@ -20,74 +21,53 @@ Gradients = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
 
 
 def view_losses(
-    image: torch.Tensor,
-    alpha: torch.Tensor,
-    depth: torch.Tensor,
-    gain: torch.Tensor,
-    bias: torch.Tensor,
-    true_image: torch.Tensor,
-    true_depth: torch.Tensor | None,
-    ssim_weight: float,
-    depth_weight: float,
+    out: Rendering, target: Target, ssim_weight: float, depth_weight: float
 ) -> tuple[dict[str, torch.Tensor], Gradients]:
     """L1 and D-SSIM (3DGS) of the exposed image, and the relative error of the depth where it is known.
 
     Args:
-        image, alpha, depth: (H, W, 3), (H, W), (H, W) what was rendered.
-        gain, bias: (3,) exposure of the view.
-        true_image: (H, W, 3) in [0, 1].
-        true_depth: (H, W), 0 or NaN where unknown, or None.
+        out: (H, W) what was rendered, with three channels.
+        target: (H, W) what it should show.
 
     Returns:
-        The weighted losses by name, and the gradients of their sum by ``image``, ``alpha`` and, with a true depth,
-        ``depth``.
+        The weighted losses by name, and the gradients of their sum by the image, the alpha and, where the target has
+        depth, the depth that was rendered.
 
     Raises:
         ValueError: the sizes differ, or are less than ``WINDOW`` pixels.
     """
-    given = [t for t in (image, true_image, alpha, depth, true_depth) if t is not None]
-    sizes = {tuple(t.shape) for t in given[2:]}
-    fits = sizes == {image.shape[:2]} and image.shape == true_image.shape == (*image.shape[:2], 3)
-    if not fits or min(image.shape[:2]) < WINDOW:
+    given = [t for t in (out.image, target.image, out.alpha, out.depth, target.depth) if t is not None]
+    sizes, size = {tuple(t.shape) for t in given[2:]}, out.image.shape[:2]
+    fits = sizes == {size} and out.image.shape == target.image.shape == (*size, 3)
+    if not fits or min(size) < WINDOW:
         raise ValueError(
             f"losses need (H, W, 3) images, alpha and depth of one size, at least {WINDOW}x{WINDOW} pixels, got "
             f"{[tuple(t.shape) for t in given]}"
         )
     if all(t.device.type == "cpu" and t.dtype == torch.float32 for t in given):
-        losses, gradients = cpu.view_losses(
-            image, alpha, depth, gain, bias, true_image, true_depth, ssim_weight, depth_weight
-        )
-        names = ("l1", "ssim") if true_depth is None else ("l1", "ssim", "depth")
+        losses, gradients = cpu.view_losses(out, target, ssim_weight, depth_weight)
+        names = ("l1", "ssim") if target.depth is None else ("l1", "ssim", "depth")
         return dict(zip(names, losses, strict=False)), gradients
-    return by_torch(image, alpha, depth, gain, bias, true_image, true_depth, ssim_weight, depth_weight)
+    return by_torch(out, target, ssim_weight, depth_weight)
 
 
 def by_torch(
-    image: torch.Tensor,
-    alpha: torch.Tensor,
-    depth: torch.Tensor,
-    gain: torch.Tensor,
-    bias: torch.Tensor,
-    true_image: torch.Tensor,
-    true_depth: torch.Tensor | None,
-    ssim_weight: float,
-    depth_weight: float,
+    out: Rendering, target: Target, ssim_weight: float, depth_weight: float
 ) -> tuple[dict[str, torch.Tensor], Gradients]:
     """``view_losses`` as they are written, for tensors of any device and precision."""
-    rendered = [tensor.detach().requires_grad_() for tensor in (image, alpha, depth)]
+    out = Rendering(*(tensor.detach().requires_grad_() for tensor in out))
     with torch.enable_grad():
-        image, alpha, depth = rendered
-        exposed = image * gain + bias * alpha[..., None]
+        exposed = out.image * target.gain + target.bias * out.alpha[..., None]
         losses = {
-            "l1": (1 - ssim_weight) * (exposed - true_image).abs().mean(),
-            "ssim": ssim_weight * (1 - ssim(exposed, true_image)),
+            "l1": (1 - ssim_weight) * (exposed - target.image).abs().mean(),
+            "ssim": ssim_weight * (1 - ssim(exposed, target.image)),
         }
-        if true_depth is not None:
-            known = (true_depth > 0) & (alpha.detach() > 0.5)
-            true_depth = torch.where(known, true_depth, 1.0)  # what is masked out has a gradient of 0, but 0 NaN is NaN
-            error = (depth - true_depth).abs() / true_depth.clamp_min(1e-6)
+        if target.depth is not None:
+            known = (target.depth > 0) & (out.alpha.detach() > 0.5)
+            true = torch.where(known, target.depth, 1.0)  # what is masked out has a gradient of 0, but 0 NaN is NaN
+            error = (out.depth - true).abs() / true.clamp_min(1e-6)
             losses["depth"] = depth_weight * torch.where(known, error, 0.0).clamp_max(0.5).mean()
-        compared = rendered[: 2 if true_depth is None else 3]
+        compared = out[: 2 if target.depth is None else 3]
         gradients = torch.autograd.grad(sum(losses.values()), compared, materialize_grads=True)
     image_gradient, alpha_gradient, depth_gradient = (*gradients, None)[:3]
     return {name: loss.detach() for name, loss in losses.items()}, (image_gradient, alpha_gradient, depth_gradient)
@@ -131,43 +111,48 @@ class ViewLosses:
         self._config = config
         self._captured: dict[tuple, _Captured] = {}
 
-    def __call__(self, *given: torch.Tensor | None, measured: bool) -> tuple[dict[str, torch.Tensor], Gradients]:
-        """``view_losses`` of its first seven arguments; ``measured`` tells whether a sensor measured the true depth.
+    def __call__(self, out: Rendering, target: Target, measured: bool) -> tuple[dict[str, torch.Tensor], Gradients]:
+        """The losses and gradients; ``measured`` tells whether a sensor measured the depth of the target.
 
         What is returned holds until the next call.
         """
-        image, true_depth = given[0], given[-1]
-        if image.device.type != "cuda":
-            return self.launched(*given, measured=measured)
-        key = (image.shape, true_depth is None, measured)
+        if out.image.device.type != "cuda":
+            return self.launched(out, target, measured)
+        key = (out.image.shape, target.depth is None, measured)
         if key not in self._captured:
-            self._captured[key] = _Captured(lambda *tensors: self.launched(*tensors, measured=measured), given)
-        return self._captured[key](given)
+            self._captured[key] = _Captured(partial(self.launched, measured=measured), out, target)
+        return self._captured[key](out, target)
 
-    def launched(self, *given: torch.Tensor | None, measured: bool) -> tuple[dict[str, torch.Tensor], Gradients]:
+    def launched(self, out: Rendering, target: Target, measured: bool) -> tuple[dict[str, torch.Tensor], Gradients]:
         """The same without a graph."""
         weight = self._config.depth_weight if measured else self._config.stereo_depth_weight
-        return view_losses(*given, self._config.ssim_weight, weight)
+        return view_losses(out, target, self._config.ssim_weight, weight)
 
 
 class _Captured:
-    """A function of tensors as a CUDA graph: it reads from its own inputs, and writes to its own outputs."""
+    """A function of a rendering and its target as a CUDA graph, which reads from its own inputs and writes to its own
+    outputs.
+    """
 
-    def __init__(self, function: Callable, example: Sequence[torch.Tensor | None]) -> None:
-        self._inputs = [None if tensor is None else tensor.detach().clone() for tensor in example]
+    def __init__(self, function: Callable, out: Rendering, target: Target) -> None:
+        own_out, own_target = (
+            type(given)(*(None if tensor is None else tensor.detach().clone() for tensor in given))
+            for given in (out, target)
+        )
+        self._inputs = (*own_out, *own_target)
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(WARM_UP):
-                function(*self._inputs)
+                function(own_out, own_target)
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
         # Other threads go on with their work on the device meanwhile.
         with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-            self._outputs = function(*self._inputs)
+            self._outputs = function(own_out, own_target)
 
-    def __call__(self, given: Sequence[torch.Tensor | None]) -> tuple[dict[str, torch.Tensor], Gradients]:
-        for own, tensor in zip(self._inputs, given, strict=True):
+    def __call__(self, out: Rendering, target: Target) -> tuple[dict[str, torch.Tensor], Gradients]:
+        for own, tensor in zip(self._inputs, (*out, *target), strict=True):
             if own is not None:
                 own.copy_(tensor)
         self._graph.replay()

@@ -9,7 +9,7 @@ import torch
 
 from lift_ros.camera import PosedCamera
 from lift_ros.frame import Frame
-from lift_ros.render import Rendering, ScreenStatistics, rasterize
+from lift_ros.render import Rendering, ScreenStatistics, Target, rasterize
 from lift_ros.scene.alignment import PoseCorrections, alignment_step, moved
 from lift_ros.scene.config import SceneConfig
 from lift_ros.scene.exposure import Exposures
@@ -131,13 +131,11 @@ class PhotometricTrainer:
 
     def _losses(self, view: TrainingView, out: Rendering) -> tuple[dict[str, torch.Tensor], Gradients]:
         """What the rendering differs from the view by, and the gradients by its image, alpha and depth."""
-        image, alpha = out.image.detach(), out.alpha.detach()
+        out = Rendering(*(tensor.detach() for tensor in out))
         few = (slice(None, None, EXPOSURE_STEP),) * 2
-        self.exposures.update(view.index, image[few], view.image[few], alpha[few] > 0.9)
-        gain, bias = (t.to(image.device) for t in self.exposures[view.index])
-        losses, gradients = self._view_losses(
-            image, alpha, out.depth.detach(), gain, bias, view.image, view.depth, measured=view.measured
-        )
+        self.exposures.update(view.index, out.image[few], view.image[few], out.alpha[few] > 0.9)
+        exposure = (tensor.to(out.image.device) for tensor in self.exposures[view.index])
+        losses, gradients = self._view_losses(out, Target(view.image, view.depth, *exposure), view.measured)
         return dict(losses), gradients
 
     def _active(self, camera: PosedCamera) -> torch.Tensor | slice:

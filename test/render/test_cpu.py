@@ -12,7 +12,7 @@ import pytest
 import torch
 from render import scenes
 
-from lift_ros.render import ScreenStatistics, blend_weights, cpu, label_image, library, rasterize
+from lift_ros.render import ScreenStatistics, Target, blend_weights, cpu, label_image, library, rasterize
 
 
 @pytest.fixture
@@ -66,7 +66,8 @@ def test_variants_agree(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def results() -> list[torch.Tensor]:
         out = rasterize(scenes.splats(scene), scene["channels"], view)
         seen = out._replace(image=out.image[..., :3])
-        losses, gradients = cpu.view_losses(*seen, torch.ones(3), torch.full((3,), 0.1), truth, depth, 0.2, 0.3)
+        target = Target(truth, depth, torch.ones(3), torch.full((3,), 0.1))
+        losses, gradients = cpu.view_losses(seen, target, 0.2, 0.3)
         return [*out, losses, *gradients]
 
     expected = results()
