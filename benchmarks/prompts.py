@@ -13,7 +13,6 @@ from __future__ import annotations
 import lift_ros  # noqa: F401  isort: skip  sets how OpenMP waits, before torch loads
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -26,8 +25,9 @@ from lift_ros.data import Capture, open_capture
 from lift_ros.frame import Frame
 from lift_ros.mapping.mapper import Mapper
 from lift_ros.mapping.offline import map_capture
+from lift_ros.masks import MasksConfig
 from lift_ros.masks.base import Masks, Prompts
-from lift_ros.masks.generator import AutomaticMaskSegmenter, GeneratorConfig
+from lift_ros.masks.generator import AutomaticMaskSegmenter
 from lift_ros.masks.sam_image import resized_shape
 
 
@@ -65,7 +65,7 @@ class CountingSegmenter:
         self._model = RecordedModel()
         self.sides = range(4, points_per_side + 1, 2)
         self._grids = [
-            AutomaticMaskSegmenter(self.name, self._model, replace(GeneratorConfig(), points_per_side=side))
+            AutomaticMaskSegmenter(self._model, MasksConfig(points_per_side=side))
             for side in (*self.sides, points_per_side)
         ]
         self.recalls: list[list[float]] = []

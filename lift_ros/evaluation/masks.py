@@ -13,8 +13,8 @@ from lift_ros.evaluation.corruption import LEVELS, PCF, Corruption, corrupt_mask
 from lift_ros.frame import Frame
 from lift_ros.mapping.offline import CaptureMasks
 from lift_ros.mapping.prepare import make_mapper_segmenter
+from lift_ros.masks import SEGMENTERS
 from lift_ros.masks.base import Masks, Prompts, Segmenter
-from lift_ros.options import walk
 
 TRUTH = "instances"  # name under which captures hold their true instances
 PARTS = "parts"  # name under which they hold the parts of these
@@ -55,11 +55,7 @@ class NestedMasks:
 
     def segment(self, frame: Frame, prompts: Prompts | None = None) -> Masks:
         wholes, parts = (level.segment(frame) for level in self._levels)
-        return Masks(
-            np.concatenate([wholes.masks, parts.masks]),
-            np.concatenate([wholes.predicted_iou, parts.predicted_iou]),
-            np.concatenate([wholes.stability, parts.stability]),
-        )
+        return Masks(np.concatenate([wholes.masks, parts.masks]))
 
 
 class SparseMasks:
@@ -144,8 +140,7 @@ def check_masks(source: str, capture: Capture, truth: str = TRUTH) -> None:
     elif source.startswith(RECORDED):
         CaptureMasks(capture, source.removeprefix(RECORDED))
     else:
-        segmenters = next(option.choices for option in walk(Config()) if option.name == "masks.segmenter")
-        segmenters = tuple(name for name in segmenters if name != "topic")  # nobody publishes any here
+        segmenters = tuple(name for name in SEGMENTERS if name != "topic")  # nobody publishes any here
         if source not in segmenters:
             raise ConfigError(
                 f"--masks '{source}' is none of {RECORDED}NAME, {', '.join((*CORRUPTIONS, NESTED, *segmenters))}"

@@ -194,7 +194,7 @@ def plan(
         masks = run.config().masks
         found = _read(run, out / "runs") if out else None
         if run.masks in SEGMENTERS and (found is None or found.error is not None):  # is still to be carried out
-            check_segmenter(run.masks, masks.checkpoint, masks.directory)
+            check_segmenter(masks)
     return runs
 
 

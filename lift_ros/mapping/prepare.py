@@ -13,27 +13,14 @@ from lift_ros.config import Config
 from lift_ros.errors import ConfigError
 from lift_ros.masks import make_segmenter
 from lift_ros.masks.base import Segmenter
-from lift_ros.masks.generator import GeneratorConfig
 from lift_ros.render import Splats, rasterize
 
 log = logging.getLogger(__name__)
 
 
 def make_mapper_segmenter(config: Config) -> Segmenter:
-    """The segmenter that ``config.masks`` names. See ``make_segmenter`` for the errors."""
-    masks = config.masks
-    return make_segmenter(
-        masks.segmenter,
-        masks.checkpoint or None,
-        str(training_device(config)),
-        masks.directory or None,
-        GeneratorConfig(
-            points_per_side=masks.points_per_side,
-            pred_iou_thresh=masks.pred_iou_thresh,
-            stability_score_thresh=masks.stability_score_thresh,
-            box_nms_thresh=masks.box_nms_thresh,
-        ),
-    )
+    """The segmenter that ``config.masks`` names. Errors as ``make_segmenter`` and ``training_device``."""
+    return make_segmenter(config.masks, str(training_device(config)))
 
 
 def training_device(config: Config) -> torch.device:

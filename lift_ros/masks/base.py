@@ -18,20 +18,16 @@ class Masks:
 
     Attributes:
         masks: (M, H, W) bool.
-        predicted_iou: (M,) float32, the segmenter's own estimate of mask quality; 1 where it has none.
-        stability: (M,) float32, IoU of the mask under two thresholds (segment_anything); 1 where it has none.
         prompts_used: number of prompt points the segmenter decoded for this image, 0 for promptless segmenters.
     """
 
     masks: NDArray[np.bool_]
-    predicted_iou: NDArray[np.float32]
-    stability: NDArray[np.float32]
     prompts_used: int = 0
 
     @classmethod
     def empty(cls, height: int, width: int) -> Masks:
         """No mask at all, of an image of this size."""
-        return cls(np.zeros((0, height, width), bool), np.zeros(0, np.float32), np.zeros(0, np.float32))
+        return cls(np.zeros((0, height, width), bool))
 
     @classmethod
     def from_label_image(cls, labels: NDArray, ids: NDArray | None = None) -> Masks:
@@ -39,9 +35,7 @@ class Masks:
         if ids is None:
             ids = np.unique(labels)
             ids = ids[ids != 0]
-        masks = labels[None] == ids[:, None, None]
-        ones = np.ones(len(ids), np.float32)
-        return cls(masks, ones, ones.copy())
+        return cls(labels[None] == ids[:, None, None])
 
     def label_image(self) -> NDArray[np.int32]:
         """(H, W) int32: index + 1 of the *smallest* mask over each pixel, 0 where there is none.

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lift_ros.masks.factory import SEGMENTERS
 from lift_ros.options import option
-
-SEGMENTERS = ("sam_vit_b", "sam_vit_l", "sam_vit_h", "mobile_sam", "mobile_sam_onnx", "graph", "recorded", "topic")
 
 
 @dataclass(frozen=True)
@@ -16,7 +15,7 @@ class MasksConfig:
     segmenter: str = option(
         "graph",
         "Segmenter of the keyframes. graph needs no weights, and is no SAM; topic takes another node's masks.",
-        choices=SEGMENTERS,
+        choices=tuple(SEGMENTERS),
     )
     checkpoint: str = option(
         "", "File with the weights of a SAM; for mobile_sam_onnx the directory of the exported pair."

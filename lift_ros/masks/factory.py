@@ -3,67 +3,62 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from lift_ros.errors import ConfigError
 from lift_ros.masks.base import Segmenter
-from lift_ros.masks.checkpoints import CHECKPOINTS, checkpoint_file
-from lift_ros.masks.config import SEGMENTERS
-from lift_ros.masks.generator import AutomaticMaskSegmenter, GeneratorConfig
+from lift_ros.masks.checkpoints import checkpoint_file
+from lift_ros.masks.generator import AutomaticMaskSegmenter
+from lift_ros.masks.graph import GraphSegmenter
+from lift_ros.masks.mobile_sam import load_mobile_sam
+from lift_ros.masks.recorded import RecordedSegmenter
+from lift_ros.masks.sam import load_sam, segment_anything
+from lift_ros.masks.topic import TopicSegmenter
+
+if TYPE_CHECKING:
+    from lift_ros.masks.config import MasksConfig
 
 log = logging.getLogger(__name__)
 
 
-def make_segmenter(
-    name: str,
-    checkpoint: str | Path | None = None,
-    device: str = "cpu",
-    masks_dir: str | Path | None = None,
-    generator: GeneratorConfig | None = None,
-) -> Segmenter:
-    """The segmenter ``name``, one of ``SEGMENTERS``.
+class _Kind(NamedTuple):
+    """How a segmenter is made, for a torch device, and how what it misses is found without loading weights."""
+
+    make: Callable[[MasksConfig, str], Segmenter]
+    check: Callable[[MasksConfig], object]
+
+
+def make_segmenter(config: MasksConfig, device: str = "cpu") -> Segmenter:
+    """The segmenter that ``config`` names.
 
     Args:
-        checkpoint: file of weights of a SAM; for ``mobile_sam_onnx`` the directory of the exported pair.
         device: torch device of a SAM in torch.
-        masks_dir: directory of label images, for ``recorded``.
-        generator: grid and thresholds of a SAM's mask generator.
 
     Raises:
         ConfigError: there is no such segmenter, or a package that it needs is not installed.
         CheckpointError: its weights are missing or wrong.
-        DatasetError: there are no recorded masks in ``masks_dir``.
+        DatasetError: there are no recorded masks in the directory.
     """
-    with _packages_of(name):
-        return _make(name, checkpoint, device, masks_dir, generator)
+    with _packages_of(config.segmenter):
+        return _kind(config.segmenter).make(config, device)
 
 
-def check_segmenter(name: str, checkpoint: str | Path | None = None, masks_dir: str | Path | None = None) -> None:
+def check_segmenter(config: MasksConfig) -> None:
     """Find out what ``make_segmenter`` would miss, without the time and memory that loading weights takes.
 
     Raises:
         ConfigError, CheckpointError, DatasetError: as ``make_segmenter``; weights that are there may yet be wrong.
     """
-    with _packages_of(name):
-        if name not in SEGMENTERS:
-            raise _unknown(name)
-        if name == "mobile_sam_onnx":
-            from lift_ros.masks.onnx import exported_pair
+    with _packages_of(config.segmenter):
+        _kind(config.segmenter).check(config)
 
-            exported_pair(checkpoint)
-        elif name in CHECKPOINTS:
-            from lift_ros.masks.sam import segment_anything
 
-            checkpoint_file(name, checkpoint)
-            segment_anything("modeling")
-        elif name == "graph":
-            from lift_ros.masks.region_graph import check_opencv
-
-            check_opencv()
-        elif name == "recorded":
-            _make(name, None, "cpu", masks_dir, None)
+def _kind(name: str) -> _Kind:
+    if name not in SEGMENTERS:
+        raise ConfigError(f"there is no segmenter {name!r}; choose one of {', '.join(SEGMENTERS)}")
+    return SEGMENTERS[name]
 
 
 @contextmanager
@@ -78,45 +73,47 @@ def _packages_of(name: str) -> Iterator[None]:
         ) from error
 
 
-def _make(
-    name: str,
-    checkpoint: str | Path | None,
-    device: str,
-    masks_dir: str | Path | None,
-    generator: GeneratorConfig | None,
-) -> Segmenter:
-    # Imported where used: a robot with the ONNX pair or recorded masks needs neither segment_anything nor its weights.
-    match name:
-        case "sam_vit_b" | "sam_vit_l" | "sam_vit_h":
-            from lift_ros.masks.sam import load_sam
-
-            return AutomaticMaskSegmenter(name, load_sam(name, checkpoint, device), generator)
-        case "mobile_sam":
-            from lift_ros.masks.mobile_sam import load_mobile_sam
-
-            return AutomaticMaskSegmenter(name, load_mobile_sam(checkpoint, device), generator)
-        case "mobile_sam_onnx":
-            from lift_ros.masks.onnx import OnnxSam
-
-            return AutomaticMaskSegmenter(name, OnnxSam(checkpoint), generator)
-        case "graph":
-            from lift_ros.masks.graph import GraphSegmenter
-
-            log.warning(
-                "masks come from graph segmentation of colour and depth, not from SAM: expect coarser objects. For SAM "
-                "set the segmenter to mobile_sam or sam_vit_b, sam_vit_l, sam_vit_h and give its checkpoint file."
-            )
-            return GraphSegmenter()
-        case "recorded":
-            from lift_ros.masks.recorded import RecordedSegmenter
-
-            return RecordedSegmenter(masks_dir)
-        case "topic":
-            from lift_ros.masks.topic import TopicSegmenter
-
-            return TopicSegmenter()
-    raise _unknown(name)
+def _check_sam(config: MasksConfig) -> None:
+    checkpoint_file(config.segmenter, config.checkpoint)
+    segment_anything("modeling")
 
 
-def _unknown(name: str) -> ConfigError:
-    return ConfigError(f"there is no segmenter {name!r}; choose one of {', '.join(SEGMENTERS)}")
+def _make_onnx(config: MasksConfig, device: str) -> Segmenter:
+    from lift_ros.masks.onnx import OnnxSam  # late, as it needs ONNX Runtime
+
+    return AutomaticMaskSegmenter(OnnxSam(config.checkpoint), config)
+
+
+def _check_onnx(config: MasksConfig) -> None:
+    from lift_ros.masks.onnx import exported_pair
+
+    exported_pair(config.checkpoint)
+
+
+def _make_graph(config: MasksConfig, device: str) -> Segmenter:
+    log.warning(
+        "masks come from graph segmentation of colour and depth, not from SAM: expect coarser objects. For SAM set the "
+        "segmenter to mobile_sam or sam_vit_b, sam_vit_l, sam_vit_h and give its checkpoint file."
+    )
+    return GraphSegmenter()
+
+
+_SAM = _Kind(
+    lambda config, device: AutomaticMaskSegmenter(load_sam(config.segmenter, config.checkpoint, device), config),
+    _check_sam,
+)
+
+SEGMENTERS: dict[str, _Kind] = {
+    "sam_vit_b": _SAM,
+    "sam_vit_l": _SAM,
+    "sam_vit_h": _SAM,
+    "mobile_sam": _Kind(
+        lambda config, device: AutomaticMaskSegmenter(load_mobile_sam(config.checkpoint, device), config), _check_sam
+    ),
+    "mobile_sam_onnx": _Kind(_make_onnx, _check_onnx),
+    "graph": _Kind(_make_graph, lambda config: GraphSegmenter()),
+    "recorded": _Kind(
+        lambda config, device: RecordedSegmenter(config.directory), lambda config: RecordedSegmenter(config.directory)
+    ),
+    "topic": _Kind(lambda config, device: TopicSegmenter(), lambda config: None),
+}

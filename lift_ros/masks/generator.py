@@ -8,8 +8,7 @@ prompting: where the map explains the image, one point per known object takes th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,12 @@ from numpy.typing import NDArray
 from lift_ros.frame import Frame
 from lift_ros.masks.base import Masks, Prompts
 from lift_ros.masks.sam_image import resized_shape, upscale_logits
+
+if TYPE_CHECKING:
+    from lift_ros.masks.config import MasksConfig
+
+POINTS_PER_BATCH = 64
+STABILITY_OFFSET = 1.0  # of the logits; both are segment_anything's
 
 
 class PromptableModel(Protocol):
@@ -36,27 +41,16 @@ class PromptableModel(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class GeneratorConfig:
-    """Thresholds of the automatic mask generator; the defaults are segment_anything's."""
-
-    points_per_side: int = 32
-    points_per_batch: int = 64
-    pred_iou_thresh: float = 0.88
-    stability_score_thresh: float = 0.95
-    stability_score_offset: float = 1.0
-    box_nms_thresh: float = 0.7
-
-
 class AutomaticMaskSegmenter:
     """Segments everything a promptable model finds in a frame."""
 
     promptable = True
 
-    def __init__(self, name: str, model: PromptableModel, config: GeneratorConfig | None = None) -> None:
-        self.name = name
+    def __init__(self, model: PromptableModel, config: MasksConfig) -> None:
+        """``config``: its name, the grid of points and the thresholds."""
+        self.name = config.segmenter
         self.model = model
-        self.config = config or GeneratorConfig()
+        self.config = config
 
     def segment(self, frame: Frame, prompts: Prompts | None = None) -> Masks:
         """Masks of ``frame``, best predicted IoU first; see ``Segmenter``."""
@@ -69,30 +63,24 @@ class AutomaticMaskSegmenter:
         embedding = self.model.embed(frame.image)
         resized = resized_shape(height, width, self.model.input_size)
         to_input = np.array([resized[1] / width, resized[0] / height], np.float32)
-        packed, boxes, ious, stabilities = [], [], [], []
-        for start in range(0, len(points), config.points_per_batch):
-            batch = points[start : start + config.points_per_batch] * to_input
-            logits, predicted_iou = self.model.decode(embedding, batch)
+        packed, boxes, ious = [], [], []
+        for start in range(0, len(points), POINTS_PER_BATCH):
+            logits, predicted_iou = self.model.decode(embedding, points[start : start + POINTS_PER_BATCH] * to_input)
             # The IoU filter comes first: what it drops need not be brought to the image's size.
             for index in np.argwhere(predicted_iou > config.pred_iou_thresh):
                 logit = upscale_logits(logits[tuple(index)], self.model.input_size, height, width)
-                stability = stability_score(logit, config.stability_score_offset)
                 mask = logit > 0
-                if stability < config.stability_score_thresh or not mask.any():
+                if stability_score(logit) < config.stability_score_thresh or not mask.any():
                     continue
                 packed.append(np.packbits(mask))  # a grid gives a thousand masks before suppression: keep bits
                 boxes.append(mask_box(mask))
                 ious.append(predicted_iou[tuple(index)])
-                stabilities.append(stability)
 
         masks = Masks.empty(height, width)
         if packed:
-            iou = np.array(ious, np.float32)
-            keep = box_nms(np.array(boxes), iou, config.box_nms_thresh)
+            keep = box_nms(np.array(boxes), np.array(ious, np.float32), config.box_nms_thresh)
             bits = np.unpackbits(np.stack([packed[k] for k in keep]), axis=1, count=height * width)
-            masks = Masks(
-                bits.reshape(-1, height, width).astype(bool), iou[keep], np.array(stabilities, np.float32)[keep]
-            )
+            masks = Masks(bits.reshape(-1, height, width).astype(bool))
         masks.prompts_used = len(points)
         return masks
 
@@ -117,10 +105,10 @@ def prompt_points(points_per_side: int, height: int, width: int, prompts: Prompt
     return np.concatenate([prompts.points.reshape(-1, 2).astype(np.float32), grid])
 
 
-def stability_score(logits: NDArray[np.float32], offset: float) -> float:
-    """IoU of the mask cut at +offset and at -offset; 0 for an empty mask."""
-    union = np.count_nonzero(logits > -offset)
-    return np.count_nonzero(logits > offset) / union if union else 0.0
+def stability_score(logits: NDArray[np.float32]) -> float:
+    """IoU of the mask cut at ``STABILITY_OFFSET`` above 0 and as much below; 0 for an empty mask."""
+    union = np.count_nonzero(logits > -STABILITY_OFFSET)
+    return np.count_nonzero(logits > STABILITY_OFFSET) / union if union else 0.0
 
 
 def mask_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:

@@ -6,6 +6,8 @@ bulge towards the camera and stand apart from floor and walls; without depth it 
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,7 @@ WORKING_AREA = 320 * 240  # pixels; the scales below are pixels and region sizes
 MIN_AREA, MAX_AREA = 0.0006, 0.95  # share of the image: less is a speck, more says nothing
 MIN_INSIDE = 0.2  # share of a region that is not its edge: less is a sliver along the edge of something else
 MIN_DEPTH = 0.1  # share of pixels with depth below which depth is ignored
+SAME = 0.8  # IoU above which masks of two scales are the same
 
 
 class GraphSegmenter:
@@ -35,7 +38,7 @@ class GraphSegmenter:
         """Masks of ``frame``; ``prompts`` change nothing and none are used.
 
         With depth the masks are disjoint and leave floor and walls out. Without, those of three scales are kept, so
-        that they overlap; their ``stability`` is the IoU with the best match at a neighbouring scale.
+        that they overlap.
         """
         height, width = frame.image.shape[:2]
         scale = min(1.0, (WORKING_AREA / (height * width)) ** 0.5)
@@ -108,24 +111,16 @@ def segment_colours(lab: NDArray[np.float32]) -> list[NDArray[np.int32]]:
     return [segment_pixels(2.55 * lab, k=k, sigma=0.5, min_size=60) + 1 for k in (200, 700, 2500)]
 
 
-def masks_of_scales(scales: list[NDArray[np.int32]], same: float = 0.8) -> Masks:
-    """Label images (0 = none) of several scales -> their masks, one of any that overlap by an IoU above ``same``.
+def masks_of_scales(scales: list[NDArray[np.int32]]) -> Masks:
+    """Label images (0 = none) of several scales, finest first -> their masks.
 
-    Of masks that are the same the finest is kept. ``stability`` is a mask's best IoU with the neighbouring scales.
+    Of a mask and the next coarser one that is the same, by an IoU above ``SAME``, the finer is kept.
     """
-    masks: list[NDArray[np.bool_]] = []
-    stability: list[float] = []
-    ious = [label_ious(a, b) for a, b in zip(scales, scales[1:], strict=False)]
-    for level, labels in enumerate(scales):
-        finer = ious[level - 1].max(0) if level > 0 else np.zeros(labels.max() + 1)
-        coarser = ious[level].max(1) if level < len(ious) else np.zeros(labels.max() + 1)
-        for label in np.unique(labels[labels > 0]):
-            if finer[label] <= same:
-                masks.append(labels == label)
-                stability.append(max(finer[label], coarser[label]))
-    if not masks:
-        return Masks.empty(*scales[0].shape)
-    return Masks(np.stack(masks), np.ones(len(masks), np.float32), np.array(stability, np.float32))
+    masks = [scales[0] == label for label in np.unique(scales[0][scales[0] > 0])]
+    for finer, labels in pairwise(scales):
+        same = label_ious(finer, labels).max(0) > SAME
+        masks += [labels == label for label in np.unique(labels[labels > 0]) if not same[label]]
+    return Masks(np.stack(masks)) if masks else Masks.empty(*scales[0].shape)
 
 
 def label_ious(a: NDArray[np.integer], b: NDArray[np.integer]) -> NDArray[np.float64]:

@@ -646,7 +646,7 @@ class Halves:
         table = labels == self._table
         masks = np.stack([*(labels == i for i in np.unique(labels)), table & right, table & ~right])
         masks = masks[masks.any((1, 2))]
-        return Masks(masks, np.ones(len(masks), np.float32), np.ones(len(masks), np.float32))
+        return Masks(masks)
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,7 @@ def test_small_masks_lie_on_large_ones():
     whole = np.ones((4, 4), bool)
     part = np.zeros((4, 4), bool)
     part[1, 1] = True
-    ones = np.ones(2, np.float32)
-    labels = Masks(np.stack([part, whole]), ones, ones).label_image()
+    labels = Masks(np.stack([part, whole])).label_image()
     assert labels[1, 1] == 1
     assert labels[0, 0] == 2
 
@@ -38,8 +37,7 @@ def test_patches_are_the_masks_and_back():
     patches = Patches.of(masks)
     assert np.array_equal(patches.inside[patches.index].transpose(2, 0, 1), masks)
     assert not patches.inside[0].any() and len(np.unique(patches.inside, axis=0)) == len(patches.inside)
-    ones = np.ones(5, np.float32)
-    assert np.array_equal(patches.label_image(), Masks(masks, ones, ones).label_image())
+    assert np.array_equal(patches.label_image(), Masks(masks).label_image())
 
 
 def test_patches_of_another_size_are_what_most_of_a_pixel_shows():

@@ -15,7 +15,7 @@ from masks.models import frame_of, needs_segment_anything
 from lift_ros.config import Config
 from lift_ros.errors import CheckpointError
 from lift_ros.mapping.prepare import make_mapper_segmenter
-from lift_ros.masks import GeneratorConfig, make_segmenter
+from lift_ros.masks import MasksConfig, make_segmenter
 from lift_ros.masks.checkpoints import CHECKPOINTS, load_model, sha256, variant_of
 from lift_ros.options import with_values
 
@@ -54,7 +54,7 @@ def test_weights_that_are_not_the_published_ones_load_with_a_warning(mobile_sam_
 
 @needs_segment_anything
 def test_segmenter_from_a_file(mobile_sam_file):
-    segmenter = make_segmenter("mobile_sam", mobile_sam_file, "cpu", generator=GeneratorConfig(points_per_side=1))
+    segmenter = make_segmenter(MasksConfig("mobile_sam", str(mobile_sam_file), points_per_side=1))
     masks = segmenter.segment(frame_of(np.zeros((30, 40, 3), np.uint8)))
     assert (segmenter.name, masks.prompts_used) == ("mobile_sam", 1)
 

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from lift_ros.errors import CheckpointError, ConfigError
-from lift_ros.masks import SEGMENTERS, check_segmenter, make_segmenter
+from lift_ros.masks import SEGMENTERS, MasksConfig, check_segmenter, make_segmenter
 from lift_ros.masks.checkpoints import checkpoint_file
 
 
 @pytest.mark.parametrize("make", [make_segmenter, check_segmenter])
 def test_unknown_name_lists_the_known_ones(make):
     with pytest.raises(ConfigError, match="sam_vit_h.*graph.*topic"):
-        make("sam2")
+        make(MasksConfig("sam2"))
 
 
 @pytest.mark.parametrize("name", [name for name in SEGMENTERS if name.startswith(("sam", "mobile"))])
@@ -29,22 +29,22 @@ def test_a_sam_without_a_checkpoint_is_an_error_and_never_something_else(name):
         pytest.skip("needs the package segment-anything")
     for make in (make_segmenter, check_segmenter):
         with pytest.raises(CheckpointError):
-            make(name)
+            make(MasksConfig(name))
 
 
 def test_graph_says_that_it_is_not_sam(caplog):
     with caplog.at_level(logging.WARNING):
-        assert make_segmenter("graph").name == "graph"
+        assert make_segmenter(MasksConfig("graph")).name == "graph"
     assert "not from SAM" in caplog.text
     assert "checkpoint" in caplog.text
 
 
 @pytest.mark.parametrize("make", [make_segmenter, check_segmenter])
 def test_graph_needs_opencvs_contrib_modules(make, monkeypatch):
-    make("graph")
+    make(MasksConfig("graph"))
     monkeypatch.delattr(cv2, "ximgproc")
     with pytest.raises(ConfigError, match="opencv-contrib-python-headless"):
-        make("graph")
+        make(MasksConfig("graph"))
 
 
 @pytest.mark.parametrize("make", [make_segmenter, check_segmenter])
@@ -52,7 +52,7 @@ def test_missing_package_is_named(make, monkeypatch):
     monkeypatch.delitem(sys.modules, "lift_ros.masks.onnx", raising=False)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ConfigError, match="onnxruntime"):
-        make("mobile_sam_onnx")
+        make(MasksConfig("mobile_sam_onnx"))
 
 
 def test_files_in_the_home_directory_are_found(tmp_path, monkeypatch):
@@ -62,7 +62,7 @@ def test_files_in_the_home_directory_are_found(tmp_path, monkeypatch):
     (tmp_path / "masks").mkdir()
     cv2.imwrite(str(tmp_path / "masks" / "0.png"), np.zeros((2, 2), np.uint8))
     assert checkpoint_file("mobile_sam", "~/mobile_sam.pt") == tmp_path / "mobile_sam.pt"
-    assert make_segmenter("recorded", masks_dir="~/masks").directory == tmp_path / "masks"
+    assert make_segmenter(MasksConfig("recorded", directory="~/masks")).directory == tmp_path / "masks"
     onnx = pytest.importorskip("lift_ros.masks.onnx")
     for name in (onnx.ENCODER, onnx.DECODER):
         (tmp_path / name).touch()

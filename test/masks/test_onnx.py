@@ -11,7 +11,7 @@ from masks.models import frame_of, make_selective, needs_segment_anything, rando
 
 from lift_ros.cli import main
 from lift_ros.errors import CheckpointError
-from lift_ros.masks import make_segmenter
+from lift_ros.masks import MasksConfig, make_segmenter
 from lift_ros.masks.tiny_vit import TinyViT
 
 pytest.importorskip("onnxruntime", reason="needs onnxruntime")
@@ -66,30 +66,30 @@ def test_same_logits_as_torch_for_any_number_of_points(exported, points):
 
 
 def test_segmenter_from_the_exported_pair(exported):
-    segmenter = make_segmenter("mobile_sam_onnx", exported[1])
+    segmenter = make_segmenter(MasksConfig("mobile_sam_onnx", str(exported[1])))
     masks = segmenter.segment(frame_of(np.zeros((30, 40, 3), np.uint8)))
     assert masks.masks.shape[1:] == (30, 40)
-    assert masks.prompts_used == 1024
+    assert masks.prompts_used == 256
 
 
 def test_missing_damaged_and_swapped_files_say_how_to_make_them(exported, tmp_path):
     from lift_ros.masks.onnx import DECODER, ENCODER
 
     with pytest.raises(CheckpointError, match="no checkpoint is configured.*lift export-sam"):
-        make_segmenter("mobile_sam_onnx")
+        make_segmenter(MasksConfig("mobile_sam_onnx"))
     with pytest.raises(CheckpointError, match=f"no file .*{ENCODER}.*lift export-sam"):
-        make_segmenter("mobile_sam_onnx", tmp_path)
+        make_segmenter(MasksConfig("mobile_sam_onnx", str(tmp_path)))
     (tmp_path / ENCODER).touch()
     with pytest.raises(CheckpointError, match=f"no file .*{DECODER}.*lift export-sam"):
-        make_segmenter("mobile_sam_onnx", tmp_path)
+        make_segmenter(MasksConfig("mobile_sam_onnx", str(tmp_path)))
     shutil.copy(exported[1] / DECODER, tmp_path)
     whole = (exported[1] / ENCODER).read_bytes()
     (tmp_path / ENCODER).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CheckpointError, match="not a readable ONNX model.*lift export-sam"):
-        make_segmenter("mobile_sam_onnx", tmp_path)
+        make_segmenter(MasksConfig("mobile_sam_onnx", str(tmp_path)))
     (tmp_path / ENCODER).write_bytes((exported[1] / DECODER).read_bytes())
     with pytest.raises(CheckpointError, match="is another model.*lift export-sam"):
-        make_segmenter("mobile_sam_onnx", tmp_path)
+        make_segmenter(MasksConfig("mobile_sam_onnx", str(tmp_path)))
 
 
 def test_export_of_a_missing_checkpoint_names_the_published_one(tmp_path):

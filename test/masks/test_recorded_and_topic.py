@@ -12,7 +12,7 @@ from masks.models import frame_of, random_image
 from PIL import Image
 
 from lift_ros.errors import DatasetError, FrameRejected
-from lift_ros.masks import make_segmenter
+from lift_ros.masks import MasksConfig, make_segmenter
 from lift_ros.masks.recorded import MAX_IDS
 from lift_ros.masks.topic import TopicSegmenter
 
@@ -35,18 +35,20 @@ def masks_dir(tmp_path):
 
 
 def test_recorded_masks_by_the_frames_name(masks_dir):
-    masks = make_segmenter("recorded", masks_dir=masks_dir).segment(frame_of(IMAGE, name="0001"))
+    masks = make_segmenter(MasksConfig("recorded", directory=str(masks_dir))).segment(frame_of(IMAGE, name="0001"))
     np.testing.assert_array_equal(masks.masks, [LABELS == 7, LABELS == 300])
     assert masks.prompts_used == 0
 
 
 def test_recorded_masks_at_another_resolution(masks_dir):
-    masks = make_segmenter("recorded", masks_dir=masks_dir).segment(frame_of(random_image(12, 16), name="0001"))
+    masks = make_segmenter(MasksConfig("recorded", directory=str(masks_dir))).segment(
+        frame_of(random_image(12, 16), name="0001")
+    )
     np.testing.assert_array_equal(masks.masks[0], LABELS[::2, ::2] == 7)
 
 
 def test_recorded_masks_that_are_missing_or_of_another_shape(masks_dir):
-    segmenter = make_segmenter("recorded", masks_dir=masks_dir)
+    segmenter = make_segmenter(MasksConfig("recorded", directory=str(masks_dir)))
     for name, image, reason in [
         ("0002", IMAGE, "masks_missing"),
         ("", IMAGE, "masks_missing"),
@@ -58,7 +60,7 @@ def test_recorded_masks_that_are_missing_or_of_another_shape(masks_dir):
 
 
 def test_recorded_files_that_are_no_label_images(masks_dir):
-    segmenter = make_segmenter("recorded", masks_dir=masks_dir)
+    segmenter = make_segmenter(MasksConfig("recorded", directory=str(masks_dir)))
     (masks_dir / "0002.png").write_bytes((masks_dir / "0001.png").read_bytes()[:30])
     cv2.imwrite(str(masks_dir / "0003.png"), IMAGE)
     for name, reason in (("0002", "labels_unreadable"), ("0003", "labels_encoding")):
@@ -71,15 +73,15 @@ def test_recorded_palette_images_are_ids(masks_dir):
     picture = Image.fromarray((LABELS > 0).astype(np.uint8) * 3, mode="P")
     picture.putpalette(list(range(256)) * 3)
     picture.save(masks_dir / "0004.png")
-    masks = make_segmenter("recorded", masks_dir=masks_dir).segment(frame_of(IMAGE, name="0004"))
+    masks = make_segmenter(MasksConfig("recorded", directory=str(masks_dir))).segment(frame_of(IMAGE, name="0004"))
     np.testing.assert_array_equal(masks.masks, [LABELS > 0])
 
 
 def test_recorded_directory_that_is_missing_names_its_neighbours(masks_dir):
     with pytest.raises(DatasetError, match="masks_L0; there are masks_SAM"):
-        make_segmenter("recorded", masks_dir=masks_dir.parent / "masks_L0")
+        make_segmenter(MasksConfig("recorded", directory=str(masks_dir.parent / "masks_L0")))
     with pytest.raises(DatasetError, match="need the directory"):
-        make_segmenter("recorded")
+        make_segmenter(MasksConfig("recorded"))
 
 
 def test_recorded_masks_of_a_capture(captured):
@@ -93,7 +95,7 @@ def test_recorded_masks_of_a_capture(captured):
 
 
 def test_offered_masks_are_found_by_their_stamp():
-    topic = make_segmenter("topic")
+    topic = make_segmenter(MasksConfig("topic"))
     topic.offer(STAMP_NS + 33_000_000, np.zeros((24, 32), np.uint16))
     topic.offer(STAMP_NS, LABELS)
     masks = topic.segment(frame_at(STAMP_NS))  # the stamp in seconds is rounded to float64
