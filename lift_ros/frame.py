@@ -16,6 +16,7 @@ ROTATION_TOLERANCE = 1e-3  # poses are published as float32 quaternions or 6-dig
 MAX_COORDINATE = 3e4  # metres; beyond, single precision resolves no millimetres
 MAX_ROUNDING = 1.0  # pixels; objects blur from here on, and fail at five
 NEAR = 100.0  # of whatever the unit is; from here it is rather the depth that is wrong
+MIN_DEPTH = 0.01  # the near plane of the rasterizers: what is nearer would be planted and never drawn
 MAX_DEPTH = 1e6  # beyond, it is a mark of the driver's for what it could not measure
 
 
@@ -62,7 +63,7 @@ class Frame:
     name: str = ""
 
     def __post_init__(self) -> None:
-        """Check shapes and pose, and zero depth that is not a distance.
+        """Check shapes and pose, and zero depth that is no distance, or too near to be drawn.
 
         Raises:
             FrameRejected: ``image_encoding``, ``image_size``, ``depth_size``, ``pose_not_finite``, ``pose_not_rigid``.
@@ -81,7 +82,7 @@ class Frame:
                 size = "x".join(str(n) for n in reversed(self.depth.shape))
                 raise FrameRejected("depth_size", f"depth is {size}, the image {w}x{h}")
             depth = self.depth.astype(np.float32)
-            self.depth = np.where((depth > 0) & (depth < MAX_DEPTH), depth, np.float32(0))
+            self.depth = np.where((depth > MIN_DEPTH) & (depth < MAX_DEPTH), depth, np.float32(0))
         self.T_world_camera = check_rigid(self.T_world_camera)
 
     def resized(self, width: int, height: int) -> Frame:

@@ -116,11 +116,11 @@ def test_from_high_up_coordinates_may_be_larger():
 
 def test_depth_that_is_no_distance_is_zero():
     depth = np.full((6, 8), 2.0)
-    depth[0, :6] = np.nan, np.inf, -np.inf, -1.0, 0.0, 1e30
+    depth[0, :7] = np.nan, np.inf, -np.inf, -1.0, 0.0, 1e30, 0.005
     given = depth.copy()
     checked = frame(depth=depth).depth
     assert checked.dtype == np.float32
-    assert checked[0].tolist() == [0, 0, 0, 0, 0, 0, 2, 2] and (checked[1:] == 2).all()
+    assert checked[0].tolist() == [0, 0, 0, 0, 0, 0, 0, 2] and (checked[1:] == 2).all()
     assert np.array_equal(depth, given, equal_nan=True)
     assert frame(depth=np.full((6, 8), 1500, np.uint16)).depth.max() == 1500
 

@@ -11,7 +11,7 @@
 namespace lift {
 namespace {
 
-constexpr float kNear = 0.01f;
+constexpr float kNear = 0.01f;  // as gsplat has it; MIN_DEPTH of lift_ros/frame.py is the same
 constexpr float kFar = 1e10f;
 constexpr float kBlur = 0.3f;  // added to the 2D covariance so that no splat falls between pixels
 constexpr float kMaxExtent = 3.34f;  // standard deviations at which a Gaussian of opacity 1 falls to alpha 1/255
