@@ -91,6 +91,7 @@ def test_every_option_of_the_package_is_documented_and_within_its_own_range():
     assert len(names) == len(set(names))
     for o in options:
         assert o.help.endswith((".", "?")) or o.choices, f"{o.name}: {o.help!r}"
+        assert not o.help.startswith(("...", "The same")), f"{o.name} is shown without the option before it: {o.help!r}"
         assert isinstance(o.value, o.type), o.name
     # which also checks ranges and choices
     assert with_values(Config(), {o.name: o.value for o in options}) == Config()
