@@ -129,7 +129,7 @@ class Segmenter(Protocol):
     promptable: bool
 
     def segment(self, frame: Frame, prompts: Prompts | None = None) -> Masks:
-        """Masks of ``frame`` at its image's size; ``prompts`` say what the map already knows of it.
+        """Masks of ``frame``, as large as its image or smaller; ``prompts`` say what the map already knows of it.
 
         Raises:
             FrameRejected: there are no masks for this frame (recorded and topic segmenters only).

@@ -35,7 +35,7 @@ class GraphSegmenter:
         check_opencv()
 
     def segment(self, frame: Frame, prompts: Prompts | None = None) -> Masks:
-        """Masks of ``frame``; ``prompts`` change nothing and none are used.
+        """Masks of ``frame``, of ``WORKING_AREA`` at most; ``prompts`` change nothing and none are used.
 
         With depth the masks are disjoint and leave floor and walls out. Without, those of three scales are kept, so
         that they overlap.
@@ -45,12 +45,11 @@ class GraphSegmenter:
         small = frame.resized(max(1, round(width * scale)), max(1, round(height * scale)))
         lab = cv2.cvtColor(small.image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
         if min(small.image.shape[:2]) < 16:
-            return Masks.empty(height, width)
+            return Masks.empty(*small.image.shape[:2])
         if small.depth is not None and np.count_nonzero(small.depth) > MIN_DEPTH * small.depth.size:
             labels = segment_surfaces(lab, small.camera.unproject(small.depth))
-            return Masks.from_label_image(_enlarged(_without_slivers(labels), height, width))
-        scales = [_without_slivers(labels) for labels in segment_colours(lab)]
-        return masks_of_scales([_enlarged(labels, height, width) for labels in scales])
+            return Masks.from_label_image(_without_slivers(labels))
+        return masks_of_scales([_without_slivers(labels) for labels in segment_colours(lab)])
 
 
 def segment_surfaces(lab: NDArray[np.float32], points: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -144,8 +143,3 @@ def _without_slivers(labels: NDArray[np.integer]) -> NDArray[np.int32]:
     inside = np.bincount(labels[cv2.erode(image, square) == cv2.dilate(image, square)], minlength=len(area))
     keep = (area >= MIN_AREA * labels.size) & (area <= MAX_AREA * labels.size) & (inside >= MIN_INSIDE * area)
     return np.where(keep[labels], labels, 0)
-
-
-def _enlarged(labels: NDArray[np.int32], height: int, width: int) -> NDArray[np.int32]:
-    """The label image at the frame's resolution."""
-    return cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
