@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -158,6 +159,7 @@ def frame_labels(mapper: Mapper, frame: Frame) -> NDArray[np.uint32]:
 def _column(mapper: Mapper, frame: Frame, labels: NDArray) -> list[tuple[str, NDArray[np.uint8]]]:
     try:
         masks = colorize(mapper.segmenter.segment(frame).label_image())
+        masks = cv2.resize(masks, (frame.camera.width, frame.camera.height), interpolation=cv2.INTER_NEAREST)
     except FrameRejected:
         masks = np.zeros_like(frame.image)
     rendering = mapper.snapshot.render(mapper.snapshot.locate(frame, ALIGN_STEPS))
