@@ -1,4 +1,4 @@
-"""What one keyframe's masks say about the Gaussians, kept instead of its pixels."""
+"""What the masks of one keyframe say about the Gaussians, kept in place of its pixels."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from lift_ros.render import BlendWeights, Splats, mask_weights
 from lift_ros.render.types import masks_per_pixel
 from lift_ros.scene.gaussians import heirs
 
-MIN_WEIGHT = (
-    1e-2  # pixels; entries below decide nothing, and are half of all; five times as much costs borders of small objects
-)
+# Pixels. Entries below are half of all and decide nothing; five times as much blurs the borders of small objects.
+MIN_WEIGHT = 1e-2
 
 
 @dataclass
@@ -30,8 +29,7 @@ class MaskEvidence:
         gaussian: (n,) int32.
         weight: (n,) float32.
         area: (M,) float32, pixels of each mask.
-        wholes: where masks lie in one another, and these are the smallest over each pixel, what the largest say; else
-            None.
+        wholes: None, or if masks are nested and these are the smallest at each pixel, the evidence of the largest.
     """
 
     mask: NDArray[np.int32]
@@ -41,18 +39,18 @@ class MaskEvidence:
     wholes: MaskEvidence | None = None
 
     def __post_init__(self) -> None:
-        """Raises ValueError: the triplets are not sorted by mask, which those who count them rely on."""
+        """Raises ValueError: the triplets are not sorted by mask, which counting relies on."""
         if len(self.mask) and (self.mask[0] < 0 or self.mask[-1] >= len(self.area) or (np.diff(self.mask) < 0).any()):
             raise ValueError(f"evidence must be sorted by mask, from 0 to {len(self.area) - 1}")
 
     @cached_property
     def last(self) -> int:
-        """The greatest number of a Gaussian in it, -1 where there is none."""
+        """The largest index of a Gaussian in it, -1 if there is none."""
         return int(self.gaussian.max(initial=-1))
 
     @classmethod
     def of(cls, weights: BlendWeights, labels: NDArray[np.int32]) -> MaskEvidence:
-        """What one view's masks say.
+        """The evidence of the masks of one view.
 
         Args:
             weights: (H * W, N) blend weights of all pixels, row by row.
@@ -67,8 +65,10 @@ class MaskEvidence:
 
     @classmethod
     def seen_by(cls, camera: PosedCamera, splats: Splats, labels: NDArray[np.int32]) -> MaskEvidence:
-        """The same of the Gaussians as ``camera`` (H, W) sees them, without the weights of every pixel; see
-        ``lift_ros.render.mask_weights``.
+        """The same for the (H, W) view of ``camera``, without computing the weights of every pixel.
+
+        Raises:
+            ValueError: the labels are no multiple of the image.
         """
         numbered, area = _numbered(labels)
         k = labels.shape[0] // camera.height
@@ -76,14 +76,17 @@ class MaskEvidence:
 
     @classmethod
     def of_objects(cls, ids: NDArray[np.int64]) -> MaskEvidence:
-        """The evidence of a finished map: every object is a mask that holds its Gaussians, (N,) ids, 0 none, whole."""
+        """The evidence of a finished map, with a mask for each object that holds all of its Gaussians.
+
+        ``ids``: (N,) object of each Gaussian, 0 for none.
+        """
         gaussian = np.argsort(ids, kind="stable")[np.count_nonzero(ids == 0) :]
         _, mask, count = np.unique(ids[gaussian], return_inverse=True, return_counts=True)
         ones = np.ones(len(gaussian), np.float32)
         return cls(mask.astype(np.int32), gaussian.astype(np.int32), ones, count.astype(np.float32))
 
     def without(self, gone: NDArray[np.bool_]) -> MaskEvidence:
-        """The evidence as if the Gaussians where ``gone`` (N,) is True had not been seen."""
+        """The evidence without the Gaussians where ``gone`` (N,) is True."""
         left = ~gone[self.gaussian]
         wholes = self.wholes and self.wholes.without(gone)
         return MaskEvidence(self.mask[left], self.gaussian[left], self.weight[left], self.area, wholes)
@@ -99,7 +102,7 @@ class MaskEvidence:
 
 
 def _numbered(labels: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Labels with the masks there are numbered from 1 on, 0 for none; and pixels (M,) of each mask."""
+    """Labels with the masks renumbered from 1 without gaps, 0 for none; and the number of pixels (M,) of each."""
     count = np.bincount(labels.reshape(-1))
     count[:1] = 0
     number = (count > 0).cumsum(dtype=np.int32) * (count > 0)

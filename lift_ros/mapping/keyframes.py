@@ -24,11 +24,11 @@ from lift_ros.render import BlendWeights, blend_weights
 from lift_ros.scene.gaussians import GaussianScene, only_appends
 from lift_ros.scene.trainer import TrainingView
 
-MAX_UNKNOWN = 0.05  # Gaussians planted in a view since it was computed, as a share of those it showed
-RECENT = 4  # the latest keyframes, which never give way, and which half of the scene training goes to
-REFRESHED = 3  # keyframes at most, at each piece of training: new ground soon changes what many of them show
-ASKED = 100  # keyframes at most that are asked, in turns, how much has changed since they were
-SAMPLED = 1  # of them where a method is trained: to sample their pixels takes several times as long
+MAX_UNKNOWN = 0.05  # of the Gaussians that a view showed: as many new ones in it make it stale
+RECENT = 4  # latest keyframes, which are never evicted and get half of the scene training
+REFRESHED = 3  # keyframes refreshed per call at most: new ground soon changes what many of them show
+ASKED = 100  # keyframes checked for staleness per call, round robin
+SAMPLED = 1  # in place of REFRESHED where a method is trained: sampling pixels takes several times as long
 
 
 @dataclass
@@ -37,13 +37,13 @@ class Keyframe:
 
     Attributes:
         stamp: seconds.
-        T_world_camera: (4, 4), as given.
-        view: what the scene is trained with, its camera at the pose that was given.
-        patches: its masks, finer than the view by a whole number: borders matter most where they are least of a pixel.
+        T_world_camera: (4, 4) as given, without correction.
+        view: what the scene is trained with, its camera at the given pose.
+        patches: its masks, at an integer multiple of the resolution of ``view``, so that pixels at borders are shared.
         distance: see ``viewing_distance``.
-        lifting: pixels that train embeddings; None until computed, or where none are trained.
+        lifting: pixels that train embeddings; None until computed, or if the method trains none.
         evidence: what its masks say about the Gaussians; None until computed.
-        landmarks: by which it is told how far what it shows has moved since the two were computed.
+        landmarks: to measure how far the Gaussians have moved in its image since the last refresh.
     """
 
     stamp: float
@@ -54,13 +54,13 @@ class Keyframe:
     lifting: LiftingView | None = None
     evidence: MaskEvidence | None = None
     landmarks: Landmarks | None = None
-    _shown: int = 0  # Gaussians that the masks showed then
-    _unknown: int = 0
+    _shown: int = 0  # Gaussians that the masks showed at the last refresh
+    _unknown: int = 0  # planted in its view since
 
     def refresh(self, scene: GaussianScene, camera: PosedCamera, pixels: int, rng: np.random.Generator) -> None:
-        """Compute blend weights of the scene as it is, seen by ``camera``, and what follows from them.
+        """Compute the blend weights of the present scene, seen by ``camera``, and what follows from them.
 
-        ``pixels``: how many of them to keep for training, 0 where none is trained.
+        ``pixels``: how many to keep for training embeddings, 0 if the method trains none.
         """
         labels = self.patches.label_image()
         if pixels:
@@ -78,7 +78,7 @@ class Keyframe:
         self._shown = int(np.count_nonzero(np.bincount(self.evidence.gaussian, minlength=1)))
 
     def planted(self, means: NDArray[np.float32], camera: PosedCamera) -> None:
-        """Take note of Gaussians that were planted at ``means`` (n, 3) where others saw them; ``camera`` as above."""
+        """Count those of the Gaussians newly planted at ``means`` (n, 3) that are in the view of ``camera``."""
         if self.evidence is not None and len(means):
             viewmat = camera.viewmat.cpu().numpy()
             projected = camera.intrinsics.project(means @ viewmat[:3, :3].T + viewmat[:3, 3])
@@ -86,11 +86,11 @@ class Keyframe:
 
     @property
     def unknown(self) -> float:
-        """Gaussians planted in its view since the last refresh, relative to how many may be."""
+        """Gaussians planted in its view since the last refresh, relative to the number that makes it stale."""
         return self._unknown / max(MAX_UNKNOWN * self._shown, 1)
 
     def forget(self, gone: NDArray[np.bool_]) -> None:
-        """Say nothing of the Gaussians where ``gone`` (N,) is True, until the next refresh."""
+        """Drop the evidence about the Gaussians where ``gone`` (N,) is True, until the next refresh."""
         if self.evidence is not None:
             self.evidence = self.evidence.without(gone)
 
@@ -107,9 +107,9 @@ class Keyframe:
 
 
 class Keyframes(Sequence[Keyframe]):
-    """The keyframes of a map, in the order of time, and what all of them say of its Gaussians.
+    """The keyframes of a map in temporal order, and what all of them say about its Gaussians.
 
-    A map that was loaded has none yet; what was known of its Gaussians stands for them.
+    A loaded map has none yet; the labels it was saved with stand in for them as a prior.
     """
 
     def __init__(
@@ -119,10 +119,10 @@ class Keyframes(Sequence[Keyframe]):
         rng: np.random.Generator,
         camera_of: Callable[[Keyframe], PosedCamera],
     ) -> None:
-        """Without any.
+        """Start without keyframes.
 
-        ``pixels``: how many of each to keep for methods that are trained, 0 for others. ``camera_of``: where a keyframe
-        was taken, as far as is known by now.
+        ``pixels``: how many of each to keep for methods that are trained, 0 for others. ``camera_of``: the camera of a
+        keyframe at its currently estimated pose.
         """
         self._config = config
         self._pixels = pixels
@@ -147,36 +147,36 @@ class Keyframes(Sequence[Keyframe]):
 
     @property
     def loaded(self) -> int:
-        """How many views stand for the keyframes that a loaded map had; they come first in ``evidence``."""
+        """Number of views that stand in for the keyframes of a loaded map; they come first in ``evidence``."""
         return len(self._loaded)
 
     @property
     def evidence(self) -> list[tuple[float, MaskEvidence]]:
-        """Stamps (seconds) of all views with masks, and what these say."""
+        """Stamp (seconds) and evidence of all views with masks."""
         known = [(keyframe.stamp, keyframe.evidence) for keyframe in self._kept if keyframe.evidence is not None]
         return self._loaded + [(stamp, evidence) for stamp, evidence in known if len(evidence.area)]
 
     @property
     def views(self) -> list[LiftingView]:
-        """What methods that are trained decode."""
+        """The views that trained methods decode: those that stand in for a loaded map, and ``sampled``."""
         return self._loaded_views + self.sampled
 
     @property
     def sampled(self) -> list[LiftingView]:
-        """Pixels of the keyframes, which methods are trained with."""
+        """The sampled pixels of the keyframes, which methods are trained with."""
         return [keyframe.lifting for keyframe in self._kept if keyframe.lifting is not None]
 
     def append(self, keyframe: Keyframe) -> None:
-        """Add the latest."""
+        """Add the latest keyframe."""
         self._kept.append(keyframe)
 
     def stand_in(self, stamp: float, evidence: MaskEvidence, count: int, views: Sequence[LiftingView]) -> None:
-        """Have ``evidence`` stand for ``count`` keyframes that a loaded map had, and ``views`` for their pixels."""
+        """Use ``evidence`` in place of ``count`` keyframes of a loaded map, and ``views`` in place of their pixels."""
         self._loaded = [(stamp, evidence)] * count
         self._loaded_views = list(views)
 
     def give_way(self) -> list[Keyframe]:
-        """Let those go that others show best, beyond those that may be kept, and return them; the latest stay."""
+        """Evict the most redundant keyframes beyond ``max_keyframes``, never the ``RECENT`` last; return them."""
         gone = []
         while len(self._kept) > self._config.max_keyframes:
             gone.append(self._kept.pop(most_redundant(self._kept[:-RECENT], self._config)[0]))
@@ -193,37 +193,37 @@ class Keyframes(Sequence[Keyframe]):
             keyframe.edit(origin, on_cpu, appends)
 
     def planted(self, means: NDArray[np.float32]) -> None:
-        """Take note of Gaussians that were planted at ``means`` (n, 3)."""
+        """Tell all keyframes of Gaussians newly planted at ``means`` (n, 3)."""
         for keyframe in self._kept:
             keyframe.planted(means, self._camera_of(keyframe))
 
     def forget(self, gone: NDArray[np.bool_]) -> None:
-        """Say nothing of the Gaussians where ``gone`` (N,) is True, until the next refresh."""
+        """Drop the evidence about the Gaussians where ``gone`` (N,) is True, until the next refresh."""
         for keyframe in self._kept:
             keyframe.forget(gone)
         self._loaded = [(stamp, evidence.without(gone)) for stamp, evidence in self._loaded]
 
     def begin_anew(self) -> None:
-        """What was computed is of another scene."""
+        """Discard what was computed: the scene is replaced by another."""
         for keyframe in self._kept:
             keyframe.evidence = keyframe.lifting = None
 
     def refresh(self, keyframe: Keyframe, scene: GaussianScene, hidden: NDArray[np.bool_]) -> None:
-        """Compute anew what a keyframe says of ``scene``, but for the Gaussians where ``hidden`` (N,) is True."""
+        """Recompute what a keyframe says about ``scene``, except for the Gaussians where ``hidden`` (N,) is True."""
         keyframe.refresh(scene, self._camera_of(keyframe), self._pixels, self._rng)
         if hidden.any():
             keyframe.forget(hidden)
 
     def refresh_new(self, scene: GaussianScene, hidden: NDArray[np.bool_]) -> None:
-        """``refresh`` those that have not been asked yet."""
+        """``refresh`` the keyframes that have no evidence yet."""
         for keyframe in self._kept:
             if keyframe.evidence is None:
                 self.refresh(keyframe, scene, hidden)
 
     def refresh_stalest(self, scene: GaussianScene, hidden: NDArray[np.bool_]) -> None:
-        """``refresh`` those that show what has changed most, if it is time.
+        """``refresh`` the stalest keyframes, if any are stale.
 
-        A few at each piece of training: objects are updated sooner if nothing is left to do then.
+        A few per call, during training, so that little is left to do when the objects are updated.
         """
         known = [keyframe for keyframe in self._kept if keyframe.evidence is not None]
         if len(known) > ASKED:
@@ -239,13 +239,13 @@ class Keyframes(Sequence[Keyframe]):
 def staleness(
     keyframes: Sequence[Keyframe], means: NDArray[np.float32], cameras: Sequence[PosedCamera], max_moved: float
 ) -> NDArray[np.float64]:
-    """(K,) how much has changed since each of the ``keyframes`` was refreshed; from 1 on it is time for another. What
-    has no masks says nothing, and never is stale.
+    """(K,) how much has changed since each of the ``keyframes`` was refreshed; 1 or more is stale. A keyframe without
+    masks has no evidence and is never stale.
 
     Args:
-        means: (N, 3) of the scene as it is, world.
-        cameras: where each was taken, as far as is known by now.
-        max_moved: pixels by which what it shows may have moved on average, if nothing else changed.
+        means: (N, 3) of the present scene, world frame.
+        cameras: of the keyframes, at their currently estimated poses.
+        max_moved: mean motion in pixels that alone makes a keyframe stale.
     """
     moved = movement([keyframe.landmarks for keyframe in keyframes], means, cameras)
     masked = np.array([len(keyframe.evidence.area) > 0 for keyframe in keyframes], bool)

@@ -1,4 +1,4 @@
-"""Which frames become keyframes, and which keyframe others show best."""
+"""Which frames become keyframes, and which keyframe is the most redundant."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from lift_ros.scene.trainer import TrainingView
 if TYPE_CHECKING:
     from lift_ros.mapping.keyframes import Keyframe
 
-BLUR = 4  # pixels, over which noise is averaged before two pictures are compared
-MAX_GAIN = 2.0  # of an automatic exposure
-MIN_MEASURED = 0.01  # of a depth image: less are specks
-NOISE = 3.0  # grey levels that are left of it in most of a picture
+BLUR = 4  # pixels over which noise is averaged before two images are compared
+MAX_GAIN = 2.0  # between two images, by automatic exposure
+MIN_MEASURED = 0.01  # share of a depth image: less is mere specks
+NOISE = 3.0  # grey levels that averaged noise stays below in most of an image
 
 
 def is_keyframe(frame: Frame, keyframes: Sequence[Keyframe], rendering: Rendering, config: MappingConfig) -> bool:
-    """Whether ``frame`` shows something new: seen from another direction than any keyframe's, or unknown to the map.
+    """Whether ``frame`` shows something new: from a direction no keyframe has, or something the map does not know.
 
     ``rendering`` is the map as seen by the frame. Distances count relative to the depth, so the unit does not matter.
-    Where there are as many keyframes as may be kept, one has to give way, and the new one must be farther from the
-    others than that; else they would take turns for ever.
+    If no more keyframes may be kept, the most redundant one will be evicted, so the new one must be farther from all
+    others than that one is; otherwise the two would replace each other forever.
     """
     if not keyframes:
         return True
@@ -47,19 +47,19 @@ def is_keyframe(frame: Frame, keyframes: Sequence[Keyframe], rendering: Renderin
 
 
 def _new_area(frame: Frame, known: torch.Tensor) -> float:
-    """Share of a frame that the map does not know, where ``known`` (H, W) is False; of what has depth in a frame that
-    has: in the sky or behind glass nothing will be known after it either. Specks of depth tell nothing.
+    """Share of a frame where ``known`` (H, W) is False. With a depth image only pixels with depth count, since sky and
+    glass stay unknown anyway; 0 if those are mere specks.
     """
     asked = known if frame.depth is None else known[torch.from_numpy(frame.depth > 0).to(known.device)]
     return float((~asked).float().mean()) if asked.numel() >= MIN_MEASURED * known.numel() else 0.0
 
 
 def _at_rest(frame: Frame, keyframes: Sequence[Keyframe], new_area: float) -> bool:
-    """Whether a keyframe shows the same picture, and has depth as well but for a share ``new_area`` of it: what the map
-    did not learn from that one, for lack of room or of depth, it will not learn from another before the camera moves.
-    Poses do not tell it, since nobody knows how large their noise is.
+    """Whether a keyframe shows the same image, with depth of as much of it but for a share ``new_area``.
 
-    Asked are the latest and those that were nearest and turned alike.
+    What the map did not learn from that keyframe, for lack of room or of depth, it will not learn from another before
+    the camera moves. Images are compared rather than poses, whose noise is unknown; and only with the latest keyframe,
+    the nearest one and the one of the most similar direction.
     """
     others, pose = np.stack([keyframe.T_world_camera for keyframe in keyframes]), frame.T_world_camera
     nearest = np.linalg.norm(others[:, :3, 3] - pose[:3, 3], axis=1).argmin()
@@ -73,27 +73,28 @@ def _at_rest(frame: Frame, keyframes: Sequence[Keyframe], new_area: float) -> bo
 
 
 def _measured(view: TrainingView) -> float:
-    """Share of a view of which a sensor measured the depth."""
+    """Share of a view with depth measured by a sensor."""
     return float((view.depth > 0).float().mean()) if view.measured and view.depth is not None else 0.0
 
 
 def _same_picture(image: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
-    """Whether two (H, W, 3) images differ by noise and exposure alone, almost everywhere."""
+    """Whether two (H, W, 3) images differ only by noise and exposure almost everywhere."""
     if image.shape != other.shape:
         return False
     height, width = image.shape[:2]
     size = max(width // BLUR, 1), max(height // BLUR, 1)
     a, b = (cv2.resize(each, size, interpolation=cv2.INTER_AREA).mean(2, dtype=np.float32) for each in (image, other))
     a, b = a - a.mean(), b - b.mean()
-    gain = np.clip((a * b).mean() / max((a * a).mean(), 1e-6), 1 / MAX_GAIN, MAX_GAIN)  # else nothing looks like all
+    # unbounded, a blank image would match any
+    gain = np.clip((a * b).mean() / max((a * a).mean(), 1e-6), 1 / MAX_GAIN, MAX_GAIN)
     return float(np.percentile(np.abs(b - gain * a), 95)) < NOISE
 
 
 def _apart(
     poses: NDArray[np.float64], depths: NDArray[np.float64], keyframes: Sequence[Keyframe]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of cameras at ``poses`` (n, 4, 4) and the keyframes, both (n, K) in degrees: the angle between the optical axes,
-    and that under which the way from one to the other is seen from ``depths`` (n,) away.
+    """Between cameras at ``poses`` (n, 4, 4) and the keyframes, both (n, K) in degrees: the angle between the optical
+    axes, and the parallax of points ``depths`` (n,) away.
     """
     others = np.stack([keyframe.T_world_camera for keyframe in keyframes])
     angle = np.degrees(np.arccos(np.clip(poses[:, :3, 2] @ others[:, :3, 2].T, -1, 1)))
@@ -102,12 +103,12 @@ def _apart(
 
 
 def _steps(angle: NDArray[np.float64], parallax: NDArray[np.float64], config: MappingConfig) -> NDArray[np.float64]:
-    """How far that is, in units of what makes a frame a keyframe."""
+    """Angle and parallax as one distance, in units of what makes a frame a keyframe."""
     return angle / max(config.keyframe_rotation, 1e-3) + parallax / max(config.keyframe_parallax, 1e-3)
 
 
 def viewing_distance(frame: Frame, rendering: Rendering) -> float:
-    """Median depth of what a frame shows, measured or as the map has it; infinite where neither is known."""
+    """Median depth of a frame, measured or else rendered from the map; infinite if neither is known."""
     if frame.depth is not None and (frame.depth > 0).any():
         return float(np.median(frame.depth[frame.depth > 0]))
     known = rendering.alpha >= 0.5
@@ -115,8 +116,8 @@ def viewing_distance(frame: Frame, rendering: Rendering) -> float:
 
 
 def most_redundant(keyframes: Sequence[Keyframe], config: MappingConfig) -> tuple[int, float]:
-    """Which of the ``keyframes`` another one shows best, from almost the same direction and place relative to the
-    depth; and how far it is from that, in units of what makes a frame a keyframe.
+    """Index of the keyframe that is closest to another one, in direction and place relative to the depth; and the
+    distance between the two, in units of what makes a frame a keyframe.
     """
     poses = np.stack([keyframe.T_world_camera for keyframe in keyframes])
     depths = np.array([keyframe.distance for keyframe in keyframes])

@@ -1,4 +1,7 @@
-"""How far what a view shows has moved in it: that is how much of its blend weights have come to other Gaussians."""
+"""Image-space motion of the Gaussians a keyframe shows since its blend weights were computed.
+
+The farther they have moved, the more of those weights now belong to other Gaussians.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +16,18 @@ from lift_ros.camera import PosedCamera
 from lift_ros.evidence.mask_evidence import MaskEvidence
 from lift_ros.scene.gaussians import heirs
 
-PER_VIEW = 64
-FAR = 8.0  # pixels; what has moved farther is somewhere else
+PER_VIEW = 64  # Gaussians that are followed
+FAR = 8.0  # pixels; motion counts up to here: beyond, the Gaussian is simply somewhere else
 
 
 @dataclass(frozen=True)
 class Landmarks:
-    """Some of the Gaussians that a view showed, and where.
+    """A sample of the Gaussians that a view showed, and where in the image.
 
     Attributes:
-        gaussian: (S,) int64, each for the same share of what the view showed.
-        position: (S, 2) of their means in it, as the slope of the ray to each.
-        lost: how many more there were that have been removed from the scene.
+        gaussian: (S,) int64, sampled in proportion to their summed blend weights.
+        position: (S, 2) x / z and y / z of their means in the camera frame.
+        lost: number of sampled Gaussians that have since been removed from the scene.
     """
 
     gaussian: NDArray[np.int64]
@@ -33,7 +36,7 @@ class Landmarks:
 
     @classmethod
     def of(cls, evidence: MaskEvidence, means: NDArray[np.float32], camera: PosedCamera) -> Landmarks:
-        """Of the Gaussians at ``means`` (N, 3), world, as ``camera`` sees them and ``evidence`` has it."""
+        """A sample of ``evidence``, what ``camera`` saw of the Gaussians at ``means`` (N, 3), world frame."""
         reached = evidence.weight.cumsum(dtype=np.float64)
         every = reached[-1:] * (np.arange(PER_VIEW) + 0.5) / PER_VIEW if len(reached) else reached
         gaussian = evidence.gaussian[np.searchsorted(reached, every)].astype(np.int64)
@@ -41,7 +44,7 @@ class Landmarks:
         return cls(gaussian, _slopes(means[gaussian] @ viewmat[:3, :3].T + viewmat[:3, 3]))
 
     def follow(self, origin: torch.Tensor) -> Landmarks:
-        """Those that are left after an edit of the scene (see ``GaussianScene``), ``origin`` on the CPU."""
+        """The landmarks after an edit of the scene (see ``GaussianScene``), ``origin`` on the CPU."""
         entry, heir = (t.numpy() for t in heirs(torch.from_numpy(self.gaussian), origin))
         gone = len(self.gaussian) - len(np.unique(entry))
         return Landmarks(heir, self.position[entry], self.lost + gone)
@@ -50,9 +53,10 @@ class Landmarks:
 def movement(
     landmarks: Sequence[Landmarks], means: NDArray[np.float32], cameras: Sequence[PosedCamera]
 ) -> NDArray[np.float64]:
-    """(K,) pixels by which the ``landmarks`` of each view have moved in it, on average: because the scene did, whose
-    Gaussians now lie at ``means`` (N, 3), or the pose that its camera is taken to have had. Those that are lost have
-    moved ``FAR``. 0 for a view without any.
+    """(K,) mean motion of the ``landmarks`` in the image of each view, in pixels, 0 for a view without landmarks.
+
+    They move when the scene does, whose Gaussians are now at ``means`` (N, 3), and when the pose of the camera is
+    corrected. Lost ones count as moved by ``FAR``.
     """
     count = np.array([len(each.gaussian) for each in landmarks], np.int64)
     lost = np.array([each.lost for each in landmarks], np.int64)

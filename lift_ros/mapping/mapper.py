@@ -1,7 +1,7 @@
 """The pipeline, frame by frame: keyframe, masks, seeds, training, objects.
 
 The same mapper runs live and offline. Live, ``process`` and ``step`` are called from one thread, and readers in other
-threads use ``snapshot`` and what rests on it. Nothing depends on time: the same frames, configuration and seed give the
+threads use ``snapshot`` and ``objects``. Nothing depends on time: the same frames, configuration and seed give the
 same map, on CUDA up to the rounding of sums.
 """
 
@@ -51,14 +51,14 @@ from lift_ros.scene.trainer import PhotometricTrainer, TrainingView
 
 log = logging.getLogger(__name__)
 
-SETTLED = 0.3  # of the learning rates where the other half goes: what has been trained should come to rest
-ALIGN_STEPS = 5  # of a new keyframe with the scene, where poses are refined
-FINER = 2  # pixels of a mask for each of the view it was made of, along each axis
-MASK_GAUSSIANS = 40  # that a mask should show, to be an object of its own
-RESEED_AFTER = 3  # keyframes later, a keyframe without depth has neighbours on both sides, and better seeds
-SPARED = (3, 1, 0)  # times the Gaussians of the smallest object, below which none is thinned; if need be the next
+SETTLED = 0.3  # learning-rate factor for steps on older keyframes
+ALIGN_STEPS = 5  # that align a new keyframe with the scene, if poses are refined
+FINER = 2  # resolution of the masks that are kept, as a multiple of that of the view
+MASK_GAUSSIANS = 40  # that a mask should show to become an object of its own
+RESEED_AFTER = 3  # keyframes after which one without depth is seeded again, now with neighbours on both sides
+SPARED = (3, 1, 0)  # multiples of objects.min_gaussians no object is thinned below; tried in order until enough can go
 NEW_GROUND = 0.1  # share of a view; for less, nothing is thinned: borders are never explained to the last pixel
-SHOWN_AGAIN = 4.0  # pixels that a keyframe shows of a thinned Gaussian, from which masks tell again what it is
+SHOWN_AGAIN = 4.0  # pixels of a thinned Gaussian in a new keyframe, from which masks decide its object again
 
 
 @dataclass
@@ -66,16 +66,16 @@ class MapperStats:
     """Figures of the map and its training.
 
     Attributes:
-        frames: that were taken in; those that were rejected do not count.
-        keyframes: that are kept.
-        gaussians: of the scene.
-        steps: of training, on the scene and on what the lifting method has learned.
-        photometric_loss, lifting_loss: latest sums of losses, NaN before.
+        frames: accepted so far, without those that were rejected.
+        keyframes: kept at present.
+        gaussians: in the scene.
+        steps: of training, of the scene and of the lifting method.
+        photometric_loss, lifting_loss: latest sums of losses, NaN before the first.
         prompts: prompt points decoded for the latest keyframe; all_prompts: for all of them.
         stamp: of the latest frame, seconds.
-        skipped_steps: training that was not done because a computer could not keep up.
-        thinned_keyframes: keyframes that gave way to others; see ``max_keyframes``.
-        full: whether the scene has no room for new ground, with nothing left that could be thinned.
+        skipped_steps: training steps skipped because the computer could not keep up.
+        thinned_keyframes: keyframes evicted so far; see ``max_keyframes``.
+        full: whether the scene has no room for new ground and nothing left to thin.
     """
 
     frames: int = 0
@@ -93,21 +93,22 @@ class MapperStats:
 
     @property
     def taken(self) -> int:
-        """Keyframes that were taken, those that gave way since included."""
+        """Keyframes taken so far, including those evicted since."""
         return self.keyframes + self.thinned_keyframes
 
 
 class Mapper:
     """A growing scene with its objects.
 
-    For each frame ``process`` it; in between, ``step`` as long as there is time and it returns True, and now and then
-    ``update_objects``. Once no more frames will come, ``finish`` and update once more. ``snapshot`` answers questions.
+    Call ``process`` for each frame; in between, ``step`` while there is time and it returns True, and now and then
+    ``update_objects``. After the last frame, call ``finish`` and ``update_objects`` once more. Queries are answered by
+    ``snapshot``.
 
     Attributes:
         segmenter: makes the masks.
         snapshot: the map as of the last keyframe or ``update_objects``, safe to read from any thread.
-        stats: figures, replaced as a whole.
-        damaged: whether an error came in the midst of an edit of the scene; see ``recovered``.
+        stats: figures; the object is replaced, never changed.
+        damaged: whether an edit of the scene was interrupted by an error; see ``recovered``.
     """
 
     def __init__(self, config: Config, segmenter: Segmenter, world_frame: str = "map") -> None:
@@ -126,12 +127,12 @@ class Mapper:
         pixels = config.lifting.pixels if self._method.trained else 0
         self._keyframes = Keyframes(config.mapping, pixels, self._rng, self._camera)
         self._neighbours: Neighbours | None = None
-        self._measured = False  # whether any depth image had something in it
+        self._measured = False  # whether any depth image so far held more than specks
         self._schedule = Schedule(config.mapping, self._method.trained)
         self._photometric_steps = 0
         self._cloud = Seeds.empty()  # of a sparse reconstruction that came with the data
         self._uncertainty = torch.zeros(0, device=device)
-        self._coarse = torch.zeros(0, dtype=torch.bool, device=device)  # thinned: no mask decides what they are
+        self._coarse = torch.zeros(0, dtype=torch.bool, device=device)  # thinned: masks do not change their object
         self._publish()
 
     @property
@@ -145,10 +146,10 @@ class Mapper:
         self._edit(lambda: self._scene.append(self._cloud))
 
     def process(self, frame: Frame) -> bool:
-        """Take in a frame; returns whether it became a keyframe.
+        """Add a frame to the map; returns whether it became a keyframe.
 
         Raises:
-            FrameRejected: ``image_size``, ``pose_far``, or the segmenter has no masks for it. The map is as before.
+            FrameRejected: ``image_size``, ``pose_far``, or the segmenter has no masks for it. The map is unchanged.
         """
         small = self._small(frame)
         index = self._seeder.count
@@ -179,14 +180,14 @@ class Mapper:
             self._trainer.forget(gone.view.index)
             self.stats = replace(self.stats, thinned_keyframes=self.stats.thinned_keyframes + 1)
         skipped = self._schedule.add_keyframe()
-        skipped = skipped if len(self._scene) else 0  # else there is nothing to train
+        skipped = skipped if len(self._scene) else 0  # there is nothing to train in an empty one
         self.stats = replace(
             self.stats, keyframes=len(self._keyframes), skipped_steps=self.stats.skipped_steps + skipped
         )
         return True
 
     def step(self) -> bool:
-        """A short piece of the training that the keyframes have brought; False where nothing is owed."""
+        """Do a few of the pending training steps; returns False if there are none."""
         if not self._keyframes or not len(self._scene):
             return False
         kind, count = self._schedule.next()
@@ -197,16 +198,16 @@ class Mapper:
         self._keyframes.refresh_stalest(self._scene, self._hidden)
         losses = self._train_scene(count) if kind == "photometric" else self._train_lifting(count)
         name = "photometric_loss" if kind == "photometric" else "lifting_loss"
-        latest = {name: sum(losses.values())} if losses else {}  # none of a view that shows nothing
+        latest = {name: sum(losses.values())} if losses else {}  # there are none for a view that shows nothing
         self.stats = replace(self.stats, steps=self.stats.steps + count, **latest)
         return True
 
     def finish(
         self, photometric_steps: int, lifting_steps: int, progress: Callable[[int, int], None] | None = None
     ) -> None:
-        """Train on all keyframes once no more frames will come; ``progress`` is told (steps done, steps in all)."""
+        """Train on all keyframes after the last frame; ``progress`` is called with (steps done, steps in total)."""
         guessed = [keyframe for keyframe in self._keyframes if not keyframe.view.measured]
-        # a loaded scene, or places whose keyframes were let go of, or poses that moved since
+        # no new start that would lose a loaded scene or places of evicted keyframes, or where poses have changed since
         settled = self._keyframes.loaded or self.stats.thinned_keyframes or self.config.scene.refine_poses
         if photometric_steps and not settled and len(guessed) == len(self._keyframes) > 0:
             self._replant()
@@ -229,7 +230,7 @@ class Mapper:
         self._schedule.go_on()
 
     def update_objects(self) -> list[ObjectEvent]:
-        """Decode the labels of the moment into persistent objects, and renew ``snapshot``."""
+        """Decode the present labels into persistent objects, and renew ``snapshot``."""
         self._keyframes.refresh_new(self._scene, self._hidden)
         views = self._keyframes.evidence
         stamps, evidence = [stamp for stamp, _ in views], [each for _, each in views]
@@ -244,12 +245,14 @@ class Mapper:
         return events
 
     def _unasked(self) -> torch.Tensor:
-        """(N,) bool, of which no keyframe says anything; what stands for those of a loaded map knows no doubt."""
+        """(N,) True for Gaussians no current keyframe observes. The prior of a loaded map is ignored: it carries no
+        uncertainty.
+        """
         asked = [keyframe.evidence for keyframe in self._keyframes]
         return torch.from_numpy(~shown(len(self._scene), asked)).to(self._scene.device)
 
     def feature_image(self, camera: PosedCamera) -> NDArray[np.float32] | None:
-        """(H, W, d) the unit embeddings that ``camera`` sees, 0 where nothing is; None if the method has none."""
+        """(H, W, d) unit embeddings as seen by ``camera``, 0 where there is nothing; None if the method has none."""
         if not isinstance(self._method, HasUnitFeatures) or not len(self._scene):
             return None
         out = rasterize(self._scene.splats, self._method.unit_features, camera)
@@ -261,11 +264,11 @@ class Mapper:
         return isinstance(self._method, Clickable)
 
     def similarity_image(self, camera: PosedCamera, pixel: tuple[int, int]) -> NDArray[np.float32]:
-        """What ``camera`` sees by its similarity to ``pixel``, where ``answers_clicks``; see the function."""
+        """(H, W) similarity to ``pixel`` of what ``camera`` sees, if ``answers_clicks``; see the function."""
         return similarity_image(self._scene, self._method, camera, pixel)
 
     def select(self, clicks: Clicks) -> Selection:
-        """What is similar to ``clicks``, by the map as it is now.
+        """What is similar to ``clicks`` in the present map.
 
         Raises:
             LiftError: the lifting method cannot tell what is similar, or a click meets nothing.
@@ -284,7 +287,7 @@ class Mapper:
         """Write the map; see ``save_map``.
 
         Raises:
-            MapFileError: it could not be written, or is ``damaged``. What was there before is untouched.
+            MapFileError: it could not be written, or is ``damaged``. An earlier map at that place is untouched.
         """
         if self.damaged:
             raise MapFileError("an error in the midst of an edit has damaged the map: nothing is saved of it")
@@ -309,7 +312,7 @@ class Mapper:
 
     @classmethod
     def load(cls, directory: Path | str, config: Config, segmenter: Segmenter, world_frame: str = "map") -> Mapper:
-        """Go on with a saved map: its scene, embeddings and objects are kept, and further keyframes add to them.
+        """Continue a saved map: its scene, embeddings and objects are kept, and new keyframes add to them.
 
         Raises:
             MapFileError: it cannot be read, or belongs to another lifting method or world frame.
@@ -337,13 +340,13 @@ class Mapper:
         return mapper
 
     def recovered(self) -> Mapper:
-        """A mapper that goes on with the map as it was published last, where an error left this one ``damaged``: as if
-        that had been saved and loaded. What the lifting method had learned is gone, and learned anew of the objects.
+        """A mapper that continues from ``snapshot`` after an error left this one ``damaged``, as if that had been saved
+        and loaded. What the lifting method had learned is lost, and is learned anew from the objects.
 
-        The damaged one is good for nothing but another attempt.
+        The damaged mapper can only be used for another attempt.
         """
-        self._scene = self._trainer = self._seeder = self._method = self._keyframes = None  # memory may have run out
-        torch.cuda.empty_cache()  # nothing happens without a CUDA device
+        self._scene = self._trainer = self._seeder = self._method = self._keyframes = None  # memory may be what ran out
+        torch.cuda.empty_cache()  # does nothing without a CUDA device
         known = self.snapshot
         mapper = Mapper(self.config, self.segmenter, self.world_frame)
         mapper._go_on_with(
@@ -366,7 +369,7 @@ class Mapper:
         return mapper
 
     def _go_on_with(self, contents: MapContents) -> None:
-        """Take over a map, but for what its lifting method had learned. Raises KeyError: something of it is missing."""
+        """Take over a map except for what its lifting method learned. Raises KeyError: a part of it is missing."""
         self._scene = GaussianScene(**contents.scene).to(self._scene.device)
         size, device = len(self._scene), self._scene.device
         self._trainer = PhotometricTrainer(self._scene, self.config.scene, anchored=size > 0)
@@ -392,7 +395,7 @@ class Mapper:
         self._publish()
 
     def _small(self, frame: Frame) -> Frame:
-        """A frame as the scene is trained with it."""
+        """The frame at the size that the scene is trained at, without a depth image that measures nothing."""
         small = frame.at_width(self.config.mapping.image_width)
         if min(small.image.shape[:2]) < WINDOW:
             raise FrameRejected(
@@ -401,13 +404,13 @@ class Mapper:
                 f"{small.camera.height} for mapping, and {WINDOW} along each side are needed; mapping.image_width",
             )
         if small.depth is not None and not self._measured:
-            # with specks alone from the beginning, there is nothing that measures
+            # as long as depth images hold nothing but specks, there is no working sensor
             small = small if (small.depth > 0).mean() >= MIN_MEASURED else replace(small, depth=None)
         check_near(small)
         return small
 
     def _segment(self, frame: Frame, small: Frame) -> Patches:
-        """Masks, finer than ``small`` if they can be."""
+        """Masks, at a higher resolution than ``small`` if ``frame`` has it."""
         prompts = None
         if self.segmenter.promptable and len(self.snapshot.scene):
             prompts = make_prompts(*self.snapshot.label_image(self.snapshot.locate(frame)))
@@ -416,12 +419,12 @@ class Mapper:
         self.stats = replace(self.stats, prompts=spent, all_prompts=self.stats.all_prompts + spent)
         finer = FINER if frame.camera.height >= FINER * small.camera.height else 1
         height, width = finer * small.camera.height, finer * small.camera.width
-        step = max(1, frame.camera.height // (2 * height))  # of a large image some pixels will do
+        step = max(1, frame.camera.height // (2 * height))  # every nth pixel of a large image is enough
         sampled = masks.masks[:, step // 2 :: step, step // 2 :: step]
         return Patches.of(sampled).resized(height, width)
 
     def _plant(self, index: int, rendering: Rendering, patches: Patches) -> None:
-        """Seeds where a keyframe shows what the scene, ``rendering``, does not explain or cannot tell apart."""
+        """Add seeds where the scene, seen by a keyframe as ``rendering``, lacks something or has too few Gaussians."""
         frame = self._seeder.frame(index)
         self._make_room(index, rendering)
         means = self._scene.means.cpu().numpy()
@@ -432,7 +435,7 @@ class Mapper:
         self._keyframes.planted(seeds.means.numpy())
 
     def _adopt(self, keyframe: Keyframe) -> None:
-        """Publish what a keyframe adds to the scene, with the objects that its masks tell at once."""
+        """Publish what a keyframe added to the scene, assigned to objects as far as its masks show these already."""
         if self._registry.tracks:
             labels = keyframe.patches.label_image()
             evidence = MaskEvidence.seen_by(self._camera(keyframe), self._scene.splats, labels)
@@ -454,21 +457,21 @@ class Mapper:
                 gone, cover = thinned(self._scene, camera, excess, ids, spare)
                 if gone.sum() >= excess:
                     break
-            # masks say too little of what is coarser than it was when they were taken: it stays the object that it is
+            # the evidence is of finer Gaussians than there are now, so these keep their object
             self._coarse |= cover & (ids > 0)
             self._keyframes.forget(self._hidden)
             self._edit(lambda: self._scene.thin(gone, cover))
         self.stats = replace(self.stats, full=self._seeder.excess(len(self._scene)) > 0)
 
     def _reseed(self, keyframe: Keyframe) -> None:
-        """Seeds of a keyframe without depth, from the neighbours it has by now."""
+        """Seed a keyframe without depth again, from the neighbours it has by now."""
         index = keyframe.view.index
         if self.config.scene.refine_poses:
             for each in self._keyframes:
                 self._seeder.move(each.view.index, self._trainer.poses.pose(each.view.index, each.T_world_camera))
         rendering = self._trainer.render(self._camera(keyframe))
         distance = viewing_distance(self._seeder.frame(index), rendering)
-        if math.isfinite(distance):  # nothing was known of it, maybe, when the keyframe was new
+        if math.isfinite(distance):  # it may have been unknown when the keyframe was new
             keyframe.distance = distance
         self._plant(index, rendering, keyframe.patches)
         stereo = self._seeder.depth(index)
@@ -477,10 +480,11 @@ class Mapper:
             keyframe.view = keyframe.view._replace(depth=depth)
 
     def _replant(self) -> None:
-        """Plant a scene of colour images anew: by now every keyframe has neighbours on both sides, and a better depth.
+        """Seed a scene of colour images from scratch: by now every keyframe has neighbours on both sides, so that its
+        estimated depth is better.
 
-        What had to be guessed when a keyframe was new hangs before the cameras as a haze that training clears slowly.
-        Objects and what the lifting method has learned go to the nearest of the new Gaussians.
+        Seeds at the depths guessed for new keyframes float before the cameras, and training removes them slowly. Each
+        new Gaussian takes object and embedding of the nearest old one.
         """
         old, learned = self._scene.means.cpu().numpy(), self._method.state()
         known = self._registry.rows()
@@ -521,16 +525,16 @@ class Mapper:
 
     @property
     def _hidden(self) -> NDArray[np.bool_]:
-        """(N,) of what masks tell nothing."""
+        """(N,) bool, Gaussians about which the evidence of masks is ignored."""
         return self._coarse.cpu().numpy()
 
     def _camera(self, keyframe: Keyframe) -> PosedCamera:
-        """Where a keyframe was taken, as far as is known by now."""
+        """The camera of a keyframe at its currently estimated pose."""
         return self._trainer.poses.apply(keyframe.view.index, keyframe.view.camera)
 
     def _edit(self, change: Callable[[], torch.Tensor], trainer_knows: bool = False) -> None:
-        """Edit the scene by ``change``, which returns ``origin`` (see ``GaussianScene``), and make everything that is
-        kept per Gaussian follow. Where that fails, as without memory, the map is ``damaged``.
+        """Edit the scene by ``change``, which returns ``origin`` (see ``GaussianScene``), and all per-Gaussian state
+        with it. If that fails halfway, as when memory runs out, the map is ``damaged``.
         """
         self.damaged = True
         origin = change()
