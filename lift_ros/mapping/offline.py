@@ -19,6 +19,7 @@ from lift_ros.frame import Frame
 from lift_ros.mapping.map_files import replace_directory
 from lift_ros.mapping.mapper import Mapper
 from lift_ros.masks.base import Masks, Prompts
+from lift_ros.masks.recorded import masks_at
 from lift_ros.visualization import colorize, contact_sheet, overlay, write_label_png, write_png
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class CaptureMasks:
 
     def segment(self, frame: Frame, prompts: Prompts | None = None) -> Masks:
         labels = self._capture.recorded_labels(self._labels, frame)
-        return Masks.empty(*frame.image.shape[:2]) if labels is None else Masks.from_label_image(labels)
+        return Masks.empty(*frame.image.shape[:2]) if labels is None else masks_at(labels, frame)
 
 
 def map_capture(

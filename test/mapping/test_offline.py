@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from unittest.mock import patch
 
@@ -31,6 +32,19 @@ def test_objects_are_updated_as_often_when_keyframes_give_way(demo_room):
         assert mapper.stats.taken > UPDATE_EVERY
         updates[kept] = update.call_count - mapper.stats.taken // UPDATE_EVERY
     assert updates == {UPDATE_EVERY: 1, 400: 1}  # and once at the end
+
+
+def test_a_label_image_of_noise_costs_its_frame_and_not_the_map(demo_room, tmp_path):
+    """A mask for each of its ids would take more memory than there is."""
+    shutil.copytree(demo_room.capture, tmp_path / "capture")
+    path = min((tmp_path / "capture" / "masks_L0").glob("*.png"))
+    labels = cv2.imread(str(path), -1)
+    cv2.imwrite(str(path), np.arange(1, labels.size + 1).reshape(labels.shape).astype(np.uint16))
+    config = with_values(Config(), {"mapping.image_width": 64, "mapping.photometric_steps": 1, "mapping.device": "cpu"})
+    with open_capture(tmp_path / "capture") as capture:
+        mapper = Mapper(config, CaptureMasks(capture, "L0"), capture.world_frame)
+        assert map_capture(capture, mapper, photometric_steps=0) == {"masks_too_many": 1}
+    assert mapper.stats.keyframes and mapper.snapshot.tracks
 
 
 def test_objects_that_16_bits_cannot_name_are_not_drawn_as_others(demo_room, tmp_path):
