@@ -23,7 +23,7 @@ from lift_ros.frame import Frame
 from lift_ros.resampling import labels_at
 
 if TYPE_CHECKING:
-    from lift_ros.data.rosbag import BagOptions
+    from lift_ros.data.bag_topics import BagOptions
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Capture(ABC):
         incomplete_names: those of them in which 0 is what nobody labelled; else it is background.
         timed: whether the stamps of frames are times; else they only tell the order.
         problems: what is wrong with the capture as a whole but does not stop it from being read (a truncated file).
+        frames: the usable frames in the order of time; each iteration reads them anew.
     """
 
     name: str
@@ -58,7 +59,7 @@ class Capture(ABC):
 
     def __init__(self) -> None:
         self.problems: list[str] = []
-        self._skipped: dict[int, str] = {}
+        self.frames = Frames(self)
 
     @abstractmethod
     def __len__(self) -> int:
@@ -90,19 +91,14 @@ class Capture(ABC):
         """Where the recorded labels ``name`` of the first frame that is to have any are looked for, for messages."""
 
     @property
-    def frames(self) -> Frames:
-        """The usable frames in the order of time; each iteration reads them anew."""
-        return Frames(self)
-
-    @property
     def skipped(self) -> Counter[str]:
         """Frames of the listing that turned out unusable so far, counted by reason."""
-        return Counter(self._skipped.values())
+        return Counter(self.frames.unusable.values())
 
     @property
     def usable(self) -> list[int]:
         """Indices of the frames of the listing that did not turn out unusable so far."""
-        return [index for index in range(len(self)) if index not in self._skipped]
+        return [index for index in range(len(self)) if index not in self.frames.unusable]
 
     def recorded_labels(self, name: str, frame: Frame) -> NDArray[np.int32] | None:
         """Label image recorded with the capture for ``frame``: masks of a segmenter, or the true instances.
@@ -143,9 +139,14 @@ class Capture(ABC):
 
 
 class Frames:
-    """The usable frames of a capture: ``len`` counts the listing, iteration skips what cannot be used."""
+    """The usable frames of a capture: ``len`` counts the listing, iteration skips what cannot be used.
+
+    Attributes:
+        unusable: why frames of the listing could not be used, by index, as far as iterations have come.
+    """
 
     def __init__(self, capture: Capture) -> None:
+        self.unusable: dict[int, str] = {}
         self._capture = capture
 
     def __len__(self) -> int:
@@ -170,7 +171,7 @@ class Frames:
             try:
                 frame = capture.load(index)
             except FrameRejected as error:
-                capture._skipped[index] = error.reason
+                self.unusable[index] = error.reason
                 last = error
                 continue
             usable += 1
@@ -267,6 +268,13 @@ class Layout:
     reader: tuple[str, str]
 
 
+BAG = Layout(
+    "rosbag2",
+    "metadata.yaml or .mcap or .db3 files",
+    lambda path: any(path.match(name) or _has(path, name) for name in _BAG_FILES) or _has(path, "metadata.yaml"),
+    ("rosbag", "BagCapture"),
+)
+
 # the first that matches is read: what was converted for us before what it was made from, special before general
 LAYOUTS = (
     Layout(
@@ -275,12 +283,7 @@ LAYOUTS = (
         _is_nerfstudio,
         ("nerfstudio", "NerfstudioCapture"),
     ),
-    Layout(
-        "rosbag2",
-        "metadata.yaml or .mcap or .db3 files",
-        lambda path: any(path.match(name) or _has(path, name) for name in _BAG_FILES) or _has(path, "metadata.yaml"),
-        ("rosbag", "BagCapture"),
-    ),
+    BAG,
     Layout(
         "LERF-Mask",
         "sparse/ with object_mask/ or test_mask/",
@@ -369,8 +372,7 @@ def open_capture(path: str | Path, *, max_depth: float = math.inf, bag: BagOptio
         raise DatasetError(_unknown(path))
     module, name = layout.reader
     reader = getattr(import_module(f"lift_ros.data.{module}"), name)
-    options = {"options": bag} if name == "BagCapture" else {}
-    return reader(path, max_depth=max_depth, **options)
+    return reader(path, bag, max_depth=max_depth) if layout is BAG else reader(path, max_depth=max_depth)
 
 
 def _unknown(path: Path) -> str:
