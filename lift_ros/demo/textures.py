@@ -10,6 +10,12 @@ from numpy.typing import NDArray
 Texture = NDArray[np.uint8]
 Color = tuple[float, float, float]
 
+SIZE = 256  # pixels along each side, where nothing else is told
+SHEET_SIZE = 512  # of packages
+WALL_SIZE = 1024
+FLOOR_SIZE = 1536
+POSTERS = 3  # on a wall
+
 
 def noise(rng: Generator, size: int, octaves: tuple[int, ...] = (4, 8, 16, 32, 64), gain: float = 0.6) -> NDArray:
     """(S, S) fractal value noise in [0, 1], tileable; ``octaves``: cells a side."""
@@ -44,22 +50,22 @@ def speckled(rng: Generator, base: Color, size: int = 256, strength: float = 0.3
     return _finish(blend(base, dark, share))
 
 
-def striped(rng: Generator, first: Color, second: Color, stripes: int, size: int = 256, along: str = "v") -> Texture:
+def striped(rng: Generator, first: Color, second: Color, stripes: int, along: str = "v") -> Texture:
     """Stripes across v (rings of a turned object) or u (sectors)."""
-    axis = np.arange(size) * stripes * 2 // size % 2
-    share = np.broadcast_to(axis[:, None] if along == "v" else axis[None, :], (size, size)).astype(np.float32)
-    return _finish(blend(first, second, share) * (0.8 + 0.2 * noise(rng, size)[..., None]))
+    axis = np.arange(SIZE) * stripes * 2 // SIZE % 2
+    share = np.broadcast_to(axis[:, None] if along == "v" else axis[None, :], (SIZE, SIZE)).astype(np.float32)
+    return _finish(blend(first, second, share) * (0.8 + 0.2 * noise(rng, SIZE)[..., None]))
 
 
-def dotted(rng: Generator, ground: Color, dots: Color, count: int, size: int = 256) -> Texture:
+def dotted(rng: Generator, ground: Color, dots: Color, count: int) -> Texture:
     """Dots of several sizes, wrapped round u."""
-    image = np.ascontiguousarray(blend(ground, ground, np.zeros((size, size))))
+    image = np.ascontiguousarray(blend(ground, ground, np.zeros((SIZE, SIZE))))
     for _ in range(count):
-        x, y = rng.integers(0, size, 2).tolist()
-        radius = int(rng.integers(size // 30, size // 12))
-        for wrapped in (x - size, x, x + size):
+        x, y = rng.integers(0, SIZE, 2).tolist()
+        radius = int(rng.integers(SIZE // 30, SIZE // 12))
+        for wrapped in (x - SIZE, x, x + SIZE):
             cv2.circle(image, (wrapped, y), radius, dots, -1, cv2.LINE_AA)
-    return _finish(image * (0.8 + 0.2 * noise(rng, size)[..., None]))
+    return _finish(image * (0.8 + 0.2 * noise(rng, SIZE)[..., None]))
 
 
 def wood(rng: Generator, base: Color, size: int = 256, planks: int = 1) -> Texture:
@@ -82,29 +88,30 @@ def wood(rng: Generator, base: Color, size: int = 256, planks: int = 1) -> Textu
     return _finish(image * (0.85 + 0.15 * noise(rng, size, (16, 64, 128, 256))[..., None]))
 
 
-def bricks(rng: Generator, base: Color, size: int = 1024, rows: int = 24, columns: int = 10) -> Texture:
+def bricks(rng: Generator, base: Color) -> Texture:
     """A brick wall, each brick of its own tone."""
-    image = np.ascontiguousarray(blend((190, 182, 170), (150, 142, 130), noise(rng, size)))
-    height, width = size / rows, size / columns
+    image = np.ascontiguousarray(blend((190, 182, 170), (150, 142, 130), noise(rng, WALL_SIZE)))
+    rows, columns = 24, 10
+    height, width = WALL_SIZE / rows, WALL_SIZE / columns
     for row in range(rows):
         for column in range(-1, columns + 1):
             x, y = (column + 0.5 * (row % 2)) * width, row * height
             tone = (np.asarray(base) * rng.uniform(0.65, 1.2) + rng.normal(0, 8, 3)).clip(0, 255).tolist()
             low = (int(x + 0.04 * width), int(y + 0.1 * height))
             cv2.rectangle(image, low, (int(x + 0.96 * width), int(y + 0.92 * height)), tone, -1)
-    return _finish(image * (0.7 + 0.3 * noise(rng, size, (16, 64, 128, 256), gain=0.8)[..., None]))
+    return _finish(image * (0.7 + 0.3 * noise(rng, WALL_SIZE, (16, 64, 128, 256), gain=0.8)[..., None]))
 
 
-def plaster(rng: Generator, base: Color, size: int = 1024, posters: int = 3) -> Texture:
+def plaster(rng: Generator, base: Color) -> Texture:
     """A painted wall with stains and a few framed pictures."""
-    image = blend(base, tuple(0.55 * c for c in base), 0.7 * noise(rng, size, (3, 6, 12, 24, 96, 256)))
-    for index in range(posters):
-        width, height = (int(size * s) for s in rng.uniform(0.14, 0.22, 2))
-        x = int((index + rng.uniform(0.25, 0.75)) / posters * size - width / 2)
-        x, y = int(np.clip(x, 0, size - width)), int(size * rng.uniform(0.22, 0.4))
+    image = blend(base, tuple(0.55 * c for c in base), 0.7 * noise(rng, WALL_SIZE, (3, 6, 12, 24, 96, 256)))
+    for index in range(POSTERS):
+        width, height = (int(WALL_SIZE * s) for s in rng.uniform(0.14, 0.22, 2))
+        x = int((index + rng.uniform(0.25, 0.75)) / POSTERS * WALL_SIZE - width / 2)
+        x, y = int(np.clip(x, 0, WALL_SIZE - width)), int(WALL_SIZE * rng.uniform(0.22, 0.4))
         picture = cv2.resize(painting(rng, 256), (width, height), interpolation=cv2.INTER_AREA)
         image[y : y + height, x : x + width] = picture
-        cv2.rectangle(image, (x, y), (x + width, y + height), (45, 32, 24), max(size // 130, 1))
+        cv2.rectangle(image, (x, y), (x + width, y + height), (45, 32, 24), max(WALL_SIZE // 130, 1))
     return _finish(image)
 
 
@@ -143,18 +150,18 @@ def carpet(rng: Generator, size: int, image: NDArray[np.float32]) -> None:
     image[radius < 1] = rug[radius < 1]
 
 
-def floor(rng: Generator, size: int = 1536) -> Texture:
+def floor(rng: Generator) -> Texture:
     """Planks with a rug in the middle."""
-    image = wood(rng, (186, 140, 96), size, planks=18).astype(np.float32)
-    carpet(rng, size, image)
+    image = wood(rng, (186, 140, 96), FLOOR_SIZE, planks=18).astype(np.float32)
+    carpet(rng, FLOOR_SIZE, image)
     return _finish(image)
 
 
-def printed(rng: Generator, base: Color, text: str, size: int = 512, sheet: tuple[int, int] = (3, 2)) -> Texture:
+def printed(rng: Generator, base: Color, text: str, sheet: tuple[int, int] = (3, 2)) -> Texture:
     """A package: every cell of a ``sheet`` (columns, rows) carries a picture and a word."""
-    image = np.ascontiguousarray(blend(base, tuple(0.6 * c for c in base), noise(rng, size)))
+    image = np.ascontiguousarray(blend(base, tuple(0.6 * c for c in base), noise(rng, SHEET_SIZE)))
     columns, rows = sheet
-    width, height = size // columns, size // rows
+    width, height = SHEET_SIZE // columns, SHEET_SIZE // rows
     accent = hue(rng.random(), 0.8, 0.95)
     for cell in range(columns * rows):
         x, y = cell % columns * width, cell // columns * height
@@ -170,13 +177,14 @@ def printed(rng: Generator, base: Color, text: str, size: int = 512, sheet: tupl
     return _finish(image)
 
 
-def tiles(rng: Generator, size: int = 384, cells: int = 3, sheet: tuple[int, int] = (3, 2)) -> Texture:
+def tiles(rng: Generator) -> Texture:
     """The coloured squares of a puzzle cube."""
-    image = np.full((size * sheet[1] // sheet[0], size, 3), 20.0, np.float32)
+    columns, rows, size = 9, 6, 384  # three by two faces of three by three squares
+    step = size // columns
+    image = np.full((size * rows // columns, size, 3), 20.0, np.float32)
     colors = [(200, 30, 30), (30, 140, 50), (30, 60, 180), (240, 210, 40), (240, 120, 20), (235, 235, 235)]
-    step = size // (sheet[0] * cells)
-    for row in range(sheet[1] * cells):
-        for column in range(sheet[0] * cells):
+    for row in range(rows):
+        for column in range(columns):
             low, high = (column * step + step // 10, row * step + step // 10), (0.9 * step, 0.9 * step)
             color = colors[int(rng.integers(len(colors)))]
             cv2.rectangle(image, low, (int(column * step + high[0]), int(row * step + high[1])), color, -1)

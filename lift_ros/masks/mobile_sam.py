@@ -8,26 +8,26 @@ import torch
 
 from lift_ros.masks.checkpoints import load_model
 from lift_ros.masks.sam import TorchSam, segment_anything
-from lift_ros.masks.tiny_vit import TinyViT
+from lift_ros.masks.tiny_vit import OUT_CHANNELS, TinyViT
 
 
 def build_mobile_sam(image_encoder: TinyViT | None = None) -> torch.nn.Module:
     """A ``segment_anything.modeling.Sam`` with random weights in the layout of ``mobile_sam.pt``."""
     modeling = segment_anything("modeling")
     encoder = image_encoder or TinyViT()
-    channels, side = 256, encoder.img_size // 16
+    side = encoder.img_size // 16
     sam = modeling.Sam(
         image_encoder=encoder,
         prompt_encoder=modeling.PromptEncoder(
-            embed_dim=channels,
+            embed_dim=OUT_CHANNELS,
             image_embedding_size=(side, side),
             input_image_size=(encoder.img_size, encoder.img_size),
             mask_in_chans=16,
         ),
         mask_decoder=modeling.MaskDecoder(
             num_multimask_outputs=3,
-            transformer=modeling.TwoWayTransformer(depth=2, embedding_dim=channels, mlp_dim=2048, num_heads=8),
-            transformer_dim=channels,
+            transformer=modeling.TwoWayTransformer(depth=2, embedding_dim=OUT_CHANNELS, mlp_dim=2048, num_heads=8),
+            transformer_dim=OUT_CHANNELS,
             iou_head_depth=3,
             iou_head_hidden_dim=256,
         ),

@@ -9,14 +9,15 @@ from scipy import ndimage
 
 from lift_ros.masks.base import Prompts
 
+MIN_SHARE = 0.6  # blend weight from which a pixel is explained
+MIN_AREA = 64  # explained pixels that an object needs to get a point of its own
+MIN_GAP = 5  # pixels: narrower strips that are not explained are silhouettes, not news
+
 
 def make_prompts(
     labels: NDArray[np.integer],
     share: NDArray[np.float32],
     alpha: NDArray[np.float32],
-    min_area: int = 64,
-    min_share: float = 0.6,
-    min_gap: int = 5,
 ) -> Prompts:
     """Prompts for a view of which the map has rendered a label image.
 
@@ -27,9 +28,6 @@ def make_prompts(
         labels: (H, W) persistent object ids, 0 = unlabelled.
         share: (H, W) summed blend weight of the label, at most ``alpha``.
         alpha: (H, W) accumulated opacity in [0, 1].
-        min_area: explained pixels an object needs to get a point of its own.
-        min_share: blend weight above which a pixel is explained.
-        min_gap: unexplained strips narrower than this many pixels are silhouettes, not news.
 
     Returns:
         One point for each object, on its explained pixel farthest from all others, in ascending order of the ids; and
@@ -37,8 +35,8 @@ def make_prompts(
     """
     if not labels.shape == share.shape == alpha.shape:
         raise ValueError(f"labels {labels.shape}, share {share.shape} and alpha {alpha.shape} differ in size")
-    confident = (labels > 0) & (np.minimum(share, alpha) >= min_share)
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (min_gap, min_gap))
+    confident = (labels > 0) & (np.minimum(share, alpha) >= MIN_SHARE)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (MIN_GAP, MIN_GAP))
     unexplained = cv2.morphologyEx((~confident).astype(np.uint8), cv2.MORPH_OPEN, kernel)
 
     ids, index = np.unique(np.where(confident, labels, 0), return_inverse=True)
@@ -46,7 +44,7 @@ def make_prompts(
     points = []
     for number, box in enumerate(ndimage.find_objects(index), start=1):
         inside = index[box] == number
-        if np.count_nonzero(inside) >= min_area:
+        if np.count_nonzero(inside) >= MIN_AREA:
             row, column = most_interior_pixel(inside)
             points.append((box[1].start + column + 0.5, box[0].start + row + 0.5))
     return Prompts(np.array(points, np.float32).reshape(-1, 2), unexplained == 0)

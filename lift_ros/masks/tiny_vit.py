@@ -13,9 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+OUT_CHANNELS = 256  # as SAM's decoder expects
+
 
 class TinyViT(nn.Module):
-    """(B, 3, img_size, img_size) normalised image -> (B, out_channels, img_size / 16, img_size / 16) embedding.
+    """(B, 3, img_size, img_size) normalised image -> (B, OUT_CHANNELS, img_size / 16, img_size / 16) embedding.
 
     The first stage is made of inverted bottlenecks, the others of windowed attention; the defaults are MobileSAM's.
     """
@@ -27,8 +29,6 @@ class TinyViT(nn.Module):
         depths: Sequence[int] = (2, 2, 6, 2),
         num_heads: Sequence[int] = (2, 4, 5, 10),
         window_sizes: Sequence[int] = (7, 7, 14, 7),
-        out_channels: int = 256,
-        num_classes: int = 1000,
     ) -> None:
         super().__init__()
         self.img_size = img_size
@@ -45,12 +45,12 @@ class TinyViT(nn.Module):
             self.layers.append(Stage(blocks, downsample))
         # The backbone's classifier: in the published weights, not in the computation.
         self.norm_head = nn.LayerNorm(embed_dims[-1])
-        self.head = nn.Linear(embed_dims[-1], num_classes)
+        self.head = nn.Linear(embed_dims[-1], 1000)
         self.neck = nn.Sequential(
-            nn.Conv2d(embed_dims[-1], out_channels, 1, bias=False),
-            LayerNorm2d(out_channels),
-            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
-            LayerNorm2d(out_channels),
+            nn.Conv2d(embed_dims[-1], OUT_CHANNELS, 1, bias=False),
+            LayerNorm2d(OUT_CHANNELS),
+            nn.Conv2d(OUT_CHANNELS, OUT_CHANNELS, 3, padding=1, bias=False),
+            LayerNorm2d(OUT_CHANNELS),
         )
 
     def forward(self, x: Tensor) -> Tensor:
