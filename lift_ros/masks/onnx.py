@@ -1,4 +1,4 @@
-"""MobileSAM as a pair of ONNX files, for use on a CPU without torch; and their export."""
+"""MobileSAM as a pair of ONNX files that ONNX Runtime reads on the CPU, without segment_anything; and their export."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+import torch
 from numpy.typing import NDArray
 
 from lift_ros.errors import CheckpointError
+from lift_ros.masks.mobile_sam import load_mobile_sam
+from lift_ros.masks.sam import decode_points
 from lift_ros.masks.sam_image import preprocess
 
 ENCODER = "mobile_sam_encoder.onnx"
@@ -68,16 +71,11 @@ def export_mobile_sam_onnx(checkpoint: str | Path, out_dir: str | Path) -> tuple
     Raises:
         CheckpointError: ``checkpoint`` is missing or is not MobileSAM's.
     """
-    from lift_ros.masks.mobile_sam import load_mobile_sam  # torch is needed for the export only
-
     return export_sam(load_mobile_sam(checkpoint, "cpu").sam, out_dir)
 
 
 def export_sam(sam, out_dir: str | Path) -> tuple[Path, Path]:
     """Export a ``segment_anything.modeling.Sam`` on the CPU: see ``export_mobile_sam_onnx``."""
-    import torch
-
-    from lift_ros.masks.sam import decode_points
 
     class Decoder(torch.nn.Module):
         def __init__(self) -> None:
@@ -103,8 +101,6 @@ def export_sam(sam, out_dir: str | Path) -> tuple[Path, Path]:
 
 def _export(module, inputs, path: Path, input_names, output_names, dynamic_axes) -> None:
     """Export under a temporary name, so that an interrupted export leaves no half a model."""
-    import torch
-
     temporary = path.with_suffix(".partial")
     torch.onnx.export(
         module,
