@@ -36,6 +36,16 @@ class Camera:
         """Camera of a (3, 3) intrinsic matrix in this module's pixel convention."""
         return cls(width, height, float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2]))
 
+    @classmethod
+    def from_opencv_K(cls, K: NDArray, width: int, height: int) -> Camera:
+        """As ``from_K``, of a matrix as ROS and OpenCV have it: the centre of the first pixel is at 0."""
+        return cls(width, height, float(K[0, 0]), float(K[1, 1]), float(K[0, 2]) + 0.5, float(K[1, 2]) + 0.5)
+
+    @property
+    def opencv_K(self) -> NDArray[np.float64]:
+        """(3, 3) intrinsic matrix as ROS and OpenCV have it."""
+        return self.K - [[0.0, 0.0, 0.5], [0.0, 0.0, 0.5], [0.0, 0.0, 0.0]]
+
     @property
     def K(self) -> NDArray[np.float64]:
         """(3, 3) intrinsic matrix."""

@@ -37,6 +37,8 @@ def test_points_in_the_plane_of_the_camera_warn_nobody():
 def test_intrinsic_matrix_round_trip():
     assert Camera.from_K(CAMERA.K, 40, 30) == CAMERA
     assert CAMERA.K.tolist() == [[35, 0, 21], [0, 33, 14], [0, 0, 1]]
+    assert Camera.from_opencv_K(CAMERA.opencv_K, 40, 30) == CAMERA
+    assert CAMERA.opencv_K.tolist() == [[35, 0, 20.5], [0, 33, 13.5], [0, 0, 1]]
 
 
 def test_a_resized_camera_sees_the_same_directions():

@@ -120,8 +120,7 @@ class BagWriter:
         )  # fmt: skip
 
     def _write_info(self, stamp_ns: int, camera: Camera) -> None:
-        K = camera.K
-        K[:2, 2] -= 0.5  # ROS puts the centre of the first pixel at 0
+        K = camera.opencv_K
         self._write(
             INFO_TOPIC, stamp_ns, "sensor_msgs/msg/CameraInfo",
             header=self._header(stamp_ns, CAMERA_FRAME), height=camera.height, width=camera.width,

@@ -22,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lift_ros.data.colmap_model import find_model, model_files, read_cameras, read_images, read_points
-from lift_ros.data.files import IMAGE_SUFFIXES, natural_key, pose_matrix, unique_names
+from lift_ros.data.files import IMAGE_SUFFIXES, natural_key, unique_names
 from lift_ros.data.listed import FRAME_INTERVAL, Entry, Lens, ListedCapture
 from lift_ros.data.ply import read_points as read_ply
+from lift_ros.data.transforms import pose_matrix
 from lift_ros.errors import DatasetError, FrameRejected
 
 _FOLDER = r"images(?:_(\d+))?"

@@ -11,13 +11,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.spatial.transform import Rotation
 
 from lift_ros.data.image_codec import decode_compressed_rgb, depth_in_metres
 from lift_ros.errors import DatasetError, FrameRejected
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-QUATERNION_TOLERANCE = 0.01  # of the norm; files round
 
 
 def require(path: Path, layout: str, what: str) -> Path:
@@ -139,20 +137,3 @@ def read_pose(file: Path | None) -> NDArray[np.float64]:
         return read_matrix(file).reshape(4, 4)
     except (DatasetError, ValueError) as error:
         raise FrameRejected("pose_missing", str(error)) from None
-
-
-def pose_matrix(translation: NDArray, quaternion_xyzw: NDArray) -> NDArray[np.float64]:
-    """(4, 4) of a translation and a rotation.
-
-    Raises:
-        FrameRejected: ``pose_not_finite``, ``pose_not_rigid``.
-    """
-    norm = np.linalg.norm(quaternion_xyzw)
-    if not (np.isfinite(norm) and np.isfinite(translation).all()):
-        raise FrameRejected("pose_not_finite", "pose holds NaN or infinity")
-    if abs(norm - 1) > QUATERNION_TOLERANCE:
-        raise FrameRejected("pose_not_rigid", f"the quaternion of the pose has norm {norm:.3g}")
-    T = np.eye(4)
-    T[:3, :3] = Rotation.from_quat(quaternion_xyzw).as_matrix()
-    T[:3, 3] = translation
-    return T

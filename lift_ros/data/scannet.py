@@ -140,12 +140,12 @@ class ScannetCapture(ListedCapture):
         return read_pose(self._poses.get(self._entries[index].name))
 
     def _lens(self, index: int, width: int, height: int) -> Lens:
-        return Lens(Camera.from_K(self._K, width, height))
+        return Lens(Camera.from_opencv_K(self._K, width, height))
 
     def _register(self, depth: NDArray[np.float32], camera: Camera) -> NDArray[np.float32]:
         if self._depth_K is None or depth.shape == (camera.height, camera.width):  # the latter: preprocessed
             return super()._register(depth, camera)
-        return resample_depth(depth, Camera.from_K(self._depth_K, depth.shape[1], depth.shape[0]), camera)
+        return resample_depth(depth, Camera.from_opencv_K(self._depth_K, depth.shape[1], depth.shape[0]), camera)
 
 
 def _numbered_by_sensor(stems: Iterable[str]) -> bool:
@@ -158,10 +158,8 @@ def _first(root: Path, names: tuple[str, ...]) -> Path | None:
 
 
 def _read_K(file: Path) -> NDArray[np.float64]:
-    """Intrinsic matrix with pixel centres at +0.5, unlike in the file."""
+    """(3, 3) intrinsic matrix, in OpenCV's pixel convention. Raises DatasetError."""
     K = read_matrix(file)
     if K.shape not in ((3, 3), (4, 4)):
         raise DatasetError(f"{file} holds {K.shape[0]}x{K.shape[1]} numbers, not an intrinsic matrix of 3x3 or 4x4")
-    K = K[:3, :3].copy()
-    K[:2, 2] += 0.5
-    return K
+    return K[:3, :3]

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation, Slerp
 from lift_ros.errors import FrameRejected
 
 MAX_GAP_NS = 2_000_000_000  # over a longer silence of the localisation a straight line is a guess, not a pose
-QUATERNION_TOLERANCE = 0.01  # of the norm; publishers round
+QUATERNION_TOLERANCE = 0.01  # of the norm; publishers and files round
 SAME_PLACE = 1e-3  # of a transform's entries
 
 
@@ -41,17 +41,17 @@ class TransformTree:
         """Add the pose of ``child`` in ``parent`` at a time (``static``: at all times)."""
         parent, child = parent.lstrip("/"), child.lstrip("/")
         t, q = np.asarray(translation, np.float64), np.asarray(quaternion_xyzw, np.float64)
-        if not (np.isfinite(t).all() and np.isfinite(q).all()):
-            self.rejected["pose_not_finite"] += 1
-            return
-        norm = np.linalg.norm(q)
-        if abs(norm - 1.0) > QUATERNION_TOLERANCE or parent == child:
-            self.rejected["pose_not_rigid"] += 1
+        try:
+            q = _unit_quaternion(t, q)
+            if parent == child:
+                raise FrameRejected("pose_not_rigid", f"'{child}' is given in itself")
+        except FrameRejected as error:
+            self.rejected[error.reason] += 1
             return
         if static:
             self._static[child] = (parent, _matrix(t, Rotation.from_quat(q)))
         else:
-            self._edges[child][stamp_ns] = (parent, t, q / norm)
+            self._edges[child][stamp_ns] = (parent, t, q)
             self._stamps.pop(child, None)
 
     def forget(self, before_ns: int | None = None, child: str | None = None) -> None:
@@ -139,6 +139,25 @@ class TransformTree:
 def same_place(T: NDArray[np.float64]) -> bool:
     """Whether two frames are the same but for their names, by the pose (4, 4) of one in the other."""
     return np.allclose(T, np.eye(4), atol=SAME_PLACE)
+
+
+def pose_matrix(translation: NDArray, quaternion_xyzw: NDArray) -> NDArray[np.float64]:
+    """(4, 4) of a translation and a rotation.
+
+    Raises:
+        FrameRejected: ``pose_not_finite``, ``pose_not_rigid``.
+    """
+    return _matrix(translation, Rotation.from_quat(_unit_quaternion(translation, quaternion_xyzw)))
+
+
+def _unit_quaternion(translation: NDArray, quaternion: NDArray) -> NDArray[np.float64]:
+    """The quaternion, of length 1 but for rounding, divided by its norm. Raises FrameRejected, see ``pose_matrix``."""
+    norm = np.linalg.norm(quaternion)
+    if not (np.isfinite(norm) and np.isfinite(translation).all()):
+        raise FrameRejected("pose_not_finite", "pose holds NaN or infinity")
+    if abs(norm - 1) > QUATERNION_TOLERANCE:
+        raise FrameRejected("pose_not_rigid", f"the quaternion of the pose has norm {norm:.3g}")
+    return quaternion / norm
 
 
 def _matrix(translation: NDArray, rotation: Rotation) -> NDArray[np.float64]:

@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lift_ros.camera import Camera
-from lift_ros.data.files import pose_matrix, require
+from lift_ros.data.files import require
 from lift_ros.data.listed import Entry, Lens, ListedCapture
+from lift_ros.data.transforms import pose_matrix
 from lift_ros.errors import DatasetError, FrameRejected
 
 MAX_OFFSET = 0.02  # seconds

@@ -62,7 +62,7 @@ class Undistorter:
             raise FrameRejected("camera_info", f"distortion {D.tolist()} leaves no usable image: {error}") from None
         maps = cv2.fisheye.initUndistortRectifyMap if fisheye else cv2.initUndistortRectifyMap
         size = (camera.width, camera.height)
-        self._maps = maps(_opencv_K(camera), D, np.eye(3), _opencv_K(self.camera), size, cv2.CV_32FC1)
+        self._maps = maps(camera.opencv_K, D, np.eye(3), self.camera.opencv_K, size, cv2.CV_32FC1)
 
     @classmethod
     def from_camera_info(cls, info: Any, rectified: bool = False) -> Undistorter:
@@ -148,18 +148,10 @@ class UndistorterCache:
         return sum(undistorter.nbytes for undistorter in self._kept.values())
 
 
-def _opencv_K(camera: Camera) -> NDArray[np.float64]:
-    """(3, 3) intrinsic matrix as OpenCV has it: the centre of the first pixel is at 0."""
-    K = camera.K
-    K[:2, 2] -= 0.5
-    return K
-
-
 def _without_border(lens: Camera, D: NDArray[np.float64]) -> Camera:
     """The widest camera that sees nothing but what a lens of ``PINHOLE_MODELS`` does. Raises ValueError."""
-    K, _ = cv2.getOptimalNewCameraMatrix(_opencv_K(lens), D, (lens.width, lens.height), alpha=0.0)
-    K[:2, 2] += 0.5
-    return Camera.from_K(K, lens.width, lens.height)
+    K, _ = cv2.getOptimalNewCameraMatrix(lens.opencv_K, D, (lens.width, lens.height), alpha=0.0)
+    return Camera.from_opencv_K(K, lens.width, lens.height)
 
 
 def _seen_by_fisheye(lens: Camera, D: NDArray[np.float64]) -> Camera:
