@@ -55,10 +55,10 @@ class Unmasked:
 
 
 class Reconstruction(NamedTuple):
-    """``place`` is where a frame lies among those trained on, by index; ``locate`` its camera, pose corrected."""
+    """``exposure`` is gain and bias of the frame of an index; ``locate`` its camera, pose corrected."""
 
     trainer: PhotometricTrainer
-    place: Callable[[int], float]
+    exposure: Callable[[int], tuple[torch.Tensor, torch.Tensor]]
     locate: Callable[[int, Frame], PosedCamera]
 
 
@@ -93,7 +93,11 @@ def reconstruct(
         trainer.step(views[order.pop()], rate)
         if step % DENSIFY_EVERY == DENSIFY_EVERY - 1 and progress < DENSIFY_UNTIL:
             trainer.densify()
-    return Reconstruction(trainer, float, lambda index, frame: trainer.poses.apply(index, frame.posed_camera()))
+    return Reconstruction(
+        trainer,
+        lambda index: trainer.exposures[index],
+        lambda index, frame: trainer.poses.apply(index, frame.posed_camera()),
+    )
 
 
 def map_frames(frames: dict[int, Frame], capture: Capture, config: Config) -> Reconstruction:
@@ -107,17 +111,20 @@ def map_frames(frames: dict[int, Frame], capture: Capture, config: Config) -> Re
             keyframes.append(index)
     mapper.finish(final_steps(all(frame.depth is not None for frame in frames.values())) * len(keyframes), 0)
     mapper.update_objects()
-    return Reconstruction(
-        mapper._trainer,
-        lambda index: bisect(keyframes, index) - 0.5,
-        lambda index, frame: mapper.snapshot.locate(frame),
-    )
+
+    def exposure(index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        after = bisect(keyframes, index)
+        near = [mapper._trainer.exposures[k] for k in (after - 1, after) if 0 <= k < len(keyframes)]
+        gain, bias = (torch.stack(values) for values in zip(*near, strict=True))
+        return gain.log().mean(0).exp(), bias.mean(0)
+
+    return Reconstruction(mapper._trainer, exposure, lambda index, frame: mapper.snapshot.locate(frame))
 
 
 def score(made: Reconstruction, index: int, frame: Frame, depth: np.ndarray | None) -> Scores:
     """Render the frame numbered ``index`` and compare; ``depth`` is the true or the sensor's."""
     trainer, camera = made.trainer, made.locate(index, frame)
-    gain, bias = trainer.exposures[made.place(index)]
+    gain, bias = made.exposure(index)
     truth = torch.from_numpy(frame.image).float() / 255
 
     def exposed(rendering: Rendering) -> np.ndarray:

@@ -99,7 +99,7 @@ class PoseCorrections:
         """Let go of a frame that will not be asked for any more; the corrections of the others stay."""
         self._twists.pop(index, None)
 
-    def twist(self, index: float) -> NDArray[np.float64]:
+    def twist(self, index: int) -> NDArray[np.float64]:
         """(6,) world-frame twist (translation, rotation) of a frame, from its neighbours if it was never aligned."""
         if not self._twists:
             return np.zeros(6)
@@ -111,7 +111,7 @@ class PoseCorrections:
             raw = np.mean([self._twists[i] for i in (before, after) if i is not None], axis=0)
         return raw - self._mean()
 
-    def apply(self, index: float, camera: PosedCamera) -> PosedCamera:
+    def apply(self, index: int, camera: PosedCamera) -> PosedCamera:
         """``camera`` with the pose of frame ``index`` corrected; the same one where nothing was ever aligned."""
         return corrected(camera, self.twist(index)) if self._twists else camera
 

@@ -27,7 +27,7 @@ class Exposures:
         """Let go of a frame that will not be trained on any more; the exposures of the others stay."""
         self._frames.pop(index, None)
 
-    def __getitem__(self, index: float) -> tuple[torch.Tensor, torch.Tensor]:
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Gain (3,) and bias (3,) of a frame on the CPU; of one never seen, the mean of those seen before and after."""
         if not self._frames:
             return torch.ones(3), torch.zeros(3)
