@@ -347,12 +347,17 @@ class Mapper:
         """
         self._scene = self._trainer = self._seeder = self._method = self._keyframes = None  # memory may be what ran out
         torch.cuda.empty_cache()  # does nothing without a CUDA device
-        known = self.snapshot
+        known, none = self.snapshot, torch.zeros(len(self.snapshot.scene), dtype=torch.int64)
         mapper = Mapper(self.config, self.segmenter, self.world_frame)
         mapper._go_on_with(
             MapContents(
                 scene=known.scene.clone().tensors(),
-                tensors={"gaussian.object_id": known.ids.cpu(), "gaussian.uncertainty": known.uncertainty},
+                tensors=dict.fromkeys(self._registry.rows(), none)
+                | {
+                    "gaussian.object_id": known.ids.cpu(),
+                    "gaussian.uncertainty": known.uncertainty,
+                    "gaussian.coarse": none.bool(),
+                },
                 objects=[],
                 meta={
                     "stamp": self.stats.stamp,
@@ -375,10 +380,8 @@ class Mapper:
         self._trainer = PhotometricTrainer(self._scene, self.config.scene, anchored=size > 0)
         self._method.edit(torch.full((size,), -1, device=device), self._scene.means)
         self._uncertainty = contents.tensors["gaussian.uncertainty"].to(device)
-        fine = torch.zeros(size, dtype=torch.bool)  # of maps that do not say
-        self._coarse = contents.tensors.get("gaussian.coarse", fine).to(device)
-        saved = self._registry.rows().keys() & contents.tensors.keys()
-        rows = {name: contents.tensors[name].numpy() for name in saved}
+        self._coarse = contents.tensors["gaussian.coarse"].to(device)
+        rows = {name: contents.tensors[name].numpy() for name in self._registry.rows()}
         self._registry.load_state(rows, contents.meta["registry"])
         stamp = float(contents.meta["stamp"])
         ids, wholes = self._registry.ids, self._registry.wholes

@@ -1339,3 +1339,13 @@ def test_a_header_without_a_stamp_is_refused(room, truth, tmp_path):
     save_map(contents, tmp_path / "map")
     with pytest.raises(MapFileError, match="holds no 'stamp'"):
         Mapper.load(tmp_path / "map", configured(), truth)
+
+
+@pytest.mark.parametrize("name", ["gaussian.coarse", "gaussian.unborn", "gaussian.former_object_id"])
+def test_a_map_that_lacks_what_is_saved_of_every_gaussian_is_refused(room, truth, tmp_path, name):
+    room.save(tmp_path / "map")
+    contents = load_map(tmp_path / "map")
+    del contents.tensors[name]
+    save_map(contents, tmp_path / "map")
+    with pytest.raises(MapFileError, match=f"holds no '{name}'"):
+        Mapper.load(tmp_path / "map", configured(), truth)
