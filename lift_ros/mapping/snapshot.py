@@ -18,24 +18,24 @@ from lift_ros.render import Rendering, Splats, blend_weights, follow_edges, labe
 from lift_ros.scene.alignment import WORK_WIDTH, CorrectionTrack, align, corrected
 from lift_ros.scene.gaussians import GaussianScene
 
-MIN_SHARE = 0.3  # of a pixel that an object must have to label it
-BORDER_WIDTH = 640  # pixels, or as wide as the map is rendered: finer borders cost more than they are worth
-VISIBLE_OPACITY = 0.3  # fainter Gaussians fill in colour, they are no surface
-GUESSED_OPACITY = 0.1  # of Gaussians that may stand for an object with less than FEW that are surface
-FEW = 40  # points of such an object
+MIN_SHARE = 0.3  # blend weight that an object needs in a pixel to label it
+BORDER_WIDTH = 640  # pixels, least width at which borders are refined; finer ones cost more than they are worth
+VISIBLE_OPACITY = 0.3  # of Gaussians that are surface; fainter ones only fill in colour
+GUESSED_OPACITY = 0.1  # of Gaussians that represent an object in which fewer than FEW are surface
+FEW = 40
 
 
 @dataclass(frozen=True)
 class MapSnapshot:
-    """Nothing in it changes any more.
+    """An immutable copy of the map.
 
     Attributes:
         scene: the Gaussians.
         ids: (N,) int64 object of each, 0 for none.
         uncertainty: (N,) float32 in [0, 1], of the lifting method about the label of each.
-        tracks: what is known of the objects besides their Gaussians.
+        tracks: the state of the objects besides their Gaussians.
         up: axis of the world that points up, see ``ObjectsConfig``.
-        corrections: of the poses of the keyframes; None where poses are taken as they are given.
+        corrections: of the poses of the keyframes; None if poses are not refined.
     """
 
     scene: GaussianScene
@@ -61,7 +61,7 @@ class MapSnapshot:
 
     @property
     def solid(self) -> torch.Tensor:
-        """(N,) bool, whether a Gaussian is solid enough to be surface."""
+        """(N,) bool, Gaussians opaque enough to be surface."""
         return self._splats.opacities > VISIBLE_OPACITY
 
     @cached_property
@@ -76,8 +76,8 @@ class MapSnapshot:
         return Rendering(out.image.clamp(0, 1), out.alpha, out.depth)
 
     def locate(self, frame: Frame, steps: int = 0) -> PosedCamera:
-        """The camera of ``frame`` as this map has it: corrected like the keyframes around it, and then, if poses are
-        corrected at all, aligned with the map in up to ``steps`` Gauss-Newton steps (some 10 ms each).
+        """The camera of ``frame``. If poses are refined, it is corrected like the keyframes before and after it, then
+        aligned with the map in up to ``steps`` Gauss-Newton steps of about 10 ms each.
         """
         camera = frame.posed_camera(self.scene.device)
         if self.corrections is None:
@@ -93,12 +93,12 @@ class MapSnapshot:
     def labels_of(
         self, frame: Frame, width: int, align_steps: int = 0, min_share: float = MIN_SHARE
     ) -> tuple[NDArray[np.uint32], PosedCamera]:
-        """What a frame shows: rendered from the map, with borders as the frame has them.
+        """The objects in a frame: rendered from the map, then with borders moved to the edges in the frame.
 
         Args:
-            width: resolution at which the map is rendered, pixels.
+            width: at which the map is rendered, pixels.
             align_steps: see ``locate``.
-            min_share: of a pixel that an object must have to label it.
+            min_share: blend weight that an object needs in a pixel to label it.
 
         Returns:
             (H, W) ids at the size of the frame, 0 for none; the camera that they were rendered with.
@@ -112,7 +112,7 @@ class MapSnapshot:
         return _enlarged(labels, frame.camera.width, frame.camera.height).astype(np.uint32), view
 
     def labels_from(self, camera: PosedCamera, min_share: float = MIN_SHARE) -> NDArray[np.uint32]:
-        """(H, W) ids, 0 where none has ``min_share`` of the pixel: of the map alone, without the borders of a frame."""
+        """(H, W) ids rendered from the map alone, 0 where none has ``min_share`` of the pixel."""
         labels, share, _ = self.label_image(camera)
         return np.where(share >= min_share, labels, 0)
 

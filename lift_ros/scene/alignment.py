@@ -1,4 +1,4 @@
-"""Corrections of camera poses by direct image alignment: sensors' poses are off by some pixels, which blurs a scene."""
+"""Correction of camera poses by direct image alignment: poses that are off by a few pixels blur the scene."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lift_ros.render import Rendering
 
 WORK_WIDTH = 160  # of the images that are aligned: finer ones narrow the basin of convergence
 HUBER = 0.05  # residuals in units of image intensity beyond which a pixel counts less
-MAX_ANGLE = 0.02  # radians that one step may turn the camera by, and parts of the depth it may shift
+MAX_ANGLE = 0.02  # bound of a step: rotation in radians, translation as a share of the median depth
 
 
 def alignment_step(rendering: Rendering, image: torch.Tensor, camera: PosedCamera) -> NDArray[np.float64] | None:
@@ -84,10 +84,10 @@ def corrected(camera: PosedCamera, twist: NDArray[np.float64]) -> PosedCamera:
 
 
 class PoseCorrections:
-    """A rigid correction per frame in the world frame, its mean over all frames, also those forgotten, kept at none.
+    """A rigid correction per frame in the world frame, with a mean of zero over all frames, including forgotten ones.
 
     Photometric training cannot tell a moved scene from moved cameras; the mean is the gauge that keeps the scene in
-    the world frame of the given poses. Not so where a scene that was there before is the gauge (``anchored``).
+    the world frame of the given poses. If the scene is older than the frames (``anchored``), it is the gauge itself.
     """
 
     def __init__(self, anchored: bool = False) -> None:
@@ -96,7 +96,7 @@ class PoseCorrections:
         self._sum, self._count = np.zeros(6), 0  # over all frames, also those forgotten
 
     def forget(self, index: int) -> None:
-        """Let go of a frame that will not be asked for any more; the corrections of the others stay."""
+        """Forget a frame that will not be asked for again; the corrections of the others stay."""
         self._twists.pop(index, None)
 
     def twist(self, index: int) -> NDArray[np.float64]:
@@ -112,7 +112,7 @@ class PoseCorrections:
         return raw - self._mean()
 
     def apply(self, index: int, camera: PosedCamera) -> PosedCamera:
-        """``camera`` with the pose of frame ``index`` corrected; the same one where nothing was ever aligned."""
+        """``camera`` with the correction of frame ``index``; unchanged if no frame was ever aligned."""
         return corrected(camera, self.twist(index)) if self._twists else camera
 
     def pose(self, index: int, T_world_camera: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -133,7 +133,7 @@ class PoseCorrections:
 
 @dataclass(frozen=True)
 class CorrectionTrack:
-    """Corrections of keyframes as they follow in time, for the frames in between. Never changes.
+    """Corrections of keyframes over time, for the frames between them. Immutable.
 
     Attributes:
         stamps: (K,) seconds, ascending.
@@ -150,7 +150,7 @@ class CorrectionTrack:
         return cls(np.array(stamps, np.float64)[order], np.array(twists, np.float64).reshape(-1, 6)[order])
 
     def at(self, stamp: float) -> NDArray[np.float64]:
-        """(6,) twist, interpolated between the keyframes before and after; that of the outermost beyond them."""
+        """(6,) twist, interpolated between the keyframes before and after; that of the first or last outside them."""
         if not len(self.stamps):
             return np.zeros(6)
         return np.array([np.interp(stamp, self.stamps, column) for column in self.twists.T])

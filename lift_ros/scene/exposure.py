@@ -1,20 +1,20 @@
-"""Exposure of single frames: what an automatic gain or white balance did to the colours of a static scene."""
+"""Exposure of each frame: how automatic gain and white balance changed the colours of a static scene."""
 
 from __future__ import annotations
 
 import torch
 
-RATE = 0.3  # of an estimate that goes into the last one of its frame
+RATE = 0.3  # weight of a new estimate against the previous one
 
 
 class Exposures:
     """An affine map (gain, bias) per frame and colour channel from the colours of the scene to those of the frame.
 
     It is solved for, not learned: ridge regression of the frame on the rendering, pulled towards gain 1 and bias 0,
-    and blended into the last estimate. Only ratios between frames can be observed, so the mean over frames, also those
-    forgotten, is kept at gain 1 and bias 0; without this gauge, the colours of the scene drift. Where the scene is
-    ``anchored``, because it was there before the frames, the mean of their first estimates is kept instead: those are
-    relative to its colours as they were.
+    and blended into the previous estimate. Only ratios between frames can be observed, so the mean over all frames,
+    including forgotten ones, is kept at gain 1 and bias 0; without this gauge, the colours of the scene drift. If the
+    scene is older than the frames (``anchored``), the mean of their first estimates is kept instead, since those are
+    relative to its original colours.
     """
 
     def __init__(self, ridge: float, anchored: bool = False) -> None:
@@ -24,7 +24,7 @@ class Exposures:
         self._first = torch.zeros(2, 3)  # the same of their first estimates, where the scene is anchored
 
     def forget(self, index: int) -> None:
-        """Let go of a frame that will not be trained on any more; the exposures of the others stay."""
+        """Forget a frame that will not be trained on again; the exposures of the others stay."""
         self._frames.pop(index, None)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Which source of seeds a frame can use: its depth, neighbouring frames, known points, or chance."""
+"""Seeds a scene from the best source a frame has: its depth, neighbouring frames, known points, or random depths."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ NARROW = 1.5  # spacing, of half the width of an unexplained patch, at which see
 class Seeder:
     """Remembers the frames of a scene and plants Gaussians where the scene does not explain them.
 
-    Attributes:
-        count: frames ever added, the index of the next.
+    ``add`` every frame, online as they come, offline all of them before the first ``seeds``: the depth of frames
+    without a depth image is estimated from all frames known by then.
 
-    ``add`` every frame, online as they come or offline all before the first ``seeds``: frames without depth get theirs
-    from all frames known by then.
+    Attributes:
+        count: number of frames added so far, the index of the next.
     """
 
     def __init__(self, config: SceneConfig, seed: int = 0) -> None:
@@ -80,16 +80,16 @@ class Seeder:
         return index
 
     def frame(self, index: int) -> Frame:
-        """A frame that was added and not forgotten."""
+        """A frame that was added and has not been forgotten."""
         return self._frames[index]
 
     def move(self, index: int, T_world_camera: NDArray[np.float64]) -> None:
-        """Correct the pose of a frame; depth that was estimated from where it seemed to be is forgotten."""
+        """Correct the pose of a frame; depth that was estimated with its old pose is discarded."""
         self._frames[index] = replace(self._frames[index], T_world_camera=T_world_camera)
         self._stereo = {i: found for i, found in self._stereo.items() if index not in (i, *found[0])}
 
     def forget(self, index: int) -> None:
-        """Let go of a frame; what was learned from it of the depth of others stays."""
+        """Forget a frame; depth of other frames that was estimated from it stays."""
         for kept in (self._frames, self._features, self._triangulated, self._stereo):
             kept.pop(index, None)
 

@@ -1,4 +1,4 @@
-"""Where new Gaussians come from: a depth image, a sparse cloud, or chance."""
+"""Sources of new Gaussians: a depth image, a sparse cloud, or random depths."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from lift_ros.scene.gaussians import Seeds
 SEED_OPACITY = 0.8
 FAINT_OPACITY = 0.2  # of seeds that are guesses: training moves or removes what it cannot confirm
 NEAR_SURFACE = 0.05  # share of the depth within which a Gaussian belongs to the surface that is seen
-JUMP = 0.04  # share of the depth between neighbouring pixels that hardly any surface has
+JUMP = 0.04  # step between neighbouring pixels, as a share of the depth, that hardly any surface has
 FLATNESS = 0.2  # thickness of a seed along its normal, as a share of its radius
 MAX_SLANT = 4.0  # how much a seed may be stretched on a surface seen at a grazing angle
 
 
 def unexplained(frame: Frame, rendering: Rendering, min_alpha: float, depth_error: float) -> NDArray[np.bool_]:
-    """(H, W) pixels of ``frame`` that the scene does not account for.
+    """(H, W) pixels of ``frame`` that the scene does not explain.
 
-    That is where its alpha is below ``min_alpha``, or its depth off that of the frame by the share ``depth_error``;
-    four times that where the scene is in front, since fringes around the edges of objects are for training to remove.
+    That is where its alpha is below ``min_alpha``, or its depth differs from that of the frame by more than the share
+    ``depth_error``; four times that where the scene is in front, since training removes fringes around objects.
     """
     alpha = rendering.alpha.cpu().numpy()
     missing = alpha < min_alpha

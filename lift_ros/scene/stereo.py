@@ -1,6 +1,6 @@
 """Depth from neighbouring frames of known pose: plane sweep (Collins 1996) with semi-global smoothing.
 
-Where feature matches give some hundred points per frame, this gives most pixels a depth, in about 0.2 s on one core.
+Feature matches give some hundred points per frame; this gives most pixels a depth, in about 0.2 s on one core.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 
 from lift_ros.frame import Frame
 
-MAX_WIDTH = 160  # of the images that are matched; the depth is sampled up to the size of the frame
-PLANES = (24, 96)
+MAX_WIDTH = 160  # of the images that are matched; the depth is then enlarged to the size of the frame
+PLANES = (24, 96)  # least and greatest number
 WINDOW = 7  # pixels of the correlation window
 SMALL_STEP, LARGE_STEP = 0.08, 0.5  # penalties of semi-global matching: one plane, or more, to the next pixel
 MIN_CORRELATION = 0.5  # of a depth to be trusted
 
 
 class StereoDepth(NamedTuple):
-    """``depth`` (H, W) z-depth, 0 where no neighbour looks; ``trusted`` (H, W) bool where the images agree well there.
+    """``depth`` (H, W) z-depth, 0 where no neighbour looks; ``trusted`` (H, W) bool, where the images agree well.
 
-    Elsewhere the depth is what smoothness makes of the surroundings.
+    Elsewhere the depth is interpolated from the surroundings by the smoothness term.
     """
 
     depth: NDArray[np.float32]
@@ -39,7 +39,7 @@ def sweep_depth(frame: Frame, neighbours: list[Frame], near: float, far: float) 
     """Depth of ``frame`` between ``near`` and ``far``, by correlation with ``neighbours``.
 
     The planes are spaced evenly in inverse depth, about a pixel apart in the neighbour that moves most. Per pixel and
-    plane the better half of the neighbours counts, which leaves out those that an object hides it from.
+    plane only the better half of the neighbours counts, so that those in which it is occluded do not.
     """
     if not 0 < near < far:
         raise ValueError(f"the range of depth must satisfy 0 < near < far, got {near} and {far}")
@@ -162,6 +162,6 @@ def _refined(cost: NDArray[np.float32], best: NDArray[np.int64], inverse: NDArra
 
 
 def _agrees_around(depth: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether a depth is close to the median of the pixels around it: single specks are mistakes."""
+    """(H, W) whether a depth is close to the median of the pixels around it; single outliers are errors."""
     median = cv2.medianBlur(depth.astype(np.float32), 5)
     return np.abs(depth - median) < 0.05 * np.maximum(median, 1e-12)

@@ -1,8 +1,8 @@
-"""Room in a full scene: what lies far off gets coarser, so that new ground can be mapped.
+"""Room in a full scene: distant parts get coarser, so that new ground can be mapped.
 
-What is thinned looks the same from where the camera is now. It is thinned by less than that would allow: in ever new
-rooms of one size, the Gaussians that a room keeps fall with the square root of its distance, not with the square. So
-what is left behind takes more and more of the budget, but its objects stay apart.
+What is thinned looks the same from where the camera is now. It is thinned less than that would allow: through a series
+of rooms of one size, the Gaussians that a room keeps fall with the square root of its distance, not with the square.
+Distant rooms thus take a growing share of the budget, but their objects stay apart.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ import torch
 from lift_ros.camera import PosedCamera
 from lift_ros.scene.gaussians import GaussianScene
 
-FINE = 0.5  # pixels: Gaussians that look smaller from where the camera is can be coarser
+FINE = 0.5  # pixels: only Gaussians that look smaller to the camera are thinned
 
 
 def thinned(
     scene: GaussianScene, camera: PosedCamera, count: int, ids: torch.Tensor, spare: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Which Gaussians may go, and which are to cover for them: see ``GaussianScene.thin``.
+    """Which Gaussians to remove, and which to enlarge in their place: see ``GaussianScene.thin``.
 
-    Of those that are smallest, in world units over the fourth root of the distance from ``camera``, every second goes.
+    Every second one of the smallest is removed, in world units over the fourth root of the distance from ``camera``.
 
     Args:
-        count: how many to remove; fewer where too few look smaller than ``FINE``.
+        count: how many to remove; fewer if too few look smaller than ``FINE``.
         ids: (N,) object of each, 0 for none.
-        spare: Gaussians below which no object falls.
+        spare: no object is thinned below this number of Gaussians.
 
     Returns:
         gone (N,) and cover (N,), bool.

@@ -61,8 +61,8 @@ class TrainingView(NamedTuple):
 class PhotometricTrainer:
     """Fits a scene to views, one view a step.
 
-    Whoever edits the scene (seeds, prunes) hands the edit's ``origin`` to ``edit``, so that the optimiser's state
-    stays aligned. Two trainers given the same scene and views do the same.
+    After any edit of the scene made elsewhere (seeds, prunes), pass its ``origin`` to ``edit``, so that the state of
+    the optimiser stays aligned. Two trainers given the same scene and views do the same.
     """
 
     def __init__(self, scene: GaussianScene, config: SceneConfig, anchored: bool = False) -> None:
@@ -84,7 +84,7 @@ class PhotometricTrainer:
         self._seen = follow(self._seen, origin)
 
     def forget(self, index: int) -> None:
-        """Let go of what is known of frame ``index`` alone; there will be no more steps on it."""
+        """Forget exposure and pose correction of frame ``index``; there will be no more steps on it."""
         self.exposures.forget(index)
         self.poses.forget(index)
 
@@ -130,7 +130,7 @@ class PhotometricTrainer:
         return {name: float(loss.detach()) for name, loss in losses.items()}
 
     def _losses(self, view: TrainingView, out: Rendering) -> tuple[dict[str, torch.Tensor], Gradients]:
-        """What the rendering differs from the view by, and the gradients by its image, alpha and depth."""
+        """The losses of the rendering against the view, and their gradients by its image, alpha and depth."""
         out = Rendering(*(tensor.detach() for tensor in out))
         few = (slice(None, None, EXPOSURE_STEP),) * 2
         self.exposures.update(view.index, out.image[few], view.image[few], out.alpha[few] > 0.9)
@@ -139,8 +139,8 @@ class PhotometricTrainer:
         return dict(losses), gradients
 
     def _active(self, camera: PosedCamera) -> torch.Tensor | slice:
-        """Which Gaussians a step has to do with: those in view where they are few of many, so that a step costs what
-        the view shows and not what the map holds; else all.
+        """Which Gaussians a step trains: of a large map only those in view, if these are few, so that the cost of a
+        step depends on the view and not on the map; otherwise all.
         """
         scene = self.scene
         if len(scene) < MANY:
@@ -167,7 +167,7 @@ class PhotometricTrainer:
         keep = scene.opacities > MIN_OPACITY
         keep &= torch.isfinite(scene.means.sum(1) + scene.quats.sum(1) + scene.log_scales.exp().sum(1))
         excess = int(keep.sum()) - config.max_gaussians
-        if excess > 0:  # seeds came after the scene was full
+        if excess > 0:  # seeds were added to a full scene
             keep[torch.where(keep, scene.opacities, torch.inf).topk(excess, largest=False).indices] = False
         origin = scene.prune(keep)
         self.edit(origin)
