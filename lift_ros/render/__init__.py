@@ -96,6 +96,8 @@ def mask_weights(
     k = max(labels.shape[0] // camera.height, 1)
     if labels.shape != (k * camera.height, k * camera.width):
         raise ValueError(f"labels {labels.shape} are no multiple of an image of {(camera.height, camera.width)}")
+    if labels.max(initial=0) > labels.size:  # memory is taken for all up to the largest
+        raise ValueError(f"masks must be numbered from 1 on, one is {labels.max()} of an image of {labels.size} pixels")
     return _backend(splats).mask_weights(splats, camera, labels, min_weight)
 
 

@@ -145,7 +145,7 @@ def blend_weights(
         nonzeros = functions.lift_weights_nonzeros(weights)
         crow = torch.empty(len(pixels) + 1, dtype=torch.int64)
         col, val = library.empty(nonzeros, dtype=torch.int64), library.empty(nonzeros)
-        functions.lift_weights_copy(weights, _pointer(crow), _pointer(col), _pointer(val), threads)
+        _check(functions.lift_weights_copy(weights, _pointer(crow), _pointer(col), _pointer(val), threads))
     finally:
         functions.lift_weights_free(weights)
     return crow, col, val
@@ -210,7 +210,7 @@ def csr_matmul(crow: torch.Tensor, col: torch.Tensor, val: torch.Tensor, x: torc
     x = x.contiguous()
     rows, d = len(crow) - 1, x.shape[1]
     out = torch.empty(rows, d)
-    library.best().lift_csr_matmul(rows, d, *map(_pointer, (crow, col, val, x, out)), torch.get_num_threads())
+    _check(library.best().lift_csr_matmul(rows, d, *map(_pointer, (crow, col, val, x, out)), torch.get_num_threads()))
     return out
 
 
@@ -245,8 +245,10 @@ def adam_rows(
     """
     first, second = (1 - beta**steps for beta in betas)
     step = library.Adam(rate / first, *betas, second**-0.5, eps)
-    library.best().lift_adam_rows(
-        step, *gradient.shape, *map(_pointer, (rows, gradient, tensor, *moments)), torch.get_num_threads()
+    _check(
+        library.best().lift_adam_rows(
+            step, *gradient.shape, *map(_pointer, (rows, gradient, tensor, *moments)), torch.get_num_threads()
+        )
     )
 
 

@@ -99,7 +99,7 @@ _PROTOTYPES = {
     "lift_count_pairs": (c_int64, [c_void_p, POINTER(c_int64), c_int]),
     "lift_weights_new": (c_void_p, [c_void_p, c_void_p, c_int64, c_int]),
     "lift_weights_nonzeros": (c_int64, [c_void_p]),
-    "lift_weights_copy": (None, [c_void_p] * 4 + [c_int]),
+    "lift_weights_copy": (c_int64, [c_void_p] * 4 + [c_int]),
     "lift_weights_free": (None, [c_void_p]),
     "lift_mask_weights_new": (c_void_p, [c_void_p, c_void_p, c_int32, c_int32, c_float, c_int]),
     "lift_mask_weights_nonzeros": (c_int64, [c_void_p]),
@@ -108,15 +108,15 @@ _PROTOTYPES = {
     "lift_label_image": (c_int64, [c_void_p] * 5 + [c_int]),
     "lift_follow_edges": (c_int64, [POINTER(Picture), POINTER(EdgeFilter), c_void_p, c_void_p, c_int]),
     "lift_view_losses": (c_int64, [POINTER(Supervision), *[c_void_p] * 3, POINTER(ViewLosses), c_int]),
-    "lift_csr_matmul": (None, [c_int64, c_int64] + [c_void_p] * 5 + [c_int]),
+    "lift_csr_matmul": (c_int64, [c_int64, c_int64] + [c_void_p] * 5 + [c_int]),
     "lift_csr_transpose": (None, [c_int64, c_int64] + [c_void_p] * 6),
     "lift_csr_compact": (c_int64, [c_int64, c_int64] + [c_void_p] * 3),
-    "lift_adam_rows": (None, [POINTER(Adam), c_int64, c_int64] + [c_void_p] * 5 + [c_int]),
+    "lift_adam_rows": (c_int64, [POINTER(Adam), c_int64, c_int64] + [c_void_p] * 5 + [c_int]),
     "lift_nearest": (c_int64, [c_int64, c_void_p, c_int32, c_void_p, c_void_p, c_int]),
     "lift_advise_huge_pages": (None, [c_void_p, c_int64]),
     "lift_best_variant": (c_char_p, []),
 }
-_INTERFACE = 8  # LIFT_INTERFACE of csrc/lift_raster.h
+_INTERFACE = 9  # LIFT_INTERFACE of csrc/lift_raster.h
 
 
 def library_path(variant: str) -> Path:

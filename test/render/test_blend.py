@@ -230,6 +230,16 @@ def test_masks_of_another_size_are_refused(device: str, shape: tuple[int, int]) 
         mask_weights(splats, camera, np.ones(shape, np.int32))
 
 
+@on_devices
+def test_masks_must_be_numbered(device: str) -> None:
+    """A code as large as an int32 holds would take memory for two thousand million masks."""
+    splats, camera = scenes.splats(scenes.gaussians(5), device), scenes.camera_to(scenes.camera(), device)
+    labels = np.zeros((scenes.HEIGHT, scenes.WIDTH), np.int32)
+    labels[0, 0] = np.iinfo(np.int32).max
+    with pytest.raises(ValueError, match="numbered from 1 on, one is 2147483647"):
+        mask_weights(splats, camera, labels)
+
+
 # -- parts -------------------------------------------------------------------------------------------------------------
 
 

@@ -58,8 +58,8 @@ LiftWeights* lift_weights_new(const LiftView* view, const int64_t* pixels, int64
 
 int64_t lift_weights_nonzeros(const LiftWeights* weights) { return weights->nonzeros(); }
 
-void lift_weights_copy(const LiftWeights* weights, int64_t* crow, int64_t* col, float* val, int threads) {
-  weights->copy(crow, col, val, threads);
+int64_t lift_weights_copy(const LiftWeights* weights, int64_t* crow, int64_t* col, float* val, int threads) {
+  return lift::guarded([&] { weights->copy(crow, col, val, threads); });
 }
 
 void lift_weights_free(LiftWeights* weights) { delete weights; }
@@ -94,9 +94,9 @@ int64_t lift_view_losses(const LiftSupervision* view, const float* image, const 
   return lift::guarded([&] { lift::view_losses(*view, image, alpha, depth, *out, threads); });
 }
 
-void lift_csr_matmul(int64_t rows, int64_t d, const int64_t* crow, const int64_t* col, const float* val,
-                     const float* x, float* out, int threads) {
-  lift::csr_matmul(rows, d, crow, col, val, x, out, threads);
+int64_t lift_csr_matmul(int64_t rows, int64_t d, const int64_t* crow, const int64_t* col, const float* val,
+                        const float* x, float* out, int threads) {
+  return lift::guarded([&] { lift::csr_matmul(rows, d, crow, col, val, x, out, threads); });
 }
 
 void lift_csr_transpose(int64_t rows, int64_t columns, const int64_t* crow, const int64_t* col, const float* val,
@@ -109,9 +109,9 @@ int64_t lift_csr_compact(int64_t nonzeros, int64_t columns, const int64_t* col, 
   return lift::guarded([&] { count = lift::csr_compact(nonzeros, columns, col, shown, number); }) == 0 ? count : -1;
 }
 
-void lift_adam_rows(const LiftAdam* step, int64_t count, int64_t d, const int64_t* rows, const float* gradient,
-                    float* value, float* first, float* second, int threads) {
-  lift::adam_rows(*step, count, d, rows, gradient, value, first, second, threads);
+int64_t lift_adam_rows(const LiftAdam* step, int64_t count, int64_t d, const int64_t* rows, const float* gradient,
+                       float* value, float* first, float* second, int threads) {
+  return lift::guarded([&] { lift::adam_rows(*step, count, d, rows, gradient, value, first, second, threads); });
 }
 
 int64_t lift_nearest(int64_t count, const float* points, int32_t k, int64_t* index, float* distance, int threads) {

@@ -9,7 +9,7 @@
 #define LIFT_API extern "C" __attribute__((visibility("default")))
 
 // Raised with every change of this file; a library left over from older sources is then refused instead of called.
-constexpr int32_t LIFT_INTERFACE = 8;
+constexpr int32_t LIFT_INTERFACE = 9;
 LIFT_API int32_t lift_interface();
 
 struct LiftGaussians {
@@ -66,8 +66,8 @@ LIFT_API int64_t lift_count_pairs(const LiftView*, int64_t pairs[2], int threads
 // Blend weights of pixels (P, 2) int64 (column, row), all inside the image.
 LIFT_API LiftWeights* lift_weights_new(const LiftView*, const int64_t* pixels, int64_t pixel_count, int threads);
 LIFT_API int64_t lift_weights_nonzeros(const LiftWeights*);
-// Copy as CSR: crow (P + 1,), col and val (nonzeros,). Within a row front to back.
-LIFT_API void lift_weights_copy(const LiftWeights*, int64_t* crow, int64_t* col, float* val, int threads);
+// Copy as CSR: crow (P + 1,), col and val (nonzeros,). Within a row front to back. 0 or -1, when memory runs out.
+LIFT_API int64_t lift_weights_copy(const LiftWeights*, int64_t* crow, int64_t* col, float* val, int threads);
 LIFT_API void lift_weights_free(LiftWeights*);
 
 // Blend weights summed over the pixels of each mask. labels (scale H, scale W): 1 .. mask_count, 0 for none; a pixel
@@ -125,9 +125,9 @@ struct LiftViewLosses {
 LIFT_API int64_t lift_view_losses(const LiftSupervision*, const float* image, const float* alpha, const float* depth,
                                   const LiftViewLosses*, int threads);
 
-// out (rows, d) = A x, A in CSR, x (columns, d).
-LIFT_API void lift_csr_matmul(int64_t rows, int64_t d, const int64_t* crow, const int64_t* col, const float* val,
-                              const float* x, float* out, int threads);
+// out (rows, d) = A x, A in CSR, x (columns, d). 0 or -1, when memory runs out.
+LIFT_API int64_t lift_csr_matmul(int64_t rows, int64_t d, const int64_t* crow, const int64_t* col, const float* val,
+                                 const float* x, float* out, int threads);
 // The CSR form of the transpose: t_crow (columns + 1,), t_col and t_val (nonzeros,), rows ascending within a column.
 LIFT_API void lift_csr_transpose(int64_t rows, int64_t columns, const int64_t* crow, const int64_t* col,
                                  const float* val, int64_t* t_crow, int64_t* t_col, float* t_val);
@@ -145,9 +145,9 @@ struct LiftAdam {
 };
 
 // One step of Adam on the rows (count,), all different, of value, first and second moment (N, d), in place; gradient
-// (count, d).
-LIFT_API void lift_adam_rows(const LiftAdam*, int64_t count, int64_t d, const int64_t* rows, const float* gradient,
-                             float* value, float* first, float* second, int threads);
+// (count, d). 0 or -1, when memory runs out.
+LIFT_API int64_t lift_adam_rows(const LiftAdam*, int64_t count, int64_t d, const int64_t* rows, const float* gradient,
+                                float* value, float* first, float* second, int threads);
 
 // Of each of the points (count, 3), finite, the k < count nearest others, nearest first: index and distance (count, k).
 LIFT_API int64_t lift_nearest(int64_t count, const float* points, int32_t k, int64_t* index, float* distance,
