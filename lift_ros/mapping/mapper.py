@@ -422,7 +422,7 @@ class Mapper:
         self.stats = replace(self.stats, prompts=spent, all_prompts=self.stats.all_prompts + spent)
         finer = FINER if frame.camera.height >= FINER * small.camera.height else 1
         height, width = finer * small.camera.height, finer * small.camera.width
-        step = max(1, frame.camera.height // (2 * height))  # every nth pixel of a large image is enough
+        step = max(1, masks.masks.shape[1] // (2 * height))  # every nth pixel of a large image is enough
         sampled = masks.masks[:, step // 2 :: step, step // 2 :: step]
         return Patches.of(sampled).resized(height, width)
 
