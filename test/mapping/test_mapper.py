@@ -915,7 +915,8 @@ def test_keyframes_beyond_those_that_may_be_kept_give_way(frames, truth, depth):
     assert stamps == sorted(stamps) and stamps[-1] >= frames[6].stamp and stamps[-2] >= frames[4].stamp
     assert mapper.stats.gaussians >= gaussians
     after = {track.id: track for track in mapper.snapshot.tracks}
-    assert len(before) >= 2 and len(before.keys() - after.keys()) <= 1
+    sure = {i for i, track in before.items() if track.confidence > 0.5}  # others are a few Gaussians, and may go
+    assert len(sure) >= 2 and sure <= after.keys()
     for i in before.keys() & after.keys():
         assert after[i].views >= before[i].views and after[i].first_seen == before[i].first_seen
         assert after[i].last_seen >= before[i].last_seen
