@@ -60,22 +60,23 @@ class Keyframe:
     def refresh(self, scene: GaussianScene, camera: PosedCamera, pixels: int, rng: np.random.Generator) -> None:
         """Compute the blend weights of the present scene, seen by ``camera``, and what follows from them.
 
-        ``pixels``: how many to keep for training embeddings, 0 if the method trains none.
+        ``pixels``: how many to keep for training embeddings, 0 if the method trains none. If this fails, as when memory
+        runs out, nothing has changed.
         """
-        labels = self.patches.label_image()
+        labels, lifting = self.patches.label_image(), None
         if pixels:
             weights = all_weights(scene, camera)
-            self.lifting = sample_view(self.patches.resized(camera.height, camera.width), weights, pixels, rng)
-            self.evidence = MaskEvidence.of(weights, labels)
+            lifting = sample_view(self.patches.resized(camera.height, camera.width), weights, pixels, rng)
+            evidence = MaskEvidence.of(weights, labels)
         else:  # without the weights of every pixel
-            self.lifting = None
             seen = partial(MaskEvidence.seen_by, camera, scene.splats)
-            self.evidence = seen(labels)
+            evidence = seen(labels)
             if self.patches.overlapping:
-                self.evidence.wholes = seen(self.patches.label_image(largest=True))
-        self.landmarks = Landmarks.of(self.evidence, scene.means.cpu().numpy(), camera)
-        self._unknown = 0
-        self._shown = int(np.count_nonzero(np.bincount(self.evidence.gaussian, minlength=1)))
+                evidence.wholes = seen(self.patches.label_image(largest=True))
+        landmarks = Landmarks.of(evidence, scene.means.cpu().numpy(), camera)
+        shown = int(np.count_nonzero(np.bincount(evidence.gaussian, minlength=1)))
+        self.lifting, self.evidence, self.landmarks = lifting, evidence, landmarks
+        self._unknown, self._shown = 0, shown
 
     def planted(self, means: NDArray[np.float32], camera: PosedCamera) -> None:
         """Count those of the Gaussians newly planted at ``means`` (n, 3) that are in the view of ``camera``."""

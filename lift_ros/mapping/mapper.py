@@ -153,31 +153,21 @@ class Mapper:
         """
         small = self._small(frame)
         index = self._seeder.count
-        given = small.posed_camera(self._scene.device)
-        camera = self._trainer.poses.apply(index, given)
-        rendering = self._trainer.render(camera)
+        rendering = self._trainer.render(self._trainer.poses.apply(index, small.posed_camera(self._scene.device)))
         new = is_keyframe(small, self._keyframes, rendering, self.config.mapping)
         patches = self._segment(frame, small) if new else None
         self._measured |= small.depth is not None
         self.stats = replace(self.stats, frames=self.stats.frames + 1, stamp=frame.stamp)
         if patches is None:
             return False
-        if self.config.scene.refine_poses:
-            image = torch.from_numpy(small.image).float() / 255
-            self._trainer.poses.update(index, given, align(self._trainer.render, image, camera, ALIGN_STEPS))
-            rendering = self._trainer.render(self._trainer.poses.apply(index, given))
-        self._seeder.add(replace(small, T_world_camera=self._trainer.poses.pose(index, small.T_world_camera)))
-        self._plant(index, rendering, patches)
-        stereo = self._seeder.depth(index)
-        if len(self._keyframes) >= RESEED_AFTER and not self._keyframes[-RESEED_AFTER].view.measured:
-            self._reseed(self._keyframes[-RESEED_AFTER])
-        view = TrainingView.from_frame(small, index, stereo.trusted_depth if stereo else None, str(self._scene.device))
-        distance = viewing_distance(small, rendering)
-        self._keyframes.append(Keyframe(frame.stamp, small.T_world_camera, view, patches, distance))
+        try:
+            self._keyframes.append(self._taken(small, index, rendering, patches))
+        except BaseException:  # a frame of no keyframe would never be forgotten
+            self._forget(index)
+            raise
         self._adopt(self._keyframes[-1])
         for gone in self._keyframes.give_way():
-            self._seeder.forget(gone.view.index)
-            self._trainer.forget(gone.view.index)
+            self._forget(gone.view.index)
             self.stats = replace(self.stats, thinned_keyframes=self.stats.thinned_keyframes + 1)
         skipped = self._schedule.add_keyframe()
         skipped = skipped if len(self._scene) else 0  # there is nothing to train in an empty one
@@ -331,6 +321,12 @@ class Mapper:
                 directory, size, config.scene.max_gaussians,
             )  # fmt: skip
             config = replace(config, scene=replace(config.scene, max_gaussians=size))
+        degree = math.isqrt(contents.scene["sh"].shape[1]) - 1
+        if degree != config.scene.sh_degree:
+            log.warning("%s has spherical harmonics of degree %d, and keeps them: scene.sh_degree = %d is for new maps",
+                directory, degree, config.scene.sh_degree,
+            )  # fmt: skip
+            config = replace(config, scene=replace(config.scene, sh_degree=degree))
         mapper = cls(config, segmenter, world_frame)
         try:
             mapper._go_on_with(contents)
@@ -397,6 +393,27 @@ class Mapper:
         self.stats = replace(self.stats, stamp=stamp, gaussians=size)
         self._publish()
 
+    def _taken(self, small: Frame, index: int, rendering: Rendering, patches: Patches) -> Keyframe:
+        """A keyframe of ``small``, frame number ``index``, with what it adds to the scene, seen as ``rendering``."""
+        if self.config.scene.refine_poses:
+            given = small.posed_camera(self._scene.device)
+            image = torch.from_numpy(small.image).float() / 255
+            camera = self._trainer.poses.apply(index, given)
+            self._trainer.poses.update(index, given, align(self._trainer.render, image, camera, ALIGN_STEPS))
+            rendering = self._trainer.render(self._trainer.poses.apply(index, given))
+        self._seeder.add(replace(small, T_world_camera=self._trainer.poses.pose(index, small.T_world_camera)))
+        self._plant(index, rendering, patches)
+        stereo = self._seeder.depth(index)
+        if len(self._keyframes) >= RESEED_AFTER and not self._keyframes[-RESEED_AFTER].view.measured:
+            self._reseed(self._keyframes[-RESEED_AFTER])
+        view = TrainingView.from_frame(small, index, stereo.trusted_depth if stereo else None, str(self._scene.device))
+        return Keyframe(small.stamp, small.T_world_camera, view, patches, viewing_distance(small, rendering))
+
+    def _forget(self, index: int) -> None:
+        """Forget what is kept of frame ``index`` besides its keyframe."""
+        self._seeder.forget(index)
+        self._trainer.forget(index)
+
     def _small(self, frame: Frame) -> Frame:
         """The frame at the size that the scene is trained at, without a depth image that measures nothing."""
         small = frame.at_width(self.config.mapping.image_width)
@@ -416,7 +433,9 @@ class Mapper:
         """Masks, at a higher resolution than ``small`` if ``frame`` has it."""
         prompts = None
         if self.segmenter.promptable and len(self.snapshot.scene):
-            prompts = make_prompts(*self.snapshot.label_image(self.snapshot.locate(frame)))
+            seen = frame.at_width(FINER * small.camera.width)
+            prompts = make_prompts(*self.snapshot.label_image(self.snapshot.locate(seen)))
+            prompts = prompts.resized(frame.camera.height, frame.camera.width)
         masks = self.segmenter.segment(frame, prompts)
         spent = masks.prompts_used
         self.stats = replace(self.stats, prompts=spent, all_prompts=self.stats.all_prompts + spent)

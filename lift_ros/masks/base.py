@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -115,6 +116,16 @@ class Prompts:
 
     points: NDArray[np.float32]
     explained: NDArray[np.bool_] | None = None
+
+    def resized(self, height: int, width: int) -> Prompts:
+        """The same of the frame at another size; raises ValueError if nothing says how large it is, ``explained``."""
+        if self.explained is None:
+            raise ValueError("prompts without explained pixels have no size")
+        if self.explained.shape == (height, width):
+            return self
+        rows, columns = self.explained.shape
+        explained = cv2.resize(self.explained.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+        return Prompts((self.points * (width / columns, height / rows)).astype(np.float32), explained > 0)
 
 
 class Segmenter(Protocol):

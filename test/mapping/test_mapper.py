@@ -443,6 +443,32 @@ def test_a_segmenter_is_prompted_with_what_the_map_knows_and_its_prompts_are_cou
     assert (mapper.stats.prompts, mapper.stats.all_prompts) == (7, 21)
 
 
+def test_prompts_for_a_large_image_are_in_its_pixels(frames, truth):
+    """They are found at the resolution of the masks that are kept."""
+
+    def enlarged(frame: Frame) -> Frame:
+        size = 6 * frame.camera.width, 6 * frame.camera.height
+        return replace(frame, image=cv2.resize(frame.image, size), camera=frame.camera.resized(*size), depth=None)
+
+    class Small:
+        """The true masks of the frame as it was."""
+
+        name, promptable = "small", False
+
+        def segment(self, frame: Frame, prompts: Prompts | None = None) -> Masks:
+            return truth.segment(next(small for small in frames if small.name == frame.name))
+
+    mapper = mapped(frames[:3], truth)
+    mapper.segmenter = segmenter = Prompted(Small())
+    large = enlarged(frames[4])
+    assert mapper.process(large)
+    (prompts,) = segmenter.prompts
+    assert prompts.explained.shape == large.image.shape[:2] and prompts.explained.mean() > 0.3
+    column, row = prompts.points.astype(int).T
+    assert len(prompts.points) >= 2 and column.max() > frames[4].camera.width
+    assert (frame_labels(mapper, large)[row, column] > 0).mean() > 0.7
+
+
 @pytest.mark.parametrize("method", ["lift", "pcf_lift", "disco"])
 def test_uncertainty_is_that_of_the_method_and_total_where_there_is_nothing(method, room, frames, truth):
     mapper = room if method == "lift" else mapped(frames[:4], truth, lifting__method=method)
@@ -1295,6 +1321,47 @@ def test_a_loaded_map_larger_than_the_budget_loses_nothing(frames, truth, tmp_pa
     assert f"holds {count} Gaussians, more than scene.max_gaussians = {count // 3}" in caplog.text
     loaded._edit(loaded._trainer.densify, trainer_knows=True)
     assert len(loaded._scene) > 0.95 * count  # faint ones go
+
+
+def test_a_loaded_map_keeps_its_spherical_harmonics(frames, truth, tmp_path, caplog):
+    mapped(frames[:2], truth, scene__sh_degree=1).save(tmp_path / "map")
+    loaded = Mapper.load(tmp_path / "map", configured(), truth)
+    assert "of degree 1, and keeps them: scene.sh_degree = 0 is for new maps" in caplog.text
+    assert loaded.config.scene.sh_degree == loaded._scene.sh_degree == 1
+    feed(loaded, frames[2:4])
+    assert_finite(loaded)
+
+
+@pytest.mark.parametrize("fails", ["_plant", "_reseed"])
+def test_a_frame_that_fails_to_become_a_keyframe_is_forgotten(frames, truth, monkeypatch, fails):
+    some = [replace(frame, depth=None) for frame in frames]  # a keyframe without depth is seeded again
+    mapper = mapped(some[:4], truth, scene__refine_poses=True)
+
+    def out_of_memory(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched, pytest.raises(MemoryError):
+        patched.setattr(mapper, fails, out_of_memory)
+        mapper.process(some[4])
+    kept = [keyframe.view.index for keyframe in mapper._keyframes]
+    for remembered in (mapper._seeder._frames, mapper._trainer.poses._twists):
+        assert sorted(remembered) == kept
+    assert feed(mapper, some[4:6]) and mapper.stats.keyframes == len(mapper._keyframes) > len(kept)
+    assert_finite(mapper)
+
+
+def test_a_refresh_that_fails_is_done_again(frames, truth, monkeypatch):
+    mapper = Mapper(configured(), truth)
+    assert mapper.process(frames[0])
+
+    def out_of_memory(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched, pytest.raises(MemoryError):
+        patched.setattr("lift_ros.mapping.keyframes.Landmarks.of", out_of_memory)
+        mapper.update_objects()
+    feed(mapper, frames[:3])
+    assert mapper.snapshot.tracks
 
 
 def test_a_camera_at_rest_with_depth_brings_one_keyframe_where_the_scene_is_full():

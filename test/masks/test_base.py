@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lift_ros.masks.base import Masks, Patches
+from lift_ros.masks.base import Masks, Patches, Prompts
 
 
 def test_label_image_and_back():
@@ -58,3 +58,13 @@ def test_patches_of_another_size_are_what_most_of_a_pixel_shows():
 def test_patches_of_no_or_full_masks(masks):
     patches = Patches.of(masks)
     assert np.array_equal(patches.inside[patches.index].transpose(2, 0, 1), masks) and not patches.inside[0].any()
+
+
+def test_prompts_at_another_size():
+    explained = np.array([[True, False], [False, False]])
+    prompts = Prompts(np.array([[0.5, 0.5], [1.5, 1.0]], np.float32), explained).resized(4, 6)
+    np.testing.assert_allclose(prompts.points, [[1.5, 1.0], [4.5, 2.0]])
+    np.testing.assert_array_equal(prompts.explained, np.repeat(np.repeat(explained, 2, 0), 3, 1))
+    assert prompts.resized(4, 6) is prompts
+    with pytest.raises(ValueError, match="no size"):
+        Prompts(np.zeros((0, 2), np.float32)).resized(4, 6)
