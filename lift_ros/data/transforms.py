@@ -17,10 +17,10 @@ SAME_PLACE = 1e-3  # of a transform's entries
 
 
 class TransformTree:
-    """Static and time-stamped transforms; each child frame has one parent, as in tf2.
+    """Static and time-stamped transforms; each child frame has one parent at a time, as in tf2.
 
     Attributes:
-        rejected: transforms that are not finite or not rigid, dropped as tf2 does, counted by reason.
+        rejected: transforms that are not finite or not rigid, dropped and counted by reason.
     """
 
     def __init__(self) -> None:
@@ -51,6 +51,7 @@ class TransformTree:
         if static:
             self._static[child] = (parent, _matrix(t, Rotation.from_quat(q)))
         else:
+            self._static.pop(child, None)  # it moves after all
             self._edges[child][stamp_ns] = (parent, t, q)
             self._stamps.pop(child, None)
 
@@ -74,10 +75,10 @@ class TransformTree:
         parents |= {sample[0] for samples in self._edges.values() for sample in samples.values()}
         return parents | set(self._static) | set(self._edges)
 
-    def ancestors(self, frame: str) -> list[str]:
-        """``frame``, its parent, ... up to the root of its tree, by each edge's latest parent."""
+    def ancestors(self, frame: str, stamp_ns: int | None = None) -> list[str]:
+        """``frame``, its parent, ... up to the root of its tree, as of a time; None: as of each frame's latest."""
         chain = [frame.lstrip("/")]
-        while (parent := self._parent(chain[-1])) is not None and parent not in chain:
+        while (parent := self._parent(chain[-1], stamp_ns)) is not None and parent not in chain:
             chain.append(parent)
         return chain
 
@@ -88,7 +89,7 @@ class TransformTree:
             FrameRejected: ``pose_missing``, where the frames are not connected or the time lies outside what was
                 recorded or in a gap of more than 2 s; never extrapolated.
         """
-        up, down = self.ancestors(source), self.ancestors(target)
+        up, down = self.ancestors(source, stamp_ns), self.ancestors(target, stamp_ns)
         common = next((frame for frame in up if frame in down), None)
         if common is None:
             raise FrameRejected("pose_missing", f"no transform connects '{source}' to '{target}'")
@@ -96,7 +97,7 @@ class TransformTree:
 
     def _to_ancestor(self, frame: str, ancestor: str, stamp_ns: int) -> NDArray[np.float64]:
         T = np.eye(4)
-        for child in self.ancestors(frame):
+        for child in self.ancestors(frame, stamp_ns):
             if child == ancestor:
                 break
             T = (self._static[child][1] if child in self._static else self._interpolate(child, stamp_ns)) @ T
@@ -119,15 +120,19 @@ class TransformTree:
             raise FrameRejected(
                 "pose_missing", f"image lies in a gap of {(end - begin) / 1e9:.1f} s between transforms of '{child}'"
             )
-        (_, t0, q0), (_, t1, q1) = samples[begin], samples[end]
+        (parent, t0, q0), (next_parent, t1, q1) = samples[begin], samples[end]
+        if parent != next_parent:
+            raise FrameRejected("pose_missing", f"'{child}' goes over from '{parent}' to '{next_parent}' at that time")
         share = (stamp_ns - begin) / (end - begin)
         return _matrix((1 - share) * t0 + share * t1, Slerp([0.0, 1.0], Rotation.from_quat([q0, q1]))(share))
 
-    def _parent(self, child: str) -> str | None:
+    def _parent(self, child: str, stamp_ns: int | None) -> str | None:
         if child in self._static:
             return self._static[child][0]
         if child in self._edges:
-            return self._edges[child][self._sorted_stamps(child)[-1]][0]
+            stamps = self._sorted_stamps(child)
+            known = len(stamps) if stamp_ns is None else max(1, bisect_right(stamps, stamp_ns))
+            return self._edges[child][stamps[known - 1]][0]
         return None
 
     def _sorted_stamps(self, child: str) -> list[int]:

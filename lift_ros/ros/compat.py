@@ -107,7 +107,9 @@ except ModuleNotFoundError as missing:
                 if self._tree.rejected:
                     self._tree.rejected.clear()
                     return
-                latest = self._latest[child] = max(math.inf if static else stamp_ns, self._latest.get(child, 0))
+                before = self._latest.get(child, 0)
+                before = 0 if before == math.inf else before
+                latest = self._latest[child] = math.inf if static else max(stamp_ns, before)
                 if not static and latest - self._trimmed.get(child, 0) > 1.1 * self._cache_ns:
                     self._trimmed[child] = int(latest) - self._cache_ns
                     self._tree.forget(self._trimmed[child], child)
@@ -168,24 +170,27 @@ class Buffer(PlainBuffer):
     def set_transform(self, transform: TransformStamped, authority: str) -> None:
         """See tf2_ros.Buffer."""
         child, stamp_ns = frame_name(transform.child_frame_id), nanoseconds(transform.header.stamp)
+        if stamp_ns < 0 or not _is_usable(transform):  # tf2 takes infinite ones, and any quaternion but 0
+            return
         with self._guard:
-            if _is_rigid(transform):  # else the buffer leaves it out
-                if self._starts_over(transform, child, stamp_ns):
-                    first = list(self._back.values())
-                    self.clear()
-                    for each in first:
-                        self.set_transform(each, authority)
-                stamps = self._stamps.setdefault(child, [])
-                place = bisect_left(stamps, stamp_ns)
-                if stamps[place : place + 1] != [stamp_ns]:
-                    stamps.insert(place, stamp_ns)
-                del stamps[: bisect_left(stamps, stamps[-1] - self._kept_ns)]
-                self._parents[child] = frame_name(transform.header.frame_id)
+            if self._starts_over(transform, child, stamp_ns):
+                first = list(self._back.values())
+                self.clear()
+                for each in first:
+                    self.set_transform(each, authority)
+            stamps = self._stamps.setdefault(child, [])
+            place = bisect_left(stamps, stamp_ns)
+            if stamps[place : place + 1] != [stamp_ns]:
+                stamps.insert(place, stamp_ns)
+            del stamps[: bisect_left(stamps, stamps[-1] - self._kept_ns)]
+            self._parents[child] = frame_name(transform.header.frame_id)
             super().set_transform(transform, authority)
 
     def set_transform_static(self, transform: TransformStamped, authority: str) -> None:
         """See tf2_ros.Buffer."""
         child = frame_name(transform.child_frame_id)
+        if not _is_usable(transform):
+            return
         with self._guard:
             self._parents[child] = frame_name(transform.header.frame_id)
             self._stamps.pop(child, None)
@@ -234,11 +239,14 @@ class Buffer(PlainBuffer):
         return chain
 
 
-def _is_rigid(stamped: TransformStamped) -> bool:
-    """Whether a buffer takes it."""
+def _is_usable(stamped: TransformStamped) -> bool:
+    """Whether it is between two frames, finite and rigid."""
+    parent, child = frame_name(stamped.header.frame_id), frame_name(stamped.child_frame_id)
+    if not parent or not child or parent == child:
+        return False
     t, q = stamped.transform.translation, stamped.transform.rotation
     norm = math.hypot(q.x, q.y, q.z, q.w)
-    return math.isfinite(t.x + t.y + t.z) and abs(norm - 1.0) <= QUATERNION_TOLERANCE
+    return all(map(math.isfinite, (t.x, t.y, t.z))) and abs(norm - 1.0) <= QUATERNION_TOLERANCE
 
 
 __all__ = ["TRANSFORMS_BY", "Buffer", "TransformException", "TransformListener"]

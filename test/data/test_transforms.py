@@ -55,6 +55,28 @@ def test_samples_may_come_in_any_order():
     assert tree.lookup("map", "camera", 5 * S // 2)[0, 3] == pytest.approx(2.5)
 
 
+def test_a_frame_that_changes_its_parent():
+    """A robot that is carried over to another map, 100 m away."""
+    tree = TransformTree()
+    tree.add(0, "map", "other_map", (100, 0, 0), IDENTITY, static=True)
+    for second in range(4):
+        tree.add(second * S, "map" if second < 2 else "other_map", "base", (second, 0, 0), IDENTITY)
+    assert tree.lookup("map", "base", S // 2)[0, 3] == pytest.approx(0.5)
+    assert tree.lookup("map", "base", 5 * S // 2)[0, 3] == pytest.approx(102.5)
+    with pytest.raises(FrameRejected, match="goes over from 'map' to 'other_map'"):
+        tree.lookup("map", "base", 3 * S // 2)
+    assert tree.ancestors("base") == ["base", "other_map", "map"]
+    assert tree.ancestors("base", S) == ["base", "map"]
+
+
+def test_a_frame_that_was_static_may_move():
+    tree = TransformTree()
+    tree.add(0, "map", "base", (7, 0, 0), IDENTITY, static=True)
+    tree.add(S, "map", "base", (1, 0, 0), IDENTITY)
+    tree.add(2 * S, "map", "base", (2, 0, 0), IDENTITY)
+    assert tree.lookup("map", "base", 3 * S // 2)[0, 3] == pytest.approx(1.5)
+
+
 def test_frames_that_are_not_connected():
     tree = TransformTree()
     tree.add(0, "map", "base", (0, 0, 0), IDENTITY)

@@ -964,7 +964,7 @@ def test_a_full_scene_thins_what_is_far_off_for_new_ground(frames, truth, tmp_pa
         moved = [replace(frame, T_world_camera=shift @ frame.T_world_camera) for frame in frames[:4]]
         feed(mapper, moved)
         if room == 0:
-            known = {track.id for track in mapper.snapshot.tracks}
+            known = {track.id for track in mapper.snapshot.tracks if track.confidence > 0.5}
         seen = mapper.snapshot.render(moved[1].at_width(96).posed_camera())
         assert (seen.alpha > 0.5).float().mean() > 0.7, room
     assert mapper.stats.gaussians <= budget and not mapper.stats.full
@@ -1378,7 +1378,7 @@ def crowd(mapper: Mapper) -> Seeds:
     return Seeds(*scene.splats, torch.rand(len(scene), 3))
 
 
-@pytest.mark.parametrize("unit", [1.0, 1e-3, 1e3])
+@pytest.mark.parametrize("unit", [1.0, 0.1, 1e3])
 @pytest.mark.parametrize("depth", [True, False])
 def test_a_camera_too_far_off_for_single_precision_is_rejected(depth, unit):
     mapper = Mapper(configured(), NoMasks())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import sys
 from contextlib import closing
 from types import ModuleType
@@ -10,6 +11,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import rclpy
+from geometry_msgs.msg import TransformStamped
 from rclpy.duration import Duration
 from rclpy.time import Time
 from ros import wall
@@ -124,6 +126,57 @@ def test_a_transform_of_the_future_takes_none_of_other_frames_along():
         buffer.set_transform(stamped(100.0 + step, (float(step), 0.0, 0.0)), "test")
     with pytest.raises(TransformException):
         lookup(buffer, "map", "base", 105.0)
+
+
+def of_norm(norm: float) -> TransformStamped:
+    return transform(Header(stamp=to_stamp(3700.0)), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0, norm), "map", "base")
+
+
+STRAYS = {
+    "infinite": stamped(3700.0, (math.inf, 0.0, 0.0)),
+    "not rigid": of_norm(2.0),
+    "of nothing": stamped(3700.0, (0.0, 0.0, 0.0), parent=""),
+    "of itself": stamped(3700.0, (0.0, 0.0, 0.0), parent="base"),
+}
+
+
+@pytest.mark.parametrize("stray", STRAYS.values(), ids=STRAYS)
+def test_what_is_no_transform_takes_no_others_along(stray):
+    """tf2 takes infinite ones and any quaternion but 0, and would then refuse all that is older."""
+    buffer = Buffer(cache_time=Duration(seconds=10.0))
+    for step in range(8):
+        if step == 5:
+            buffer.set_transform(stray, "test")
+        buffer.set_transform(stamped(100.0 + step, (float(step), 0.0, 0.0)), "test")
+    assert lookup(buffer, "map", "base", 102.5)[0, 3] == pytest.approx(2.5)
+    assert lookup(buffer, "map", "base", 106.5)[0, 3] == pytest.approx(6.5)
+
+
+@pytest.mark.parametrize("parent", ["", "base"])
+def test_what_is_no_transform_hides_no_gap(parent):
+    buffer = Buffer(cache_time=Duration(seconds=20.0))
+    for seconds in range(100, 109):
+        here = "map" if seconds in (100, 108) else parent
+        buffer.set_transform(stamped(float(seconds), (0.0, 0.0, 0.0), parent=here), "test")
+    with pytest.raises(TransformException):
+        lookup(buffer, "map", "base", 104.5)
+
+
+def test_transforms_of_before_1970_clear_nothing():
+    buffer = Buffer(cache_time=Duration(seconds=10.0))
+    for step in range(10):
+        buffer.set_transform(stamped(100.0 + step / 10, (float(step), 0.0, 0.0)), "test")
+        for late in (0.0, 0.02):
+            buffer.set_transform(stamped(-50.0 + step / 10 + late, (0.0, 0.0, 0.0)), "test")
+    assert lookup(buffer, "map", "base", 100.05)[0, 3] == pytest.approx(0.5)
+
+
+def test_a_frame_that_was_static_may_move():
+    buffer = Buffer(cache_time=Duration(seconds=10.0))
+    buffer.set_transform_static(stamped(0.0, (7.0, 0.0, 0.0)), "test")
+    for step in range(3):
+        buffer.set_transform(stamped(100.0 + step, (float(step), 0.0, 0.0)), "test")
+    assert lookup(buffer, "map", "base", 100.5)[0, 3] == pytest.approx(0.5)
 
 
 def test_a_listener_hears_both_topics():
