@@ -49,7 +49,7 @@ def sweep_depth(frame: Frame, neighbours: list[Frame], near: float, far: float) 
     sources = [(_gray(other, size), *_plane_motion(frame, other, size)) for other in neighbours]
     inverse = _inverse_depths(sources, size, near, far)
     cost, seen = _cost_volume(reference, sources, inverse)
-    smooth = _semi_global(cost)
+    smooth = _semi_global(cost, reference)
     best = smooth.argmin(axis=2)
     score = 1 - np.take_along_axis(cost, best[..., None], axis=2)[..., 0]
     depth = 1 / _refined(smooth, best, inverse)
@@ -132,18 +132,24 @@ def _cost_volume(
     return cost, seen
 
 
-def _semi_global(cost: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Sum of the path costs from left, right, above and below (Hirschmueller 2008, eq. 13)."""
+def _semi_global(cost: NDArray[np.float32], reference: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Sum of the path costs from left, right, above and below (Hirschmueller 2008, eq. 13).
+
+    The penalty of a jump is lower across an edge of the image, where depth may jump as well.
+    """
     total = np.zeros_like(cost)
     for axis in (0, 1):
-        volume, target = (np.moveaxis(x, axis, 0) for x in (cost, total))
+        volume, image = (np.moveaxis(x, axis, 0) for x in (cost, reference))
+        target = np.moveaxis(total, axis, 0)
+        edge = np.abs(np.diff(image, axis=0))
+        jump = np.maximum(LARGE_STEP / (1 + 20 * edge), 2 * SMALL_STEP)[..., None].astype(np.float32)
         for order in (1, -1):
             rows = range(len(volume))[::order]
             path = np.ascontiguousarray(volume[rows[0]])
             target[rows[0]] += path
-            for row in rows[1:]:
+            for before, row in zip(rows, rows[1:], strict=False):
                 low = path.min(axis=1, keepdims=True)
-                step = np.minimum(path, low + LARGE_STEP)
+                step = np.minimum(path, low + jump[min(before, row)])
                 np.minimum(step[:, 1:], path[:, :-1] + SMALL_STEP, out=step[:, 1:])
                 np.minimum(step[:, :-1], path[:, 1:] + SMALL_STEP, out=step[:, :-1])
                 path = volume[row] + step - low

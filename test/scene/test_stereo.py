@@ -12,7 +12,7 @@ from lift_ros.camera import Camera
 from lift_ros.frame import Frame
 from lift_ros.render import Rendering
 from lift_ros.scene.alignment import alignment_step
-from lift_ros.scene.stereo import sweep_depth
+from lift_ros.scene.stereo import _semi_global, sweep_depth
 
 
 def test_depth_and_edges_are_found():
@@ -25,6 +25,16 @@ def test_depth_and_edges_are_found():
     assert (error < 0.1).mean() > 0.85
     assert (error[found.trusted] < 0.1).mean() > (error < 0.1).mean()
     assert (found.trusted_depth[~found.trusted] == 0).all()
+
+
+@pytest.mark.parametrize("edge", [8, 10, 12])
+def test_depth_jumps_where_the_image_has_an_edge(edge):
+    """Between two surfaces lies a strip that could be of either; so the edge of the image in it decides."""
+    cost = np.full((12, 20, 30), 0.5, np.float32)
+    cost[:, :7, 5] = cost[:, 13:, 20] = 0
+    image = np.zeros((12, 20), np.float32)
+    image[:, edge:] = 1
+    assert (_semi_global(cost, image).argmin(2) == np.where(np.arange(20) < edge, 5, 20)).all()
 
 
 def test_single_wrong_depths_are_not_trusted():
