@@ -51,9 +51,12 @@ class TransformTree:
         if static:
             self._static[child] = (parent, _matrix(t, Rotation.from_quat(q)))
         else:
-            self._static.pop(child, None)  # it moves after all
             self._edges[child][stamp_ns] = (parent, t, q)
             self._stamps.pop(child, None)
+
+    def forget_static(self, child: str) -> None:
+        """Drop the static transform of a child frame."""
+        self._static.pop(child, None)
 
     def forget(self, before_ns: int | None = None, child: str | None = None) -> None:
         """Drop time-stamped transforms older than ``before_ns``, or all of them; of one child frame where it is named.

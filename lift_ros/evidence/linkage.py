@@ -64,8 +64,8 @@ def merge_parts(agreed: NDArray[np.float64], seen: NDArray[np.float64]) -> Merge
     it. If all weighed the same, the many scraps along the borders of a floor would outvote the floor, and join it to
     what stands on it; by all that is seen of them, one large part would decide alone.
 
-    Each pair counts as having disagreed for ``DOUBT`` of a view: of partners that agree alike, the one seen together
-    more comes first, and a glimpse joins nothing.
+    Two parts that some view shows together count as having disagreed for ``DOUBT`` of a view: of partners that agree
+    alike, the one seen together more comes first, and a glimpse joins nothing.
 
     Args:
         agreed: (K, K), symmetric: in how many views two parts share a mask, of those ``seen`` (K, K) that show both;

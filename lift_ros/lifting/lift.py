@@ -165,13 +165,10 @@ class Lift:
         }
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
-        """Of older maps, which hold no more than the objects, these are the parts, and nothing is known of wholes."""
-        own = state["gaussian.lift.object"]
-        part, whole = state.get("gaussian.lift.part", own), state.get("gaussian.lift.whole", torch.zeros_like(own))
-        self._part, self._object, self._whole = (each.to(self._object.device, copy=True) for each in (part, own, whole))
-        pairs = state.get("lift.merged_parts", torch.zeros(0, 2, dtype=torch.int64)).cpu().numpy()
-        rates = state.get("lift.merged_at", torch.zeros(0, dtype=torch.float64)).cpu().numpy()
-        count = max(pairs.max(initial=-1) + 1, part.cpu().numpy().max(initial=0))
+        rows = (state[f"gaussian.lift.{name}"] for name in ("part", "object", "whole"))
+        self._part, self._object, self._whole = (row.to(self._object.device, copy=True) for row in rows)
+        pairs, rates = state["lift.merged_parts"].cpu().numpy(), state["lift.merged_at"].cpu().numpy()
+        count = max(pairs.max(initial=-1) + 1, self._part.cpu().numpy().max(initial=0))
         self._merges = Merges(pairs, rates, int(count))
 
 

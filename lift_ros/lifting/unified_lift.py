@@ -116,7 +116,7 @@ class UnifiedLift:
 
     @property
     def unit_features(self) -> torch.Tensor:
-        """(N, levels * d), of all levels side by side: their cosine is the mean of those of the levels."""
+        """(N, levels * d), of all levels side by side: the cosine of two Gaussians is the mean over the levels."""
         levels = normalize(self.embeddings.value.detach().unflatten(1, self._shape), dim=-1)
         return levels.flatten(1) / self.config.levels**0.5
 

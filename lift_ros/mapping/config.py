@@ -12,7 +12,7 @@ class MappingConfig:
     """How frames become a map."""
 
     image_width: int = option(
-        320, "Width at which frames are mapped; masks are made at the full size.", unit="px", min=32, max=8192
+        320, "Width at which frames are mapped; segmenters are given the full image.", unit="px", min=32, max=8192
     )
     keyframe_parallax: float = option(
         2.5,

@@ -63,16 +63,16 @@ class Keyframe:
         ``pixels``: how many to keep for training embeddings, 0 if the method trains none. If this fails, as when memory
         runs out, nothing has changed.
         """
-        labels, lifting = self.patches.label_image(), None
+        lifting = None
         if pixels:
             weights = all_weights(scene, camera)
             lifting = sample_view(self.patches.resized(camera.height, camera.width), weights, pixels, rng)
-            evidence = MaskEvidence.of(weights, labels)
+            of_masks = partial(MaskEvidence.of, weights)
         else:  # without the weights of every pixel
-            seen = partial(MaskEvidence.seen_by, camera, scene.splats)
-            evidence = seen(labels)
-            if self.patches.overlapping:
-                evidence.wholes = seen(self.patches.label_image(largest=True))
+            of_masks = partial(MaskEvidence.seen_by, camera, scene.splats)
+        evidence = of_masks(self.patches.label_image())
+        if self.patches.overlapping:
+            evidence.wholes = of_masks(self.patches.label_image(largest=True))
         landmarks = Landmarks.of(evidence, scene.means.cpu().numpy(), camera)
         shown = int(np.count_nonzero(np.bincount(evidence.gaussian, minlength=1)))
         self.lifting, self.evidence, self.landmarks = lifting, evidence, landmarks

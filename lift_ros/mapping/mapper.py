@@ -165,7 +165,6 @@ class Mapper:
         except BaseException:  # a frame of no keyframe would never be forgotten
             self._forget(index)
             raise
-        self._adopt(self._keyframes[-1])
         for gone in self._keyframes.give_way():
             self._forget(gone.view.index)
             self.stats = replace(self.stats, thinned_keyframes=self.stats.thinned_keyframes + 1)
@@ -174,6 +173,7 @@ class Mapper:
         self.stats = replace(
             self.stats, keyframes=len(self._keyframes), skipped_steps=self.stats.skipped_steps + skipped
         )
+        self._adopt(self._keyframes[-1])
         return True
 
     def step(self) -> bool:
@@ -332,7 +332,7 @@ class Mapper:
             mapper._go_on_with(contents)
             mapper._method.load_state(contents.tensors)
         except KeyError as error:
-            raise MapFileError(f"{directory} holds no {error}; it was not saved by this package") from None
+            raise MapFileError(f"{directory} holds no {error}; another version saved it, or another program") from None
         return mapper
 
     def recovered(self) -> Mapper:
@@ -402,12 +402,13 @@ class Mapper:
             self._trainer.poses.update(index, given, align(self._trainer.render, image, camera, ALIGN_STEPS))
             rendering = self._trainer.render(self._trainer.poses.apply(index, given))
         self._seeder.add(replace(small, T_world_camera=self._trainer.poses.pose(index, small.T_world_camera)))
-        self._plant(index, rendering, patches)
         stereo = self._seeder.depth(index)
+        view = TrainingView.from_frame(small, index, stereo.trusted_depth if stereo else None, str(self._scene.device))
+        keyframe = Keyframe(small.stamp, small.T_world_camera, view, patches, viewing_distance(small, rendering))
+        self._plant(index, rendering, patches)
         if len(self._keyframes) >= RESEED_AFTER and not self._keyframes[-RESEED_AFTER].view.measured:
             self._reseed(self._keyframes[-RESEED_AFTER])
-        view = TrainingView.from_frame(small, index, stereo.trusted_depth if stereo else None, str(self._scene.device))
-        return Keyframe(small.stamp, small.T_world_camera, view, patches, viewing_distance(small, rendering))
+        return keyframe
 
     def _forget(self, index: int) -> None:
         """Forget what is kept of frame ``index`` besides its keyframe."""

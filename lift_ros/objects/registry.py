@@ -417,15 +417,14 @@ class ObjectRegistry:
         }
 
     def set_rows(self, rows: Mapping[str, NDArray[np.int64]]) -> None:
-        """The inverse of ``rows``, for a scene of as many Gaussians. Older maps hold no more than the ids.
+        """The inverse of ``rows``, for a scene of as many Gaussians.
 
         Raises:
-            KeyError: there are none.
+            KeyError: one of them is missing.
         """
         self.ids = rows["gaussian.object_id"].astype(np.int64)
-        nothing = np.zeros_like(self.ids)
-        self._former = rows.get("gaussian.former_object_id", nothing).astype(np.int64)
-        self._unborn = rows.get("gaussian.unborn", nothing).astype(np.int64)
+        self._former = rows["gaussian.former_object_id"].astype(np.int64)
+        self._unborn = rows["gaussian.unborn"].astype(np.int64)
 
     def state(self) -> dict[str, Any]:
         """JSON-ready: the tracks and the next id. ``rows`` are saved apart."""
@@ -443,7 +442,7 @@ class ObjectRegistry:
             next_id = int(state["next_id"])
         except (KeyError, TypeError, ValueError) as error:
             raise MapFileError(f"what is known of the objects cannot be read: {error!r}") from error
-        given = [rows[name] for name in ("gaussian.object_id", "gaussian.former_object_id") if name in rows]
+        given = rows["gaussian.object_id"], rows["gaussian.former_object_id"]
         unknown = set(np.unique(rows["gaussian.object_id"]).tolist()) - set(tracks) - {0}
         if unknown:
             raise MapFileError(f"Gaussians belong to objects that the map does not list: {sorted(unknown)[:5]}")

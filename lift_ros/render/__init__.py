@@ -90,7 +90,7 @@ def mask_weights(
         min_weight: sums up to this are left out, pixels.
 
     Raises:
-        ValueError: an argument has the wrong shape, type or device.
+        ValueError: an argument has the wrong shape, type or device, or there are more masks than pixels.
     """
     _check_splats(splats, camera)
     k = max(labels.shape[0] // camera.height, 1)

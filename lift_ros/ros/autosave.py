@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 import time
 from datetime import datetime
 from pathlib import Path
@@ -42,6 +43,8 @@ class Autosave:
         self._pending = False
         self._next = 0.0
         self._saved: tuple[int, int] | None = None  # how far the map had come
+        self._saving = threading.Lock()
+        self._rescue: threading.Thread | None = None
 
     def begins_with(self, path: Path | None) -> None:
         """Another map takes the place of this one: that in ``path``, None for an empty one."""
@@ -73,14 +76,15 @@ class Autosave:
         self.error = ""
         if not len(mapper.snapshot.scene):
             return True
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            kept = self._name_for_other()
-            mapper.save(self._path, kept)
-        except Exception as error:  # whatever it is, the node must go on, or come to its end
-            self._failed(error)
-            return False
-        self._ours, self._began_with, self._saved = _identity(self._path), None, _progress(mapper)
+        with self._saving:  # what seems to hang may be a save to a slow disk
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                kept = self._name_for_other()
+                mapper.save(self._path, kept)
+            except Exception as error:  # whatever it is, the node must go on, or come to its end
+                self._failed(error)
+                return False
+            self._ours, self._began_with, self._saved = _identity(self._path), None, _progress(mapper)
         if kept:
             self._log.warning(f"what {self._path} held before is {kept.name} now")
         self._log.info(f"map saved in {self._path}")
@@ -105,11 +109,16 @@ class Autosave:
             except Exception as error:
                 self._failed(error)
 
-        if self._pending:
-            thread = start_thread("rescue", save)
-            thread.join(RESCUE_TIMEOUT)
-            if thread.is_alive():
+        if self._pending and not self.rescuing:
+            self._rescue = start_thread("rescue", save)
+            self._rescue.join(RESCUE_TIMEOUT)
+            if self.rescuing:
                 self._failed("what stopped the mapper stops this, too")
+
+    @property
+    def rescuing(self) -> bool:
+        """Whether a ``rescue`` has not come to its end yet."""
+        return self._rescue is not None and self._rescue.is_alive()
 
     def _failed(self, why: object) -> None:
         self.error = f"map not saved: {why}"

@@ -107,6 +107,8 @@ except ModuleNotFoundError as missing:
                 if self._tree.rejected:
                     self._tree.rejected.clear()
                     return
+                if not static:
+                    self._tree.forget_static(child)  # it moves after all
                 before = self._latest.get(child, 0)
                 before = 0 if before == math.inf else before
                 latest = self._latest[child] = math.inf if static else max(stamp_ns, before)

@@ -140,7 +140,10 @@ class FrameBuilder:
             return
         image, last, aside = _Waiting(message, stamp_ns, time.monotonic(), self._epoch), self._last, self._aside
         if last is None or image.goes_on(last):
-            if aside:
+            self._aside = None
+            if aside and last and last.stamp_ns < aside.stamp_ns < stamp_ns:  # of a slow camera, and late
+                self._take(aside)
+            elif aside:
                 self._reject_astray(aside, image)
             self._take(image)
         elif 0 <= last.stamp_ns - stamp_ns < TIME_JUMP_NS:

@@ -24,7 +24,7 @@ from lift_ros.ros.frame_builder import LiveFrame
 from lift_ros.ros.node_config import NodeConfig
 from lift_ros.ros.outputs import Outputs
 from lift_ros.ros.queues import DropCounter, KeepNewest, Window
-from lift_ros.ros.threads import Watch, start_thread
+from lift_ros.ros.threads import STOP_TIMEOUT, Watch, start_thread
 
 REMEMBERED = 1000  # label images that may be asked about; only where they were seen from is kept
 
@@ -130,11 +130,16 @@ class Labeller:
         self._thread = start_thread("labels", self._run)
 
     def stop(self) -> None:
-        """Stop after the image at hand."""
+        """Stop after the image at hand; one that does not come to its end is left behind, and then this ``hangs``."""
         self._stopping.set()
         if self._thread:
-            self._thread.join()
+            self._thread.join(STOP_TIMEOUT)
         self._drops.add("not_labelled", self._frames.clear())
+
+    @property
+    def hangs(self) -> bool:
+        """Whether the thread is still at work though it was stopped."""
+        return self._thread is not None and self._thread.is_alive() and self._stopping.is_set()
 
     def add_frame(self, live: LiveFrame) -> None:
         """Offer a frame; one that waits gives way."""

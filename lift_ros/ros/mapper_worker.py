@@ -20,13 +20,12 @@ from lift_ros.objects.registry import ObjectEvent
 from lift_ros.ros.budgets import Duty
 from lift_ros.ros.frame_builder import LiveFrame
 from lift_ros.ros.queues import KEEPING_UP, DropCounter, KeepNewest
-from lift_ros.ros.threads import Watch, start_thread
+from lift_ros.ros.threads import STOP_TIMEOUT, Watch, start_thread
 
 IDLE_WAIT = 0.1  # s, for a frame when there is nothing to train
 UPDATE_SHARE = 0.2  # of the time, at most, goes into finding the objects
 FIRST_PERIOD = 0.25  # s, from update to update while there are no objects
 NICENESS = 5  # of the mapper: callbacks and labels come first where cores are few
-STOP_TIMEOUT = 20.0  # s, for a step; launch gives the node 60 s to end
 AFTER_ERROR = 1.0  # s, before the next attempt after an unexpected error
 
 Result = TypeVar("Result")

@@ -52,7 +52,7 @@ OVERRIDABLE = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABI
 STATUS_PERIOD = 1.0  # s
 POSES_QUEUED = 100  # as of TF: odometry of 200 Hz would be lost each time that the executor is held up for 25 ms
 BETWEEN_QUEUES = 8  # frames that may be in the middleware, and at work between the queues
-HANGS = "the mapper hangs in what it did when it was stopped; it cannot go on before that ends"
+HANGS = "{} hangs in what it did when the node was stopped; it cannot go on before that ends"
 POSE_MESSAGES = {"odometry": Odometry, "pose": PoseStamped, "pose_with_covariance": PoseWithCovarianceStamped}
 
 
@@ -184,8 +184,8 @@ class Pipeline:
         Raises:
             LiftError: the mapper still hangs in what it did when it was stopped.
         """
-        if self.worker.hangs:  # two threads must not have one map
-            raise LiftError(HANGS)
+        if hanging := self._hanging:  # two threads must not have one map
+            raise LiftError(HANGS.format(hanging))
         self._publish_map(self.worker.mapper, [])
         if self._autosave:
             self._autosave.begin()
@@ -206,6 +206,15 @@ class Pipeline:
             save = self._autosave.rescue if self.worker.hangs else self._autosave.end
             save(self.worker.mapper)
         self.labeller.stop()
+
+    @property
+    def _hanging(self) -> str:
+        """What has not ended though it was stopped, if anything."""
+        if self.worker.hangs:
+            return "the mapper"
+        if self.labeller.hangs:
+            return "the thread of the labels"
+        return "the save of the map" if self._autosave and self._autosave.rescuing else ""
 
     def destroy(self) -> None:
         """Take everything off the node again."""
@@ -432,8 +441,8 @@ class Pipeline:
         """What is wrong whether the node is active or not."""
         lost = [each for each in self._inputs if not each.subscription]
         found = [f"cannot subscribe to {each.topic} as {_type_name(each.kind)}" for each in lost]
-        if self.worker.hangs:
-            found.append(HANGS)
+        if hanging := self._hanging:
+            found.append(HANGS.format(hanging))
         if self.save_error:
             found.append(self.save_error)
         return found

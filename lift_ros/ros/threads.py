@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+STOP_TIMEOUT = 20.0  # s, for a step or an image at hand; launch gives the node 60 s to end
+
 
 class Watch:
     """For how long a thread has been at one piece of work, for others to see."""

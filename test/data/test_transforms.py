@@ -69,11 +69,13 @@ def test_a_frame_that_changes_its_parent():
     assert tree.ancestors("base", S) == ["base", "map"]
 
 
-def test_a_frame_that_was_static_may_move():
+def test_a_frame_that_is_recorded_as_static_is_so_at_all_times():
     tree = TransformTree()
-    tree.add(0, "map", "base", (7, 0, 0), IDENTITY, static=True)
     tree.add(S, "map", "base", (1, 0, 0), IDENTITY)
+    tree.add(0, "map", "base", (7, 0, 0), IDENTITY, static=True)
     tree.add(2 * S, "map", "base", (2, 0, 0), IDENTITY)
+    assert [tree.lookup("map", "base", second * S)[0, 3] for second in (0, 1, 4)] == [7, 7, 7]
+    tree.forget_static("base")
     assert tree.lookup("map", "base", 3 * S // 2)[0, 3] == pytest.approx(1.5)
 
 

@@ -43,6 +43,12 @@ def test_scraps_do_not_outvote_what_they_are_of():
     assert (clusters[scraps] == clusters[floor]).all()
 
 
+def test_a_long_row_of_parts_is_one():
+    """Each is seen with the next alone, always in one mask: what no view shows together says nothing."""
+    seen = np.diag(np.full(100, 10.0)) + np.diag(np.full(99, 10.0), 1) + np.diag(np.full(99, 10.0), -1)
+    assert len(partition(merge_parts(seen.copy(), seen).clusters(0.9))) == 1
+
+
 def test_parts_no_view_shows_together_stay_apart():
     seen = np.array([[5.0, 0], [0, 5]])
     assert len(partition(merge_parts(seen.copy(), seen).clusters(0.0))) == 2
@@ -66,8 +72,8 @@ def literal_merge(agreed: np.ndarray, seen: np.ndarray, rate: float) -> set[froz
             for b in clusters[i + 1 :]:
                 block = np.ix_(sorted(a), sorted(b))
                 weight = np.outer(*(np.sqrt(seen.diagonal()[sorted(c)]) for c in (a, b)))
-                mean = [np.average(of[block], weights=weight) for of in (agreed, seen)]
-                rate_of = mean[0] / (mean[1] + DOUBT) if seen[block].any() else -1.0
+                mean = [np.average(of[block], weights=weight) for of in (agreed, seen, seen > 0)]
+                rate_of = mean[0] / (mean[1] + DOUBT * mean[2]) if seen[block].any() else -1.0
                 if rate_of > best:
                     best, pair = rate_of, (a, b)
         if pair is None or best < rate:
@@ -79,7 +85,8 @@ def literal_merge(agreed: np.ndarray, seen: np.ndarray, rate: float) -> set[froz
 def test_merging_is_average_linkage(seed):
     rng = np.random.default_rng(seed)
     seen = rng.integers(0, 12, (14, 14)).astype(float)
-    seen = seen + seen.T + np.diag(rng.integers(1, 60, 14))
+    seen = np.where(rng.random((14, 14)) < 0.2, 0, seen)  # some are never seen together
+    seen = np.tril(seen, -1) + np.tril(seen, -1).T + np.diag(rng.integers(1, 60, 14))
     agreed = rng.random((14, 14))
     agreed = seen * (agreed + agreed.T) / 2
     given = agreed.copy(), seen.copy()

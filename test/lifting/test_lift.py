@@ -326,10 +326,7 @@ def test_clicks_and_wholes_outlast_a_file_and_edits(world):
     assert torch.equal(method.similarity(click(len(origin) + 1, where)), torch.cat([few[origin], torch.tensor([-1.0])]))
 
 
-def test_an_older_file_knows_objects_alone():
-    method = fresh(4)
-    method.load_state({"gaussian.lift.object": torch.tensor([3, 3, 0, 7])})
-    assert method.similarity(click(4, 0)).tolist() == [1, 1, -1, 0]
+def test_a_method_that_has_decoded_nothing_knows_no_parts():
     assert fresh(4).similarity(click(4, 0)).tolist() == [-1] * 4
 
 

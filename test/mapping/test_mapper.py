@@ -848,7 +848,8 @@ def test_what_a_map_of_colour_images_held_outlasts_another_run_and_its_end(frame
     mapper = mapped(blind[:4], truth)
     mapper.save(tmp_path / "map")
     loaded = Mapper.load(tmp_path / "map", configured(), truth)
-    known, before = {track.id for track in loaded.snapshot.tracks}, loaded.snapshot.scene.means.clone()
+    known = {track.id for track in loaded.snapshot.tracks if track.confidence > 0.5}  # others may not last
+    before = loaded.snapshot.scene.means.clone()
     shift = np.eye(4)
     shift[0, 3] = 50.0  # in another room
     later = [replace(f, T_world_camera=shift @ f.T_world_camera, stamp=f.stamp + 100) for f in blind[4:8]]
@@ -856,7 +857,7 @@ def test_what_a_map_of_colour_images_held_outlasts_another_run_and_its_end(frame
     loaded.finish(4, 0)
     loaded.update_objects()
     assert (loaded.snapshot.scene.means[:, 0] < 25).sum() > 0.8 * len(before)
-    assert known <= {track.id for track in loaded.snapshot.tracks}
+    assert known and known <= {track.id for track in loaded.snapshot.tracks}
 
 
 def test_a_map_without_anything_is_saved_and_loaded(truth, tmp_path):

@@ -132,9 +132,12 @@ def test_a_lock_that_a_mapper_holds_while_it_hangs_does_not_stop_the_end(mapper,
     saves = begun(tmp_path / "left")
     try:
         saves.rescue(mapper)
-        assert "map not saved" in saves.error and not (tmp_path / "left").exists()
+        assert "map not saved" in saves.error and not (tmp_path / "left").exists() and saves.rescuing
+        saves.rescue(mapper)  # as where the node is destroyed, too
+        assert [thread.name for thread in threading.enumerate()].count("rescue") == 1
     finally:
         release.set()
         for thread in threading.enumerate():
             if thread.name == "rescue":
                 thread.join(30.0)
+    assert not saves.rescuing and (tmp_path / "left").exists()

@@ -459,6 +459,16 @@ def test_of_two_cameras_whose_clocks_differ_one_is_used(bench, ahead):
     assert camera.drops.counts() == {"stamp_not_increasing": 19} and not camera.jumps
 
 
+def test_an_image_that_came_too_soon_after_the_one_before_is_used_if_the_next_is_later(bench):
+    """A slow camera whose images come two at a time."""
+    camera = bench(pose_timeout=FOREVER)
+    for seconds, wait in ((1.0, 0.0), (3.0, 0.0), (3.5, 1.6)):
+        time.sleep(wait)
+        camera.depth(seconds)
+        camera.image(seconds)
+    assert camera.taken(3) == [1.0, 3.0, 3.5] and camera.drops.counts() == {} and not camera.jumps
+
+
 def test_a_clock_that_is_set_forward_clears_nothing(bench):
     camera = bench(pose_timeout=FOREVER)
     for seconds in (1.0, 8.0, 8.1):

@@ -606,6 +606,7 @@ int64_t lift_merge_parts(int64_t count, const double* agreed, const double* seen
   const int64_t failed = guarded([&] {
     struct Pair {
       double agreed, seen;
+      double known;  // 1 for two parts that some view shows together; of clusters, the mean
     };
     lift::Buffer<Pair> pairs(count * count);
     std::vector<int64_t> alive(count), partner(count, 0);
@@ -616,12 +617,13 @@ int64_t lift_merge_parts(int64_t count, const double* agreed, const double* seen
       alive[a] = a;
       mass[a] = std::sqrt(seen[a * count + a]);
       for (int64_t b = 0; b < count; ++b) {
-        pairs[a * count + b] = a != b ? Pair{agreed[a * count + b], seen[a * count + b]} : Pair{0, 0};
+        const double both = seen[a * count + b];
+        pairs[a * count + b] = a != b ? Pair{agreed[a * count + b], both, both > 0 ? 1.0 : 0.0} : Pair{};
       }
     }
     const auto rate_of = [&](int64_t a, int64_t b) {
       const Pair& pair = pairs[a * count + b];
-      return pair.seen > 0 ? pair.agreed / (pair.seen + doubt) : -1.0;
+      return pair.seen > 0 ? pair.agreed / (pair.seen + doubt * pair.known) : -1.0;
     };
     const auto search = [&](int64_t a) {
       best[a] = -1.0;
@@ -652,6 +654,7 @@ int64_t lift_merge_parts(int64_t count, const double* agreed, const double* seen
         Pair& pair = pairs[a * count + c];
         pair.agreed = own * pair.agreed + (1 - own) * pairs[b * count + c].agreed;
         pair.seen = own * pair.seen + (1 - own) * pairs[b * count + c].seen;
+        pair.known = own * pair.known + (1 - own) * pairs[b * count + c].known;
         pairs[c * count + a] = pair;
       }
       joined[2 * steps] = a;
