@@ -848,7 +848,8 @@ def test_what_a_map_of_colour_images_held_outlasts_another_run_and_its_end(frame
     mapper = mapped(blind[:4], truth)
     mapper.save(tmp_path / "map")
     loaded = Mapper.load(tmp_path / "map", configured(), truth)
-    known = {track.id for track in loaded.snapshot.tracks if track.confidence > 0.5}  # others may not last
+    counts = np.bincount(loaded._registry.ids)
+    known = {i for i in np.flatnonzero(counts).tolist() if i and counts[i] >= 40}  # what is hardly an object may go
     before = loaded.snapshot.scene.means.clone()
     shift = np.eye(4)
     shift[0, 3] = 50.0  # in another room
@@ -857,7 +858,7 @@ def test_what_a_map_of_colour_images_held_outlasts_another_run_and_its_end(frame
     loaded.finish(4, 0)
     loaded.update_objects()
     assert (loaded.snapshot.scene.means[:, 0] < 25).sum() > 0.8 * len(before)
-    assert known and known <= {track.id for track in loaded.snapshot.tracks}
+    assert len(known) >= 3 and known <= {track.id for track in loaded.snapshot.tracks}
 
 
 def test_a_map_without_anything_is_saved_and_loaded(truth, tmp_path):
