@@ -25,7 +25,8 @@ def similarity(features: torch.Tensor, clicked: BlendWeights) -> torch.Tensor:
 
     What shows at a click is blended of unit features here, while training blends raw ones, of any length.
     """
-    return (features @ normalize(clicked.matmul(features), dim=1).T).amax(1)
+    cosines = features @ normalize(clicked.matmul(features), dim=1).T
+    return cosines.amax(1).clamp(-1, 1)  # rounding takes what is the same above 1
 
 
 def grow_region(selected: torch.Tensor, seeds: torch.Tensor, neighbours: Neighbours) -> torch.Tensor:

@@ -64,3 +64,12 @@ def test_a_region_grows_within_what_is_selected(world):
     elsewhere = (world.objects == 2).nonzero()[0]
     assert not grow_region(selected, elsewhere, neighbours).any()
     assert torch.equal(grow_region(selected, torch.cat([first, elsewhere]), neighbours), world.objects == 1)
+
+
+def test_nothing_is_more_similar_than_the_same():
+    """Whatever way a unit vector is rounded: a threshold of 1 selects nothing."""
+    features = torch.nn.functional.normalize(torch.randn(2000, 16, generator=torch.Generator().manual_seed(0)), dim=1)
+    each = torch.arange(2000)
+    clicked = BlendWeights(torch.arange(2001), each, torch.ones(2000), 2000)
+    assert (features @ features.T).diagonal().max() > 1
+    assert similarity(features, clicked).max() == 1
