@@ -47,7 +47,6 @@ from lift_ros.ros.queues import DropCounter, Window
 from lift_ros.ros.services import Services
 from lift_ros.ros.status import make_status
 
-TF_HISTORY = Duration(seconds=10.0)
 OVERRIDABLE = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY)
 STATUS_PERIOD = 1.0  # s
 POSES_QUEUED = 100  # as of TF: odometry of 200 Hz would be lost each time that the executor is held up for 25 ms
@@ -150,7 +149,7 @@ class Pipeline:
             self._drops,
             log,
         )
-        self.tf_buffer = Buffer(cache_time=TF_HISTORY)
+        self.tf_buffer = Buffer()
         poses: PoseSource = TfPoses(self.tf_buffer, config.world_frame)
         if config.pose_source != "tf":
             poses = TopicPoses(self.tf_buffer, config.world_frame, config.pose_frame, self._drops)

@@ -139,7 +139,10 @@ def main() -> int:
     try:
         for topic in (*arguments.topics, arguments.wait_for):
             if topic and topic not in player.topics:
-                why = "its type is none that is: see --topics" if topic in bag.types else "it is not in the bag"
+                why = "it is not in the bag"
+                if topic in bag.types:
+                    asked = arguments.all or topic in played
+                    why = "see the warning above" if asked else "its type is none that is: see --topics"
                 player.get_logger().error(f"{topic} is not played: {why}")
                 return 1
         if left := sorted(set(bag.types) - {*played, *OF_THE_SYSTEM}) if not arguments.all else []:
