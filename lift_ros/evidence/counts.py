@@ -6,81 +6,44 @@ if it shows more than ``MIN_VISIBLE`` pixels of it, and the more, up to ``FULL_S
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
-from ctypes import POINTER, Structure, c_double, c_float, c_int, c_int64, c_void_p
-from functools import cache
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lift_ros.evidence.library import Clear, Masks, Parts, Views, library, pointers
 from lift_ros.evidence.mask_evidence import MaskEvidence
-from lift_ros.native import load_library
 from lift_ros.scene.neighbours import Neighbours
 
 MIN_VISIBLE = 4.0  # pixels of a part that a view must show to have a say about it
 FULL_SAY = 1000.0  # pixels from which a view's say no longer grows
-MIN_PIXELS = 0.3  # of a Gaussian that a view must show to say in which mask it lies
-CLEAR_PIXELS = 2.0  # from which more of it says no more
-
-_INTERFACE = 6  # LIFT_EVIDENCE_INTERFACE of csrc/lift_evidence.h
-
-
-class _Masks(Structure):
-    """``LiftMasks`` of csrc/lift_evidence.h."""
-
-    _fields_ = [
-        ("count", c_int64),
-        ("mask", c_void_p),
-        ("gaussian", c_void_p),
-        ("weight", c_void_p),
-        ("mask_count", c_int64),
-        ("area", c_void_p),
-    ]
-
-
-class _Views(Structure):
-    """``LiftViews`` of csrc/lift_evidence.h."""
-
-    _fields_ = [("count", c_int64), ("views", POINTER(_Masks)), ("gaussian_count", c_int64)]
-
-
-class _Parts(Structure):
-    """``LiftParts`` of csrc/lift_evidence.h."""
-
-    _fields_ = [("count", c_int64), ("number", c_void_p)]
-
-
-_PROTOTYPES = {
-    "lift_neighbour_agreement": [POINTER(_Views), c_int64, c_void_p, c_float, c_float] + [c_void_p] * 3 + [c_int],
-    "lift_part_agreement": [POINTER(_Views), POINTER(_Parts), c_double, c_double] + [c_void_p] * 2 + [c_int],
-    "lift_held": [POINTER(_Views), POINTER(_Parts)] + [c_void_p] * 2 + [c_int],
-    "lift_purity": [POINTER(_Views), POINTER(_Parts), c_double, c_double] + [c_void_p] * 4 + [c_int],
-    "lift_strongest_masks": [POINTER(_Views), POINTER(_Parts)] + [c_void_p] * 2 + [c_int],
-    "lift_shown": [POINTER(_Views), c_void_p],
-    "lift_votes": [POINTER(_Views), POINTER(_Parts), c_double] + [c_void_p] * 4 + [c_int],
-    "lift_components": [c_int64, c_int64] + [c_void_p] * 3,
-    "lift_connected_parts": [c_int64, c_int64] + [c_void_p] * 2 + [c_int64, c_void_p],
-    "lift_visibility": [POINTER(_Views), POINTER(_Parts), c_double] + [c_void_p] * 3 + [c_int],
-    "lift_merge_parts": [c_int64, c_void_p, c_void_p, c_double, c_double, c_void_p, c_void_p],
-}
 
 
 def neighbour_agreement(
     neighbours: Neighbours, views: Sequence[MaskEvidence]
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """How often a Gaussian and each of its neighbours lie in one mask.
 
     Returns:
         agreed (N, k), of neighbours that are near: the views in which the mask that shows most of the one is that of
-        the other, too, each counting by the pixels it shows of both; seen (N, k), the same of all views that show both;
-        masked (N,) pixels of each Gaussian in masks.
+        the other, too, each counting by how clearly it shows both (``MaskEvidence.clear``), up to 1; seen (N, k), the
+        same of all views that show both.
+
+    Raises:
+        ValueError: the views know other Gaussians.
+        MemoryError.
     """
-    touching = neighbours.touching
-    found = *(np.zeros(touching.shape, np.float32) for _ in range(2)), np.zeros(len(touching), np.float32)
-    _call("lift_neighbour_agreement", views, *touching.shape, touching, MIN_PIXELS, CLEAR_PIXELS, *found, _threads())
+    touching = np.ascontiguousarray(neighbours.touching)
+    structs, borrowed = (Clear * len(views))(), []
+    for struct, view in zip(structs, views, strict=True):
+        _check(view, len(touching))
+        struct.count = len(view.clear.gaussian)
+        borrowed += pointers(struct, **view.clear._asdict())
+    found = np.zeros(touching.shape, np.float32), np.zeros(touching.shape, np.float32)
+    arrays = (array.ctypes.data for array in (touching, *found))
+    if library().lift_neighbour_agreement(len(views), structs, *touching.shape, *arrays, _threads()):
+        raise MemoryError("out of memory while counting how neighbours agree")
     return found
 
 
@@ -147,10 +110,10 @@ def strongest_masks(
     return strongest
 
 
-def shown(gaussian_count: int, views: Sequence[MaskEvidence]) -> NDArray[np.bool_]:
-    """(N,) whether any view shows a Gaussian in a mask; N is ``gaussian_count``."""
-    found = np.zeros(gaussian_count, bool)
-    _call("lift_shown", views, gaussian_count, found)
+def masked(gaussian_count: int, views: Sequence[MaskEvidence]) -> NDArray[np.float32]:
+    """(N,) pixels of each Gaussian in masks; N is ``gaussian_count``."""
+    found = np.zeros(gaussian_count, np.float32)
+    _call("lift_masked", views, gaussian_count, found, _threads())
     return found
 
 
@@ -195,7 +158,7 @@ def components(touching: NDArray[np.int32], edge: NDArray[np.bool_]) -> NDArray[
     """
     part = np.empty(len(touching), np.int64)
     pairs, edge = np.ascontiguousarray(touching), np.ascontiguousarray(edge)
-    if _library().lift_components(*touching.shape, pairs.ctypes.data, edge.ctypes.data, part.ctypes.data):
+    if library().lift_components(*touching.shape, pairs.ctypes.data, edge.ctypes.data, part.ctypes.data):
         raise MemoryError("out of memory while looking for connected parts")
     return part
 
@@ -210,7 +173,7 @@ def connected_parts(touching: NDArray[np.int32], labels: NDArray[np.integer], mi
     part = np.empty(len(touching), np.int64)
     pairs, labels = np.ascontiguousarray(touching, np.int32), np.ascontiguousarray(labels, np.int64)
     borrowed = pairs.ctypes.data, labels.ctypes.data
-    if _library().lift_connected_parts(*touching.shape, *borrowed, min_size, part.ctypes.data):
+    if library().lift_connected_parts(*touching.shape, *borrowed, min_size, part.ctypes.data):
         raise MemoryError("out of memory while looking for connected parts")
     return part
 
@@ -231,7 +194,7 @@ def merge_parts(
     pairs, rates = np.empty((len(agreed), 2), np.int64), np.empty(len(agreed))
     agreed, seen = (np.ascontiguousarray(matrix, np.float64) for matrix in (agreed, seen))
     borrowed = agreed.ctypes.data, seen.ctypes.data
-    steps = _library().lift_merge_parts(len(agreed), *borrowed, doubt, rate, pairs.ctypes.data, rates.ctypes.data)
+    steps = library().lift_merge_parts(len(agreed), *borrowed, doubt, rate, pairs.ctypes.data, rates.ctypes.data)
     if steps < 0:
         raise MemoryError("out of memory while joining parts")
     return pairs[:steps].copy(), rates[:steps].copy()
@@ -239,14 +202,6 @@ def merge_parts(
 
 def _threads() -> int:
     return torch.get_num_threads()
-
-
-@cache
-def _library() -> ctypes.CDLL:
-    """Raises ImportError: the library is missing, stale or cannot be loaded; the message says how to build it."""
-    path = Path(__file__).with_name("liblift_evidence.so")
-    prototypes = {name: (c_int64, arguments) for name, arguments in _PROTOTYPES.items()}
-    return load_library(path, "lift_evidence_interface", _INTERFACE, prototypes)
 
 
 class _Numbers:
@@ -257,25 +212,27 @@ class _Numbers:
         self._number = np.ascontiguousarray(number, np.int32)  # the struct borrows its memory
         if self._number.max(initial=-1) >= count:
             raise ValueError(f"there are {count} parts, and none of number {self._number.max()}")
-        self.struct = _Parts(count, self._number.ctypes.data)
+        self.struct = Parts(count, self._number.ctypes.data)
+
+
+def _check(view: MaskEvidence, gaussian_count: int) -> None:
+    """Raises ValueError: the view knows other Gaussians."""
+    if view.last >= gaussian_count:
+        raise ValueError(f"a view shows Gaussian {view.last} of a scene of {gaussian_count}")
 
 
 def _call(name: str, views: Sequence[MaskEvidence], gaussian_count: int, *arguments: object) -> None:
     """Raises ValueError: the views know other Gaussians. MemoryError."""
-    structs, borrowed = (_Masks * len(views))(), []
+    structs, borrowed = (Masks * len(views))(), []
     for struct, view in zip(structs, views, strict=True):
-        if view.last >= gaussian_count:
-            raise ValueError(f"a view shows Gaussian {view.last} of a scene of {gaussian_count}")
-        mask, gaussian = (np.ascontiguousarray(array, np.int32) for array in (view.mask, view.gaussian))
-        weight, area = (np.ascontiguousarray(array, np.float32) for array in (view.weight, view.area))
-        borrowed += [mask, gaussian, weight, area]
-        struct.count, struct.mask_count = len(mask), len(area)
-        struct.mask, struct.gaussian, struct.weight, struct.area = (array.ctypes.data for array in borrowed[-4:])
+        _check(view, gaussian_count)
+        struct.count, struct.mask_count = len(view.mask), len(view.area)
+        borrowed += pointers(struct, mask=view.mask, gaussian=view.gaussian, weight=view.weight, area=view.area)
     plain = [
         argument.struct if isinstance(argument, _Numbers)
         else argument.ctypes.data if isinstance(argument, np.ndarray)
         else argument
         for argument in arguments
     ]  # fmt: skip
-    if getattr(_library(), name)(_Views(len(views), structs, gaussian_count), *plain):
+    if getattr(library(), name)(Views(len(views), structs, gaussian_count), *plain):
         raise MemoryError("out of memory while counting what masks say")

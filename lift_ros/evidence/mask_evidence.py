@@ -4,18 +4,36 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from lift_ros.camera import PosedCamera
+from lift_ros.evidence.library import Masks, library, pointers
 from lift_ros.render import BlendWeights, Splats, mask_weights
 from lift_ros.render.types import masks_per_pixel
 from lift_ros.scene.gaussians import heirs
 
 # Pixels. Entries below are half of all and decide nothing; five times as much blurs the borders of small objects.
 MIN_WEIGHT = 1e-2
+MIN_PIXELS = 0.3  # of a Gaussian that a view must show to say in which mask it lies
+CLEAR_PIXELS = 2.0  # from which more of it says no more
+
+
+class Clear(NamedTuple):
+    """The Gaussians that a view shows clearly, in ascending order.
+
+    Attributes:
+        gaussian: (c,) int32.
+        mask: (c,) int16, the mask that shows most of each, the first of equals; modulo 2^16.
+        say: (c,) int16, how clearly, up to 4095.
+    """
+
+    gaussian: NDArray[np.int32]
+    mask: NDArray[np.int16]
+    say: NDArray[np.int16]
 
 
 @dataclass
@@ -47,6 +65,23 @@ class MaskEvidence:
     def last(self) -> int:
         """The largest index of a Gaussian in it, -1 if there is none."""
         return int(self.gaussian.max(initial=-1))
+
+    @cached_property
+    def clear(self) -> Clear:
+        """The Gaussians with more than ``MIN_PIXELS`` in masks. Kept, since most keyframes stay as they are from one
+        update to the next.
+
+        Raises MemoryError.
+        """
+        struct = Masks(len(self.mask), mask_count=len(self.area))
+        borrowed = pointers(struct, mask=self.mask, gaussian=self.gaussian, weight=self.weight, area=self.area)
+        found = Clear(*(np.empty(len(self.mask), kind) for kind in (np.int32, np.int16, np.int16)))
+        arrays = (array.ctypes.data for array in found)
+        count = library().lift_clear(struct, self.last + 1, MIN_PIXELS, CLEAR_PIXELS, *arrays)
+        del borrowed
+        if count < 0:
+            raise MemoryError("out of memory while looking for what a view shows clearly")
+        return Clear(*(array[:count].copy() for array in found))
 
     @classmethod
     def of(cls, weights: BlendWeights, labels: NDArray[np.int32]) -> MaskEvidence:

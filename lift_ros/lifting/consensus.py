@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lift_ros.evidence import counts
-from lift_ros.evidence.mask_evidence import MaskEvidence
+from lift_ros.evidence.mask_evidence import MIN_PIXELS, MaskEvidence
 from lift_ros.scene.neighbours import Neighbours
 
 QUORUM = 0.3  # share of what the masks show of a Gaussian that must vote for a label
@@ -37,7 +37,7 @@ def local_parts(
         that lie in no mask.
     """
     touching = neighbours.touching
-    agreed, seen, masked = counts.neighbour_agreement(neighbours, views)
+    agreed, seen = counts.neighbour_agreement(neighbours, views)
     around, sees = agreed.sum(1), seen.sum(1)
     pieces = np.full(len(touching), -1)
     for rate in rates:
@@ -46,7 +46,7 @@ def local_parts(
         part = counts.components(touching, same)
         found = (pieces < 0) & (np.bincount(part, minlength=1)[part] >= min_size)
         pieces[found] = pieces.max(initial=-1) + 1 + part[found]
-    single = (pieces < 0) & (masked > counts.MIN_PIXELS)
+    single = (pieces < 0) & (counts.masked(len(touching), views) > MIN_PIXELS)
     pieces[single] = pieces.max(initial=-1) + 1 + np.arange(int(single.sum()))
     return pieces.astype(np.int64)
 

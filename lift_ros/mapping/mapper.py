@@ -21,7 +21,7 @@ from scipy.spatial import cKDTree
 from lift_ros.camera import PosedCamera
 from lift_ros.config import Config
 from lift_ros.errors import FrameRejected, LiftError, MapFileError
-from lift_ros.evidence.counts import shown
+from lift_ros.evidence.counts import masked
 from lift_ros.evidence.mask_evidence import MaskEvidence
 from lift_ros.frame import Frame, check_near
 from lift_ros.lifting.base import Clickable, HasUnitFeatures
@@ -239,7 +239,7 @@ class Mapper:
         uncertainty.
         """
         asked = [keyframe.evidence for keyframe in self._keyframes]
-        return torch.from_numpy(~shown(len(self._scene), asked)).to(self._scene.device)
+        return torch.from_numpy(masked(len(self._scene), asked) == 0).to(self._scene.device)
 
     def feature_image(self, camera: PosedCamera) -> NDArray[np.float32] | None:
         """(H, W, d) unit embeddings as seen by ``camera``, 0 where there is nothing; None if the method has none."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from lift_ros.errors import MapFileError
-from lift_ros.evidence.counts import part_agreement, shown, strongest_masks, visibility
+from lift_ros.evidence.counts import masked, part_agreement, strongest_masks, visibility
 from lift_ros.evidence.linkage import merge_parts
 from lift_ros.evidence.mask_evidence import MaskEvidence
 from lift_ros.evidence.parts import connected_parts, most, overlap, present
@@ -266,7 +266,8 @@ class ObjectRegistry:
         size = np.bincount(found[found >= 0], minlength=len(ids))
         share = np.zeros(len(ids))  # views that show all of each, or several that show as much in all
         for view, counts in zip(views, seen, strict=True):
-            share += counts * np.bincount(found[shown(len(found), [view]) & (found >= 0)], minlength=len(ids)) / size
+            shown = found[(masked(len(found), [view]) > 0) & (found >= 0)]
+            share += counts * np.bincount(shown, minlength=len(ids)) / size
         result = of_all.copy()
         for k, i in enumerate(ids.tolist()):
             loaded = self._loaded.get(i)
@@ -319,7 +320,7 @@ class ObjectRegistry:
         lost = (ids == 0) & (self.ids > 0)
         if not lost.any():
             return ids
-        unseen = lost & ~shown(len(ids), views)
+        unseen = lost & (masked(len(ids), views) == 0)
         values, index = present(self.ids)
         hidden = np.bincount(index, unseen) > 0.5 * np.bincount(index)
         again = np.isin(values, found)

@@ -16,12 +16,11 @@ constexpr int64_t kShares = 2;
 
 constexpr int64_t kAhead = 16;  // entries that what they need of their Gaussian is asked for in advance
 
-// Calls body(views, share) with each share of the views.
+// Calls body(begin, end, share) with each share of the views.
 template <class Body>
-void share_out(const LiftViews* all, int threads, const Body& body) {
+void share_out(int64_t view_count, int threads, const Body& body) {
   lift::parallel_for(threads, kShares, 1, [&](int64_t share, int64_t, int) {
-    const int64_t begin = all->count * share / kShares, end = all->count * (share + 1) / kShares;
-    body(begin, end, share);
+    body(view_count * share / kShares, view_count * (share + 1) / kShares, share);
   });
 }
 
@@ -104,57 +103,6 @@ struct Vote {
 // Votes for the labels of the Gaussians. Few labels are ever voted for: those have a place, the rest is in a list.
 class Ballots {
  public:
-  explicit Ballots(int64_t count) : places_(count) {}
-
-  void prefetch(int32_t gaussian) const { __builtin_prefetch(&places_[gaussian], 1); }
-
-  // A label below 0 is no vote, and yet shown.
-  void add(const Vote& vote) {
-    places_[vote.gaussian].shown += vote.weight;
-    if (vote.label >= 0) count(vote);
-  }
-
-  void add(const Ballots& other) {
-    for (size_t i = 0; i < places_.size(); ++i) {
-      const Place& place = other.places_[i];
-      places_[i].shown += place.shown;
-      for (int slot = 0; slot < kSlots && place.label[slot] >= 0; ++slot) {
-        count({static_cast<int32_t>(i), place.label[slot], place.weight[slot]});
-      }
-    }
-    for (const Vote& vote : other.more_) count(vote);
-  }
-
-  // The label with most votes, the smallest of equals, -1 where there are none; its votes, all votes, what was shown.
-  void elect(int64_t* winner, float* most, float* votes, float* shown) {
-    const auto stand = [&](const Vote& vote) {
-      const int32_t i = vote.gaussian;
-      votes[i] += vote.weight;
-      if (vote.weight > most[i] || (vote.weight == most[i] && vote.label < winner[i])) {
-        most[i] = vote.weight;
-        winner[i] = vote.label;
-      }
-    };
-    for (size_t i = 0; i < places_.size(); ++i) {
-      winner[i] = -1;
-      most[i] = votes[i] = 0;
-      shown[i] = places_[i].shown;
-      for (int slot = 0; slot < kSlots && places_[i].label[slot] >= 0; ++slot) {
-        stand({static_cast<int32_t>(i), places_[i].label[slot], places_[i].weight[slot]});
-      }
-    }
-    const auto before = [](const Vote& a, const Vote& b) {
-      return a.gaussian != b.gaussian ? a.gaussian < b.gaussian : a.label < b.label;
-    };
-    std::stable_sort(more_.begin(), more_.end(), before);
-    for (size_t first = 0, last; first < more_.size(); first = last) {
-      Vote sum = more_[first];
-      for (last = first + 1; last < more_.size() && !before(sum, more_[last]); ++last) sum.weight += more_[last].weight;
-      stand(sum);
-    }
-  }
-
- private:
   static constexpr int kSlots = 3;
 
   struct alignas(32) Place {  // never across two cache lines
@@ -163,8 +111,15 @@ class Ballots {
     float weight[kSlots] = {};
   };
 
-  void count(const Vote& vote) {
+  explicit Ballots(int64_t count) : places_(count) {}
+
+  void prefetch(int32_t gaussian) const { __builtin_prefetch(&places_[gaussian], 1); }
+
+  // A label below 0 is no vote, and yet shown.
+  void add(const Vote& vote) {
     Place& place = places_[vote.gaussian];
+    place.shown += vote.weight;
+    if (vote.label < 0) return;
     int slot = 0;
     while (slot < kSlots && place.label[slot] != vote.label && place.label[slot] >= 0) ++slot;
     if (slot == kSlots) {
@@ -175,9 +130,66 @@ class Ballots {
     }
   }
 
+  // To be called once all votes are in: the list in the order of the Gaussians.
+  void close() {
+    std::stable_sort(more_.begin(), more_.end(),
+                     [](const Vote& a, const Vote& b) { return a.gaussian < b.gaussian; });
+  }
+
+  const Place& place(int64_t gaussian) const { return places_[gaussian]; }
+
+  // What of the list is for the Gaussians from this one on.
+  const Vote* more(int64_t gaussian) const {
+    return std::lower_bound(more_.data(), end(), gaussian,
+                            [](const Vote& vote, int64_t i) { return vote.gaussian < i; });
+  }
+  const Vote* end() const { return more_.data() + more_.size(); }
+
+ private:
   std::vector<Place> places_;
   std::vector<Vote> more_;
 };
+
+// The label with most votes, the smallest of equals, -1 where there are none; its votes, all votes, what was shown.
+void elect(const std::vector<Ballots>& ballots, int64_t begin, int64_t end, int64_t* winner, float* most, float* votes,
+           float* shown) {
+  std::vector<Vote> sums;  // of one Gaussian, a label each
+  const auto count = [&](int32_t label, float weight) {
+    const auto known = std::find_if(sums.begin(), sums.end(), [&](const Vote& sum) { return sum.label == label; });
+    if (known == sums.end()) {
+      sums.push_back({0, label, weight});
+    } else {
+      known->weight += weight;
+    }
+  };
+  std::vector<const Vote*> next;
+  for (const Ballots& own : ballots) next.push_back(own.more(begin));
+  for (int64_t i = begin; i < end; ++i) {
+    sums.clear();
+    shown[i] = 0;
+    for (const Ballots& own : ballots) {
+      const Ballots::Place& place = own.place(i);
+      shown[i] += place.shown;
+      for (int slot = 0; slot < Ballots::kSlots && place.label[slot] >= 0; ++slot) {
+        count(place.label[slot], place.weight[slot]);
+      }
+    }
+    for (size_t share = 0; share < ballots.size(); ++share) {
+      for (const Vote*& vote = next[share]; vote != ballots[share].end() && vote->gaussian == i; ++vote) {
+        count(vote->label, vote->weight);
+      }
+    }
+    winner[i] = -1;
+    most[i] = votes[i] = 0;
+    for (const Vote& sum : sums) {
+      votes[i] += sum.weight;
+      if (sum.weight > most[i] || (sum.weight == most[i] && sum.label < winner[i])) {
+        most[i] = sum.weight;
+        winner[i] = sum.label;
+      }
+    }
+  }
+}
 
 // A few of many numbers, gone through in ascending order.
 class Chosen {
@@ -221,10 +233,12 @@ int64_t connect(int64_t gaussian_count, int64_t k, const int32_t* neighbour, con
     return i;
   };
   for (int64_t i = 0; i < gaussian_count; ++i) {
+    int32_t own = root(static_cast<int32_t>(i));
     for (int64_t n = i * k; n < (i + 1) * k; ++n) {
-      if (neighbour[n] < 0 || !edge(i, n)) continue;
-      const int32_t a = root(static_cast<int32_t>(i)), b = root(neighbour[n]);
-      parent[std::max(a, b)] = std::min(a, b);
+      if (neighbour[n] < 0 || parent[neighbour[n]] == own || !edge(i, n)) continue;
+      const int32_t other = root(neighbour[n]);
+      parent[std::max(own, other)] = std::min(own, other);
+      own = std::min(own, other);
     }
   }
   int64_t count = 0;
@@ -239,69 +253,91 @@ int64_t connect(int64_t gaussian_count, int64_t k, const int32_t* neighbour, con
 
 int32_t lift_evidence_interface() { return LIFT_EVIDENCE_INTERFACE; }
 
-int64_t lift_neighbour_agreement(const LiftViews* all, int64_t k, const int32_t* neighbour, float min_pixels,
-                                 float clear_pixels, float* agreed, float* seen, float* masked, int threads) {
-  return guarded([&] {
-    constexpr int kLanes = 4;  // views at a time: what is known of a Gaussian in all of them lies together
-    using Pixels = float __attribute__((vector_size(4 * kLanes)));
-    using Numbers = int32_t __attribute__((vector_size(4 * kLanes)));
-    struct Shown {
-      Pixels say{};
-      Numbers strongest{};
-    };
+int64_t lift_clear(const LiftMasks* view, int64_t gaussian_count, float min_pixels, float clear_pixels,
+                   int32_t* gaussian, int16_t* mask, int16_t* say) {
+  int64_t found = 0;
+  const int64_t failed = guarded([&] {
     struct InView {
       float all = 0;
       float most = 0;
       int32_t strongest = -1;  // mask that shows most, the first of equals
     };
-    const int64_t count = all->gaussian_count;
-    Sums<float> all_agreed(agreed, count * k), all_seen(seen, count * k), all_masked(masked, count);
-    share_out(all, threads, [&](int64_t begin, int64_t end, int64_t share) {
-      float *own_agreed = all_agreed.of(share), *own_seen = all_seen.of(share), *own_masked = all_masked.of(share);
-      std::vector<InView> pixels(count);
-      std::vector<Shown> shown(count + 1);
-      Chosen in_view(count), chosen(count);
+    std::vector<InView> pixels(gaussian_count);
+    Chosen in_view(gaussian_count);
+    for (int64_t e = 0; e < view->count; ++e) {
+      const float weight = view->weight[e];
+      InView& own = pixels[view->gaussian[e]];
+      in_view.add(view->gaussian[e]);
+      own.all += weight;
+      if (weight > own.most) own = {own.all, weight, view->mask[e]};
+    }
+    in_view.for_each([&](int64_t i) {
+      const InView& own = pixels[i];
+      if (!(own.all > min_pixels)) return;
+      gaussian[found] = static_cast<int32_t>(i);
+      mask[found] = static_cast<int16_t>(own.strongest);
+      say[found++] = static_cast<int16_t>(std::min(own.all / clear_pixels, 1.0f) * LIFT_FULL_SAY + 0.5f);
+    });
+  });
+  return failed ? -1 : found;
+}
+
+int64_t lift_neighbour_agreement(int64_t view_count, const LiftClear* views, int64_t gaussian_count, int64_t k,
+                                 const int32_t* neighbour, float* agreed, float* seen, int threads) {
+  return guarded([&] {
+    constexpr int64_t kLanes = 8;  // views at a time: what is known of a Gaussian in all of them lies together
+    using Lanes = int16_t __attribute__((vector_size(2 * kLanes)));
+    using Words = uint64_t __attribute__((vector_size(2 * kLanes)));
+    static_assert(kLanes * LIFT_FULL_SAY <= INT16_MAX, "they are added up in 16 bits");
+    const auto total = [](Lanes lanes) {
+      const Words words = reinterpret_cast<Words>(lanes);
+      return static_cast<int32_t>(((words[0] + words[1]) * 0x0001000100010001u) >> 48);
+    };
+    struct Shown {
+      Lanes say{};
+      Lanes mask{};
+    };
+    struct Edge {
+      int32_t agreed = 0, seen = 0;
+    };
+    std::vector<std::vector<Edge>> edges(kShares);
+    share_out(view_count, threads, [&](int64_t begin, int64_t end, int64_t share) {
+      edges[share].resize(gaussian_count * k);
+      Edge* own_edges = edges[share].data();
+      std::vector<Shown> shown(gaussian_count + 1);
+      Chosen chosen(gaussian_count);
       for (int64_t first = begin; first < end; first += kLanes) {
         for (int64_t v = first; v < std::min(first + kLanes, end); ++v) {
-          const LiftMasks& view = all->views[v];
+          const LiftClear& view = views[v];
           for (int64_t e = 0; e < view.count; ++e) {
-            if (e + kAhead < view.count) __builtin_prefetch(&pixels[view.gaussian[e + kAhead]], 1);
-            const float weight = view.weight[e];
-            InView& own = pixels[view.gaussian[e]];
-            in_view.add(view.gaussian[e]);
-            own.all += weight;
-            own.strongest = weight > own.most ? view.mask[e] : own.strongest;
-            own.most = std::max(own.most, weight);
+            Shown& own = shown[view.gaussian[e]];
+            own.say[v - first] = view.say[e];
+            own.mask[v - first] = view.mask[e];
+            chosen.add(view.gaussian[e]);
           }
-          in_view.for_each([&](int64_t i) {
-            const InView own = pixels[i];
-            pixels[i] = {};
-            own_masked[i] += own.all;
-            if (!(own.all > min_pixels)) return;
-            shown[i].say[v - first] = std::min(own.all, clear_pixels);
-            shown[i].strongest[v - first] = own.strongest;
-            chosen.add(i);
-          });
-          in_view.clear();
         }
         // In the order of the Gaussians: neighbours were mostly planted together, and lie together in memory.
         chosen.for_each([&](int64_t i) {
           const Shown own = shown[i];
           for (int64_t n = i * k; n < (i + 1) * k; ++n) {
-            const Shown& other = shown[neighbour[n] < 0 ? count : neighbour[n]];  // the last is shown by no view
-            const Pixels both = own.say < other.say ? own.say : other.say;
-            const Pixels same = own.strongest == other.strongest ? both : Pixels{};
-            own_seen[n] += (both[0] + both[1]) + (both[2] + both[3]);
-            own_agreed[n] += (same[0] + same[1]) + (same[2] + same[3]);
+            const Shown& other = shown[neighbour[n] < 0 ? gaussian_count : neighbour[n]];  // the last: no view shows it
+            const Lanes both = own.say < other.say ? own.say : other.say;
+            own_edges[n].seen += total(both);
+            own_edges[n].agreed += total(own.mask == other.mask ? both : Lanes{});
           }
         });
         chosen.for_each([&](int64_t i) { shown[i] = {}; });
         chosen.clear();
       }
     });
-    all_agreed.add_up();
-    all_seen.add_up();
-    all_masked.add_up();
+    lift::parallel_for(threads, gaussian_count * k, 1 << 15, [&](int64_t begin, int64_t end, int) {
+      for (int64_t n = begin; n < end; ++n) {
+        for (const std::vector<Edge>& own : edges) {
+          agreed[n] += own[n].agreed / static_cast<float>(LIFT_FULL_SAY);
+          seen[n] += own[n].seen / static_cast<float>(LIFT_FULL_SAY);
+        }
+      }
+    });
   });
 }
 
@@ -313,18 +349,19 @@ int64_t lift_part_agreement(const LiftViews* all, const LiftParts* parts, double
       double say, share;  // of the part in the view; of the part that the mask holds, squared, of all masks
     };
     const int64_t count = parts->count;
-    std::vector<double> say(all->count * count, 0.0);
+    std::vector<float> say(all->count * count, 0.0f);
     std::vector<std::vector<Member>> members(all->count);  // mask by mask, in ascending order within
     std::vector<std::vector<int64_t>> mask_end(all->count);
-    share_out(all, threads, [&](int64_t begin, int64_t end, int64_t) {
+    share_out(all->count, threads, [&](int64_t begin, int64_t end, int64_t) {
       Table table(*parts);
       std::vector<double> squares(count, 0.0);
       for (int64_t v = begin; v < end; ++v) {
         table.fill(all->views[v]);
-        double* own_say = say.data() + v * count;
+        float* own_say = say.data() + v * count;
         for (int32_t a : table.shown) {
           squares[a] = 0;
-          if (table.visible[a] > min_visible) own_say[a] = std::min(table.visible[a], full_say) / full_say;
+          if (!(table.visible[a] > min_visible)) continue;
+          own_say[a] = static_cast<float>(std::min(table.visible[a], full_say) / full_say);
         }
         for (size_t e = 0; e < table.part.size(); ++e) squares[table.part[e]] += table.pixels[e] * table.pixels[e];
         for (size_t m = 0; m + 1 < table.begin.size(); ++m) {
@@ -350,6 +387,7 @@ int64_t lift_part_agreement(const LiftViews* all, const LiftParts* parts, double
       }
     }
     lift::parallel_for(threads, count, 16, [&](int64_t begin, int64_t end, int) {
+      std::vector<float> both(count);
       for (int64_t a = begin; a < end; ++a) {
         double *own_agreed = agreed + a * count, *own_seen = seen + a * count;
         for (const auto& [own, last] : places[a]) {
@@ -357,12 +395,14 @@ int64_t lift_part_agreement(const LiftViews* all, const LiftParts* parts, double
             own_agreed[other->part] += std::min(own->say, other->say) * own->share * other->share;
           }
         }
+        std::fill(both.begin() + a, both.end(), 0.0f);
         for (int64_t v = 0; v < all->count; ++v) {
-          const double* others = say.data() + v * count;
-          const double own = others[a];
+          const float* others = say.data() + v * count;
+          const float own = others[a];
           if (!(own > 0)) continue;
-          for (int64_t b = a; b < count; ++b) own_seen[b] += std::min(own, others[b]);
+          for (int64_t b = a; b < count; ++b) both[b] += std::min(own, others[b]);
         }
+        for (int64_t b = a; b < count; ++b) own_seen[b] += both[b];
       }
     });
     mirror(agreed, count);
@@ -376,7 +416,7 @@ int64_t lift_held(const LiftViews* all, const LiftParts* parts, double* held, do
       double held = 0, total = 0;
     };
     std::vector<Sum> sums(kShares * all->gaussian_count);
-    share_out(all, threads, [&](int64_t begin, int64_t end, int64_t share_number) {
+    share_out(all->count, threads, [&](int64_t begin, int64_t end, int64_t share_number) {
       Sum* own = sums.data() + share_number * all->gaussian_count;
       Table table(*parts);
       std::vector<double> share(parts->count, 0.0);  // of each part, that the mask at hand shows
@@ -415,7 +455,7 @@ int64_t lift_purity(const LiftViews* all, const LiftParts* parts, double min_vis
     };
     Sums<double> all_purity(purity, count), all_say(say, count);
     std::vector<Divided> divided(kShares * count);
-    share_out(all, threads, [&](int64_t begin, int64_t end, int64_t share_number) {
+    share_out(all->count, threads, [&](int64_t begin, int64_t end, int64_t share_number) {
       double *own_purity = all_purity.of(share_number), *own_say = all_say.of(share_number);
       Divided* own_divided = divided.data() + share_number * count;
       Table table(*parts);
@@ -468,12 +508,17 @@ int64_t lift_strongest_masks(const LiftViews* all, const LiftParts* parts, const
   });
 }
 
-int64_t lift_shown(const LiftViews* all, uint8_t* shown) {
+int64_t lift_masked(const LiftViews* all, float* masked, int threads) {
   return guarded([&] {
-    for (int64_t v = 0; v < all->count; ++v) {
-      const LiftMasks& view = all->views[v];
-      for (int64_t e = 0; e < view.count; ++e) shown[view.gaussian[e]] = 1;
-    }
+    Sums<float> all_masked(masked, all->gaussian_count);
+    share_out(all->count, threads, [&](int64_t begin, int64_t end, int64_t share) {
+      float* own = all_masked.of(share);
+      for (int64_t v = begin; v < end; ++v) {
+        const LiftMasks& view = all->views[v];
+        for (int64_t e = 0; e < view.count; ++e) own[view.gaussian[e]] += view.weight[e];
+      }
+    });
+    all_masked.add_up();
   });
 }
 
@@ -482,7 +527,7 @@ int64_t lift_votes(const LiftViews* all, const LiftParts* parts, double purity, 
   return guarded([&] {
     const int64_t count = all->gaussian_count;
     std::vector<Ballots> ballots(kShares, Ballots(count));
-    share_out(all, threads, [&](int64_t begin, int64_t end, int64_t share) {
+    share_out(all->count, threads, [&](int64_t begin, int64_t end, int64_t share) {
       Table table(*parts);
       std::vector<int32_t> choice;  // of each mask, -1 where it is too mixed to vote
       for (int64_t v = begin; v < end; ++v) {
@@ -506,9 +551,11 @@ int64_t lift_votes(const LiftViews* all, const LiftParts* parts, double purity, 
           ballots[share].add({view.gaussian[e], choice[view.mask[e]], view.weight[e]});
         }
       }
+      ballots[share].close();
     });
-    for (int64_t share = 1; share < kShares; ++share) ballots[0].add(ballots[share]);
-    ballots[0].elect(winner, most, votes, shown);
+    lift::parallel_for(threads, count, 4096, [&](int64_t begin, int64_t end, int) {
+      elect(ballots, begin, end, winner, most, votes, shown);
+    });
   });
 }
 
@@ -517,7 +564,7 @@ int64_t lift_visibility(const LiftViews* all, const LiftParts* parts, double min
   return guarded([&] {
     const int64_t count = parts->count;
     Sums<double> all_agreed(agreed, count), all_visible(visible, count);
-    share_out(all, threads, [&](int64_t begin, int64_t end, int64_t share_number) {
+    share_out(all->count, threads, [&](int64_t begin, int64_t end, int64_t share_number) {
       double *own_agreed = all_agreed.of(share_number), *own_visible = all_visible.of(share_number);
       Table table(*parts);
       std::vector<double> best(count, 0.0);
@@ -636,7 +683,14 @@ int64_t lift_merge_parts(int64_t count, const double* agreed, const double* seen
         }
       }
     };
-    for (int64_t a : alive) search(a);
+    std::fill(best.begin(), best.end(), -1.0);
+    for (int64_t a = 0; a < count; ++a) {
+      for (int64_t b = a + 1; b < count; ++b) {
+        const double found = rate_of(a, b);
+        if (found > best[a]) best[a] = found, partner[a] = b;
+        if (found > best[b]) best[b] = found, partner[b] = a;
+      }
+    }
     while (!alive.empty()) {
       const int64_t a =
           *std::max_element(alive.begin(), alive.end(), [&](int64_t i, int64_t j) { return best[i] < best[j]; });

@@ -1,5 +1,5 @@
-// The C interface to what the masks of many views say together, called from Python (lift_ros/evidence/counts.py, which
-// says what the numbers mean) through ctypes.
+// The C interface to what the masks of many views say together, called from Python (lift_ros/evidence/library.py)
+// through ctypes; counts.py says what the numbers mean.
 //
 // All arrays are dense, row-major and owned by the caller; outputs of sums must be zero at first. Every function returns
 // 0, or -1 when memory runs out. Nothing depends on the number of threads: sums run in the order of the views, or over
@@ -11,7 +11,7 @@
 #define LIFT_API extern "C" __attribute__((visibility("default")))
 
 // Raised with every change of this file; a library left over from older sources is then refused instead of called.
-constexpr int32_t LIFT_EVIDENCE_INTERFACE = 6;
+constexpr int32_t LIFT_EVIDENCE_INTERFACE = 7;
 LIFT_API int32_t lift_evidence_interface();
 
 // The masks of one view: triplets, sorted by mask.
@@ -36,10 +36,23 @@ struct LiftParts {
   const int32_t* number;  // (N,)
 };
 
-// neighbour (N, k), -1 where there is none; agreed, seen (N, k); masked (N,).
-LIFT_API int64_t lift_neighbour_agreement(const LiftViews*, int64_t k, const int32_t* neighbour, float min_pixels,
-                                          float clear_pixels, float* agreed, float* seen, float* masked,
-                                          int threads);
+// What a view shows clearly, in ascending order of the Gaussians.
+struct LiftClear {
+  int64_t count;            // c
+  const int32_t* gaussian;  // (c,)
+  const int16_t* mask;      // (c,) that shows most of it, modulo 2^16
+  const int16_t* say;       // (c,) of 1 to LIFT_FULL_SAY
+};
+constexpr int16_t LIFT_FULL_SAY = 4095;
+
+// Finds them: the Gaussians that the view shows more than min_pixels of; from clear_pixels on they have full say. There
+// is room for n. Returns how many there are, below 0 if out of memory.
+LIFT_API int64_t lift_clear(const LiftMasks*, int64_t gaussian_count, float min_pixels, float clear_pixels,
+                            int32_t* gaussian, int16_t* mask, int16_t* say);
+
+// views (V,); neighbour (N, k), -1 where there is none; agreed, seen (N, k).
+LIFT_API int64_t lift_neighbour_agreement(int64_t view_count, const LiftClear* views, int64_t gaussian_count, int64_t k,
+                                          const int32_t* neighbour, float* agreed, float* seen, int threads);
 
 // agreed, seen (K, K).
 LIFT_API int64_t lift_part_agreement(const LiftViews*, const LiftParts*, double min_visible, double full_say,
@@ -57,8 +70,8 @@ LIFT_API int64_t lift_purity(const LiftViews*, const LiftParts*, double min_visi
 LIFT_API int64_t lift_strongest_masks(const LiftViews*, const LiftParts*, const int64_t* view_of, int32_t* strongest,
                                       int threads);
 
-// shown (N,): 1 for the Gaussians that any view shows in a mask, the rest is left as it is.
-LIFT_API int64_t lift_shown(const LiftViews*, uint8_t* shown);
+// masked (N,): pixels of each Gaussian in masks.
+LIFT_API int64_t lift_masked(const LiftViews*, float* masked, int threads);
 
 // winner (N,), -1 for none; most, votes, shown (N,).
 LIFT_API int64_t lift_votes(const LiftViews*, const LiftParts*, double purity, int64_t* winner, float* most,
