@@ -156,9 +156,12 @@ class ListedCapture(Capture):
         image = undistorter.image(image)
         measured = None
         if depth and entry.depth is not None:
-            measured = clip_depth(read_depth(entry.depth, self._depth_unit), self._max_depth)
+            measured = clip_depth(self._read_depth(entry.depth), self._max_depth)
             measured = undistorter.depth(self._register(measured, lens.camera))
         return Frame(image, undistorter.camera, T_world_camera, entry.stamp, measured, entry.name)
+
+    def _read_depth(self, path: Path) -> NDArray[np.float32]:
+        return read_depth(path, self._depth_unit)
 
     def _load_labels(self, name: str, frame: Frame) -> NDArray | None:
         path = self._label_path(name, frame)

@@ -8,13 +8,16 @@ Poses are camera-to-world in the OpenGL convention (x right, y up, z backward). 
 nerfstudio turned the reconstruction's world into that of the poses; the poses and ``ply_file_path`` are both given
 after it, so nothing has to be undone. ``mask_path`` is not used: all pixels count.
 
-Of nerfstudio are ``depth_file_path`` (millimetres, or ``depth_unit_scale_factor``), ``camera_model``, and
-``distortion_params`` (k1, k2, k3, k4, p1, p2), which goes before coefficients given by their names; of
-instant-ngp angles of view for focal lengths, paths without extension, ``is_fisheye``, and ``depth_path`` in counts of
-``integer_depth_scale``. As there, one focal length stands for both, and those of a frame replace those of the listing
-together. Its lenses that are neither perspective nor fisheye are refused. What it says of its volume (``aabb_scale``,
-``scale``, ``offset``) and its choice of frames (``sharpness``) does not matter here. ``instance_file_path`` is ours:
-true instances, offered as ``instances``.
+Of nerfstudio are ``depth_file_path``, ``camera_model``, and ``distortion_params`` (k1, k2, k3, k4, p1, p2), which goes
+before coefficients given by their names; of instant-ngp angles of view for focal lengths, paths without extension,
+``is_fisheye``, and ``depth_path``. As there, one focal length stands for both, and those of a frame replace those of
+the listing together. Its lenses that are neither perspective nor fisheye are refused. What it says of its volume
+(``aabb_scale``, ``scale``, ``offset``) and its choice of frames (``sharpness``) does not matter here.
+``instance_file_path`` is ours: true instances, offered as ``instances``.
+
+A count of depth, also in files of floating point numbers, is ``integer_depth_scale`` metres, a key of instant-ngp, else
+0.001. The key ``depth_unit_scale_factor``, which goes before it, is ours: nerfstudio has an option of its dataparser by
+that name, whose value stands in none of its files.
 Sources: nerfstudio's nerfstudio_dataparser.py and instant_ngp_dataparser.py, instant-ngp's src/nerf_loader.cu.
 """
 
@@ -34,7 +37,7 @@ from lift_ros.data.files import IMAGE_SUFFIXES, natural_key, unique_names
 from lift_ros.data.listed import FRAME_INTERVAL, Entry, Lens, ListedCapture
 from lift_ros.data.ply import read_points
 from lift_ros.errors import DatasetError, FrameRejected
-from lift_ros.frame import check_rigid
+from lift_ros.frame import MIN_DEPTH, check_rigid
 
 OPENGL_TO_OPTICAL = np.diag([1.0, -1.0, -1.0, 1.0])
 
@@ -48,6 +51,8 @@ _MODELS: dict[str, tuple[str, tuple[str, ...]]] = {
 _DISTORTION_PARAMS = ("k1", "k2", "k3", "k4", "p1", "p2")
 _NGP_LENSES = ("ftheta_p0", "latlong", "equirectangular", "orthographic")  # told by the key, whatever its value
 _FOCAL_KEYS = ("fl_x", "camera_angle_x", "x_fov", "fl_y", "camera_angle_y", "y_fov")
+_DEPTH_UNIT_KEYS = ("depth_unit_scale_factor", "integer_depth_scale")  # the first that is given counts
+MIN_USABLE_DEPTH = 0.01  # of the known pixels: with fewer it is the unit that is wrong
 _PATH_KEYS = ("file_path", "depth_file_path", "depth_path", "instance_file_path", "ply_file_path")
 
 
@@ -82,7 +87,7 @@ class NerfstudioCapture(ListedCapture):
                     labels,
                 )
             )
-        unit = self._meta.get("depth_unit_scale_factor", self._meta.get("integer_depth_scale", 0.001))
+        unit = next((self._meta[key] for key in _DEPTH_UNIT_KEYS if key in self._meta), 0.001)
         try:
             unit = float(unit)
         except (TypeError, ValueError):
@@ -103,6 +108,18 @@ class NerfstudioCapture(ListedCapture):
         if T_world_gl.shape == (3, 4):
             T_world_gl = np.vstack([T_world_gl, (0.0, 0.0, 0.0, 1.0)])
         return check_rigid(T_world_gl) @ OPENGL_TO_OPTICAL
+
+    def _read_depth(self, path: Path) -> NDArray[np.float32]:
+        depth = super()._read_depth(path)
+        known = depth[depth > 0]
+        if known.size and (known > MIN_DEPTH).mean() < MIN_USABLE_DEPTH:
+            raise FrameRejected(
+                "depth_encoding",
+                f"{path}: depth is {np.median(known):.2g}, taken in counts of {self._depth_unit:g} m, and what is "
+                f"nearer than {MIN_DEPTH} is not used; give the metres of a count (1 for depth in metres) as "
+                f"'{_DEPTH_UNIT_KEYS[0]}' or '{_DEPTH_UNIT_KEYS[1]}' in {self._sources[0].name}",
+            )
+        return depth
 
     def _lens(self, index: int, width: int, height: int) -> Lens:
         try:

@@ -286,6 +286,23 @@ def test_depth_units_ceiling_and_coarser_sensors(listing):
     np.testing.assert_allclose(listing.open().frames[1].depth, 3.0)
 
 
+@pytest.mark.parametrize("key", ["depth_unit_scale_factor", "integer_depth_scale"])
+def test_depth_in_metres_without_its_unit_is_no_capture_without_depth(listing, key):
+    depth = np.full((H, W), 3.0, np.float32)
+    depth[0], depth[1, 0] = 0, 20.0  # unknown, and one far away
+    np.save(listing.root / "depth/0001.npy", depth)
+    listing.frames[1]["depth_file_path"] = "depth/0001.npy"
+    capture = listing.open()
+    assert [frame.name for frame in capture.frames] == ["0000", "0002"] and capture.skipped == {"depth_encoding": 1}
+    with pytest.raises(FrameRejected, match=f"0001.npy: depth is 0.003, .* of 0.001 m,.*'{key}'.*transforms.json"):
+        capture.load(1)
+    assert capture.load(1, depth=False).depth is None
+    listing.meta[key] = 1.0
+    np.testing.assert_array_equal(listing.open().load(1).depth, depth)
+    np.save(listing.root / "depth/0001.npy", np.zeros((H, W), np.float32))  # nothing is known: that is no wrong unit
+    assert not listing.open().load(1).depth.any()
+
+
 def test_bad_frames_are_skipped_and_counted(tmp_path):
     listing = Listing(tmp_path, frames=8)
     (listing.root / "rgb/0000.png").write_bytes(b"no picture")
