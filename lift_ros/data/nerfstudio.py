@@ -6,7 +6,8 @@
 
 Poses are camera-to-world in the OpenGL convention (x right, y up, z backward). ``applied_transform`` tells how
 nerfstudio turned the reconstruction's world into that of the poses; the poses and ``ply_file_path`` are both given
-after it, so nothing has to be undone. ``mask_path`` is not used: all pixels count.
+after it, so nothing has to be undone. ``applied_scale`` was applied to the poses alone: depth and points are multiplied
+by it. ``mask_path`` is not used: all pixels count.
 
 Of nerfstudio are ``depth_file_path``, ``camera_model``, and ``distortion_params`` (k1, k2, k3, k4, p1, p2), which goes
 before coefficients given by their names; of instant-ngp angles of view for focal lengths, paths without extension,
@@ -26,6 +27,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,17 +89,18 @@ class NerfstudioCapture(ListedCapture):
                     labels,
                 )
             )
-        unit = next((self._meta[key] for key in _DEPTH_UNIT_KEYS if key in self._meta), 0.001)
-        try:
-            unit = float(unit)
-        except (TypeError, ValueError):
-            raise DatasetError(f"{file}: {unit!r} is no unit of depth, metres per count") from None
-        cloud = self._meta.get("ply_file_path")
-        sources = [file, root / cloud] if cloud else [file]
-        super().__init__(root, entries, sources=sources, max_depth=max_depth, depth_unit=unit)
+        given = (self._meta[key] for key in _DEPTH_UNIT_KEYS if key in self._meta)
+        unit = _positive(file, next(given, 0.001), "unit of depth, metres per count")
+        scale = _positive(file, self._meta.get("applied_scale", 1.0), "applied_scale")
+        cloud = root / self._meta["ply_file_path"] if self._meta.get("ply_file_path") else None
+        sources = [file, cloud] if cloud else [file]
+        super().__init__(root, entries, sources=sources, max_depth=max_depth, depth_unit=unit * scale)
         self.timed = timed
-        if cloud:
-            self.sparse_cloud = read_points(root / cloud)
+        if cloud and cloud.is_file():
+            read = read_points(cloud)
+            self.sparse_cloud = replace(read, points=read.points * np.float32(scale))
+        elif cloud:
+            self.problems.append(f"the points of the scene are not used, whose file is missing: {cloud}")
 
     def _pose(self, index: int) -> NDArray[np.float64]:
         try:
@@ -155,6 +158,16 @@ def _read_listing(file: Path) -> dict[str, Any]:
         keys = " nor ".join(map(repr, _FOCAL_KEYS))
         raise DatasetError(f"{file}: neither {keys} is given, for all frames or for each")
     return listing
+
+
+def _positive(file: Path, value: Any, what: str) -> float:
+    try:
+        number = float(value)
+        if 0 < number < math.inf:
+            return number
+    except (TypeError, ValueError):
+        pass
+    raise DatasetError(f"{file}: {value!r} is no {what}")
 
 
 def _has_focal_length(entry: dict[str, Any]) -> bool:

@@ -378,10 +378,26 @@ def test_sparse_cloud(listing, encoding):
     np.testing.assert_array_equal(cloud.colors, [[10, 0, 0], [20, 0, 0]])
 
 
+def test_depth_and_points_are_in_the_unit_of_the_poses(listing):
+    header = ("ply", "format ascii 1.0", "element vertex 1", *(f"property float {axis}" for axis in "xyz"))
+    (listing.root / "cloud.ply").write_text("\n".join((*header, "end_header", "1 2 3", "")))
+    listing.meta |= {"ply_file_path": "cloud.ply", "applied_scale": 0.5}
+    capture = listing.open()
+    np.testing.assert_array_equal(capture.sparse_cloud.points, [[0.5, 1.0, 1.5]])
+    frame = capture.frames[0]
+    assert frame.depth[0, 0] == pytest.approx(0.5) and frame.T_world_camera[:3, 3].tolist() == [1, 2, 3]
+    for scale in (0, -1, "half", float("nan")):
+        listing.meta["applied_scale"] = scale
+        with pytest.raises(DatasetError, match="is no applied_scale"):
+            listing.open()
+
+
 def test_files_that_a_listing_names_and_are_missing(listing):
     listing.meta["ply_file_path"] = "cloud.ply"
-    with pytest.raises(DatasetError, match=r"/cloud\.ply"):
-        listing.open()
+    capture = listing.open()
+    assert capture.sparse_cloud is None and len(list(capture.frames)) == 3
+    (problem,) = capture.problems
+    assert problem.endswith("file is missing: " + str(listing.root / "cloud.ply"))
     del listing.meta["ply_file_path"]
     for entry in listing.frames:
         (listing.root / entry["file_path"]).unlink()
