@@ -1,4 +1,4 @@
-"""Loads what is compiled from the folders ``csrc``, through ctypes."""
+"""Loads and calls what is compiled from the folders ``csrc``, through ctypes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import ctypes
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
 
 
 def load_library(
@@ -39,3 +43,26 @@ def load_library(
     except (OSError, AttributeError) as error:
         raise ImportError(f"{path} cannot be loaded ({error}); {hint}") from error
     return library
+
+
+def pointer(array: torch.Tensor | NDArray[np.generic] | None) -> int | None:
+    """Where the memory of a contiguous array begins, which the caller keeps alive; None for none."""
+    if array is None:
+        return None
+    if isinstance(array, torch.Tensor):
+        assert array.is_contiguous()
+        return array.data_ptr()
+    assert array.flags.c_contiguous
+    return array.ctypes.data
+
+
+def call(function: Any, *arguments: object) -> Any:
+    """Call a function of a library, tensors and arrays by their memory; returns what it returns.
+
+    Raises MemoryError: it returned what stands for this, a negative number or no handle.
+    """
+    plain = (pointer(each) if isinstance(each, torch.Tensor | np.ndarray) else each for each in arguments)
+    result = function(*plain)
+    if function.restype is not None and (result is None or result < 0):
+        raise MemoryError(f"out of memory in {function.__name__}")
+    return result

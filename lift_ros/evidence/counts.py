@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lift_ros.evidence.library import Clear, Masks, Parts, Views, library, pointers
 from lift_ros.evidence.mask_evidence import MaskEvidence
+from lift_ros.native import call
 from lift_ros.scene.neighbours import Neighbours
 
 MIN_VISIBLE = 4.0  # pixels of a part that a view must show to have a say about it
@@ -41,9 +42,7 @@ def neighbour_agreement(
         struct.count = len(view.clear.gaussian)
         borrowed += pointers(struct, **view.clear._asdict())
     found = np.zeros(touching.shape, np.float32), np.zeros(touching.shape, np.float32)
-    arrays = (array.ctypes.data for array in (touching, *found))
-    if library().lift_neighbour_agreement(len(views), structs, *touching.shape, *arrays, _threads()):
-        raise MemoryError("out of memory while counting how neighbours agree")
+    call(library().lift_neighbour_agreement, len(views), structs, *touching.shape, touching, *found, _threads())
     return found
 
 
@@ -63,7 +62,7 @@ def part_agreement(
         The diagonals say how often a part shares a mask with itself.
     """
     agreed, seen = np.zeros((part_count, part_count)), np.zeros((part_count, part_count))
-    numbers = _Numbers(parts, part_count)
+    numbers = _parts(parts, part_count)
     _call("lift_part_agreement", views, len(parts), numbers, MIN_VISIBLE, FULL_SAY, agreed, seen, _threads())
     return agreed, seen
 
@@ -75,7 +74,7 @@ def held(
     the pixels themselves. ``parts`` as above.
     """
     shared, total = np.zeros(len(parts)), np.zeros(len(parts))
-    _call("lift_held", views, len(parts), _Numbers(parts, part_count), shared, total, _threads())
+    _call("lift_held", views, len(parts), _parts(parts, part_count), shared, total, _threads())
     return shared, total
 
 
@@ -91,10 +90,8 @@ def purity(
     """
     pure, say, most = (np.zeros(part_count) for _ in range(3))
     divided_by = np.full(part_count, -1)
-    found = pure, say, most, divided_by
-    _call(
-        "lift_purity", views, len(parts), _Numbers(parts, part_count), MIN_VISIBLE, FULL_SAY, *found, _threads()
-    )  # fmt: skip
+    numbers, found = _parts(parts, part_count), (pure, say, most, divided_by)
+    _call("lift_purity", views, len(parts), numbers, MIN_VISIBLE, FULL_SAY, *found, _threads())
     return pure, say, divided_by
 
 
@@ -106,7 +103,7 @@ def strongest_masks(
     """
     strongest = np.full(len(parts), -1, np.int32)
     view_of = np.ascontiguousarray(view_of, np.int64)
-    _call("lift_strongest_masks", views, len(parts), _Numbers(parts, part_count), view_of, strongest, _threads())
+    _call("lift_strongest_masks", views, len(parts), _parts(parts, part_count), view_of, strongest, _threads())
     return strongest
 
 
@@ -131,7 +128,7 @@ def votes(
     """
     winner = np.full(len(labels), -1)
     most, total, shown = (np.zeros(len(labels), np.float32) for _ in range(3))
-    numbers = _Numbers(labels, label_count)
+    numbers = _parts(labels, label_count)
     _call("lift_votes", views, len(labels), numbers, share, winner, most, total, shown, _threads())
     return winner, most, total, shown
 
@@ -147,72 +144,23 @@ def visibility(
     """
     seen = np.zeros((len(views), part_count), bool)
     agreed, visible = np.zeros(part_count), np.zeros(part_count)
-    numbers = _Numbers(parts, part_count)
+    numbers = _parts(parts, part_count)
     _call("lift_visibility", views, len(parts), numbers, MIN_VISIBLE, seen, agreed, visible, _threads())
     return seen, np.minimum(agreed / np.maximum(visible, 1e-6), 1.0)
-
-
-def components(touching: NDArray[np.int32], edge: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """(N,) connected components, numbered from 0 in the order of their first member, of the graph of those pairs of
-    neighbours, (N, k) as in ``Neighbours.touching``, that are an ``edge`` (N, k).
-    """
-    part = np.empty(len(touching), np.int64)
-    pairs, edge = np.ascontiguousarray(touching), np.ascontiguousarray(edge)
-    if library().lift_components(*touching.shape, pairs.ctypes.data, edge.ctypes.data, part.ctypes.data):
-        raise MemoryError("out of memory while looking for connected parts")
-    return part
-
-
-def connected_parts(touching: NDArray[np.int32], labels: NDArray[np.integer], min_size: int) -> NDArray[np.int64]:
-    """(N,) the parts of ``lift_ros.evidence.parts.connected_parts``, of neighbours ``touching`` (N, k).
-
-    Raises ValueError: there are not as many labels as Gaussians with neighbours.
-    """
-    if len(labels) != len(touching):
-        raise ValueError(f"{len(labels)} labels for {len(touching)} Gaussians")
-    part = np.empty(len(touching), np.int64)
-    pairs, labels = np.ascontiguousarray(touching, np.int32), np.ascontiguousarray(labels, np.int64)
-    borrowed = pairs.ctypes.data, labels.ctypes.data
-    if library().lift_connected_parts(*touching.shape, *borrowed, min_size, part.ctypes.data):
-        raise MemoryError("out of memory while looking for connected parts")
-    return part
-
-
-def merge_parts(
-    agreed: NDArray[np.float64], seen: NDArray[np.float64], doubt: float, rate: float
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """See ``lift_ros.evidence.linkage.merge_parts``; until none reach ``rate``.
-
-    Args:
-        agreed: (K, K), symmetric: how often two have agreed, of ``seen`` (K, K) times.
-        doubt: times that each pair counts as having disagreed.
-
-    Returns:
-        pairs (S, 2), in the order in which they are joined: what the cluster goes by from then on, and what the other
-        one went by; and how often the two agreed (S,).
-    """
-    pairs, rates = np.empty((len(agreed), 2), np.int64), np.empty(len(agreed))
-    agreed, seen = (np.ascontiguousarray(matrix, np.float64) for matrix in (agreed, seen))
-    borrowed = agreed.ctypes.data, seen.ctypes.data
-    steps = library().lift_merge_parts(len(agreed), *borrowed, doubt, rate, pairs.ctypes.data, rates.ctypes.data)
-    if steps < 0:
-        raise MemoryError("out of memory while joining parts")
-    return pairs[:steps].copy(), rates[:steps].copy()
 
 
 def _threads() -> int:
     return torch.get_num_threads()
 
 
-class _Numbers:
-    """Numbers of parts, one for each Gaussian, as C wants them."""
-
-    def __init__(self, number: NDArray[np.integer], count: int) -> None:
-        """Raises ValueError: a number is not below ``count``."""
-        self._number = np.ascontiguousarray(number, np.int32)  # the struct borrows its memory
-        if self._number.max(initial=-1) >= count:
-            raise ValueError(f"there are {count} parts, and none of number {self._number.max()}")
-        self.struct = Parts(count, self._number.ctypes.data)
+def _parts(number: NDArray[np.integer], count: int) -> Parts:
+    """Raises ValueError: a number is not below ``count``."""
+    number = np.ascontiguousarray(number, np.int32)
+    if number.max(initial=-1) >= count:
+        raise ValueError(f"there are {count} parts, and none of number {number.max()}")
+    parts = Parts(count)
+    parts.borrowed = pointers(parts, number=number)
+    return parts
 
 
 def _check(view: MaskEvidence, gaussian_count: int) -> None:
@@ -228,11 +176,4 @@ def _call(name: str, views: Sequence[MaskEvidence], gaussian_count: int, *argume
         _check(view, gaussian_count)
         struct.count, struct.mask_count = len(view.mask), len(view.area)
         borrowed += pointers(struct, mask=view.mask, gaussian=view.gaussian, weight=view.weight, area=view.area)
-    plain = [
-        argument.struct if isinstance(argument, _Numbers)
-        else argument.ctypes.data if isinstance(argument, np.ndarray)
-        else argument
-        for argument in arguments
-    ]  # fmt: skip
-    if getattr(library(), name)(Views(len(views), structs, gaussian_count), *plain):
-        raise MemoryError("out of memory while counting what masks say")
+    call(getattr(library(), name), Views(len(views), structs, gaussian_count), *arguments)

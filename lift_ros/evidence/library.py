@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lift_ros.native import load_library
+from lift_ros.native import load_library, pointer
 
 _INTERFACE = 7  # LIFT_EVIDENCE_INTERFACE of csrc/lift_evidence.h
 
@@ -74,5 +74,5 @@ def pointers(structure: Structure, **arrays: NDArray[np.generic]) -> list[NDArra
     """Let the fields of a structure point to arrays, which it borrows; returns those that must outlive it."""
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     for name, array in contiguous.items():
-        setattr(structure, name, array.ctypes.data)
+        setattr(structure, name, pointer(array))
     return list(contiguous.values())

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lift_ros.evidence import counts
+from lift_ros.evidence.library import library
+from lift_ros.native import call
 
 DOUBT = 0.03  # views
 CHANCE = 0.01  # parts that share a mask less often are never joined
@@ -71,4 +72,7 @@ def merge_parts(agreed: NDArray[np.float64], seen: NDArray[np.float64]) -> Merge
         agreed: (K, K), symmetric: in how many views two parts share a mask, of those ``seen`` (K, K) that show both;
             the diagonal of ``seen`` says how much the views show of each.
     """
-    return Merges(*counts.merge_parts(agreed, seen, DOUBT, CHANCE), len(agreed))
+    pairs, rates = np.empty((len(agreed), 2), np.int64), np.empty(len(agreed))
+    matrices = (np.ascontiguousarray(matrix, np.float64) for matrix in (agreed, seen))
+    steps = call(library().lift_merge_parts, len(agreed), *matrices, DOUBT, CHANCE, pairs, rates)
+    return Merges(pairs[:steps].copy(), rates[:steps].copy(), len(agreed))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lift_ros.camera import PosedCamera
 from lift_ros.evidence.library import Masks, library, pointers
+from lift_ros.native import call
 from lift_ros.render import BlendWeights, Splats, mask_weights
 from lift_ros.render.types import masks_per_pixel
 from lift_ros.scene.gaussians import heirs
@@ -76,11 +77,8 @@ class MaskEvidence:
         struct = Masks(len(self.mask), mask_count=len(self.area))
         borrowed = pointers(struct, mask=self.mask, gaussian=self.gaussian, weight=self.weight, area=self.area)
         found = Clear(*(np.empty(len(self.mask), kind) for kind in (np.int32, np.int16, np.int16)))
-        arrays = (array.ctypes.data for array in found)
-        count = library().lift_clear(struct, self.last + 1, MIN_PIXELS, CLEAR_PIXELS, *arrays)
+        count = call(library().lift_clear, struct, self.last + 1, MIN_PIXELS, CLEAR_PIXELS, *found)
         del borrowed
-        if count < 0:
-            raise MemoryError("out of memory while looking for what a view shows clearly")
         return Clear(*(array[:count].copy() for array in found))
 
     @classmethod

@@ -5,10 +5,20 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lift_ros.evidence import counts
+from lift_ros.evidence.library import library
+from lift_ros.native import call
 from lift_ros.scene.neighbours import Neighbours
 
 MAX_COUNTED = 4  # times as large as there are values the largest may be, to count them instead of sorting them
+
+
+def components(touching: NDArray[np.int32], edge: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(N,) connected components, numbered from 0 in the order of their first member, of the graph of those pairs of
+    neighbours, (N, k) as in ``Neighbours.touching``, that are an ``edge`` (N, k).
+    """
+    part = np.empty(len(touching), np.int64)
+    call(library().lift_components, *touching.shape, *map(np.ascontiguousarray, (touching, edge)), part)
+    return part
 
 
 def connected_parts(neighbours: Neighbours, labels: NDArray[np.integer], min_size: int = 1) -> NDArray[np.int64]:
@@ -20,8 +30,16 @@ def connected_parts(neighbours: Neighbours, labels: NDArray[np.integer], min_siz
 
     Returns:
         (N,) part numbers from 0, -1 without a label and for small parts that touch nothing larger.
+
+    Raises:
+        ValueError: there are not as many labels as Gaussians.
     """
-    return counts.connected_parts(neighbours.within_reach, labels, min_size)
+    pairs = np.ascontiguousarray(neighbours.within_reach)
+    if len(labels) != len(pairs):
+        raise ValueError(f"{len(labels)} labels for {len(pairs)} Gaussians")
+    part = np.empty(len(pairs), np.int64)
+    call(library().lift_connected_parts, *pairs.shape, pairs, np.ascontiguousarray(labels, np.int64), min_size, part)
+    return part
 
 
 def present(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lift_ros.evidence import counts
 from lift_ros.evidence.mask_evidence import MIN_PIXELS, MaskEvidence
+from lift_ros.evidence.parts import components
 from lift_ros.scene.neighbours import Neighbours
 
 QUORUM = 0.3  # share of what the masks show of a Gaussian that must vote for a label
@@ -43,7 +44,7 @@ def local_parts(
     for rate in rates:
         inner = (sees > 0) & (around >= rate * sees) & (pieces < 0)
         same = (seen > 0) & (agreed >= rate * seen) & inner[:, None] & inner[touching]
-        part = counts.components(touching, same)
+        part = components(touching, same)
         found = (pieces < 0) & (np.bincount(part, minlength=1)[part] >= min_size)
         pieces[found] = pieces.max(initial=-1) + 1 + part[found]
     single = (pieces < 0) & (counts.masked(len(touching), views) > MIN_PIXELS)

@@ -16,7 +16,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from lift_ros.adam import BETA1, EPS
-from lift_ros.native import load_library
+from lift_ros.native import call, load_library, pointer
 from lift_ros.render import BlendWeights
 from lift_ros.render.library import Adam, best_variant
 
@@ -31,7 +31,7 @@ class _Sparse(Structure):
     @classmethod
     def of(cls, weights: BlendWeights) -> _Sparse:
         """Borrows the memory of the weights."""
-        return cls(len(weights.crow) - 1, weights.crow.data_ptr(), weights.col.data_ptr(), weights.val.data_ptr())
+        return cls(len(weights.crow) - 1, pointer(weights.crow), pointer(weights.col), pointer(weights.val))
 
 
 class _Normals(Structure):
@@ -64,7 +64,7 @@ def fits(tensor: torch.Tensor) -> bool:
 def blend(weights: BlendWeights, gaussians: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
     """``weights.matmul(state[gaussians])`` without a gradient, and without a copy of these rows."""
     blended = torch.empty(len(weights.crow) - 1, state.shape[1])
-    _call("lift_blend", _Sparse.of(weights), gaussians, state.shape[1], state, blended, torch.get_num_threads())
+    call(_library().lift_blend, _Sparse.of(weights), gaussians, state.shape[1], state, blended, torch.get_num_threads())
     return blended
 
 
@@ -81,8 +81,8 @@ def move(
     place, where ``gradient`` (P, d) is that of the blended rows."""
     first, second = 1 - BETA1**steps, 1 - beta2**steps
     step = Adam(rate / first, BETA1, beta2, second**-0.5, EPS)
-    transposed, borrowed, threads = weights.transpose(), (gaussians, gradient.contiguous()), torch.get_num_threads()
-    _call("lift_move", _Sparse.of(transposed), borrowed[0], gradient.shape[1], borrowed[1], step, *state, threads)
+    transposed, gradient, threads = weights.transpose(), gradient.contiguous(), torch.get_num_threads()
+    call(_library().lift_move, _Sparse.of(transposed), gaussians, gradient.shape[1], gradient, step, *state, threads)
 
 
 def joined(gaussians: torch.Tensor, others: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -96,7 +96,7 @@ def joined(gaussians: torch.Tensor, others: torch.Tensor, count: int) -> tuple[t
             raise IndexError(f"Gaussian {int(each.max())} is none of the {count} of the scene")
     known, others = gaussians.contiguous(), others.contiguous()
     everyone, place = torch.empty(len(known) + others.numel(), dtype=torch.int64), torch.empty_like(others)
-    total = _call("lift_joined", count, len(known), known, others.numel(), others, everyone, place)
+    total = call(_library().lift_joined, count, len(known), known, others.numel(), others, everyone, place)
     return everyone[:total], place
 
 
@@ -115,7 +115,7 @@ class _Rows(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, gradient):
         sums = torch.zeros(ctx.shape)
-        _call("lift_add_rows", ctx.index.numel(), ctx.shape[1], ctx.index, gradient.contiguous(), sums)
+        call(_library().lift_add_rows, ctx.index.numel(), ctx.shape[1], ctx.index, gradient.contiguous(), sums)
         return sums, None
 
 
@@ -123,7 +123,7 @@ def smoothness(features: torch.Tensor, rows: torch.Tensor, near: torch.Tensor) -
     """``training.smoothness``."""
     value, gradient = torch.empty(()), torch.zeros(features.shape)
     borrowed = features.detach().contiguous(), rows.contiguous(), near.contiguous()
-    _call("lift_smoothness", *near.shape, features.shape[1], *borrowed, value, gradient)
+    call(_library().lift_smoothness, *near.shape, features.shape[1], *borrowed, value, gradient)
     return _with_gradient(value, (features, gradient))
 
 
@@ -140,7 +140,7 @@ def clusters(
     pixels, dim = features.shape
     means, temperatures = torch.empty(len(sizes), dim), torch.empty(len(sizes))
     borrowed = features.detach().contiguous(), index, sizes, weight
-    _call("lift_clusters", pixels, dim, len(sizes), *borrowed, scale, *limits, means, temperatures)
+    call(_library().lift_clusters, pixels, dim, len(sizes), *borrowed, scale, *limits, means, temperatures)
     return means, temperatures
 
 
@@ -159,21 +159,21 @@ def contrast(
     value, gradient = torch.empty(()), torch.empty(features.shape)
     levels = depth if depth is None else depth.contiguous()
     borrowed = features.detach().contiguous(), index, sizes, absent, means.detach(), temperatures, levels
-    _call("lift_contrast", *features.shape, len(sizes), *borrowed, decay, value, gradient)
+    call(_library().lift_contrast, *features.shape, len(sizes), *borrowed, decay, value, gradient)
     return _with_gradient(value, (features, gradient))
 
 
 def probabilistic_contrast(mean: torch.Tensor, variance: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     """``pcf_lift.contrast_loss``."""
     value, normals = torch.empty(()), _Differentiable(mean, variance)
-    _call("lift_probabilistic_contrast", normals.struct, mean.shape[1], masks, value)
+    call(_library().lift_probabilistic_contrast, normals.struct, mean.shape[1], masks, value)
     return _with_gradient(value, *normals.gradients)
 
 
 def concentration(mean: torch.Tensor, variance: torch.Tensor, masks: torch.Tensor, mask_count: int) -> torch.Tensor:
     """``pcf_lift.concentration_loss``."""
     value, normals = torch.empty(()), _Differentiable(mean, variance)
-    _call("lift_concentration", normals.struct, mean.shape[1], masks, mask_count, value)
+    call(_library().lift_concentration, normals.struct, mean.shape[1], masks, mask_count, value)
     return _with_gradient(value, *normals.gradients)
 
 
@@ -182,7 +182,7 @@ def cross_view(
 ) -> torch.Tensor:
     """``pcf_lift.cross_view_loss`` of means and variances; ``least`` is a logarithm."""
     value, one, other = torch.empty(()), _Differentiable(*first), _Differentiable(*second)
-    _call("lift_cross_view", one.struct, other.struct, first[0].shape[1], least, value)
+    call(_library().lift_cross_view, one.struct, other.struct, first[0].shape[1], least, value)
     return _with_gradient(value, *one.gradients, *other.gradients)
 
 
@@ -192,7 +192,7 @@ class _Differentiable:
     def __init__(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
         self._borrowed = mean.detach().contiguous(), variance.detach().contiguous()
         found = torch.empty(mean.shape), torch.empty(mean.shape)
-        self.struct = _Normals(len(mean), *(tensor.data_ptr() for tensor in (*self._borrowed, *found)))
+        self.struct = _Normals(len(mean), *map(pointer, (*self._borrowed, *found)))
         self.gradients = (mean, found[0]), (variance, found[1])
 
 
@@ -224,17 +224,3 @@ def _library() -> ctypes.CDLL:
     path = Path(__file__).with_name(f"liblift_steps_{best_variant()}.so")
     prototypes = {name: (c_int64, arguments) for name, arguments in _PROTOTYPES.items()}
     return load_library(path, "lift_steps_interface", _INTERFACE, prototypes)
-
-
-def _call(name: str, *arguments: object) -> int:
-    """Tensors are passed by their memory. Raises MemoryError."""
-    plain = (_pointer(each) if isinstance(each, torch.Tensor) else each for each in arguments)
-    result = getattr(_library(), name)(*plain)
-    if result < 0:
-        raise MemoryError("out of memory in a step of training")
-    return result
-
-
-def _pointer(tensor: torch.Tensor) -> int:
-    assert tensor.is_contiguous()
-    return tensor.data_ptr()

@@ -13,28 +13,15 @@ from numpy.typing import NDArray
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from lift_ros.camera import Camera, PosedCamera
+from lift_ros.native import call, pointer
 from lift_ros.render import library
 from lift_ros.render.types import MaskWeights, Rendering, ScreenStatistics, Splats, Target
-
-
-def _pointer(tensor: torch.Tensor | None) -> int | None:
-    if tensor is None:
-        return None
-    assert tensor.is_contiguous()
-    return tensor.data_ptr()
-
-
-def _check(status: int | None) -> int:
-    """The value a C function returned, if it is not the mark of running out of memory."""
-    if status is None or status == -1:
-        raise MemoryError("the CPU rasterizer ran out of memory")
-    return status
 
 
 def _gaussians(splats: Splats, channels: torch.Tensor | None = None) -> library.Gaussians:
     """The C struct; it borrows the tensors' memory."""
     channel_count = 0 if channels is None else channels.shape[1]
-    return library.Gaussians(len(splats.means), *map(_pointer, splats), channel_count, _pointer(channels))
+    return library.Gaussians(len(splats.means), *map(pointer, splats), channel_count, pointer(channels))
 
 
 class _View:
@@ -49,9 +36,7 @@ class _View:
             viewmat_values, camera.fx, camera.fy, camera.cx, camera.cy, camera.width, camera.height
         )
         self._free = library.best().lift_view_free
-        self.handle = _check(
-            library.best().lift_view_new(gaussians, c_camera, _pointer(radii), torch.get_num_threads())
-        )
+        self.handle = call(library.best().lift_view_new, gaussians, c_camera, radii, torch.get_num_threads())
 
     def __del__(self) -> None:
         if self.handle is not None:
@@ -75,11 +60,7 @@ class _Rasterize(torch.autograd.Function):
         view = _View(_gaussians(splats, channels), viewmat, camera, None if screen is None else screen.radii)
         image = library.empty(camera.height, camera.width, channels.shape[1])
         alpha, depth, transmittance = (library.empty(camera.height, camera.width) for _ in range(3))
-        _check(
-            library.best().lift_render(
-                view.handle, *map(_pointer, (image, alpha, depth, transmittance)), torch.get_num_threads()
-            )
-        )
+        call(library.best().lift_render, view.handle, image, alpha, depth, transmittance, torch.get_num_threads())
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(image, depth, transmittance, channels, *splats)
         ctx.view, ctx.screen = view, screen
@@ -94,15 +75,16 @@ class _Rasterize(torch.autograd.Function):
         by_splats, by_channels = [library.empty(*t.shape) for t in splats], library.empty(*channels.shape)
         by_viewmat = torch.empty(4, 4)
         by_means2d = None if ctx.screen is None else torch.empty(len(splats.means), 2)
-        _check(
-            library.best().lift_render_backward(
-                ctx.view.handle,
-                _gaussians(splats, channels),
-                *map(_pointer, (image, depth, transmittance)),
-                *map(_pointer, upstream),
-                library.Gradients(*map(_pointer, (*by_splats, by_channels, by_viewmat, by_means2d))),
-                torch.get_num_threads(),
-            )
+        call(
+            library.best().lift_render_backward,
+            ctx.view.handle,
+            _gaussians(splats, channels),
+            image,
+            depth,
+            transmittance,
+            *upstream,
+            library.Gradients(*map(pointer, (*by_splats, by_channels, by_viewmat, by_means2d))),
+            torch.get_num_threads(),
         )
         if ctx.screen is not None:
             ctx.screen.means2d_gradient = by_means2d
@@ -129,7 +111,7 @@ def evaluated_pairs(splats: Splats, camera: PosedCamera) -> tuple[int, int]:
     """
     view = _view_without_channels(splats, camera)
     pairs = (ctypes.c_int64 * 2)()
-    _check(library.best().lift_count_pairs(view.handle, pairs, torch.get_num_threads()))
+    call(library.best().lift_count_pairs, view.handle, pairs, torch.get_num_threads())
     return pairs[0], pairs[1]
 
 
@@ -140,12 +122,12 @@ def blend_weights(
     view = _view_without_channels(splats, camera)
     functions, threads = library.best(), torch.get_num_threads()
     pixels = pixels.contiguous()
-    weights = _check(functions.lift_weights_new(view.handle, _pointer(pixels), len(pixels), threads))
+    weights = call(functions.lift_weights_new, view.handle, pixels, len(pixels), threads)
     try:
         nonzeros = functions.lift_weights_nonzeros(weights)
         crow = torch.empty(len(pixels) + 1, dtype=torch.int64)
         col, val = library.empty(nonzeros, dtype=torch.int64), library.empty(nonzeros)
-        _check(functions.lift_weights_copy(weights, _pointer(crow), _pointer(col), _pointer(val), threads))
+        call(functions.lift_weights_copy, weights, crow, col, val, threads)
     finally:
         functions.lift_weights_free(weights)
     return crow, col, val
@@ -158,12 +140,12 @@ def mask_weights(splats: Splats, camera: PosedCamera, labels: NDArray[np.int32],
     functions, threads = library.best(), torch.get_num_threads()
     labels = np.ascontiguousarray(labels, np.int32)
     count = int(labels.max(initial=0))
-    weights = _check(functions.lift_mask_weights_new(view.handle, labels.ctypes.data, k, count, min_weight, threads))
+    weights = call(functions.lift_mask_weights_new, view.handle, labels, k, count, min_weight, threads)
     try:
         nonzeros = functions.lift_mask_weights_nonzeros(weights)
         begin, gaussian = np.empty(count + 1, np.int64), np.empty(nonzeros, np.int32)
         weight = np.empty(nonzeros, np.float32)
-        functions.lift_mask_weights_copy(weights, *(array.ctypes.data for array in (begin, gaussian, weight)))
+        call(functions.lift_mask_weights_copy, weights, begin, gaussian, weight)
     finally:
         functions.lift_mask_weights_free(weights)
     return MaskWeights(np.repeat(np.arange(count, dtype=np.int32), np.diff(begin)), gaussian, weight)
@@ -177,11 +159,7 @@ def label_image(
     labels = labels.to(torch.int32).contiguous()
     image = torch.empty(camera.height, camera.width, dtype=torch.int32)
     share, alpha = torch.empty(camera.height, camera.width), torch.empty(camera.height, camera.width)
-    _check(
-        library.best().lift_label_image(
-            view.handle, *map(_pointer, (labels, image, share, alpha)), torch.get_num_threads()
-        )
-    )
+    call(library.best().lift_label_image, view.handle, labels, image, share, alpha, torch.get_num_threads())
     return image, share, alpha
 
 
@@ -195,13 +173,13 @@ def view_losses(
     height, width = out.alpha.shape
     wanted = [None if t is None else t.contiguous() for t in (target.image, target.depth)]
     exposure = (tuple(t.tolist()) for t in (target.gain, target.bias))
-    supervision = library.Supervision(width, height, *map(_pointer, wanted), *exposure, ssim_weight, depth_weight)
+    supervision = library.Supervision(width, height, *map(pointer, wanted), *exposure, ssim_weight, depth_weight)
     rendered = [t.detach().contiguous() for t in out]
     losses = torch.empty(3)
     by_image, by_alpha = library.empty(height, width, 3), library.empty(height, width)
     by_depth = None if target.depth is None else library.empty(height, width)
-    found = library.ViewLosses(*map(_pointer, (losses, by_image, by_alpha, by_depth)))
-    _check(library.best().lift_view_losses(supervision, *map(_pointer, rendered), found, torch.get_num_threads()))
+    found = library.ViewLosses(*map(pointer, (losses, by_image, by_alpha, by_depth)))
+    call(library.best().lift_view_losses, supervision, *rendered, found, torch.get_num_threads())
     return losses, (by_image, by_alpha, by_depth)
 
 
@@ -210,7 +188,7 @@ def csr_matmul(crow: torch.Tensor, col: torch.Tensor, val: torch.Tensor, x: torc
     x = x.contiguous()
     rows, d = len(crow) - 1, x.shape[1]
     out = torch.empty(rows, d)
-    _check(library.best().lift_csr_matmul(rows, d, *map(_pointer, (crow, col, val, x, out)), torch.get_num_threads()))
+    call(library.best().lift_csr_matmul, rows, d, crow, col, val, x, out, torch.get_num_threads())
     return out
 
 
@@ -219,14 +197,14 @@ def csr_transpose(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The CSR arrays of the transpose of a CSR matrix with ``columns`` columns."""
     transposed = torch.empty(columns + 1, dtype=torch.int64), torch.empty_like(col), torch.empty_like(val)
-    library.best().lift_csr_transpose(len(crow) - 1, columns, *map(_pointer, (crow, col, val, *transposed)))
+    call(library.best().lift_csr_transpose, len(crow) - 1, columns, crow, col, val, *transposed)
     return transposed
 
 
 def csr_compact(col: torch.Tensor, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Which of the ``columns`` there are in ``col`` (n,), ascending, and for each of ``col`` its place among these."""
     shown, number = torch.empty_like(col), torch.empty_like(col)
-    count = _check(library.best().lift_csr_compact(len(col), columns, *map(_pointer, (col, shown, number))))
+    count = call(library.best().lift_csr_compact, len(col), columns, col, shown, number)
     return shown[:count].clone(), number
 
 
@@ -245,10 +223,8 @@ def adam_rows(
     """
     first, second = (1 - beta**steps for beta in betas)
     step = library.Adam(rate / first, *betas, second**-0.5, eps)
-    _check(
-        library.best().lift_adam_rows(
-            step, *gradient.shape, *map(_pointer, (rows, gradient, tensor, *moments)), torch.get_num_threads()
-        )
+    call(
+        library.best().lift_adam_rows, step, *gradient.shape, rows, gradient, tensor, *moments, torch.get_num_threads()
     )
 
 
@@ -262,9 +238,5 @@ def nearest(points: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     if not bool(points.isfinite().all()):
         raise ValueError("points must be finite to have neighbours")
     index, distance = library.empty(len(points), k, dtype=torch.int64), library.empty(len(points), k)
-    _check(
-        library.best().lift_nearest(
-            len(points), _pointer(points), k, _pointer(index), _pointer(distance), torch.get_num_threads()
-        )
-    )
+    call(library.best().lift_nearest, len(points), points, k, index, distance, torch.get_num_threads())
     return distance, index

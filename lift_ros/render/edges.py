@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lift_ros.native import call, pointer
 from lift_ros.render import library
 
 PASSES = 3
@@ -46,14 +47,10 @@ def follow_edges(
     scale = min(width / 640, 1)  # larger windows would take too long
     labels, image = np.ascontiguousarray(labels, np.int32), np.ascontiguousarray(image, np.uint8)
     depth = None if depth is None else np.ascontiguousarray(depth, np.float32)
-    picture = library.Picture(width, height, image.ctypes.data, None if depth is None else depth.ctypes.data)
+    picture = library.Picture(width, height, pointer(image), pointer(depth))
     windows = library.EdgeFilter(max(round(RADIUS * scale), 2), max(DISTANCE * scale, 1.0), COLOR, COLOR_ALONE, DEPTH)
     for _ in range(PASSES):
         out = np.empty_like(labels)
-        status = library.best().lift_follow_edges(
-            picture, windows, labels.ctypes.data, out.ctypes.data, torch.get_num_threads()
-        )
-        if status == -1:
-            raise MemoryError("out of memory")
+        call(library.best().lift_follow_edges, picture, windows, labels, out, torch.get_num_threads())
         labels = out
     return labels

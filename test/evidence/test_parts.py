@@ -8,8 +8,7 @@ from lifting.views import line
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from lift_ros.evidence import counts
-from lift_ros.evidence.parts import connected_parts, most, overlap, present
+from lift_ros.evidence.parts import components, connected_parts, most, overlap, present
 from lift_ros.scene.neighbours import Neighbours
 
 
@@ -23,7 +22,7 @@ def test_components_are_those_of_scipy():
     graph = coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(200, 200))
     count, expected = connected_components(graph, directed=False)
     assert 5 < count < 150
-    assert np.array_equal(counts.components(touching, edge), expected)
+    assert np.array_equal(components(touching, edge), expected)
 
 
 def test_fragments_join_what_surrounds_them():
