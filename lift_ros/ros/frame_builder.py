@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -23,6 +22,7 @@ from lift_ros.errors import FrameRejected
 from lift_ros.frame import Frame
 from lift_ros.ros.compat import TIME_JUMP_NS
 from lift_ros.ros.conversions import frame_name, nanoseconds
+from lift_ros.ros.depth_buffer import DepthBuffer
 from lift_ros.ros.node_config import NodeConfig
 from lift_ros.ros.pose_source import PoseSource
 from lift_ros.ros.queues import DropCounter, KeepNewest
@@ -30,10 +30,6 @@ from lift_ros.ros.threads import start_thread
 
 Result = TypeVar("Result")
 
-DEPTHS_KEPT = 60  # at least, also where few images may wait
-DEPTHS_PER_IMAGE = 2  # are kept, so that those of images that wait for their turn are still there
-MOST_DEPTHS = 300  # are kept, where they come faster, while an image waits for its pose
-GAPS_KEPT = 10  # between depth images, to know how soon the next one is due
 POLL = 0.01  # s, between looks for what has not come yet
 ENDED = ("stopped", "time_jump")  # nothing was wrong with these images
 
@@ -91,11 +87,7 @@ class FrameBuilder:
         self._on_time_jump = on_time_jump
         self._log = logger
         self._images: KeepNewest[_Waiting] = KeepNewest(config.frame_queue)
-        self._depths: OrderedDict[int, Any] = OrderedDict()
-        self._depths_kept = max(DEPTHS_KEPT, DEPTHS_PER_IMAGE * config.frame_queue)
-        self._at_work: _Waiting | None = None  # the oldest of the images that depth is kept for
-        self._depth_gaps: deque[int] = deque(maxlen=GAPS_KEPT)  # ns
-        self._lock = threading.Lock()
+        self._depths = DepthBuffer(config.depth_slop, config.frame_queue)
         self._info: Any = None
         self._undistorter: tuple[Any, Undistorter | FrameRejected] | None = None
         self._last: _Waiting | None = None  # the latest image, without its message
@@ -125,7 +117,7 @@ class FrameBuilder:
         if self._thread:
             self._thread.join()
         self._drops.add("stopped", self._forget_images())
-        self._forget_depths()
+        self._depths.forget()
 
     def add_image(self, message: Any) -> None:
         """Take an Image or CompressedImage. One older than that before it is dropped, unless time jumped back.
@@ -178,21 +170,8 @@ class FrameBuilder:
 
     def add_depth(self, message: Any) -> None:
         """Take a depth image of either kind."""
-        if not self.running:
-            return
-        stamp_ns = nanoseconds(message.header.stamp)
-        with self._lock:
-            latest = max(self._depths, default=stamp_ns)
-            if stamp_ns < latest - TIME_JUMP_NS:  # a new start, as with images
-                self._depths.clear()
-                self._depth_gaps.clear()
-            elif stamp_ns > latest:
-                self._depth_gaps.append(stamp_ns - latest)
-            self._depths[stamp_ns] = message
-            while len(self._depths) > self._depths_kept:
-                if len(self._depths) <= MOST_DEPTHS and self._is_awaited(next(iter(self._depths))):
-                    break
-                self._depths.popitem(last=False)
+        if self.running:
+            self._depths.add(message)
 
     def labels(self, message: Any) -> Any:
         """A label image message as an array, undistorted like the images. Raises FrameRejected."""
@@ -209,7 +188,7 @@ class FrameBuilder:
             self._log.warning("time jumped back: buffers cleared, the map is kept", throttle_duration_sec=5.0)
             self._drops.add("time_jump", 1 + self._forget_images())  # it shows even where nothing waited
         self._epoch += 1
-        self._forget_depths(latest_ns)
+        self._depths.forget(latest_ns)
         self._poses.clear()
         self._on_time_jump()
 
@@ -218,21 +197,10 @@ class FrameBuilder:
         aside, self._aside = self._aside, None
         return self._images.clear() + (aside is not None)
 
-    def _forget_depths(self, latest_ns: int = -1) -> None:
-        """All, but those up to ``latest_ns``."""
-        with self._lock:
-            for stamp_ns in [stamp_ns for stamp_ns in self._depths if stamp_ns > latest_ns]:
-                del self._depths[stamp_ns]
-            self._depth_gaps.clear()
-
-    def _is_awaited(self, depth_ns: int) -> bool:
-        """Whether the image at work could still get this depth."""
-        image = self._at_work
-        return image is not None and depth_ns >= image.stamp_ns - self._config.depth_slop * 1e9
-
     def _run(self) -> None:
         while self._running.is_set():
-            waiting = self._at_work = self._images.get(timeout=0.1)
+            waiting = self._images.get(timeout=0.1)
+            self._depths.keep_for(waiting and waiting.stamp_ns)
             if waiting is None:
                 continue
             try:
@@ -245,7 +213,7 @@ class FrameBuilder:
                 self._drops.add("internal_error")
                 self._log.error(f"image dropped: {traceback.format_exc()}", throttle_duration_sec=10.0)
             if waiting.epoch == self._epoch:
-                self._forget_old_depths(waiting.stamp_ns)  # also where the image never got as far as its depth
+                self._depths.forget_old(waiting.stamp_ns)  # also where the image never got as far as its depth
 
     def _reject(self, error: FrameRejected) -> None:
         self._drops.add(error.reason)
@@ -329,7 +297,7 @@ class FrameBuilder:
         """The depth nearest to an image; waits until no nearer one is to be expected, at most to the deadline."""
         while True:
             last = time.monotonic() > self._deadline(waiting)
-            depth, settled = self._depth_near(waiting.stamp_ns)
+            depth, settled = self._depths.near(waiting.stamp_ns)
             if depth is not None and (settled or last):
                 return depth
             if settled or last:
@@ -337,28 +305,6 @@ class FrameBuilder:
                 raise FrameRejected("depth_missing", f"no depth within {slop} s of an image on '{topic}'")
             self._check_current(waiting)
             time.sleep(POLL)
-
-    def _depth_near(self, stamp_ns: int) -> tuple[Any, bool]:
-        """The nearest depth so far, None if none is near; and whether it stays that, whatever comes."""
-        slop_ns = self._config.depth_slop * 1e9
-        with self._lock:
-            if not self._depths:
-                return None, False
-            latest = max(self._depths)
-            nearest = min(self._depths, key=lambda depth_ns: abs(depth_ns - stamp_ns))
-            if abs(nearest - stamp_ns) > slop_ns:
-                return None, latest > stamp_ns
-            due = latest + min(self._depth_gaps, default=0)
-            return self._depths[nearest], latest >= stamp_ns or abs(due - stamp_ns) >= stamp_ns - nearest
-
-    def _forget_old_depths(self, stamp_ns: int) -> None:
-        """What is too old for an image of this time, and so for all to come, but the latest: it tells when the next is
-        due.
-        """
-        with self._lock:
-            oldest = min(stamp_ns - self._config.depth_slop * 1e9, max(self._depths, default=0))
-            for old in [depth_ns for depth_ns in self._depths if depth_ns < oldest]:
-                del self._depths[old]
 
     def _wait(self, attempt: Callable[[], Result], waiting: _Waiting) -> Result:
         """What belongs to an image may come a little later: try until the deadline."""
