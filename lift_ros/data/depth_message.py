@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lift_ros.data.capture import clip_depth
 from lift_ros.data.image_codec import message_depth
-from lift_ros.data.listed import enlarged
+from lift_ros.data.listed import depth_at
 from lift_ros.data.undistort import Undistorter
 
 
@@ -27,5 +27,5 @@ def depth_of_message(message: Any, undistorter: Undistorter, max_depth: float) -
     depth = clip_depth(message_depth(message), max_depth)
     camera = undistorter.camera  # of the size that the distorted image has
     if depth.shape[1] < camera.width:
-        depth = enlarged(depth, (camera.height, camera.width))
+        depth = depth_at(depth, camera.height, camera.width)
     return undistorter.depth(depth)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,7 +18,7 @@ from lift_ros.data.files import read_depth, read_labels, read_rgb
 from lift_ros.data.undistort import UndistorterCache
 from lift_ros.errors import FrameRejected
 from lift_ros.frame import Frame, check_rigid
-from lift_ros.resampling import same_aspect
+from lift_ros.resampling import median_depth, same_aspect
 
 FRAME_INTERVAL = 0.1  # stands for the time between frames of layouts without times: ``Capture.timed`` is False
 KINECT_INTERVAL = 1 / 30  # seconds, of the sensors of ScanNet and 7-Scenes
@@ -127,7 +126,7 @@ class ListedCapture(Capture):
 
     def _register(self, depth: NDArray[np.float32], camera: Camera) -> NDArray[np.float32]:
         """Depth at the pixels of the image seen by ``camera``; here a registered one, maybe of a coarser sensor."""
-        return enlarged(depth, (camera.height, camera.width))
+        return depth_at(depth, camera.height, camera.width)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -193,9 +192,8 @@ class ListedCapture(Capture):
             raise FrameRejected(error.reason, f"{self._entries[index].image}: {error}") from None
 
 
-def enlarged(depth: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Registered depth of a coarser sensor at the image's size; another aspect is left to be rejected."""
-    height, width = shape
-    if depth.shape != shape and same_aspect(depth.shape, shape):
-        return cv2.resize(depth, (width, height), interpolation=cv2.INTER_NEAREST)
+def depth_at(depth: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """(h, w) registered depth at the size of its image; one of another shape is left as it is, to be rejected."""
+    if depth.shape != (height, width) and same_aspect(depth.shape, (height, width)):
+        return median_depth(depth, height, width)
     return depth

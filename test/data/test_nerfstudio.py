@@ -286,6 +286,19 @@ def test_depth_units_ceiling_and_coarser_sensors(listing):
     np.testing.assert_allclose(listing.open().frames[1].depth, 3.0)
 
 
+@pytest.mark.parametrize("size", [(40, 30), (128, 96)])
+def test_depth_at_another_size_stays_where_it_is(listing, size):
+    """Each pixel of the image looks at what lies at its middle, and of several pixels takes one of those it covers."""
+    width, height = size
+    depth = 1000 + np.arange(height)[:, None] + 100 * np.arange(width)
+    cv2.imwrite(str(listing.root / "depth/0000.png"), depth.astype(np.uint16))
+    read = np.rint(1000 * listing.open().frames[0].depth).astype(int) - 1000
+    # how far the middle of the pixel that was taken is from that of the image's, in pixels of the smaller of the two
+    for taken, there, here in ((read % 100, height, H), ((read // 100).T, width, W)):
+        off = ((taken + 0.5) / there - (np.arange(here)[:, None] + 0.5) / here) * min(there, here)
+        assert np.abs(off).max() <= 0.5 and abs(off.mean()) < 0.05
+
+
 @pytest.mark.parametrize("key", ["depth_unit_scale_factor", "integer_depth_scale"])
 def test_depth_in_metres_without_its_unit_is_no_capture_without_depth(listing, key):
     depth = np.full((H, W), 3.0, np.float32)
