@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lift_ros.data.image_codec import decode_compressed_rgb, depth_in_metres
+from lift_ros.data.image_codec import UNLABELLED, decode_compressed_rgb, depth_in_metres
 from lift_ros.errors import DatasetError, FrameRejected
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -27,7 +27,7 @@ def require(path: Path, layout: str, what: str) -> Path:
 
 def natural_key(text: str) -> list[tuple[int, str]]:
     """Sort key that puts 9 before 10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text)]
 
 
 def files_by_key(folder: Path, pattern: str) -> dict[str, Path]:
@@ -105,7 +105,8 @@ def read_depth(file: Path, unit: float) -> NDArray[np.float32]:
 
 
 def read_labels(file: Path) -> NDArray[np.int32]:
-    """Single-channel or palette image, or ``.npy`` -> (H, W) ids; 0 where a value cannot be one: not in [0, 2^31).
+    """Single-channel or palette image, or ``.npy`` -> (H, W) ids; 0 where a value cannot be one: not in [0, 2^31), or
+    the greatest of 16 bits, which ``~/labels`` of the node has where nothing is labelled.
 
     Raises:
         FrameRejected: ``labels_unreadable``, ``labels_encoding``.
@@ -118,7 +119,9 @@ def read_labels(file: Path) -> NDArray[np.int32]:
     labels = labels.squeeze()  # arrays are stored as (H, W, 1), too
     if labels.ndim != 2 or labels.dtype.kind not in "buif":
         raise FrameRejected("labels_encoding", f"{file} holds {labels.dtype} {labels.shape}, not one id per pixel")
-    return np.where((labels > 0) & (labels < 2**31), labels, 0).astype(np.int32)
+    of_16_bits = labels.dtype == np.uint16 or file.suffix.lower() == ".png"  # of which older Pillow makes 32 bits
+    end = UNLABELLED if of_16_bits else 2**31
+    return np.where((labels > 0) & (labels < end), labels, 0).astype(np.int32)
 
 
 def read_matrix(file: Path) -> NDArray[np.float64]:
