@@ -169,9 +169,11 @@ class BagCapture(Capture):
         return undistorter
 
     def _is_registered(self) -> bool:
-        """Whether the depth is seen from the colour camera; a note in ``problems`` where it is not."""
+        """Whether the depth is seen from the colour camera, as one without a frame is taken to be; a note in
+        ``problems`` where it is not.
+        """
         camera, depth = self.topics.camera_frame, self.topics.depth_frame
-        if camera == depth or self._poses.coincide(camera, depth):
+        if depth in ("", camera) or self._poses.coincide(camera, depth):
             return True
         self._bag.problems.append(
             f"depth of {self.topics.depth} is given in frame '{depth}', the images in '{camera}': it is not "

@@ -244,6 +244,15 @@ def test_depth_of_another_frame_is_not_used(tmp_path):
     assert "not registered" in capture.problems[0]
 
 
+def test_depth_without_a_frame_is_used_as_by_the_node(tmp_path):
+    with Recorder(tmp_path / "bag") as bag:
+        bag.posed_images()
+        for index in range(3):
+            bag.image(0.1 * index, topic="/depth", encoding="16UC1", frame="", value=1)
+    capture = open_capture(tmp_path / "bag")
+    assert not capture.problems and all(frame.depth.all() for frame in capture.frames)
+
+
 def test_calibration_in_force_at_the_stamp(tmp_path):
     with Recorder(tmp_path / "bag") as bag:
         for index, f in enumerate((35.0, 35.0, 60.0)):
