@@ -1,7 +1,7 @@
 """Captures whose colour was taken by another camera than the depth, and never registered.
 
-RGB-D recordings of the Kinect often list the intrinsics of the depth camera for both: 7-Scenes says 585 pixels, and its
-colour images were taken with about 525.
+RGB-D recordings of the Kinect often list the intrinsics of the depth camera for both: conversions of 7-Scenes say 585
+pixels, and its colour images were taken with about 525. The data set itself needs none of this: its reader knows both.
 """
 
 from __future__ import annotations

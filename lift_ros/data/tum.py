@@ -4,8 +4,8 @@
     groundtruth.txt         lines "timestamp tx ty tz qx qy qz qw": camera-to-world, optical convention, metres
 
 Depth is 16-bit, 5000 counts per metre, registered to the colour image as it was taken. Depth and pose of a colour image
-are those nearest in time, within 0.02 s, as the benchmark's ``associate.py`` takes them. Intrinsics are those of the
-room that the directory's name tells (``rgbd_dataset_freiburg1_desk``, ``fr2_xyz``), else the benchmark's defaults.
+are those nearest in time, within 0.02 s. Intrinsics are those of the room that the directory's name tells
+(``rgbd_dataset_freiburg1_desk``, ``fr2_xyz``), else the benchmark's defaults.
 Source: https://cvg.cit.tum.de/data/datasets/rgbd-dataset/file_formats, nice-slam's configs/TUM_RGBD.
 """
 
