@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lift_ros.native import load_library, pointer
 
-_INTERFACE = 7  # LIFT_EVIDENCE_INTERFACE of csrc/lift_evidence.h
+_INTERFACE = 8  # LIFT_EVIDENCE_INTERFACE of csrc/lift_evidence.h
 
 
 class Masks(Structure):
@@ -58,7 +58,7 @@ _PROTOTYPES = {
     "lift_components": [c_int64, c_int64] + [c_void_p] * 3,
     "lift_connected_parts": [c_int64, c_int64] + [c_void_p] * 2 + [c_int64, c_void_p],
     "lift_visibility": [POINTER(Views), POINTER(Parts), c_double] + [c_void_p] * 3 + [c_int],
-    "lift_merge_parts": [c_int64, c_void_p, c_void_p, c_double, c_double, c_void_p, c_void_p],
+    "lift_merge_parts": [c_int64] + [c_void_p] * 3 + [c_double] * 3 + [c_void_p] * 2,
 }
 
 

@@ -58,7 +58,12 @@ class Merges(NamedTuple):
         return found
 
 
-def merge_parts(agreed: NDArray[np.float64], seen: NDArray[np.float64]) -> Merges:
+def merge_parts(
+    agreed: NDArray[np.float64],
+    seen: NDArray[np.float64],
+    known: NDArray[np.int64] | None = None,
+    hysteresis: float = 0.0,
+) -> Merges:
     """Average-linkage clustering of parts: the two that agree most often are joined, until none agree but by chance.
 
     A cluster agrees with another as its parts do on average, each weighing the square root of what the views show of
@@ -71,8 +76,11 @@ def merge_parts(agreed: NDArray[np.float64], seen: NDArray[np.float64]) -> Merge
     Args:
         agreed: (K, K), symmetric: in how many views two parts share a mask, of those ``seen`` (K, K) that show both;
             the diagonal of ``seen`` says how much the views show of each.
+        known: (K,) what each was taken for before, from 1 on, 0 for nothing.
+        hysteresis: share of the views in which parts that were one agree besides, and those that were two agree less.
     """
     pairs, rates = np.empty((len(agreed), 2), np.int64), np.empty(len(agreed))
-    matrices = (np.ascontiguousarray(matrix, np.float64) for matrix in (agreed, seen))
-    steps = call(library().lift_merge_parts, len(agreed), *matrices, DOUBT, CHANCE, pairs, rates)
+    given = [np.ascontiguousarray(matrix, np.float64) for matrix in (agreed, seen)]
+    given.append(None if known is None else np.ascontiguousarray(known, np.int64))
+    steps = call(library().lift_merge_parts, len(agreed), *given, hysteresis, DOUBT, CHANCE, pairs, rates)
     return Merges(pairs[:steps].copy(), rates[:steps].copy(), len(agreed))

@@ -146,9 +146,7 @@ class Lift:
         number[asked] = np.arange(len(asked))
         agreed, seen = part_agreement(number[parts], len(asked), views)
         was = most(number[parts], len(asked), known.cpu().numpy())
-        same = (was[:, None] == was[None, :]) & (was > 0)[None, :]
-        other = (was[:, None] != was[None, :]) & (was > 0)[:, None] & (was > 0)[None, :]
-        merges = merge_parts(agreed + self.config.hysteresis * seen * (same.astype(float) - other), seen)
+        merges = merge_parts(agreed, seen, was, self.config.hysteresis)
         return Merges(asked[merges.pairs], merges.rates, count)
 
     def _kept(self, numbers: NDArray[np.int64]) -> torch.Tensor:

@@ -94,6 +94,19 @@ def test_merging_is_average_linkage(seed):
     assert np.array_equal(agreed, given[0]) and np.array_equal(seen, given[1])
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_parts_that_were_one_agree_more_and_those_that_were_two_less(seed):
+    rng = np.random.default_rng(seed)
+    seen = np.full((14, 14), 10.0)
+    agreed = seen * rng.uniform(0.3, 0.8, (14, 14))
+    agreed = (agreed + agreed.T) / 2
+    known = rng.integers(0, 4, 14)
+    one, either = known[:, None] == known, (known[:, None] == 0) | (known == 0)
+    more = np.where(either, 0.0, np.where(one, 0.2, -0.2))
+    found = partition(merge_parts(agreed, seen, known, 0.2).clusters(0.6))
+    assert found == literal_merge(agreed + more * seen, seen, 0.6) != literal_merge(agreed, seen, 0.6)
+
+
 def test_parts_agree_as_often_as_the_clusters_that_first_hold_both():
     rng = np.random.default_rng(1)
     seen = np.full((12, 12), 20.0)

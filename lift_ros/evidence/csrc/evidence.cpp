@@ -647,8 +647,8 @@ int64_t lift_connected_parts(int64_t gaussian_count, int64_t k, const int32_t* n
   });
 }
 
-int64_t lift_merge_parts(int64_t count, const double* agreed, const double* seen, double doubt, double rate,
-                         int64_t* joined, double* joined_at) {
+int64_t lift_merge_parts(int64_t count, const double* agreed, const double* seen, const int64_t* known,
+                         double hysteresis, double doubt, double rate, int64_t* joined, double* joined_at) {
   int64_t steps = 0;
   const int64_t failed = guarded([&] {
     struct Pair {
@@ -665,7 +665,9 @@ int64_t lift_merge_parts(int64_t count, const double* agreed, const double* seen
       mass[a] = std::sqrt(seen[a * count + a]);
       for (int64_t b = 0; b < count; ++b) {
         const double both = seen[a * count + b];
-        pairs[a * count + b] = a != b ? Pair{agreed[a * count + b], both, both > 0 ? 1.0 : 0.0} : Pair{};
+        double more = 0;
+        if (known && known[a] > 0 && known[b] > 0) more = known[a] == known[b] ? hysteresis : -hysteresis;
+        pairs[a * count + b] = a != b ? Pair{agreed[a * count + b] + more * both, both, both > 0 ? 1.0 : 0.0} : Pair{};
       }
     }
     const auto rate_of = [&](int64_t a, int64_t b) {

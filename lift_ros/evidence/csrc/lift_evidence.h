@@ -11,7 +11,7 @@
 #define LIFT_API extern "C" __attribute__((visibility("default")))
 
 // Raised with every change of this file; a library left over from older sources is then refused instead of called.
-constexpr int32_t LIFT_EVIDENCE_INTERFACE = 7;
+constexpr int32_t LIFT_EVIDENCE_INTERFACE = 8;
 LIFT_API int32_t lift_evidence_interface();
 
 // The masks of one view: triplets, sorted by mask.
@@ -92,8 +92,10 @@ LIFT_API int64_t lift_connected_parts(int64_t gaussian_count, int64_t k, const i
                                       int64_t min_size, int64_t* part);
 
 // joined (S, 2), joined_at (S,): average-linkage clustering of K parts, of which each pair has agreed in `agreed` of
-// `seen` (K, K) views, symmetric, and disagreed in `doubt` of one, until none reach `rate`. In the order in which it is
-// done, the part that two clusters go by from then on, the one that the second went by until then, and the rate at which
-// they agreed. Returns S, at most K - 1, for which there is room; below 0 if out of memory.
-LIFT_API int64_t lift_merge_parts(int64_t count, const double* agreed, const double* seen, double doubt, double rate,
-                                  int64_t* joined, double* joined_at);
+// `seen` (K, K) views, symmetric, and disagreed in `doubt` of one, until none reach `rate`. Of parts whose numbers
+// `known` (K,) are above 0, those of one number agree in the share `hysteresis` of the views more, those of two in as
+// many less; known may be null. In the order in which it is done, the part that two clusters go by from then on, the one
+// that the second went by until then, and the rate at which they agreed. Returns S, at most K - 1, for which there is
+// room; below 0 if out of memory.
+LIFT_API int64_t lift_merge_parts(int64_t count, const double* agreed, const double* seen, const int64_t* known,
+                                  double hysteresis, double doubt, double rate, int64_t* joined, double* joined_at);
