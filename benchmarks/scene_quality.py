@@ -35,9 +35,11 @@ from lift_ros.mapping.offline import final_steps
 from lift_ros.masks.base import Masks, Prompts
 from lift_ros.options import assignments, with_values
 from lift_ros.render import Rendering
-from lift_ros.scene import GaussianScene, PhotometricTrainer, SceneConfig, TrainingView
 from lift_ros.scene.alignment import align
+from lift_ros.scene.config import SceneConfig
+from lift_ros.scene.gaussians import GaussianScene
 from lift_ros.scene.seeder import Seeder
+from lift_ros.scene.trainer import PhotometricTrainer, TrainingView
 
 HOLD_OUT = 8
 DENSIFY_EVERY, DENSIFY_UNTIL = 200, 0.7

@@ -15,7 +15,7 @@ from lift_ros.lifting.base import LiftingMethod, LiftingView
 from lift_ros.lifting.sampling import sample_view
 from lift_ros.masks.base import Masks, Patches
 from lift_ros.render import BlendWeights, blend_weights, label_image
-from lift_ros.scene import GaussianScene, Seeds
+from lift_ros.scene.gaussians import GaussianScene, Seeds
 from lift_ros.scene.neighbours import Neighbours
 
 CAMERA = Camera(64, 48, 55.0, 55.0, 32.0, 24.0)

@@ -7,8 +7,7 @@ import pytest
 import torch
 from scipy.special import sph_harm_y
 
-from lift_ros.scene import GaussianScene, Seeds, follow
-from lift_ros.scene.gaussians import rotation_matrices
+from lift_ros.scene.gaussians import GaussianScene, Seeds, follow, rotation_matrices
 from lift_ros.scene.harmonics import basis
 
 

@@ -10,8 +10,8 @@ from scene import rooms
 
 from lift_ros.frame import Frame
 from lift_ros.render import Rendering
-from lift_ros.scene import GaussianScene, PhotometricTrainer, SceneConfig
-from lift_ros.scene.gaussians import Seeds, rotation_matrices
+from lift_ros.scene.config import SceneConfig
+from lift_ros.scene.gaussians import GaussianScene, Seeds, rotation_matrices
 from lift_ros.scene.seeder import Seeder
 from lift_ros.scene.seeding import (
     half_width,
@@ -22,6 +22,7 @@ from lift_ros.scene.seeding import (
     too_coarse,
     unexplained,
 )
+from lift_ros.scene.trainer import PhotometricTrainer
 
 EVERYWHERE = np.ones((rooms.CAMERA.height, rooms.CAMERA.width), bool)
 

@@ -8,7 +8,7 @@ import torch
 
 from lift_ros.camera import Camera, PosedCamera
 from lift_ros.render import rasterize
-from lift_ros.scene import GaussianScene, Seeds
+from lift_ros.scene.gaussians import GaussianScene, Seeds
 from lift_ros.scene.thinning import FINE, thinned
 
 CAMERA = Camera(80, 60, 70.0, 70.0, 40.0, 30.0)

@@ -9,10 +9,11 @@ from scene import rooms
 
 from lift_ros.evaluation.images import psnr
 from lift_ros.render import ScreenStatistics, Splats, rasterize
-from lift_ros.scene import GaussianScene, PhotometricTrainer, SceneConfig, Seeds, TrainingView
 from lift_ros.scene import trainer as training
+from lift_ros.scene.config import SceneConfig
+from lift_ros.scene.gaussians import GaussianScene, Seeds
 from lift_ros.scene.seeder import Seeder
-from lift_ros.scene.trainer import in_view
+from lift_ros.scene.trainer import PhotometricTrainer, TrainingView, in_view
 
 
 def seeded(frames, config) -> tuple[PhotometricTrainer, list[TrainingView]]:
