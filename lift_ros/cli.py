@@ -22,7 +22,7 @@ from scipy.spatial.transform import Rotation
 from lift_ros import __version__
 from lift_ros.data.bag_topics import BagOptions
 from lift_ros.errors import ConfigError, LiftError
-from lift_ros.options import assignments, flatten, walk, with_values
+from lift_ros.options import assignments, flatten, read_yaml, walk, with_values
 
 if TYPE_CHECKING:
     from lift_ros.data import Capture
@@ -442,7 +442,7 @@ def _frame(capture: Capture, name: str) -> Frame:
 def _read_parameters(path: Path) -> dict:
     """Groups of parameters of a YAML file, which may be one for the node: of that, without what is the node's own."""
     try:
-        content = yaml.safe_load(path.read_text())
+        content = read_yaml(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read as YAML: {error}") from None
     if not isinstance(content, dict):
@@ -454,6 +454,9 @@ def _read_parameters(path: Path) -> dict:
         return content
     if len(content) > 1 or not isinstance(of_nodes[0], dict):
         raise ConfigError(f"{path} must hold the ros__parameters of one node")
+    for name in of_nodes[0]:
+        if not isinstance(name, str):
+            raise ConfigError(f"{path}: {name!r}, in ros__parameters, is no name of a parameter")
     return {name: value for name, value in of_nodes[0].items() if _of_core(name, value)}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import typing
 from collections.abc import Iterator
 from dataclasses import Field, dataclass, field, fields, is_dataclass
@@ -88,6 +89,20 @@ def with_values(config: Any, values: dict[str, Any]) -> Any:
     return dataclasses.replace(config, **own)
 
 
+class _Loader(yaml.SafeLoader):
+    """Takes 1e-3 for a number, as rclpy does. To YAML 1.1 it is text, for want of a point and a sign."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def read_yaml(text: str) -> Any:
+    """What a YAML document holds, as rclpy reads it. Raises yaml.YAMLError."""
+    return yaml.load(text, _Loader)
+
+
 def assignments(option: str, entries: list[str]) -> dict[str, object]:
     """What ``option`` of a command line says, given as NAME=VALUE any number of times; values as in YAML.
 
@@ -100,7 +115,7 @@ def assignments(option: str, entries: list[str]) -> dict[str, object]:
         if not equals:
             raise ConfigError(f"{option} {entry}: write NAME=VALUE")
         try:
-            values[name] = yaml.safe_load(value)
+            values[name] = read_yaml(value)
         except yaml.YAMLError as error:
             raise ConfigError(f"{option} {entry}: {error}") from None
     return values

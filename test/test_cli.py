@@ -382,7 +382,11 @@ def test_map_refuses_what_it_cannot_do(demo_room, tmp_path, capsys, arguments, m
         (b"- 1\n- 2\n", "must hold names and values"),
         (b"mapping: {seed: [\n", "cannot be read as YAML"),
         (b"\xff\xfe\x00binary", "cannot be read as YAML"),
+        (b"scene: {seed_spacing: 1e-3}\n", "'seed_spacing' must be at least 0.5 px, got 0.001"),
         (b"mapping: {sed: 1}\n", "unknown parameter 'sed'"),
+        (b"/**: {ros__parameters: {2: 3}}\n", "config.yaml: 2, in ros__parameters, is no name of a parameter"),
+        (b"2: {3: 4}\n", "unknown parameter '2.3'"),
+        (b"mapping: {seed: 9223372036854775808}\n", "'seed' must be in [0, 9223372036854775807]"),
     ],
 )
 def test_configurations_that_are_none(demo_room, tmp_path, capsys, content, message):

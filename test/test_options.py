@@ -9,7 +9,7 @@ import pytest
 
 from lift_ros.config import Config
 from lift_ros.errors import ConfigError
-from lift_ros.options import flatten, option, walk, with_values
+from lift_ros.options import assignments, flatten, option, read_yaml, walk, with_values
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,18 @@ def test_bounds_are_inclusive(value):
 def test_bad_values_are_refused_by_name(name, value, message):
     with pytest.raises(ConfigError, match=message):
         with_values(Toy(), {name: value})
+
+
+@pytest.mark.parametrize("text", ["1e-1", "1E-1", "+1e-1", ".1e0", "0.01e+1", "10.e-2"])
+def test_numbers_with_an_exponent_are_numbers_as_to_rclpy(text):
+    for values in ({"gain": read_yaml(text)}, assignments("--set", [f"gain={text}"])):
+        assert with_values(Toy(), values).gain == pytest.approx(0.1)
+
+
+def test_text_that_begins_like_a_number_is_text():
+    assert read_yaml("{a: '1e-1', b: 1e, c: e5, d: 1e5/x, e: /1e5, f: 1}") == {
+        "a": "1e-1", "b": "1e", "c": "e5", "d": "1e5/x", "e": "/1e5", "f": 1,
+    }  # fmt: skip
 
 
 def test_flatten_names_nested_values():

@@ -59,4 +59,9 @@ class MappingConfig:
     device: str = option(
         "auto", "Where to train: cuda, cpu, or auto for cuda where there is one.", choices=("auto", "cpu", "cuda")
     )
-    seed: int = option(0, "Seed of all random choices: the same input and seed give the same map.", min=0)
+    seed: int = option(
+        0,
+        "Seed of all random choices: the same input and seed give the same map.",
+        min=0,
+        max=2**63 - 1,  # the most that a ROS parameter holds
+    )
