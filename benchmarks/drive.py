@@ -120,7 +120,7 @@ def main() -> None:
             mapper.update_objects()
             stats = mapper.stats
             means = [f"{1e3 * np.mean(values):.0f}" if values else "-" for values in spent.values()]
-            cells = (f"{end / 60:.0f}", f"{stats.keyframes}, {stats.taken - known}, {stats.thinned_keyframes}",
+            cells = (f"{end / 60:.0f}", f"{stats.keyframes}, {stats.taken - known}, {stats.evicted_keyframes}",
                      f"{stats.gaussians:,}", f"{len(mapper.snapshot.tracks)}", *means, f"{resident_mib()}",
                      f"{drive.quality(mapper, 0):.3f}",
                      f"{drive.quality(mapper, max(room - 1, 0)):.3f}")  # fmt: skip

@@ -176,7 +176,7 @@ class Keyframes(Sequence[Keyframe]):
         self._loaded = [(stamp, evidence)] * count
         self._loaded_views = list(views)
 
-    def give_way(self) -> list[Keyframe]:
+    def evict(self) -> list[Keyframe]:
         """Evict the most redundant keyframes beyond ``max_keyframes``, never the ``RECENT`` last; return them."""
         gone = []
         while len(self._kept) > self._config.max_keyframes:

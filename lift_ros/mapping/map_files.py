@@ -3,7 +3,7 @@
 scene.ply               the Gaussians, in the layout of 3D Gaussian Splatting
 embeddings.safetensors  what the lifting method and the object registry know of them
 objects.json            the objects
-map.yaml                versions, world frame, method, parameters; counts and checksums of the other files
+map.yaml                versions, id, world frame, method, parameters; counts and checksums of the other files
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ log = logging.getLogger(__name__)
 
 STALE = 3600.0  # seconds, after which nobody is writing what an interrupted save left
 FORMAT = "lift_ros map"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 SCENE, TENSORS, OBJECTS, HEADER = "scene.ply", "embeddings.safetensors", "objects.json", "map.yaml"
 GAUSSIAN_PREFIX = "gaussian."
-REQUIRED_META = ("world_frame", "method", "parameters")
+REQUIRED_META = ("map_id", "world_frame", "method", "parameters")
 RESERVED_META = ("format", "format_version", "package_version", "counts", "files")
 MAP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -53,7 +53,8 @@ class MapContents:
         scene: means (N, 3), quats (N, 4), log_scales (N, 3), logit_opacities (N,), sh (N, K, 3); float32.
         tensors: further tensors by name. Those named ``gaussian.*`` have one row for each of the N Gaussians.
         objects: one JSON-ready dict an object, with a unique positive integer under "id".
-        meta: YAML-ready: "world_frame" (name of the frame of the means), "method", "parameters", and whatever else.
+        meta: YAML-ready: "map_id" (a UUID, of the map that the ids of the objects are of), "world_frame" (name of the
+            frame of the means), "method", "parameters", and whatever else.
     """
 
     scene: dict[str, torch.Tensor]

@@ -2,13 +2,14 @@
 
 The same mapper runs live and offline. Live, ``process`` and ``step`` are called from one thread, and readers in other
 threads use ``snapshot`` and ``objects``. Nothing depends on time: the same frames, configuration and seed give the
-same map, on CUDA up to the rounding of sums.
+same map but for its ``map_id``, on CUDA up to the rounding of sums.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,7 +75,7 @@ class MapperStats:
         prompts: prompt points decoded for the latest keyframe; all_prompts: for all of them.
         stamp: of the latest frame, seconds.
         skipped_steps: training steps skipped because the computer could not keep up.
-        thinned_keyframes: keyframes evicted so far; see ``max_keyframes``.
+        evicted_keyframes: keyframes evicted so far; see ``max_keyframes``.
         full: whether the scene has no room for new ground and nothing left to thin.
     """
 
@@ -88,13 +89,13 @@ class MapperStats:
     all_prompts: int = 0
     stamp: float = 0.0
     skipped_steps: int = 0
-    thinned_keyframes: int = 0
+    evicted_keyframes: int = 0
     full: bool = False
 
     @property
     def taken(self) -> int:
         """Keyframes taken so far, including those evicted since."""
-        return self.keyframes + self.thinned_keyframes
+        return self.keyframes + self.evicted_keyframes
 
 
 class Mapper:
@@ -106,6 +107,7 @@ class Mapper:
 
     Attributes:
         segmenter: makes the masks.
+        map_id: a UUID, which tells the ids of this map from those of others; saved with it.
         snapshot: the map as of the last keyframe or ``update_objects``, safe to read from any thread.
         stats: figures; the object is replaced, never changed.
         damaged: whether an edit of the scene was interrupted by an error; see ``recovered``.
@@ -115,6 +117,7 @@ class Mapper:
         self.config = config
         self.segmenter = segmenter
         self.world_frame = world_frame
+        self.map_id = str(uuid.uuid4())
         self.stats = MapperStats()
         self.damaged = False
         device = training_device(config)
@@ -165,9 +168,9 @@ class Mapper:
         except BaseException:  # a frame of no keyframe would never be forgotten
             self._forget(index)
             raise
-        for gone in self._keyframes.give_way():
+        for gone in self._keyframes.evict():
             self._forget(gone.view.index)
-            self.stats = replace(self.stats, thinned_keyframes=self.stats.thinned_keyframes + 1)
+            self.stats = replace(self.stats, evicted_keyframes=self.stats.evicted_keyframes + 1)
         skipped = self._schedule.add_keyframe()
         skipped = skipped if len(self._scene) else 0  # there is nothing to train in an empty one
         self.stats = replace(
@@ -198,7 +201,7 @@ class Mapper:
         """Train on all keyframes after the last frame; ``progress`` is called with (steps done, steps in total)."""
         guessed = [keyframe for keyframe in self._keyframes if not keyframe.view.measured]
         # no new start that would lose a loaded scene or places of evicted keyframes, or where poses have changed since
-        settled = self._keyframes.loaded or self.stats.thinned_keyframes or self.config.scene.refine_poses
+        settled = self._keyframes.loaded or self.stats.evicted_keyframes or self.config.scene.refine_poses
         if photometric_steps and not settled and len(guessed) == len(self._keyframes) > 0:
             self._replant()
         else:
@@ -290,6 +293,7 @@ class Mapper:
             tensors=tensors,
             objects=[as_json(item) for item in self.snapshot.objects],
             meta={
+                "map_id": self.map_id,
                 "world_frame": self.world_frame,
                 "method": self.config.lifting.method,
                 "segmenter": self.segmenter.name,
@@ -356,6 +360,7 @@ class Mapper:
                 },
                 objects=[],
                 meta={
+                    "map_id": self.map_id,
                     "stamp": self.stats.stamp,
                     "registry": self._registry.state() | {"tracks": [vars(track) for track in known.tracks]},
                 },
@@ -371,6 +376,7 @@ class Mapper:
 
     def _go_on_with(self, contents: MapContents) -> None:
         """Take over a map except for what its lifting method learned. Raises KeyError: a part of it is missing."""
+        self.map_id = str(contents.meta["map_id"])
         self._scene = GaussianScene(**contents.scene).to(self._scene.device)
         size, device = len(self._scene), self._scene.device
         self._trainer = PhotometricTrainer(self._scene, self.config.scene, anchored=size > 0)

@@ -96,7 +96,7 @@ class Health:
             "gaussians": status.gaussians,
             "objects": status.objects,
             "skipped steps": status.skipped_steps,
-            "keyframes that gave way": status.thinned_keyframes,
+            "evicted keyframes": status.evicted_keyframes,
             "memory [MiB]": status.memory,
             "segmenter": status.segmenter,
             "frame queue": status.frame_queue,

@@ -111,9 +111,10 @@ class Outputs:
         """Of a message about the map at ``stamp`` seconds."""
         return Header(stamp=self.stamps.of(stamp), frame_id=self._world_frame)
 
-    def object_array(self, stamp: float, objects: list[MapObject]) -> ObjectArray:
-        """The message of some objects."""
-        return ObjectArray(header=self.header(stamp), objects=[object_message(o, self.stamps.of) for o in objects])
+    def object_array(self, stamp: float, map_id: str, objects: list[MapObject]) -> ObjectArray:
+        """The message of some objects of the map ``map_id``."""
+        messages = [object_message(o, self.stamps.of) for o in objects]
+        return ObjectArray(header=self.header(stamp), map_id=map_id, objects=messages)
 
     @property
     def uncertainty_wanted(self) -> bool:
@@ -133,16 +134,17 @@ class Outputs:
 
     def publish_map(self, mapper: Mapper, stamp: float, method: str, events: list[Event]) -> None:
         """All that is told about the map at ``stamp`` seconds."""
-        objects = mapper.objects
+        map_id, objects = mapper.map_id, mapper.objects
         header = self.header(stamp)
         for event in events:
             self._events.publish(
                 ObjectEvent(
-                    header=header, type=getattr(ObjectEvent, event.type.upper()), id=event.id, others=list(event.others)
+                    header=header, map_id=map_id, type=getattr(ObjectEvent, event.type.upper()),
+                    id=event.id, others=list(event.others),
                 )
-            )
-        self._publish_label_info(header, method, mapper.segmenter.name, objects)
-        self._objects.publish(self.object_array(stamp, objects))
+            )  # fmt: skip
+        self._publish_label_info(header, map_id, method, mapper.segmenter.name, objects)
+        self._objects.publish(self.object_array(stamp, map_id, objects))
         self._markers.publish(self._marker_array(header, objects))
         shown = parts(objects)
         if shown:
@@ -171,15 +173,17 @@ class Outputs:
         self._status.publish(status)
         self._diagnostics.publish(diagnostics)
 
-    def _publish_label_info(self, header: Header, method: str, segmenter: str, objects: list[MapObject]) -> None:
+    def _publish_label_info(
+        self, header: Header, map_id: str, method: str, segmenter: str, objects: list[MapObject]
+    ) -> None:
         ids = [o.id for o in objects]
-        content = (method, segmenter, ids)
+        content = (map_id, method, segmenter, ids)
         if content == self._label_info:
             return
         self._label_info = content
         self._info.publish(
             LabelInfo(
-                header=header, method=method, segmenter=segmenter, ids=ids,
+                header=header, map_id=map_id, method=method, segmenter=segmenter, ids=ids,
                 colors=[to_color(c) for c in label_colors(np.array(ids, np.int64))],
             )
         )  # fmt: skip

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
@@ -55,6 +55,13 @@ HANGS = "{} hangs in what it did when the node was stopped; it cannot go on befo
 POSE_MESSAGES = {"odometry": Odometry, "pose": PoseStamped, "pose_with_covariance": PoseWithCovarianceStamped}
 
 
+class Known(NamedTuple):
+    """The objects that are published, and the id of the map that they are of."""
+
+    map_id: str
+    objects: list[MapObject]
+
+
 @dataclass
 class _Input:
     """A topic that the node listens to, or should.
@@ -77,7 +84,7 @@ class Pipeline:
     node makes the masks, frames wait for these before the mapper has them (MaskSync).
 
     Attributes:
-        objects: objects of the map that are published, as of the latest update; replaced, never changed.
+        known: the objects that are published, as of the latest update; replaced, never changed.
     """
 
     def __init__(self, node: Node, config: NodeConfig, mapping: Config, segmenter: Segmenter) -> None:
@@ -116,7 +123,7 @@ class Pipeline:
                 node.get_logger().info(f"there is no map in {path} yet: it begins empty")
             else:
                 mapper = self.loaded_mapper(path)
-        self.objects: list[MapObject] = mapper.objects  # so that a query before the activation is told the truth
+        self.known = Known(mapper.map_id, mapper.objects)  # so that a query before the activation is told the truth
         with ExitStack() as undo:  # what is on the node already, should the rest fail
             self._build(mapper, undo)
             self._undo = undo.pop_all()
@@ -353,7 +360,7 @@ class Pipeline:
             self._mask_sync.clear("time_jump")
 
     def _publish_map(self, mapper: Mapper, events: list[ObjectEvent]) -> None:
-        self.objects = mapper.objects
+        self.known = Known(mapper.map_id, mapper.objects)
         self.outputs.publish_map(mapper, self._as_of(mapper), self._mapping.lifting.method, events)
 
     def _show_scene(self) -> None:
@@ -402,12 +409,14 @@ class Pipeline:
         stats = self.worker.mapper.stats
         header = self.outputs.header(0.0)
         header.stamp = self.node.get_clock().now().to_msg()
+        map_id, objects = self.known
         status = make_status(
             header,
             self._state(),
+            map_id=map_id,
             stats=stats,
             frames=self._frames,
-            objects=len(self.objects),
+            objects=len(objects),
             segmenter=self._masks.name,
             frame_queue=self._builder.waiting,
             keyframe_queue=self.worker.waiting + (self._mask_sync.waiting if self._mask_sync else 0),

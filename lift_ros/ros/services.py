@@ -20,7 +20,7 @@ from std_srvs.srv import SetBool, Trigger
 from lift_ros.errors import FrameRejected, LiftError
 from lift_ros.mapping.selection import Clicks
 from lift_ros.objects import queries
-from lift_ros.objects.description import parts
+from lift_ros.objects.description import MapObject, parts
 from lift_ros.ros.conversions import (
     cloud_message,
     frame_name,
@@ -124,12 +124,17 @@ class Services:
 
     def _list_objects(self, request: ListObjects.Request, response: ListObjects.Response) -> ListObjects.Response:
         # "not below", so that NaN, which this answer cannot refuse, leaves nothing out
-        objects = [o for o in self._pipeline.objects if not o.confidence < request.min_confidence]
-        response.objects = self._pipeline.outputs.object_array(self._pipeline.stamp, objects)
+        map_id, objects = self._pipeline.known
+        objects = [o for o in objects if not o.confidence < request.min_confidence]
+        response.objects = self._pipeline.outputs.object_array(self._pipeline.stamp, map_id, objects)
         return response
 
     def _get_object(self, request: GetObject.Request, response: GetObject.Response) -> GetObject.Response:
-        item = next((o for o in self._pipeline.objects if o.id == request.id), None)
+        map_id, objects = self._pipeline.known
+        if request.map_id not in ("", map_id):
+            response.message = f"the id is of the map {request.map_id}, but the present map is {map_id}"
+            return response
+        item = next((o for o in objects if o.id == request.id), None)
         if item is None:
             response.message = f"there is no object {request.id}"
             return response
@@ -141,21 +146,28 @@ class Services:
 
     def _find_object(self, request: FindObject.Request, response: FindObject.Response) -> FindObject.Response:
         try:
-            found = self._find(request)
+            map_id, found = self._find(request)
         except (LiftError, ValueError) as error:
             response.message = str(error)
             return response
-        response.success = True
+        response.success, response.map_id = True, map_id
         response.ids = [i for i, _ in found]
         response.distances = [float(distance) for _, distance in found]
         return response
 
-    def _find(self, request: FindObject.Request) -> list[tuple[int, float]]:
-        objects = parts(self._pipeline.objects)
-        radius = request.radius or DEFAULT_RADIUS
+    def _find(self, request: FindObject.Request) -> tuple[str, list[tuple[int, float]]]:
+        """The id of the map, and what was found in it, with distances."""
         if request.kind == FindObject.Request.PIXEL:
             return self._at_pixel(*request.pixel.tolist(), nanoseconds(request.header.stamp))
         T = self._to_world(request.header)
+        map_id, objects = self._pipeline.known
+        return map_id, self._in_space(request, T, parts(objects))
+
+    def _in_space(
+        self, request: FindObject.Request, T: NDArray[np.float64], objects: list[MapObject]
+    ) -> list[tuple[int, float]]:
+        """Those of the ``objects`` that are asked for in a frame whose pose in the map's is ``T``."""
+        radius = request.radius or DEFAULT_RADIUS
         p, d, b = request.point, request.direction, request.box.position
         if request.kind == FindObject.Request.POINT:
             point = queries.finite("point", (p.x, p.y, p.z))
@@ -174,11 +186,13 @@ class Services:
             return queries.in_box(objects, T @ T_box, np.array([size.x, size.y, size.z]))
         raise LiftError(f"kind {request.kind} is none of PIXEL 0, POINT 1, BOX 2, RAY 3")
 
-    def _at_pixel(self, column: int, row: int, stamp_ns: int) -> list[tuple[int, float]]:
-        label = self._pipeline.labeller.id_at(column, row, stamp_ns)
+    def _at_pixel(self, column: int, row: int, stamp_ns: int) -> tuple[str, list[tuple[int, float]]]:
         # of the map of the moment: boxes take their time, and labels show new objects before the list has them
-        tracks = self._pipeline.worker.mapper.snapshot.tracks
-        return [(label, 0.0)] if any(track.id == label for track in tracks) else []
+        mapper = self._pipeline.worker.mapper
+        label = self._pipeline.labeller.id_at(column, row, stamp_ns)
+        if mapper is not self._pipeline.worker.mapper:
+            raise LiftError("another map has just taken the place of this one; try again")
+        return mapper.map_id, [(label, 0.0)] if any(track.id == label for track in mapper.snapshot.tracks) else []
 
     def _to_world(self, header: Header) -> NDArray[np.float64]:
         """The transform from the frame of a request to the map's."""

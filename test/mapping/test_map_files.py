@@ -43,7 +43,8 @@ def make_contents(n: int = 50, seed: int = 0) -> MapContents:
         "linear.weight": torch.randn(3, 5, generator=g).to(torch.bfloat16),
     }
     objects = [{"id": 7, "name": "Tasse à café", "centroid": [0.1, 1 / 3, -2.0]}, {"id": 2, "parent": None}]
-    meta = {"world_frame": "map", "method": "unic_lift", "parameters": {"seed": seed, "lr": 1e-3}, "note": "añb"}
+    parameters = {"seed": seed, "lr": 1e-3}
+    meta = {"map_id": "01ab", "world_frame": "map", "method": "unic_lift", "parameters": parameters, "note": "añb"}
     return MapContents(scene, tensors, objects, meta)
 
 
@@ -92,7 +93,7 @@ def test_views_and_shared_storage_can_be_saved(tmp_path):
 def test_the_header_is_for_people_too(tmp_path):
     save_map(make_contents(), tmp_path / "map")
     header = yaml.safe_load((tmp_path / "map" / "map.yaml").read_text())
-    assert header["format_version"] == 2
+    assert header["format_version"] == 3
     assert header["world_frame"] == "map"
     assert header["counts"] == {"gaussians": 50, "tensors": 3, "objects": 2}
     assert set(header["files"]) == {*FILES} - {"map.yaml"}
@@ -294,8 +295,8 @@ def test_a_scene_of_another_size_under_right_checksums(tmp_path):
 def test_another_version_is_refused(tmp_path):
     save_map(make_contents(), tmp_path / "map")
     path = tmp_path / "map" / "map.yaml"
-    path.write_text(path.read_text().replace("format_version: 2", "format_version: 99"))
-    with pytest.raises(MapFileError, match=r"map.yaml has map format version 99.* reads 2"):
+    path.write_text(path.read_text().replace("format_version: 3", "format_version: 99"))
+    with pytest.raises(MapFileError, match=r"map.yaml has map format version 99.* reads 3"):
         load_map(tmp_path / "map")
 
 

@@ -862,9 +862,11 @@ def test_what_a_map_of_colour_images_held_outlasts_another_run_and_its_end(frame
 
 
 def test_a_map_without_anything_is_saved_and_loaded(truth, tmp_path):
-    Mapper(configured(), truth).save(tmp_path / "map")
+    mapper = Mapper(configured(), truth)
+    mapper.save(tmp_path / "map")
     loaded = Mapper.load(tmp_path / "map", configured(), truth)
     assert len(loaded.snapshot.scene) == 0 and loaded.objects == []
+    assert loaded.map_id == mapper.map_id != Mapper(configured(), truth).map_id
 
 
 @pytest.mark.parametrize(
@@ -935,7 +937,7 @@ def test_keyframes_beyond_those_that_may_be_kept_give_way(frames, truth, depth):
     mapper.config = replace(mapper.config, mapping=replace(mapper.config.mapping, max_keyframes=5))
     mapper._keyframes._config = mapper.config.mapping
     taken = feed(mapper, some[6:8])
-    assert mapper.stats.keyframes == 5 == len(mapper._keyframes) and mapper.stats.thinned_keyframes == 1 + taken > 1
+    assert mapper.stats.keyframes == 5 == len(mapper._keyframes) and mapper.stats.evicted_keyframes == 1 + taken > 1
     kept = [keyframe.view.index for keyframe in mapper._keyframes]
     for remembered in (mapper._seeder._frames, mapper._trainer.poses._twists, mapper._trainer.exposures._frames):
         assert sorted(remembered) == kept
@@ -1122,7 +1124,7 @@ def test_masks_that_come_and_go(frames, truth):
 def test_a_map_outlasts_an_edit_that_fails_halfway(where, method, frames, truth, monkeypatch, tmp_path):
     """As where memory runs out: the map is as it was published last, and goes on from there."""
     mapper = mapped(frames[:4], truth, lifting__method=method)
-    known = mapper.snapshot
+    known, map_id = mapper.snapshot, mapper.map_id
 
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("no memory")
@@ -1139,7 +1141,7 @@ def test_a_map_outlasts_an_edit_that_fails_halfway(where, method, frames, truth,
         with pytest.raises(MapFileError, match="damaged"):
             mapper.save(tmp_path / "map")
     mapper = mapper.recovered()
-    assert not mapper.damaged and mapper.stats.frames >= 4
+    assert not mapper.damaged and mapper.stats.frames >= 4 and mapper.map_id == map_id
     assert torch.equal(mapper.snapshot.ids, known.ids) and torch.equal(mapper.snapshot.scene.means, known.scene.means)
     assert {o.id for o in mapper.objects} == {o.id for o in known.objects} != set()
     mapper.save(tmp_path / "map")
@@ -1245,7 +1247,7 @@ def test_what_keyframes_showed_that_were_let_go_of_outlasts_the_training_at_the_
     mapper = Mapper(configured(mapping__max_keyframes=10, mapping__photometric_steps=6), NoMasks())
     drive = [replace(rooms.view(0.4 * k, depth=False), stamp=float(k)) for k in range(40)]
     feed(mapper, drive)
-    assert mapper.stats.thinned_keyframes > 5
+    assert mapper.stats.evicted_keyframes > 5
 
     def cover() -> list[float]:
         return [float(mapper._trainer.render(frame.posed_camera()).alpha.mean()) for frame in drive[::4]]
@@ -1262,7 +1264,7 @@ def test_without_depth_the_first_keyframes_are_no_more_redundant_than_others():
     mapper = Mapper(configured(mapping__max_keyframes=10), NoMasks())
     places = [0.6 * k for k in range(5)] + [2.4 + 0.2 * k for k in range(1, 10)]
     feed(mapper, [replace(rooms.view(x, depth=False), stamp=x) for x in places])
-    assert mapper.stats.thinned_keyframes > 1
+    assert mapper.stats.evicted_keyframes > 1
     kept = [keyframe.stamp for keyframe in mapper._keyframes]
     assert kept[:4] == places[:4]  # what comes later lies closer together
 

@@ -129,24 +129,24 @@ def test_training_that_was_skipped_is_told(make_rig):
     rig.wait_until(lambda: said(rig, "steps of training skipped", DiagnosticStatus.OK), "a word about that")
 
 
-def gave_way_by_diagnostics(rig) -> int | None:
+def evicted_by_diagnostics(rig) -> int | None:
     """The greatest figure so far, None before there is one."""
-    values = (v for m in rig.diagnostics for e in m.status for v in e.values if v.key == "keyframes that gave way")
+    values = (v for m in rig.diagnostics for e in m.status for v in e.values if v.key == "evicted keyframes")
     return max((int(value.value) for value in values), default=None)
 
 
-def test_keyframes_that_gave_way_are_told(make_rig):
+def test_evicted_keyframes_are_told(make_rig):
     rig = make_rig(**{"mapping.max_keyframes": 10, "mapping.photometric_steps": 1})
     indices = itertools.count()
 
-    def gave_way() -> int:
+    def evicted() -> int:
         rig.send(next(indices))
         time.sleep(PERIOD)
-        return rig.status.thinned_keyframes
+        return rig.status.evicted_keyframes
 
-    rig.wait_until(gave_way, "a keyframe that gave way")
+    rig.wait_until(evicted, "an evicted keyframe")
     assert rig.status.keyframes == 10
-    rig.wait_until(lambda: gave_way_by_diagnostics(rig) == rig.status.thinned_keyframes, "diagnostics with that figure")
+    rig.wait_until(lambda: evicted_by_diagnostics(rig) == rig.status.evicted_keyframes, "diagnostics with that figure")
 
 
 def test_new_ground_that_finds_no_room_is_told(make_rig):

@@ -121,9 +121,12 @@ def test_each_start_goes_on_with_the_map_that_the_one_before_left(tmp_path):
     given = {"map_directory": str(tmp_path), "load_map": "left", "autosave": "left"}
     with closing(Rig(**given)) as rig:
         rig.map_the_wall()
-        known = {o.id for o in rig.objects}
+        known, map_id = {o.id for o in rig.objects}, rig.status.map_id
     with closing(Rig(**given)) as rig:
         rig.wait_until(lambda: {o.id for o in rig.objects} == known, "its objects")
+        rig.wait_until(lambda: rig.received["label_info"], "what the ids mean")
+        told = (rig.received[name][-1].map_id for name in ("objects", "label_info", "status"))
+        assert {*told} == {map_id} != {""}
     assert [path.name for path in tmp_path.iterdir()] == ["left"]
 
 

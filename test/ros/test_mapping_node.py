@@ -7,6 +7,7 @@ import math
 import re
 import threading
 import time
+import uuid
 from contextlib import closing
 from dataclasses import replace
 from unittest.mock import patch
@@ -220,12 +221,10 @@ def test_find_an_object_at_a_pixel_a_point_in_a_box_and_along_a_ray(rig):
     row, column = (int(v[0]) for v in np.nonzero(pixels(message) == shown))
     at_pixel = rig.call(FindObject, "find_object", kind=FindObject.Request.PIXEL, pixel=[column, row])
     assert at_pixel.success and list(at_pixel.ids) == [shown]
-    published, rig.mapping._pipeline.objects = (
-        rig.mapping._pipeline.objects,
-        [],
-    )  # labels show objects before the list does
+    published = rig.mapping._pipeline.known
+    rig.mapping._pipeline.known = published._replace(objects=[])  # labels show objects before the list does
     at_pixel = rig.call(FindObject, "find_object", kind=FindObject.Request.PIXEL, pixel=[column, row])
-    rig.mapping._pipeline.objects = published
+    rig.mapping._pipeline.known = published
     assert at_pixel.success and list(at_pixel.ids) == [shown]
 
 
@@ -281,14 +280,15 @@ def test_without_a_radius_a_point_may_be_five_centimetres_off(rig):
 
 
 def test_a_query_finds_the_parts_and_not_their_whole(rig):
-    published = rig.mapping._pipeline.objects
-    part, whole = replace(published[0], parent=4_000_001), replace(published[0], id=4_000_001)
-    rig.mapping._pipeline.objects = [part, *published[1:], whole]
+    published = rig.mapping._pipeline.known
+    first, *others = published.objects
+    part, whole = replace(first, parent=4_000_001), replace(first, id=4_000_001)
+    rig.mapping._pipeline.known = published._replace(objects=[part, *others, whole])
     centre = to_point(part.box.center)
     try:
         found = rig.call(FindObject, "find_object", kind=FindObject.Request.POINT, point=centre)
     finally:
-        rig.mapping._pipeline.objects = published
+        rig.mapping._pipeline.known = published
     assert part.id in found.ids and whole.id not in found.ids
 
 
@@ -379,6 +379,41 @@ def test_save_and_load_through_services(own_rig):
     loaded = own_rig.call(LoadMap, "load_map", name="wall")
     assert loaded.success, loaded.message
     own_rig.wait_until(lambda: {o.id for o in own_rig.objects} == before, "the same objects")
+
+
+def map_ids(rig: Rig) -> set[str]:
+    """Of all that tells of the map at present."""
+    listed = rig.call(ListObjects, "list_objects").objects
+    latest = (rig.received[name][-1] for name in ("objects", "label_info", "status"))
+    return {listed.map_id, *(message.map_id for message in latest)}
+
+
+def test_ids_of_another_map_are_told_from_those_of_this_one(own_rig):
+    """They begin at 1 again, and another object has the number that a planner remembers."""
+    (first,) = map_ids(own_rig)
+    assert str(uuid.UUID(first)) == first == own_rig.received["events"][-1].map_id
+    known = own_rig.objects[0].id
+    at = {"kind": FindObject.Request.POINT, "point": own_rig.objects[0].box.position}
+    assert own_rig.call(FindObject, "find_object", **at).map_id == first
+    pixel = {"kind": FindObject.Request.PIXEL, "pixel": [5, 5]}
+    assert own_rig.call(FindObject, "find_object", **pixel).map_id == first
+    assert own_rig.call(GetObject, "get_object", id=known, map_id=first).object.id == known
+    assert own_rig.call(SaveMap, "save_map", name="first").success
+
+    assert own_rig.call(Trigger, "reset").success
+    own_rig.wait_until(lambda: len(map_ids(own_rig)) == 1 and first not in map_ids(own_rig), "another map")
+    (second,) = map_ids(own_rig)
+    own_rig.received["objects"].clear()
+    own_rig.map_the_wall(start=next(own_rig.later))
+    assert map_ids(own_rig) == {second} and known in {o.id for o in own_rig.objects}
+    refused = own_rig.call(GetObject, "get_object", id=known, map_id=first)
+    assert not refused.success and first in refused.message and second in refused.message
+    assert own_rig.call(GetObject, "get_object", id=known).success
+
+    assert own_rig.call(LoadMap, "load_map", name="first").success
+    own_rig.wait_until(lambda: map_ids(own_rig) == {first}, "the first map again")
+    assert own_rig.call(GetObject, "get_object", id=known, map_id=first).success
+    assert not own_rig.call(GetObject, "get_object", id=known, map_id=second).success
 
 
 def test_an_empty_map_takes_the_place_of_none(own_rig):

@@ -67,7 +67,8 @@ def published(items: list[MapObject], events: tuple[Event, ...] = (), times: int
     try:
         segmenter = SimpleNamespace(name="topic")
         for _ in range(times):
-            outputs.publish_map(SimpleNamespace(objects=items, segmenter=segmenter), 3.5, "lift", list(events))
+            mapper = SimpleNamespace(map_id="01ab", objects=items, segmenter=segmenter)
+            outputs.publish_map(mapper, 3.5, "lift", list(events))
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline and not (
             heard["object_cloud"] and len(heard["events"]) >= len(events) * times
@@ -118,14 +119,14 @@ def test_events_name_all_that_they_concern():
     told = (Event("merge", 3, (4, 5)), Event("split", 6, (7,)), Event("birth", 8), Event("retire", 9))
     with published([], told) as heard:
         events = [(event.type, event.id, list(event.others)) for event in heard["events"]]
-        stamps = {(event.header.frame_id, event.header.stamp.sec) for event in heard["events"]}
+        stamps = {(event.map_id, event.header.frame_id, event.header.stamp.sec) for event in heard["events"]}
     assert events == [
         (ObjectEvent.MERGE, 3, [4, 5]),
         (ObjectEvent.SPLIT, 6, [7]),
         (ObjectEvent.BIRTH, 8, []),
         (ObjectEvent.RETIRE, 9, []),
     ]
-    assert stamps == {("map", 3)}
+    assert stamps == {("01ab", "map", 3)}
 
 
 def test_what_the_pixel_values_mean_is_told_again_only_when_it_changes():
