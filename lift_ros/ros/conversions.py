@@ -10,13 +10,11 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point, Pose, Quaternion, Transform, Vector3
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from std_msgs.msg import ColorRGBA, Header
 
 from lift_ros.camera import Camera
-from lift_ros.data.transforms import QUATERNION_TOLERANCE
-from lift_ros.errors import FrameRejected
+from lift_ros.data.transforms import pose_matrix
 from lift_ros.msg import LabelInfo, Object
 from lift_ros.objects.description import MapObject
 
@@ -43,15 +41,15 @@ def to_stamp(seconds: float) -> Time:
 
 
 def matrix_from_transform(transform: Transform) -> NDArray[np.float64]:
-    """(4, 4). Raises FrameRejected ``pose_not_rigid``."""
+    """(4, 4). Raises FrameRejected, see ``pose_matrix``."""
     t, q = transform.translation, transform.rotation
-    return _matrix((t.x, t.y, t.z), (q.x, q.y, q.z, q.w))
+    return pose_matrix(np.array([t.x, t.y, t.z]), np.array([q.x, q.y, q.z, q.w]))
 
 
 def matrix_from_pose(pose: Pose) -> NDArray[np.float64]:
-    """(4, 4). Raises FrameRejected ``pose_not_rigid``."""
+    """(4, 4). Raises FrameRejected, see ``pose_matrix``."""
     p, q = pose.position, pose.orientation
-    return _matrix((p.x, p.y, p.z), (q.x, q.y, q.z, q.w))
+    return pose_matrix(np.array([p.x, p.y, p.z]), np.array([q.x, q.y, q.z, q.w]))
 
 
 def to_point(p: ArrayLike) -> Point:
@@ -95,8 +93,7 @@ def float_message(header: Header, image: NDArray[np.float32]) -> Image:
 
 def camera_info_message(header: Header, camera: Camera) -> CameraInfo:
     """The intrinsics of undistorted images, in ROS's pixel convention."""
-    K = camera.K
-    K[:2, 2] -= 0.5  # ROS puts the centre of the first pixel at 0
+    K = camera.opencv_K
     return CameraInfo(
         header=header, width=camera.width, height=camera.height, distortion_model="plumb_bob", d=[0.0] * 5,
         k=K.ravel(), r=np.eye(3).ravel(), p=np.hstack([K, np.zeros((3, 1))]).ravel(),
@@ -146,16 +143,6 @@ def object_message(item: MapObject, stamp: Callable[[float], Time] = to_stamp) -
         box=Pose(position=to_point(item.box.center), orientation=Quaternion(w=w, x=x, y=y, z=z)),
         box_size=to_vector(item.box.size), color=to_color(item.color), points=len(item.points),
     )  # fmt: skip
-
-
-def _matrix(translation: tuple[float, ...], quaternion_xyzw: tuple[float, ...]) -> NDArray[np.float64]:
-    norm = float(np.linalg.norm(quaternion_xyzw))
-    if not abs(norm - 1.0) < QUATERNION_TOLERANCE:
-        raise FrameRejected("pose_not_rigid", f"the quaternion of a pose has length {norm:.3g}, not 1")
-    T = np.eye(4)
-    T[:3, :3] = Rotation.from_quat(quaternion_xyzw).as_matrix()
-    T[:3, 3] = translation
-    return T
 
 
 def _image(header: Header, encoding: str, pixels: NDArray[Any], step: int) -> Image:
