@@ -116,7 +116,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--pose", nargs="+", required=True, metavar="VALUE",
         help="camera to world, optical axes (x right, y down, z forward): x y z qx qy qz qw, or the 16 numbers of a "
-        "matrix, or a JSON file that holds it",
+        "matrix, or a JSON file with these 16; or a JSON file with a frame of a transforms.json, whose transform_matrix "
+        "has OpenGL's axes (y up, z backward)",
     )  # fmt: skip
     command.add_argument("--size", type=int, nargs=2, default=(640, 480), metavar=("WIDTH", "HEIGHT"), help="pixels")
     command.add_argument("--fov", type=float, default=60.0, help="horizontal field of view in degrees")
@@ -310,6 +311,7 @@ def _objects(args: argparse.Namespace) -> int:
 def _render(args: argparse.Namespace) -> int:
     from lift_ros.camera import Camera, PosedCamera
     from lift_ros.config import Config
+    from lift_ros.data.image_codec import UNLABELLED, depth_in_millimetres
     from lift_ros.frame import check_rigid
     from lift_ros.mapping.map_files import load_map
     from lift_ros.mapping.prepare import training_device
@@ -333,12 +335,12 @@ def _render(args: argparse.Namespace) -> int:
     snapshot = MapSnapshot(scene, ids, uncertainty)
     rendering = snapshot.render(camera)
     labels = snapshot.labels_from(camera)
-    millimetres = (1000 * rendering.depth).round().clamp(0, 65535).cpu().numpy().astype(np.uint16)
     try:
         args.out.mkdir(parents=True, exist_ok=True)
         write_png(args.out / "rgb.png", (255 * rendering.image).round().byte().cpu().numpy())
-        write_png(args.out / "depth.png", millimetres)
-        write_label_png(args.out / "labels.png", labels)
+        write_png(args.out / "depth.png", depth_in_millimetres(rendering.depth.cpu().numpy()))
+        # what 16 bits cannot name, or have another meaning for, is no label
+        write_label_png(args.out / "labels.png", np.where(labels < UNLABELLED, labels, 0))
         write_png(args.out / "labels_color.png", colorize(labels))
         write_png(args.out / "uncertainty.png", (255 * snapshot.uncertainty_image(camera)).round().astype(np.uint8))
     except OSError as error:
@@ -466,11 +468,16 @@ def _of_core(name: str, value: object) -> bool:
 
 
 def _pose(values: list[str]) -> NDArray[np.float64]:
-    """(4, 4) camera-to-world matrix of what was given to --pose."""
+    """(4, 4) camera-to-world matrix, optical convention, of what was given to --pose."""
+    from lift_ros.data.nerfstudio import optical_pose
+
     try:
         if len(values) == 1:
             loaded = json.loads(Path(values[0]).read_text())
-            return np.array(loaded["transform_matrix"] if isinstance(loaded, dict) else loaded, np.float64)
+            if isinstance(loaded, dict):
+                return optical_pose(loaded["transform_matrix"])
+            matrix = np.array(loaded, np.float64)
+            return matrix.reshape(4, 4) if matrix.shape == (16,) else matrix
         numbers = np.array([float(value) for value in values])
     except KeyError as error:
         raise ConfigError(f"--pose: {values[0]} holds no {error}") from None

@@ -22,7 +22,7 @@ from lift_ros.data import open_capture
 from lift_ros.data.bag_writer import BagWriter
 from lift_ros.data.ply import read_points
 from lift_ros.errors import ConfigError
-from lift_ros.mapping.map_files import load_map
+from lift_ros.mapping.map_files import load_map, save_map
 
 MASKS = "/segmentation/masks"
 QUICK = (
@@ -227,16 +227,19 @@ def view(demo_room):
 def pose_forms(T: np.ndarray, tmp_path: Path) -> dict[str, list[str]]:
     numbers = [*T[:3, 3], *Rotation.from_matrix(T[:3, :3]).as_quat()]
     (tmp_path / "matrix.json").write_text(json.dumps(T.tolist()))
-    (tmp_path / "frame.json").write_text(json.dumps({"transform_matrix": T.tolist()}))
+    (tmp_path / "numbers.json").write_text(json.dumps(T.ravel().tolist()))
+    T_world_gl = T @ np.diag([1.0, -1.0, -1.0, 1.0])  # OpenGL: y up, z backward
+    (tmp_path / "frame.json").write_text(json.dumps({"file_path": "1.jpg", "transform_matrix": T_world_gl.tolist()}))
     return {
         "quaternion": [repr(float(n)) for n in numbers],
         "matrix": [repr(float(n)) for n in T.ravel()],
         "file": [str(tmp_path / "matrix.json")],
+        "file of numbers": [str(tmp_path / "numbers.json")],
         "file of a frame": [str(tmp_path / "frame.json")],
     }
 
 
-@pytest.mark.parametrize("form", ["quaternion", "matrix", "file", "file of a frame"])
+@pytest.mark.parametrize("form", ["quaternion", "matrix", "file", "file of numbers", "file of a frame"])
 def test_render_takes_a_pose_in_every_form(mapped, view, tmp_path, form):
     frame, instances = view
     pose = pose_forms(frame.T_world_camera, tmp_path)[form]
@@ -254,6 +257,24 @@ def test_render_takes_a_pose_in_every_form(mapped, view, tmp_path, form):
     assert read(out / "labels_color.png").shape == (120, 160, 3)
     unsure = read(out / "uncertainty.png")
     assert unsure.shape == (120, 160) and unsure[labels > 0].mean() < 128
+
+
+def test_ids_and_depths_beyond_16_bits_are_none(mapped, view, tmp_path):
+    contents = load_map(mapped)
+    ids = contents.tensors["gaussian.object_id"]
+    for item, id in zip(sorted(contents.objects, key=lambda item: item["points"])[-2:], (65535, 70000), strict=True):
+        ids[ids == item["id"]] = id
+        item["id"] = id
+    contents.scene["means"] *= 1000.0  # of a map in millimetres
+    contents.scene["log_scales"] += np.log(1000.0)
+    save_map(contents, tmp_path / "map")
+    T = view[0].T_world_camera.copy()
+    T[:3, 3] *= 1000.0
+    pose = pose_forms(T, tmp_path)["quaternion"]
+    assert lift("render", tmp_path / "map", "--pose", *pose, "--size", 160, 120, "--out", tmp_path) == 0
+    labels, colors = read(tmp_path / "labels.png"), read(tmp_path / "labels_color.png")
+    assert 0 < labels.max() < 65535 and (colors[labels == 0].any(1)).mean() > 0.5
+    assert read(tmp_path / "depth.png").max() == 0  # all is farther than 16 bits of thousandths reach
 
 
 def test_small_negative_numbers_are_numbers(mapped, tmp_path):

@@ -104,13 +104,10 @@ class NerfstudioCapture(ListedCapture):
 
     def _pose(self, index: int) -> NDArray[np.float64]:
         try:
-            T_world_gl = np.array(self._frames[index]["transform_matrix"], np.float64)
+            return optical_pose(self._frames[index]["transform_matrix"])
         except (KeyError, TypeError, ValueError) as error:
             name = self._entries[index].name
             raise FrameRejected("pose_missing", f"{name} has no 4x4 transform_matrix: {error}") from None
-        if T_world_gl.shape == (3, 4):
-            T_world_gl = np.vstack([T_world_gl, (0.0, 0.0, 0.0, 1.0)])
-        return check_rigid(T_world_gl) @ OPENGL_TO_OPTICAL
 
     def _read_depth(self, path: Path) -> NDArray[np.float32]:
         depth = super()._read_depth(path)
@@ -129,6 +126,18 @@ class NerfstudioCapture(ListedCapture):
             return _lens(_merged(self._meta, self._frames[index]), width, height)
         except TypeError as error:
             raise ValueError(error) from None
+
+
+def optical_pose(transform_matrix: list) -> NDArray[np.float64]:
+    """(4, 4) camera-to-world, optical convention, of a frame's entry: OpenGL's convention, (4, 4) or (3, 4).
+
+    Raises:
+        FrameRejected: ``pose_not_finite``, ``pose_not_rigid``. TypeError, ValueError: these are no numbers.
+    """
+    T_world_gl = np.array(transform_matrix, np.float64)
+    if T_world_gl.shape == (3, 4):
+        T_world_gl = np.vstack([T_world_gl, (0.0, 0.0, 0.0, 1.0)])
+    return check_rigid(T_world_gl) @ OPENGL_TO_OPTICAL
 
 
 def _read_listing(file: Path) -> dict[str, Any]:
