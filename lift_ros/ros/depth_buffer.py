@@ -13,6 +13,7 @@ AT_LEAST = 60  # are kept, also where few images may wait
 PER_IMAGE = 2  # are kept, so that those of images that wait for their turn are still there
 AT_MOST = 300  # are kept, where they come faster, while an image waits for its pose
 GAPS_KEPT = 10  # between depth images, to know how soon the next one is due
+SLOW_NS = 1_000_000_000  # from image to image with depth, where depth is slow and not gone
 
 
 class DepthBuffer:
@@ -25,6 +26,7 @@ class DepthBuffer:
         self._messages: OrderedDict[int, Any] = OrderedDict()  # by stamp, ns
         self._gaps: deque[int] = deque(maxlen=GAPS_KEPT)  # ns
         self._oldest_ns: float | None = None  # that the image at work may have
+        self._matched_ns: int | None = None  # stamp of the latest image that had depth near
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -59,8 +61,13 @@ class DepthBuffer:
             nearest = min(self._messages, key=lambda depth_ns: abs(depth_ns - image_ns))
             if abs(nearest - image_ns) > self._slop_ns:
                 return None, latest > image_ns
+            self._matched_ns = image_ns
             due = latest + min(self._gaps, default=0)
             return self._messages[nearest], latest >= image_ns or abs(due - image_ns) >= image_ns - nearest
+
+    def is_slow(self, image_ns: int) -> bool:
+        """Whether an image that has no depth of its own came soon after one that had: not every image is to have it."""
+        return self._matched_ns is not None and 0 < image_ns - self._matched_ns < SLOW_NS
 
     def forget_old(self, image_ns: int) -> None:
         """What is too old for an image of this time, and so for all to come, but the latest: it tells when the next is
@@ -77,6 +84,7 @@ class DepthBuffer:
             for stamp_ns in [stamp_ns for stamp_ns in self._messages if stamp_ns > latest_ns]:
                 del self._messages[stamp_ns]
             self._gaps.clear()
+            self._matched_ns = None
 
     def _is_awaited(self, depth_ns: int) -> bool:
         oldest_ns = self._oldest_ns  # another thread may take it away

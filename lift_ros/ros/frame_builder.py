@@ -41,6 +41,7 @@ class LiveFrame:
     frame: Frame
     header: Header  # stamp of the image, frame of the camera
     arrival: float  # time.monotonic()
+    labels_only: bool = False  # not for the mapper: it has no depth, and others have
 
 
 @dataclass(frozen=True)
@@ -227,10 +228,13 @@ class FrameBuilder:
         image_frame = frame_name(message.header.frame_id)
         camera_frame = frame_name(self._config.camera_frame) or image_frame
         T_world_camera = self._wait(lambda: self._poses.lookup(camera_frame, stamp_ns), waiting)
-        depth = None
+        depth, labels_only = None, False
         if self._config.depth_topic:
             depth_message = self._depth_of(waiting)
-            if self._is_registered(frame_name(depth_message.header.frame_id), image_frame, camera_frame, stamp_ns):
+            if depth_message is None:
+                labels_only = True
+                self._drops.add("depth_between")
+            elif self._is_registered(frame_name(depth_message.header.frame_id), image_frame, camera_frame, stamp_ns):
                 depth = depth_of_message(depth_message, undistorter, self._config.max_depth)
                 if not depth.any():
                     self._complain_of_depth()
@@ -238,7 +242,7 @@ class FrameBuilder:
         frame = Frame(
             image, undistorter.camera, T_world_camera, stamp_ns / 1e9, depth, f"{stamp.sec}_{stamp.nanosec:09d}"
         )
-        return LiveFrame(frame, Header(stamp=stamp, frame_id=camera_frame), waiting.arrival)
+        return LiveFrame(frame, Header(stamp=stamp, frame_id=camera_frame), waiting.arrival, labels_only)
 
     def _is_registered(self, depth_frame: str, image_frame: str, camera_frame: str, stamp_ns: int) -> bool:
         """Whether depth is seen from the colour camera; counted and left out where it is not.
@@ -294,12 +298,17 @@ class FrameBuilder:
         return undistorter
 
     def _depth_of(self, waiting: _Waiting) -> Any:
-        """The depth nearest to an image; waits until no nearer one is to be expected, at most to the deadline."""
+        """The depth nearest to an image; waits until no nearer one is to be expected, at most to the deadline.
+
+        None: it lies between depth images, which are fewer.
+        """
         while True:
             last = time.monotonic() > self._deadline(waiting)
             depth, settled = self._depths.near(waiting.stamp_ns)
             if depth is not None and (settled or last):
                 return depth
+            if settled and self._depths.is_slow(waiting.stamp_ns):
+                return None
             if settled or last:
                 slop, topic = self._config.depth_slop, self._config.depth_topic
                 raise FrameRejected("depth_missing", f"no depth within {slop} s of an image on '{topic}'")

@@ -349,7 +349,7 @@ class Pipeline:
         self._latest = live.frame.stamp
         self._frames += 1
         self.outputs.stamps.add(live.frame.stamp, live.header.stamp)
-        if not self.worker.paused.is_set():
+        if not (live.labels_only or self.worker.paused.is_set()):
             (self._mask_sync or self.worker).add_frame(live)
         self.labeller.add_frame(live)
 

@@ -11,8 +11,8 @@ import numpy as np
 
 Item = TypeVar("Item")
 
-# drops by which a small computer keeps up
-KEEPING_UP = ("mapper_busy", "not_labelled", "not_segmented", "segmenter_budget")
+# drops by which a small computer, or a slow depth camera, keeps up
+KEEPING_UP = ("depth_between", "mapper_busy", "not_labelled", "not_segmented", "segmenter_budget")
 
 
 class KeepNewest(Generic[Item]):

@@ -32,7 +32,7 @@ def test_new_drops_are_a_warning_once_and_stay_counted():
 
 
 @pytest.mark.parametrize(
-    "reason", ["mapper_busy", "not_labelled", "not_segmented", "segmenter_budget", "depth_unusable"]
+    "reason", ["depth_between", "mapper_busy", "not_labelled", "not_segmented", "segmenter_budget", "depth_unusable"]
 )
 def test_a_slow_computer_and_open_space_are_no_fault(reason):
     health = Health("lift_ros")

@@ -66,11 +66,16 @@ class Bench:
         message.header.frame_id = frame
         self.builder.add_depth(message)
 
-    def taken(self, count: int) -> list[float]:
-        """Stamps of the depth that the first ``count`` frames have."""
+    def wait_for(self, count: int) -> None:
+        """Wait for so many frames."""
         deadline = time.monotonic() + 20
         while len(self.frames) < count and time.monotonic() < deadline:
             time.sleep(0.01)
+        assert len(self.frames) >= count, self.drops.counts()
+
+    def taken(self, count: int) -> list[float]:
+        """Stamps of the depth that the first ``count`` frames have."""
+        self.wait_for(count)
         return [round(float(live.frame.depth[3, 4]), 4) for live in self.frames]
 
     def dropped(self, reason: str, count: int) -> None:
@@ -126,15 +131,52 @@ def test_depth_that_is_lost_is_replaced_by_the_nearest_in_the_end(bench):
     camera.dropped("depth_missing", 1)
 
 
-def test_an_image_without_depth_does_not_hold_up_the_next(bench):
+def test_an_image_between_depth_images_is_for_the_labels_only(bench):
     """Depth at half the rate of the images."""
     camera = bench(depth_slop=0.01, pose_timeout=FOREVER)
     for seconds in (1.0, 1.0667, 1.1333):
         camera.depth(seconds)
     for seconds in (1.0, 1.0333, 1.0667, 1.1, 1.1333):
         camera.image(seconds)
-    assert camera.taken(3) == [1.0, 1.0667, 1.1333]
-    assert camera.drops.counts() == {"depth_missing": 2}
+    camera.wait_for(5)
+    assert [live.labels_only for live in camera.frames] == [False, True, False, True, False]
+    assert [live.frame.depth is None for live in camera.frames] == [False, True, False, True, False]
+    assert camera.drops.counts() == {"depth_between": 2}
+
+
+def test_an_image_between_depth_images_that_fit_none_is_dropped(bench):
+    """Two clocks, or a slop that is too small; and the first images of a camera."""
+    camera = bench(depth_slop=0.01, pose_timeout=FOREVER)
+    for seconds in (1.0, 1.0667, 1.1333):
+        camera.depth(seconds)
+    for seconds in (1.0333, 1.1):
+        camera.image(seconds)
+    camera.dropped("depth_missing", 2)
+    assert not camera.frames
+
+
+def test_of_depth_that_came_a_second_ago_no_image_has_any(bench):
+    camera = bench(depth_slop=0.01, pose_timeout=0.2)
+    camera.depth(1.0)
+    camera.image(1.0)
+    camera.wait_for(1)
+    camera.image(1.5)  # nobody knows whether there will be more
+    camera.dropped("depth_missing", 1)
+    camera.depth(2.2)
+    camera.image(2.1)
+    camera.dropped("depth_missing", 2)
+
+
+def test_depth_of_before_a_stop_does_not_make_it_slow_after(bench):
+    camera = bench(depth_slop=0.01, pose_timeout=FOREVER)
+    camera.depth(1.0)
+    camera.image(1.0)
+    camera.wait_for(1)
+    camera.builder.stop()
+    camera.builder.start()
+    camera.depth(1.2)
+    camera.image(1.1)
+    camera.dropped("depth_missing", 1)
 
 
 def test_depth_is_kept_as_long_as_its_image_may_wait_for_the_pose(bench):
