@@ -116,8 +116,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--pose", nargs="+", required=True, metavar="VALUE",
         help="camera to world, optical axes (x right, y down, z forward): x y z qx qy qz qw, or the 16 numbers of a "
-        "matrix, or a JSON file with these 16; or a JSON file with a frame of a transforms.json, whose transform_matrix "
-        "has OpenGL's axes (y up, z backward)",
+        "matrix, or a JSON file with these 16; or a JSON file with a frame of a transforms.json, whose "
+        "transform_matrix has OpenGL's axes (y up, z backward)",
     )  # fmt: skip
     command.add_argument("--size", type=int, nargs=2, default=(640, 480), metavar=("WIDTH", "HEIGHT"), help="pixels")
     command.add_argument("--fov", type=float, default=60.0, help="horizontal field of view in degrees")
@@ -406,10 +406,16 @@ def _select(args: argparse.Namespace) -> int:
 
 
 def _export_sam(args: argparse.Namespace) -> int:
-    from lift_ros.masks.onnx import export_mobile_sam_onnx
+    from lift_ros.masks.factory import packages_of
 
-    for path in export_mobile_sam_onnx(args.checkpoint, args.out):
-        print(path)
+    try:
+        with packages_of("mobile_sam_onnx"):
+            from lift_ros.masks.onnx import export_mobile_sam_onnx
+
+            pair = export_mobile_sam_onnx(args.checkpoint, args.out)
+    except OSError as error:
+        raise LiftError(f"cannot write to {args.out}: {error}") from None
+    print(*pair, sep="\n")
     return 0
 
 

@@ -41,7 +41,7 @@ def make_segmenter(config: MasksConfig, device: str = "cpu") -> Segmenter:
         CheckpointError: its weights are missing or wrong.
         DatasetError: there are no recorded masks in the directory.
     """
-    with _packages_of(config.segmenter):
+    with packages_of(config.segmenter):
         return _kind(config.segmenter).make(config, device)
 
 
@@ -51,7 +51,7 @@ def check_segmenter(config: MasksConfig) -> None:
     Raises:
         ConfigError, CheckpointError, DatasetError: as ``make_segmenter``; weights that are there may yet be wrong.
     """
-    with _packages_of(config.segmenter):
+    with packages_of(config.segmenter):
         _kind(config.segmenter).check(config)
 
 
@@ -62,7 +62,7 @@ def _kind(name: str) -> _Kind:
 
 
 @contextmanager
-def _packages_of(name: str) -> Iterator[None]:
+def packages_of(name: str) -> Iterator[None]:
     """Where a package of the segmenter ``name`` is not installed, ConfigError says how to get it."""
     try:
         yield

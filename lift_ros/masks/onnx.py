@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from lift_ros.errors import CheckpointError
+from lift_ros.masks.checkpoints import checkpoint_file
 from lift_ros.masks.mobile_sam import load_mobile_sam
 from lift_ros.masks.sam import decode_points
 from lift_ros.masks.sam_image import preprocess
@@ -70,12 +72,17 @@ def export_mobile_sam_onnx(checkpoint: str | Path, out_dir: str | Path) -> tuple
 
     Raises:
         CheckpointError: ``checkpoint`` is missing or is not MobileSAM's.
+        ModuleNotFoundError: a package that the export needs is not installed.
+        OSError: ``out_dir`` cannot be written.
     """
+    import_module("onnx")  # torch would miss it in the end, and say so in its own words
+    checkpoint_file("mobile_sam", checkpoint)
+    Path(out_dir).mkdir(parents=True, exist_ok=True)  # an error now, not after the loading
     return export_sam(load_mobile_sam(checkpoint, "cpu").sam, out_dir)
 
 
 def export_sam(sam, out_dir: str | Path) -> tuple[Path, Path]:
-    """Export a ``segment_anything.modeling.Sam`` on the CPU: see ``export_mobile_sam_onnx``."""
+    """Export a ``segment_anything.modeling.Sam`` on the CPU into a directory: see ``export_mobile_sam_onnx``."""
 
     class Decoder(torch.nn.Module):
         def __init__(self) -> None:
@@ -85,9 +92,7 @@ def export_sam(sam, out_dir: str | Path) -> tuple[Path, Path]:
         def forward(self, embedding: torch.Tensor, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             return decode_points(self.sam, embedding, points)
 
-    out_dir = Path(out_dir)
-    out_dir.mkdir(parents=True, exist_ok=True)
-    encoder, decoder = out_dir / ENCODER, out_dir / DECODER
+    encoder, decoder = Path(out_dir) / ENCODER, Path(out_dir) / DECODER
     size = sam.image_encoder.img_size
     image = torch.zeros(1, 3, size, size)
     with torch.no_grad():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -90,6 +91,24 @@ def test_missing_damaged_and_swapped_files_say_how_to_make_them(exported, tmp_pa
     (tmp_path / ENCODER).write_bytes((exported[1] / DECODER).read_bytes())
     with pytest.raises(CheckpointError, match="is another model.*lift export-sam"):
         make_segmenter(MasksConfig("mobile_sam_onnx", str(tmp_path)))
+
+
+def test_an_export_that_cannot_be_written_fails_before_the_checkpoint_is_read(tmp_path, capsys):
+    (tmp_path / "mobile_sam.pt").write_bytes(b"no weights")
+    (tmp_path / "pair").touch()
+    assert main(["export-sam", str(tmp_path / "mobile_sam.pt"), "--out", str(tmp_path / "pair")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"lift: cannot write to {tmp_path / 'pair'}: ")
+
+
+@pytest.mark.parametrize("package", ["onnxruntime", "onnx"])
+def test_what_an_export_needs_is_said(tmp_path, capsys, monkeypatch, package):
+    monkeypatch.delitem(sys.modules, "lift_ros.masks.onnx", raising=False)
+    monkeypatch.setitem(sys.modules, package, None)
+    (tmp_path / "mobile_sam.pt").touch()
+    assert main(["export-sam", str(tmp_path / "mobile_sam.pt"), "--out", str(tmp_path / "pair")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"needs the Python package {package}: pip install" in line and not (tmp_path / "pair").exists()
 
 
 def test_export_of_a_missing_checkpoint_names_the_published_one(tmp_path):
