@@ -4,7 +4,8 @@
 
 Three processes: the installed node, a camera that sends images, depth, masks and poses, and this one, which listens.
 Each frame of the capture is sent three times, so that the camera moves as it did at 10 Hz; at the end it goes back.
-Each keyframe brings so much training that it never ends; in the last phase the node is paused.
+Each keyframe brings so much training that it never ends; in the last phase the node is paused. In the first nobody
+listens to labels, which are not rendered then.
 
 The image callback is timed by the node (``~/status``), from the middleware's receipt of an image to the end of its
 callback; the age of a label image is from the sending of its image to the receipt of the labels by this process.
@@ -152,7 +153,6 @@ class Listener:
         self.ages: list[float] = []
         self.clouds = 0
         self.status: Status | None = None
-        self.node.create_subscription(Image, "/lift_ros/labels", self._on_labels, 10)
         self.node.create_subscription(Status, "/lift_ros/status", self._on_status, 10)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.node)
@@ -175,6 +175,10 @@ class Listener:
 
     def _on_cloud(self, message: PointCloud2) -> None:
         self.clouds += 1
+
+    def want_labels(self) -> None:
+        """Subscribe to the label images."""
+        self.node.create_subscription(Image, "/lift_ros/labels", self._on_labels, 10)
 
     def want_clouds(self) -> None:
         """Subscribe to both clouds."""
@@ -270,6 +274,8 @@ def main() -> None:
             time.sleep(0.1)
         time.sleep(WARM_UP)
         pid = processes.pid("mapping_node")
+        print(measure("training, no listener", listener, pid, sent, check), flush=True)
+        listener.want_labels()
         print(measure("training", listener, pid, sent, check), flush=True)
         listener.want_clouds()
         print(measure("training, clouds", listener, pid, sent, check), flush=True)

@@ -1,4 +1,7 @@
-"""Labels of the live view: rendered from the map in a thread of their own, at the pace of the camera."""
+"""Labels of the live view: rendered from the map in a thread of their own, at the pace of the camera.
+
+What nobody listens to is not rendered; where each image was seen from is remembered all the same, for queries.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +38,9 @@ class LabelledView(NamedTuple):
     Attributes:
         header: of the image.
         shape: (H, W) of the image, pixels.
-        labels: (H, W) ids, 0 for none; None once there is a later view.
-        camera: what they were rendered with, of lower resolution.
-        uncertainty: (h, w) in [0, 1] of that resolution; None where nobody listens to it, and as ``labels``.
+        labels: (H, W) ids, 0 for none; None where nobody listened to them, and once there is a later view.
+        camera: what they are rendered with, of lower resolution.
+        uncertainty: (h, w) in [0, 1] of that resolution; None as ``labels``.
     """
 
     header: Header
@@ -58,7 +61,7 @@ class Labeller:
     """Turns frames into label images. Only the newest frame waits: labels are of now or not at all.
 
     Attributes:
-        latency: seconds from the arrival of an image to its labels.
+        latency: seconds from the arrival of an image to its labels, of those that somebody listened to.
         watch: of its thread.
     """
 
@@ -84,9 +87,10 @@ class Labeller:
         self._frames: KeepNewest[LiveFrame] = KeepNewest(1)
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        self._listened = False  # whether somebody did to the latest labels
 
     def view(self, stamp_ns: int = 0) -> LabelledView:
-        """What a pixel in a query refers to: the label image of a stamp, 0 for the latest, of the map of the moment.
+        """What a pixel in a query refers to: the image of a stamp, 0 for the latest, seen with the map of the moment.
 
         Raises:
             LiftError: there is none, or none any more.
@@ -96,8 +100,8 @@ class Labeller:
     def id_at(self, column: int, row: int, stamp_ns: int) -> int:
         """The id at a pixel of the label image of a stamp, 0 for the latest; 0 for none.
 
-        Of the latest it is the one that was published, of earlier ones that of the map of the moment from there, whose
-        borders do not follow the picture.
+        Of the latest it is the one that was published, of earlier ones and of those that nobody listened to that of the
+        map of the moment from there, whose borders do not follow the picture.
 
         Raises:
             LiftError: there is none such, or none any more, or the pixel is outside of it.
@@ -113,13 +117,13 @@ class Labeller:
     def _view(self, mapper: Mapper, stamp_ns: int) -> LabelledView:
         views = [view for of, view in self._views.copy() if of() is mapper]
         if not views:
-            raise LiftError("no label image of this map has been published yet")
+            raise LiftError("no image has come for this map yet")
         if not stamp_ns:
             return views[-1]
         found = [view for view in views if nanoseconds(view.header.stamp) == stamp_ns]
         if not found:
             raise LiftError(
-                f"no label image of {stamp_ns / 1e9:.6f} s is remembered, of the latest {len(views)}; "
+                f"no image of {stamp_ns / 1e9:.6f} s is remembered, of the latest {len(views)}; "
                 "take the stamp of a label image, or 0 for the latest"
             )
         return found[-1]
@@ -134,7 +138,7 @@ class Labeller:
         self._stopping.set()
         if self._thread:
             self._thread.join(STOP_TIMEOUT)
-        self._drops.add("not_labelled", self._frames.clear())
+        self._not_labelled(self._frames.clear())
 
     @property
     def hangs(self) -> bool:
@@ -143,14 +147,19 @@ class Labeller:
 
     def add_frame(self, live: LiveFrame) -> None:
         """Offer a frame; one that waits gives way."""
-        self._drops.add("not_labelled", self._frames.put(live))
+        self._not_labelled(self._frames.put(live))
 
     def render(self, live: LiveFrame, mapper: Mapper) -> LabelledView:
-        """Ids of the objects in a frame, 0 where no object has its share of the pixel."""
+        """What is listened to of a frame. Labels are 0 where no object has its share of the pixel."""
         snapshot = mapper.snapshot
-        labels, view = snapshot.labels_of(live.frame, self._width, min_share=self._config.label_min_share)
-        unsure = snapshot.uncertainty_image(view) if self._outputs.uncertainty_wanted else None
-        return LabelledView(live.header, labels.shape, labels, view, unsure)
+        self._listened = self._outputs.labels_wanted
+        if self._listened:
+            labels, camera = snapshot.labels_of(live.frame, self._width, min_share=self._config.label_min_share)
+        else:
+            located = snapshot.locate(live.frame)
+            labels, camera = None, PosedCamera(located.intrinsics.at_width(self._width), located.viewmat)
+        unsure = snapshot.uncertainty_image(camera) if self._outputs.uncertainty_wanted else None
+        return LabelledView(live.header, live.frame.image.shape[:2], labels, camera, unsure)
 
     def _run(self) -> None:
         period = 1.0 / self._config.label_rate if self._config.label_rate else 0.0
@@ -173,11 +182,17 @@ class Labeller:
         mapper = self._mapper()
         view = self.render(live, mapper)
         if mapper is not self._mapper():  # ids of a map that was replaced meanwhile
-            self._drops.add("not_labelled")
+            self._not_labelled(1)
             return
         self._remember(mapper, view)  # first: who sees the labels may ask about them at once
         self._outputs.publish_labels(live, view.labels, view.uncertainty)
-        self.latency.add(time.monotonic() - live.arrival)
+        if view.labels is not None:
+            self.latency.add(time.monotonic() - live.arrival)
+
+    def _not_labelled(self, count: int) -> None:
+        """Where nobody listens, no labels are missed."""
+        if self._listened:
+            self._drops.add("not_labelled", count)
 
     def _remember(self, mapper: Mapper, view: LabelledView) -> None:
         if self._views:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import Point
 from numpy.typing import NDArray
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
@@ -35,6 +40,7 @@ from lift_ros.visualization import label_colors, overlay
 
 LIVE = QoSProfile(depth=2)
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+FOLLOW_PERIOD = 0.5  # s, after which somebody who begins to listen is noticed at the latest
 STAMPS_KEPT = 20_000  # of frames, and of objects: some MB
 # corners of a unit box, joined along its twelve edges
 _CORNERS = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
@@ -69,6 +75,47 @@ class Stamps:
             return self._stamps[seconds]
 
 
+class OnDemand:
+    """A latched topic whose messages are only made while somebody listens. For any thread, but for ``follow``.
+
+    Who comes later has the state of now: at once where it was sent already, else with the next ``follow``.
+    """
+
+    def __init__(self, node: Node, kind: type, topic: str, make: Callable[..., Any]) -> None:
+        """``make`` turns a state into the message; it may be called long after the state was told, by any thread."""
+        self._node, self._make = node, make
+        self._create = partial(node.create_publisher, kind, topic, LATCHED)
+        self._publisher = self._create()
+        self._state: tuple | None = None
+        self._sent: tuple | None = None  # the state that the middleware keeps
+        self._lock = threading.Lock()
+
+    def tell(self, *state: Any) -> None:
+        """What is the case from now on."""
+        with self._lock:
+            self._state = state
+            self._send()
+
+    def follow(self) -> None:
+        """To be called now and then by the executor."""
+        with self._lock:
+            if self._sent is self._state:
+                return
+            self._send()
+            if self._sent is not None and self._sent is not self._state:  # who comes must not begin with what has been
+                self.destroy()
+                self._publisher, self._sent = self._create(), None
+
+    def destroy(self) -> None:
+        """Remove the publisher from the node."""
+        self._node.destroy_publisher(self._publisher)
+
+    def _send(self) -> None:
+        if self._publisher.get_subscription_count():
+            self._publisher.publish(self._make(*self._state))
+            self._sent = self._state
+
+
 class Outputs:
     """Creates the publishers on a node and fills their messages. Used from the workers' threads.
 
@@ -90,22 +137,30 @@ class Outputs:
         self._camera_info = node.create_publisher(CameraInfo, "~/camera_info", LIVE)
         self._info = node.create_publisher(LabelInfo, "~/label_info", LATCHED)
         self._objects = node.create_publisher(ObjectArray, "~/objects", LATCHED)
-        self._object_cloud = node.create_publisher(PointCloud2, "~/object_cloud", LATCHED)
         self._scene_cloud = node.create_publisher(PointCloud2, "~/scene_cloud", LATCHED)
-        self._markers = node.create_publisher(MarkerArray, "~/markers", LATCHED)
         self._events = node.create_publisher(ObjectEvent, "~/events", QoSProfile(depth=100))
         self._status = node.create_publisher(Status, "~/status", LIVE)
         self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", QoSProfile(depth=10))
         self._publishers = (
             self._labels, self._uncertainty, self._overlay, self._camera_info, self._info, self._objects,
-            self._object_cloud, self._scene_cloud, self._markers, self._events, self._status, self._diagnostics,
+            self._scene_cloud, self._events, self._status, self._diagnostics,
         )  # fmt: skip
+        self._on_demand = (
+            OnDemand(node, MarkerArray, "~/markers", _marker_array),
+            OnDemand(node, PointCloud2, "~/object_cloud", _object_cloud),
+        )
         self._node = node
+        self._timer = node.create_timer(
+            FOLLOW_PERIOD, self._follow, MutuallyExclusiveCallbackGroup(), Clock(clock_type=ClockType.STEADY_TIME)
+        )
 
     def destroy(self) -> None:
         """Remove the publishers from the node."""
+        self._node.destroy_timer(self._timer)
         for publisher in self._publishers:
             self._node.destroy_publisher(publisher)
+        for each in self._on_demand:
+            each.destroy()
 
     def header(self, stamp: float) -> Header:
         """Of a message about the map at ``stamp`` seconds."""
@@ -117,18 +172,28 @@ class Outputs:
         return ObjectArray(header=self.header(stamp), map_id=map_id, objects=messages)
 
     @property
+    def labels_wanted(self) -> bool:
+        """Whether somebody listens to what needs them rendered."""
+        return self._labels.get_subscription_count() > 0 or self._overlay.get_subscription_count() > 0
+
+    @property
     def uncertainty_wanted(self) -> bool:
         """Whether somebody listens to it: it costs a rendering of its own."""
         return self._uncertainty.get_subscription_count() > 0
 
     def publish_labels(
-        self, live: LiveFrame, labels: NDArray[np.uint32], uncertainty: NDArray[np.float32] | None
+        self, live: LiveFrame, labels: NDArray[np.uint32] | None, uncertainty: NDArray[np.float32] | None
     ) -> None:
-        """What is known of one frame, and its intrinsics; labels (H, W), 0 unlabelled, uncertainty of any size."""
+        """What is known of one frame, and its intrinsics; labels (H, W), 0 unlabelled, uncertainty of any size. None
+        for what was not rendered.
+        """
         self._camera_info.publish(camera_info_message(live.header, live.frame.camera))
-        self._labels.publish(label_message(live.header, labels))
         if uncertainty is not None:
             self._uncertainty.publish(float_message(live.header, uncertainty))
+        if labels is None:
+            return
+        if self._labels.get_subscription_count():
+            self._labels.publish(label_message(live.header, labels))
         if self._overlay.get_subscription_count():
             self._overlay.publish(rgb_message(live.header, overlay(live.frame.image, labels)))
 
@@ -145,15 +210,8 @@ class Outputs:
             )  # fmt: skip
         self._publish_label_info(header, map_id, method, mapper.segmenter.name, objects)
         self._objects.publish(self.object_array(stamp, map_id, objects))
-        self._markers.publish(self._marker_array(header, objects))
-        shown = parts(objects)
-        if shown:
-            points = np.concatenate([o.points for o in shown])
-            colors = np.concatenate([o.colors for o in shown])
-            ids = np.repeat([o.id for o in shown], [len(o.points) for o in shown])
-        else:
-            points, colors, ids = np.empty((0, 3)), np.empty((0, 3), np.uint8), np.empty(0, np.uint32)
-        self._object_cloud.publish(cloud_message(header, points, colors, ids))
+        for each in self._on_demand:
+            each.tell(header, objects)
         if self._scene_cloud.get_subscription_count():
             self.publish_scene(mapper, stamp)
 
@@ -173,6 +231,10 @@ class Outputs:
         self._status.publish(status)
         self._diagnostics.publish(diagnostics)
 
+    def _follow(self) -> None:
+        for each in self._on_demand:
+            each.follow()
+
     def _publish_label_info(
         self, header: Header, map_id: str, method: str, segmenter: str, objects: list[MapObject]
     ) -> None:
@@ -188,22 +250,29 @@ class Outputs:
             )
         )  # fmt: skip
 
-    def _marker_array(self, header: Header, objects: list[MapObject]) -> MarkerArray:
-        markers = [Marker(header=header, action=Marker.DELETEALL)]  # those of an earlier life of the node, too
-        for item in objects:
-            box = object_message(item)
-            color = to_color(label_colors(np.array(item.id)))
-            size = np.asarray(item.box.size, np.float64)
-            outline = Marker(header=header, ns="boxes", id=item.id, type=Marker.LINE_LIST, color=color, pose=box.box)
-            outline.scale.x = 0.01
-            corners = (_CORNERS * size).tolist()
-            outline.points = [
-                Point(x=x, y=y, z=z) for edge in _EDGES for x, y, z in (corners[edge[0]], corners[edge[1]])
-            ]
-            text = Marker(
-                header=header, ns="ids", id=item.id, type=Marker.TEXT_VIEW_FACING, color=color, text=str(item.id)
-            )
-            text.pose.position = box.centroid
-            text.scale.z = 0.08
-            markers += [outline, text]
-        return MarkerArray(markers=markers)
+
+def _marker_array(header: Header, objects: list[MapObject]) -> MarkerArray:
+    markers = [Marker(header=header, action=Marker.DELETEALL)]  # those of an earlier life of the node, too
+    for item in objects:
+        box = object_message(item)
+        color = to_color(label_colors(np.array(item.id)))
+        size = np.asarray(item.box.size, np.float64)
+        outline = Marker(header=header, ns="boxes", id=item.id, type=Marker.LINE_LIST, color=color, pose=box.box)
+        outline.scale.x = 0.01
+        corners = (_CORNERS * size).tolist()
+        outline.points = [Point(x=x, y=y, z=z) for edge in _EDGES for x, y, z in (corners[edge[0]], corners[edge[1]])]
+        text = Marker(header=header, ns="ids", id=item.id, type=Marker.TEXT_VIEW_FACING, color=color, text=str(item.id))
+        text.pose.position = box.centroid
+        text.scale.z = 0.08
+        markers += [outline, text]
+    return MarkerArray(markers=markers)
+
+
+def _object_cloud(header: Header, objects: list[MapObject]) -> PointCloud2:
+    shown = parts(objects)
+    if not shown:
+        return cloud_message(header, np.empty((0, 3)), np.empty((0, 3), np.uint8), np.empty(0, np.uint32))
+    points = np.concatenate([o.points for o in shown])
+    colors = np.concatenate([o.colors for o in shown])
+    ids = np.repeat([o.id for o in shown], [len(o.points) for o in shown])
+    return cloud_message(header, points, colors, ids)

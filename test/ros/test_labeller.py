@@ -39,14 +39,17 @@ class Map:
         return self._number, column / camera.width
 
 
+def listened_to(publish) -> SimpleNamespace:
+    """Outputs, with somebody who listens to labels."""
+    return SimpleNamespace(labels_wanted=True, uncertainty_wanted=False, publish_labels=publish)
+
+
 def test_labels_of_a_map_that_was_replaced_meanwhile_are_not_published():
     current = []
     new = Map(2)
     current.append(Map(1, during=lambda: current.append(new)))
     published = []
-    outputs = SimpleNamespace(
-        uncertainty_wanted=False, publish_labels=lambda live, labels, _: published.append(int(labels[0, 0]))
-    )
+    outputs = listened_to(lambda live, labels, _: published.append(int(labels[0, 0])))
     drops = DropCounter()
     labeller = Labeller(8, NodeConfig(label_rate=0.0), lambda: current[-1], outputs, drops, get_logger("labeller"))
     frame = Frame(np.zeros((6, 8, 3), np.uint8), Camera(8, 6, 8.0, 8.0, 4.0, 3.0), np.eye(4), 1.0)
@@ -58,14 +61,14 @@ def test_labels_of_a_map_that_was_replaced_meanwhile_are_not_published():
         while not drops.counts() and time.monotonic() < deadline:
             time.sleep(0.01)
         assert drops.counts() == {"not_labelled": 1}
-        with pytest.raises(LiftError, match="no label image of this map"):
+        with pytest.raises(LiftError, match="no image has come for this map"):
             labeller.view()
         labeller.add_frame(live)
         while not published and time.monotonic() < deadline:
             time.sleep(0.01)
         assert published == [2] and labeller.view().labels[0, 0] == 2
         current.append(Map(3))
-        with pytest.raises(LiftError, match="no label image of this map"):
+        with pytest.raises(LiftError, match="no image has come for this map"):
             labeller.view()  # its ids are those of the map before
     finally:
         labeller.stop()
@@ -90,7 +93,7 @@ def labels_of(labeller: Labeller, published: list, seconds: tuple[int, ...]) -> 
 def test_of_earlier_label_images_it_is_remembered_where_they_were_seen_from(monkeypatch):
     monkeypatch.setattr(module, "REMEMBERED", 3)
     published = []
-    outputs = SimpleNamespace(uncertainty_wanted=False, publish_labels=lambda *_: published.append(1))
+    outputs = listened_to(lambda *_: published.append(1))
     only = Map(4)
     labeller = Labeller(8, NodeConfig(label_rate=0.0), lambda: only, outputs, DropCounter(), get_logger("labeller"))
     labels_of(labeller, published, (1, 2, 3, 4, 4))
@@ -104,7 +107,7 @@ def test_of_earlier_label_images_it_is_remembered_where_they_were_seen_from(monk
 
 def test_a_pixel_of_an_earlier_image_is_labelled_as_the_image_was_and_lies_inside_of_it():
     published = []
-    outputs = SimpleNamespace(uncertainty_wanted=False, publish_labels=lambda *_: published.append(1))
+    outputs = listened_to(lambda *_: published.append(1))
     only, config = Map(4), NodeConfig(label_rate=0.0, label_min_share=0.6)
     labeller = Labeller(4, config, lambda: only, outputs, DropCounter(), get_logger("labeller"))
     labels_of(labeller, published, (1, 2))
@@ -134,7 +137,7 @@ def test_no_more_label_images_are_made_a_second_than_asked_for(monkeypatch):
             self.asked.append(timeout)
             return self.is_set()
 
-    outputs = SimpleNamespace(uncertainty_wanted=False, publish_labels=lambda *_: published.append(1))
+    outputs = listened_to(lambda *_: published.append(1))
     only = Map(4, during=label)
     labeller = Labeller(8, NodeConfig(label_rate=2.0), lambda: only, outputs, DropCounter(), get_logger("labeller"))
     labeller._stopping = rests = Rests()
