@@ -31,6 +31,7 @@ from lift_ros.ros.threads import start_thread
 Result = TypeVar("Result")
 
 POLL = 0.01  # s, between looks for what has not come yet
+LOG_PERIOD = 5.0  # s, between messages of one reason
 ENDED = ("stopped", "time_jump")  # nothing was wrong with these images
 
 
@@ -93,6 +94,7 @@ class FrameBuilder:
         self._undistorter: tuple[Any, Undistorter | FrameRejected] | None = None
         self._last: _Waiting | None = None  # the latest image, without its message
         self._aside: _Waiting | None = None  # one of another time than ``_last``: astray, or the first after a jump
+        self._logged: dict[str, float] = {}  # when each reason was, time.monotonic()
         self._epoch = 0  # jumps of the clock so far
         self._running = threading.Event()
         self._thread: threading.Thread | None = None
@@ -218,8 +220,11 @@ class FrameBuilder:
 
     def _reject(self, error: FrameRejected) -> None:
         self._drops.add(error.reason)
-        if error.reason not in ENDED:
-            self._log.warning(f"image dropped ({error.reason}): {error}", throttle_duration_sec=5.0)
+        now, logged = time.monotonic(), self._logged.get(error.reason)
+        # rclpy throttles what one line of code logs: one reason would hide the others
+        if error.reason not in ENDED and (logged is None or now - logged >= LOG_PERIOD):
+            self._logged[error.reason] = now
+            self._log.warning(f"image dropped ({error.reason}): {error}")
 
     def _build(self, waiting: _Waiting) -> LiveFrame:
         message, stamp_ns = waiting.message, waiting.stamp_ns

@@ -109,6 +109,19 @@ def test_a_frame_that_cannot_be_used_is_counted_by_reason(mapped, reason, what):
     assert_goes_on(mapped)
 
 
+def test_a_flood_of_one_reason_hides_no_other_in_the_log(make_rig, capfd):
+    rig = make_rig()
+    for index in range(10):
+        header = rig.header(index)
+        rare = image_message(header, "rainbow", wall.image(0))
+        rig.send(index, image=rare if index == 5 else truncated(header))
+        time.sleep(0.05)
+    rig.wait_until(lambda: rig.drops.get("image_truncated") == 9 and rig.drops.get("image_encoding") == 1, "the drops")
+    lines = capfd.readouterr().err.splitlines()
+    assert sum("image dropped (image_encoding)" in line for line in lines) == 1
+    assert sum("image dropped (image_truncated)" in line for line in lines) < 9
+
+
 @pytest.mark.parametrize("value", [math.nan, 0.0, -1.0, math.inf, 1e6])
 def test_depth_that_is_no_distance_counts_as_unknown(mapped, value):
     frames, unusable = mapped.status.frames, mapped.drops.get("depth_unusable", 0)
