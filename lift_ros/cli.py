@@ -22,11 +22,14 @@ from scipy.spatial.transform import Rotation
 from lift_ros import __version__
 from lift_ros.data.bag_topics import BagOptions
 from lift_ros.errors import ConfigError, LiftError
+from lift_ros.lifting.config import LiftingConfig
 from lift_ros.options import assignments, flatten, read_yaml, walk, with_values
 
 if TYPE_CHECKING:
     from lift_ros.data import Capture
     from lift_ros.frame import Frame
+
+METHODS = next(option.choices for option in walk(LiftingConfig()) if option.name == "method")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,19 +54,23 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("map", help="map a capture: a directory of a data set, or a bag")
     command.set_defaults(run=_map)
     command.add_argument(
-        "capture", type=Path, help="directory in a layout of docs/datasets.md, rosbag2 directory, .mcap or .db3"
-    )
+        "capture", type=Path,
+        help="directory in a layout of docs/datasets.md, .json file like a transforms.json, rosbag2 directory, .mcap "
+        "or .db3, also with .zstd",
+    )  # fmt: skip
     command.add_argument("--out", type=Path, required=True, help="directory of the map; an older map there is replaced")
     command.add_argument(
         "--masks", metavar="SOURCE",
         help="segmenter (graph, sam_vit_b, mobile_sam, ...), or recorded:NAME for masks stored with the capture",
     )  # fmt: skip
     command.add_argument("--checkpoint", help="weights of the segmenter")
-    command.add_argument("--method", help="lifting method")
+    command.add_argument("--method", help=f"lifting method: {', '.join(METHODS)}")
     command.add_argument("--scale", type=float, help="resolution of mapping as a share of the input's")
     command.add_argument("--seed", type=int, help="seed of all random choices")
     command.add_argument("--no-depth", action="store_true", help="do not use the depth of the capture")
-    command.add_argument("--max-depth", type=float, default=float("inf"), help="depth beyond this is not used")
+    command.add_argument(
+        "--max-depth", type=float, default=float("inf"), help="depth beyond this is not used, in the unit of the poses"
+    )
     _add_capture_options(command)
     command.add_argument(
         "--config", type=Path, help="YAML file with parameters, nested as in lift_ros/config.py, or the node's"
@@ -146,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--threshold", type=float, required=True,
         help="similarity to one of the clicks, [-1, 1]: high for a part, low for the whole. With lift the share of the "
-        "views in which masks hold both (0.3: the object), else a cosine",
+        "views in which masks hold both (0.25: the object, 0.06: the whole that it is a part of), else a cosine",
     )  # fmt: skip
     command.add_argument(
         "--connected", action="store_true", help="only what hangs together with a click, no look-alikes"

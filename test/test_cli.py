@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from lift_ros.data import open_capture
 from lift_ros.data.bag_writer import BagWriter
 from lift_ros.data.ply import read_points
 from lift_ros.errors import ConfigError
+from lift_ros.lifting.methods import METHODS
 from lift_ros.mapping.map_files import load_map, save_map
 
 MASKS = "/segmentation/masks"
@@ -612,3 +614,7 @@ def test_version_and_usage(capsys):
     with pytest.raises(SystemExit) as stopped:
         lift("map", "somewhere")
     assert stopped.value.code == 2 and "--out" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        lift("map", "--help")
+    text = capsys.readouterr().out
+    assert all(re.search(rf"\b{name}\b", text) for name in METHODS) and len(METHODS) == 8
