@@ -62,8 +62,8 @@ class ScreenStatistics:
     Pass an empty one to ``rasterize``.
 
     Attributes:
-        radii: (N,) float32, pixels from the centre to where alpha falls below 1/255; 0 for Gaussians not drawn. Set
-            by the forward pass.
+        radii: (N,) float32, pixels from the centre to where alpha falls below 1/255, along the image's rows or columns,
+            the larger of the two; 0 for Gaussians not drawn. Set by the forward pass.
         means2d_gradient: (N, 2) gradient of the loss with respect to the projected means, in 1 / pixel; 0 for
             Gaussians not drawn. Set by the backward pass, each time anew.
     """

@@ -1,8 +1,8 @@
 // The C interface to what a step of the embedding methods spends its time on, called from Python
 // (lift_ros/lifting/steps.py, which says what the numbers mean) through ctypes.
 //
-// All arrays are dense, row-major and owned by the caller. Every function returns 0, if nothing else is said, or -1 when
-// memory runs out.
+// All arrays are dense, row-major and owned by the caller. Every function returns 0, if nothing else is said, or -1
+// when memory runs out.
 // Nothing depends on the number of threads.
 #pragma once
 
@@ -10,8 +10,8 @@
 
 #include "lift_raster.h"  // LIFT_API, LiftAdam
 
-// Raised with every change of this file or of LiftAdam; a library left over from older sources is then refused instead of
-// called.
+// Raised with every change of this file or of LiftAdam; a library left over from older sources is then refused instead
+// of called.
 #define LIFT_STEPS_INTERFACE 2
 LIFT_API int64_t lift_steps_interface();
 
@@ -27,13 +27,13 @@ struct LiftSparse {
 LIFT_API int64_t lift_blend(const LiftSparse*, const int64_t* gaussian, int64_t d, const float* state, float* blended,
                             int threads);
 
-// Adam's step on the rows gaussian (G,), all different, of value, first and second (N, d), whose gradient is the product
-// of the transposed weights and gradient (P, d).
+// Adam's step on the rows gaussian (G,), all different, of value, first and second (N, d), whose gradient is the
+// product of the transposed weights and gradient (P, d).
 LIFT_API int64_t lift_move(const LiftSparse* transposed, const int64_t* gaussian, int64_t d, const float* gradient,
                            const LiftAdam*, float* value, float* first, float* second, int threads);
 
-// all (G + n,): `gaussian` (G,), all different, and then those of `other` (n,) that are not among them, each once; place
-// (n,): where in there each of the others is. All are below `scene`. Returns how many there are, or -1.
+// all (G + n,): `gaussian` (G,), all different, and then those of `other` (n,) that are not among them, each once;
+// place (n,): where in there each of the others is. All are below `scene`. Returns how many there are, or -1.
 LIFT_API int64_t lift_joined(int64_t scene, int64_t count, const int64_t* gaussian, int64_t other_count,
                              const int64_t* other, int64_t* all, int64_t* place);
 

@@ -74,7 +74,7 @@ inline float distance(const float* a, const float* b, int64_t d) {
   return std::sqrt(squared);
 }
 
-// -- distributions -----------------------------------------------------------------------------------------------------
+// -- distributions ----------------------------------------------------------------------------------------------------
 
 // Numbers (count, N) column by column, padded to whole vectors with the last.
 class Columns {

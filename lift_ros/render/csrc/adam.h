@@ -10,8 +10,8 @@ namespace lift {
 
 // Row rows[k] of value and moments, (N, d), by its gradient. Rows are few among all, and the processor does not guess
 // which: it is asked for those to come.
-inline void adam_row(const LiftAdam& step, int64_t k, int64_t count, int64_t d, const int64_t* rows, const float* gradient,
-                     float* value, float* first, float* second) {
+inline void adam_row(const LiftAdam& step, int64_t k, int64_t count, int64_t d, const int64_t* rows,
+                     const float* gradient, float* value, float* first, float* second) {
   constexpr int64_t kAhead = 8;
   const int64_t later = rows[std::min(k + kAhead, count - 1)] * d;
   for (const float* row : {value + later, first + later, second + later})

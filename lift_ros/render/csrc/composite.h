@@ -39,8 +39,8 @@ struct PixelCentres {
 };
 inline const PixelCentres kCentres;
 
-// Call body(n, c) for c, c + n, ... up to `padded` channels, a multiple of 4, with n a constant: 8, or 4 for the last. So
-// many sums stay in registers.
+// Call body(n, c) for c, c + n, ... up to `padded` channels, a multiple of 4, with n a constant: 8, or 4 for the last.
+// So many sums stay in registers.
 template <class Body>
 inline void for_each_channels(int padded, const Body& body) {
   int c = 0;
@@ -167,9 +167,10 @@ inline void composite_run(Tile& tile, int block, Run& run) {
   while (run.count > 0 && !any(run.weight[run.count - 1] > 0.0f)) --run.count;
 }
 
-// Composite the splats of a tile over the pixels left open in it, calling visit(block, run) for the splats near a block,
-// a few at a time. No branch depends on an alpha, not even on whether a splat touches a block at all: such branches are
-// often mispredicted, and the processor finds out late. Returns how many times a splat was evaluated over a block.
+// Composite the splats of a tile over the pixels left open in it, calling visit(block, run) for the splats near a
+// block, a few at a time. No branch depends on an alpha, not even on whether a splat touches a block at all: such
+// branches are often mispredicted, and the processor finds out late. Returns how many times a splat was evaluated over
+// a block.
 template <class Visit>
 inline int64_t composite(const LiftView& view, int tile_index, Tile& tile, const Visit& visit) {
   static_assert(kBlocksAcross == 4, "blocks_in_reach repeats rows of four bits");

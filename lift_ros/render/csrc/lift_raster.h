@@ -113,12 +113,12 @@ struct LiftSupervision {
   float ssim_weight, depth_weight;
 };
 
-// Where its losses are written; every array is overwritten.
+// Where its losses are written.
 struct LiftViewLosses {
   float* losses;          // (3,) of colours (L1), of structure (D-SSIM) and of depth, weighted
   float* image_gradient;  // (H, W, 3)
   float* alpha_gradient;  // (H, W)
-  float* depth_gradient;  // (H, W); not touched where there is no depth to compare with
+  float* depth_gradient;  // (H, W); may be NULL where the depth to compare with is
 };
 
 // How far image (H, W, 3), alpha (H, W) and depth (H, W) are from the view. 0 or -1, when memory runs out.
@@ -132,8 +132,8 @@ LIFT_API int64_t lift_csr_matmul(int64_t rows, int64_t d, const int64_t* crow, c
 LIFT_API void lift_csr_transpose(int64_t rows, int64_t columns, const int64_t* crow, const int64_t* col,
                                  const float* val, int64_t* t_crow, int64_t* t_col, float* t_val);
 
-// Of the columns col (nonzeros,) those that there are, ascending, once each: how many, or -1 when memory runs out. They are
-// written to shown (nonzeros,), and to number (nonzeros,) which of them each of col is.
+// Of the columns col (nonzeros,) those that there are, ascending, once each: how many, or -1 when memory runs out. They
+// are written to shown (nonzeros,), and to number (nonzeros,) which of them each of col is.
 LIFT_API int64_t lift_csr_compact(int64_t nonzeros, int64_t columns, const int64_t* col, int64_t* shown,
                                   int64_t* number);
 

@@ -38,8 +38,8 @@ int64_t guarded(const Run& run) {
   }
 }
 
-// A fixed-size array of trivial elements. std::vector would touch every page twice: once to clear it, once to use it. It is
-// aligned for vectors, not initialised.
+// A fixed-size array of trivial elements. std::vector would touch every page twice: once to clear it, once to use it.
+// It is aligned for vectors, not initialised.
 template <class T>
 class Buffer {
  public:

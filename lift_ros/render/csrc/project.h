@@ -17,8 +17,8 @@ constexpr float kMaxAlpha = 0.999f;
 constexpr float kMinTransmittance = 1e-4f;
 constexpr float kLog2e = 1.44269504f;
 
-// A Gaussian on the image plane: alpha = opacity e^-sigma, sigma = (a (dx + shear dy)^2 + d dy^2) / 2. Written like this
-// sigma cannot turn negative by rounding, as (a dx^2 + 2 b dx dy + c dy^2) / 2 can for needles.
+// A Gaussian on the image plane: alpha = opacity e^-sigma, sigma = (a (dx + shear dy)^2 + d dy^2) / 2. Written like
+// this sigma cannot turn negative by rounding, as (a dx^2 + 2 b dx dy + c dy^2) / 2 can for needles.
 struct Splat {
   float x, y;         // centre, pixels
   float a, shear, d;  // a and d are positive
@@ -46,7 +46,8 @@ class Projector {
 
   // Projects the Gaussians begin .. end and packs those that are drawn, in their order: neither behind the camera nor
   // outside the image nor too faint, and finite. Returns how many; splats and gaussian, their indices, have room for
-  // all. radii (N,), may be NULL: the largest distance from the centre that each reaches, in pixels, or 0.
+  // all. radii (N,), may be NULL: how far each reaches along the image's rows or columns, the larger of the two, in
+  // pixels, or 0.
   int64_t project(const LiftGaussians& gaussians, int64_t begin, int64_t end, Splat* splats, int32_t* gaussian,
                   float* radii) const;
 

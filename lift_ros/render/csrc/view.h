@@ -41,8 +41,8 @@ struct LiftView {
   lift::Buffer<int64_t> splat_begin;
   lift::Buffer<int64_t> slot_place;
 
-  // The blocks of its tile (composite.h) that each slot may contribute to, one bit each: what the backward pass replays.
-  // Filled by render().
+  // The blocks of its tile (composite.h) that each slot may contribute to, one bit each: what the backward pass
+  // replays. Filled by render().
   lift::Buffer<uint64_t> slot_blocks;
 
   // Tiles in the order of decreasing work, so that threads end together.
