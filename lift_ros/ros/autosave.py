@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import threading
 import time
 from datetime import datetime
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
+from lift_ros.errors import MapFileError
 from lift_ros.mapping.map_files import check_writable, undo_half_a_save
 from lift_ros.mapping.mapper import Mapper
 from lift_ros.ros.threads import start_thread
@@ -17,7 +19,20 @@ from lift_ros.ros.threads import start_thread
 PERIOD = 300.0  # s, between two saves: what a loss of power costs at most
 RESCUE_TIMEOUT = 30.0  # s, to save the map of a mapper that hangs
 MAX_NAME = 70  # characters, of the 100 that a map's name may have, before the date
+DIGEST = 8  # characters of these, which tell longer names apart
 BEFORE = "before"  # the map that this one began with: poses may have been wrong since
+
+
+def check_name(name: str) -> None:
+    """Make sure that what is saved as ``name`` is not removed for the next map that an autosave begins with.
+
+    Raises:
+        MapFileError: it ends as the names that those are kept under.
+    """
+    if name.endswith(f".{BEFORE}"):
+        raise MapFileError(
+            f"'{name}' ends in '.{BEFORE}', as the maps that autosave keeps and replaces by itself: take another name"
+        )
 
 
 class Autosave:
@@ -31,9 +46,11 @@ class Autosave:
         """For an empty map.
 
         Raises:
-            MapFileError: nothing can be saved there, which is not to be found out when the map is there.
+            MapFileError: nothing can be saved there, which is not to be found out when the map is there; see
+                ``check_name``, too.
         """
         self.error = ""
+        check_name(path.name)
         check_writable(path)
         undo_half_a_save(path)
         self._path = path
@@ -53,7 +70,7 @@ class Autosave:
     def before(self, path: Path) -> Path | None:
         """Where the map that this one began with is kept, if it is still what is saved in ``path``."""
         there = self._path == path and _identity(path)
-        return path.with_name(f"{path.name[:MAX_NAME]}.{BEFORE}") if there and there == self._began_with else None
+        return _beside(path, BEFORE) if there and there == self._began_with else None
 
     def saved(self, path: Path) -> None:
         """The map was saved in ``path`` by somebody else's wish."""
@@ -130,7 +147,15 @@ class Autosave:
         if there is None or there == self._ours:
             return self.before(self._path)
         made = datetime.fromtimestamp(there[1] / 1e9)
-        return self._path.with_name(f"{self._path.name[:MAX_NAME]}.{made:%Y%m%d-%H%M%S-%f}")
+        return _beside(self._path, f"{made:%Y%m%d-%H%M%S-%f}")
+
+
+def _beside(path: Path, ending: str) -> Path:
+    """Where another map than that in ``path`` is kept; no two paths share one."""
+    name = path.name
+    if len(name) > MAX_NAME:
+        name = f"{name[: MAX_NAME - DIGEST - 1]}-{hashlib.sha256(name.encode()).hexdigest()[:DIGEST]}"
+    return path.with_name(f"{name}.{ending}")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

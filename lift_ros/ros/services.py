@@ -21,6 +21,7 @@ from lift_ros.errors import FrameRejected, LiftError
 from lift_ros.mapping.selection import Clicks
 from lift_ros.objects import queries
 from lift_ros.objects.description import MapObject, parts
+from lift_ros.ros.autosave import check_name
 from lift_ros.ros.conversions import (
     cloud_message,
     frame_name,
@@ -243,6 +244,7 @@ class Services:
     async def _save_map(self, request: SaveMap.Request, response: SaveMap.Response) -> SaveMap.Response:
         try:
             path = self._pipeline.map_path(request.name)
+            check_name(path.name)
             path.parent.mkdir(parents=True, exist_ok=True)
             await self._by_mapper(lambda: self._pipeline.save_map(path))
         except (LiftError, OSError) as error:

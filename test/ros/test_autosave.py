@@ -11,6 +11,7 @@ import pytest
 from rclpy.logging import get_logger
 
 from lift_ros.config import Config
+from lift_ros.errors import MapFileError
 from lift_ros.mapping.map_files import load_map, resolve_map_name
 from lift_ros.mapping.mapper import Mapper
 from lift_ros.masks.topic import TopicSegmenter
@@ -85,6 +86,20 @@ def test_the_map_that_a_session_began_with_is_kept_until_the_next_has_saved(mapp
             assert saves.save(mapper)
         assert {found.name for found in tmp_path.iterdir()} == {"kitchen", "kitchen.before"}
         assert (tmp_path / "kitchen.before" / "map.yaml").read_bytes() == first
+
+
+def test_maps_with_long_names_that_begin_alike_are_each_kept(mapper, tmp_path):
+    for end in ("kitchen", "cellar"):
+        path = resolve_map_name(tmp_path, 70 * "x" + end)
+        mapper.stats = replace(mapper.stats, stamp=mapper.stats.stamp + 1)  # so that maps differ
+        mapper.save(path)
+        assert going_on(path).save(mapper)
+    assert len({(found / "map.yaml").read_bytes() for found in tmp_path.glob("x*.before")}) == 2
+
+
+def test_a_map_is_not_saved_where_the_one_before_it_would_be_kept(tmp_path):
+    with pytest.raises(MapFileError, match="ends in '.before'"):
+        begun(tmp_path / "kitchen.before")
 
 
 def test_a_session_that_maps_nothing_leaves_the_map_as_it_is(mapper, tmp_path):

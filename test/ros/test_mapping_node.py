@@ -453,6 +453,11 @@ def test_names_of_maps_do_not_lead_out_of_the_directory(rig, name):
     assert not rig.call(LoadMap, "load_map", name=name).success
 
 
+def test_a_map_is_not_saved_under_a_name_that_autosave_removes(rig):
+    refused = rig.call(SaveMap, "save_map", name="kitchen.before")
+    assert not refused.success and "ends in '.before'" in refused.message
+
+
 def test_who_comes_late_sees_the_scene_of_now(rig):
     for subscription in [s for s in rig.node.subscriptions if s.topic_name.endswith("/scene_cloud")]:
         rig.node.destroy_subscription(subscription)
