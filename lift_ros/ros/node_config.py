@@ -46,7 +46,12 @@ class NodeConfig:
     world_frame: str = option("map", "Frame of the map; it must be fixed in the world.")
     camera_frame: str = option("", "Optical frame of the camera. Empty: the frame_id of the images.")
     pose_timeout: float = option(
-        0.5, "Longest wait for the pose and the depth of an image, from its arrival.", unit="s", min=0.0, max=10.0
+        0.5,
+        "Longest wait for the pose and the depth of an image, from its arrival, and of a query for the transform of "
+        "its frame.",
+        unit="s",
+        min=0.0,
+        max=10.0,
     )
     masks_timeout: float = option(
         5.0,

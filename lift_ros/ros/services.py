@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -13,6 +14,7 @@ import numpy as np
 import rclpy.task
 from numpy.typing import NDArray
 from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.clock import Clock, ClockType
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
 DEFAULT_RADIUS = 0.05
 MAPPER_TIMEOUT = 60.0  # s, for the mapper to come to a request; one that it has begun is awaited, however long it takes
+POLL = 0.02  # s, between two looks whether TF covers the time of a request
 # a request beyond the depth is lost, and whoever sent it waits for ever; the default are 10
 WAITING = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.VOLATILE)
 
@@ -48,16 +51,21 @@ Result = TypeVar("Result")
 class Services:
     """Answers requests in the executor's thread; only the map itself is touched by the mapper's.
 
-    Requests that the mapper's thread carries out are coroutines: the executor goes on with its other callbacks.
+    Requests that wait for the mapper's thread or for TF are coroutines: the executor goes on with its other callbacks.
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
         """Create the services on the pipeline's node."""
         self._pipeline = pipeline
         node = pipeline.node
-        group = ReentrantCallbackGroup()
+        self._group = ReentrantCallbackGroup()
+        self._open = 0  # requests that are not answered yet
+        self._ending = False
+        self._later: rclpy.task.Future | None = None  # done when it is time to look at TF again
         self._services = [
-            node.create_service(kind, f"~/{name}", self._guarded(callback), qos_profile=WAITING, callback_group=group)
+            node.create_service(
+                kind, f"~/{name}", self._guarded(callback), qos_profile=WAITING, callback_group=self._group
+            )
             for kind, name, callback in (
                 (ListObjects, "list_objects", self._list_objects),
                 (GetObject, "get_object", self._get_object),
@@ -71,7 +79,14 @@ class Services:
         ]
 
     def destroy(self) -> None:
-        """Remove the services from the node."""
+        """Remove the services from the node; where requests wait, once the executor has answered them. An answer of a
+        service that is gone would end the executor.
+        """
+        self._ending = True
+        if not self._open:
+            self._remove()
+
+    def _remove(self) -> None:
         for service in self._services:
             self._pipeline.node.destroy_service(service)
 
@@ -79,6 +94,7 @@ class Services:
         """An unexpected error in one request must not end the executor, and the node with it."""
 
         async def answer(request: Any, response: Any) -> Any:
+            self._open += 1
             try:
                 result = callback(request, response)
                 return await result if inspect.isawaitable(result) else result
@@ -88,6 +104,11 @@ class Services:
                 if hasattr(response, "message"):
                     response.message = f"internal error: {type(error).__name__}: {error}"
                 return response
+            finally:
+                self._open -= 1
+                executor = self._pipeline.node.executor
+                if executor and self._ending and not self._open:
+                    executor.create_task(self._remove)  # this answer is sent before
 
         return answer
 
@@ -145,9 +166,9 @@ class Services:
         response.cloud = cloud_message(response.header, item.points, item.colors, item.id)
         return response
 
-    def _find_object(self, request: FindObject.Request, response: FindObject.Response) -> FindObject.Response:
+    async def _find_object(self, request: FindObject.Request, response: FindObject.Response) -> FindObject.Response:
         try:
-            map_id, found = self._find(request)
+            map_id, found = await self._find(request)
         except (LiftError, ValueError) as error:
             response.message = str(error)
             return response
@@ -156,11 +177,11 @@ class Services:
         response.distances = [float(distance) for _, distance in found]
         return response
 
-    def _find(self, request: FindObject.Request) -> tuple[str, list[tuple[int, float]]]:
+    async def _find(self, request: FindObject.Request) -> tuple[str, list[tuple[int, float]]]:
         """The id of the map, and what was found in it, with distances."""
         if request.kind == FindObject.Request.PIXEL:
             return self._at_pixel(*request.pixel.tolist(), nanoseconds(request.header.stamp))
-        T = self._to_world(request.header)
+        T = await self._to_world(request.header)
         map_id, objects = self._pipeline.known
         return map_id, self._in_space(request, T, parts(objects))
 
@@ -195,15 +216,39 @@ class Services:
             raise LiftError("another map has just taken the place of this one; try again")
         return mapper.map_id, [(label, 0.0)] if any(track.id == label for track in mapper.snapshot.tracks) else []
 
-    def _to_world(self, header: Header) -> NDArray[np.float64]:
-        """The transform from the frame of a request to the map's."""
-        frame, world = frame_name(header.frame_id), self._pipeline.config.world_frame
-        if frame in ("", world):
+    async def _to_world(self, header: Header) -> NDArray[np.float64]:
+        """The transform from the frame of a request to the map's. TF comes a little later than the time that it is of,
+        and is waited for as long as for an image's.
+
+        Raises:
+            LiftError: it did not come.
+        """
+        frame, config = frame_name(header.frame_id), self._pipeline.config
+        if frame in ("", config.world_frame):
             return np.eye(4)
-        try:
-            return lookup_tf(self._pipeline.tf_buffer, world, frame, nanoseconds(header.stamp))
-        except FrameRejected as error:
-            raise LiftError(str(error)) from None
+        deadline = time.monotonic() + config.pose_timeout
+        while True:
+            try:
+                return lookup_tf(self._pipeline.tf_buffer, config.world_frame, frame, nanoseconds(header.stamp))
+            except FrameRejected as error:
+                if self._ending or time.monotonic() >= deadline:
+                    raise LiftError(str(error)) from None
+            await self._a_moment()
+
+    async def _a_moment(self) -> None:
+        """Let the executor go on for ``POLL``; all that wait do so together. A node that is destroyed ends it."""
+        if self._later is None:
+            node, later = self._pipeline.node, rclpy.task.Future(executor=self._pipeline.node.executor)
+
+            def over() -> None:
+                self._later = None
+                node.destroy_timer(timer)
+                later.set_result(None)
+
+            steady = Clock(clock_type=ClockType.STEADY_TIME)  # simulated time may stand still
+            timer = node.create_timer(POLL, over, self._group, steady)
+            self._later = later
+        await self._later
 
     async def _select_similar(
         self, request: SelectSimilar.Request, response: SelectSimilar.Response
@@ -211,7 +256,7 @@ class Services:
         worker = self._pipeline.worker
         try:
             view = self._view(request)
-            clicks = self._clicks(request, view)
+            clicks = await self._clicks(request, view)
             found = await self._by_mapper(lambda: worker.mapper.select(clicks))
         except LiftError as error:
             response.message = str(error)
@@ -232,8 +277,8 @@ class Services:
         except LiftError:
             return None
 
-    def _clicks(self, request: SelectSimilar.Request, view: LabelledView | None) -> Clicks:
-        T = self._to_world(request.header) if request.points else np.eye(4)
+    async def _clicks(self, request: SelectSimilar.Request, view: LabelledView | None) -> Clicks:
+        T = await self._to_world(request.header) if request.points else np.eye(4)
         points = [T[:3, :3] @ (p.x, p.y, p.z) + T[:3, 3] for p in request.points]
         if len(request.pixels) % 2:
             raise LiftError(f"pixels are pairs of column and row, got {len(request.pixels)} numbers")

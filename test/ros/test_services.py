@@ -10,16 +10,20 @@ from contextlib import closing
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import rclpy
 import rclpy.task
 from rclpy.executors import SingleThreadedExecutor
-from ros.rig import Rig
+from ros.rig import Rig, transform
+from std_msgs.msg import Header
+from tf2_msgs.msg import TFMessage
 
 from lift_ros.errors import LiftError
 from lift_ros.ros import services
+from lift_ros.ros.conversions import to_point
 from lift_ros.ros.services import Services
-from lift_ros.srv import ListObjects
+from lift_ros.srv import FindObject, ListObjects, SelectSimilar
 
 
 @pytest.fixture
@@ -110,6 +114,66 @@ def test_a_request_that_the_mapper_has_begun_is_awaited(executor, monkeypatch):
     with pytest.raises(LiftError, match="no room"):
         spin(executor, task)
         task.result()
+
+
+def test_a_query_waits_for_tf_that_comes_a_little_later_than_the_time_it_is_of():
+    """As where a client asks for something in its own frame, now."""
+    with closing(Rig(pose_timeout=10.0)) as rig:
+        rig.map_the_wall()
+        item, now = rig.objects[0], rig.header(100)
+        place = np.array([0.3, -0.2, 0.5])
+
+        def send_tf(header: Header) -> None:
+            there = transform(header, tuple(place.tolist()), parent="map", child="gripper")
+            rig.tf.publish(TFMessage(transforms=[there]))
+
+        send_tf(rig.header(99))
+        now.frame_id = "gripper"
+        c = item.centroid
+        point = to_point(np.array([c.x, c.y, c.z]) - place)
+        queries = (
+            (FindObject, "find_object", {"kind": FindObject.Request.POINT, "point": point}),
+            (SelectSimilar, "select_similar", {"points": [point], "threshold": 0.3}),
+        )
+        clients = [rig.node.create_client(kind, f"lift_ros/{name}") for kind, name, _ in queries]
+        assert all(client.wait_for_service(10.0) for client in clients)
+        answers = [
+            client.call_async(kind.Request(header=now, **fields))
+            for client, (kind, _, fields) in zip(clients, queries, strict=True)
+        ]
+        time.sleep(0.1)
+        assert rig.call(ListObjects, "list_objects").objects.objects  # others are answered meanwhile
+        assert not any(answer.done() for answer in answers)
+        send_tf(now)
+        rig.wait_until(lambda: all(answer.done() for answer in answers), "both answers")
+        found, selected = (answer.result() for answer in answers)
+        assert found.success and found.ids[0] == item.id
+        assert selected.success and selected.cloud.width > 20
+        for client in clients:
+            rig.node.destroy_client(client)
+
+
+def test_a_query_in_a_frame_of_which_tf_tells_nothing_is_told_so():
+    with closing(Rig(pose_timeout=0.1)) as rig:
+        answer = rig.call(FindObject, "find_object", kind=FindObject.Request.POINT, header=Header(frame_id="nowhere"))
+        assert not answer.success and "no pose of 'nowhere' in 'map'" in answer.message
+
+
+def test_who_waits_for_tf_when_the_node_is_cleaned_up_is_answered():
+    """And the executor, which an answer of a service that is gone would end, goes on."""
+    with closing(Rig(pose_timeout=10.0)) as rig:
+        client = rig.node.create_client(FindObject, "lift_ros/find_object")
+        assert client.wait_for_service(10.0)
+        header = Header(frame_id="nowhere")
+        answer = client.call_async(FindObject.Request(kind=FindObject.Request.POINT, header=header))
+        period_ns = round(1e9 * services.POLL)
+        rig.wait_until(lambda: any(t.timer_period_ns == period_ns for t in rig.mapping.timers), "it to wait")
+        rig.mapping.trigger_deactivate()
+        rig.mapping.trigger_cleanup()
+        rig.wait_until(answer.done, "the answer")
+        assert not answer.result().success and "nowhere" in answer.result().message
+        rig.wait_until(lambda: not any("find_object" in s.srv_name for s in rig.mapping.services), "its end")
+        rig.node.destroy_client(client)
 
 
 def test_every_request_is_answered_however_many_come_at_once():
