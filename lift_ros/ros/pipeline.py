@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,10 +15,7 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
 from rclpy.node import Node
-from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
-from rclpy.subscription import Subscription
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, Image
 
 from lift_ros.config import Config
 from lift_ros.errors import ConfigError, FrameRejected, LiftError, MapFileError
@@ -37,6 +32,7 @@ from lift_ros.ros.compat import Buffer, TransformListener
 from lift_ros.ros.conversions import nanoseconds
 from lift_ros.ros.diagnostics import Health
 from lift_ros.ros.frame_builder import TIME_JUMP_NS, FrameBuilder, LiveFrame
+from lift_ros.ros.inputs import Inputs
 from lift_ros.ros.labeller import Labeller
 from lift_ros.ros.mapper_worker import MapperWorker
 from lift_ros.ros.mask_sync import MaskSync
@@ -47,8 +43,8 @@ from lift_ros.ros.queues import DropCounter, Window
 from lift_ros.ros.services import Services
 from lift_ros.ros.status import make_status
 
-OVERRIDABLE = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY)
 STATUS_PERIOD = 1.0  # s
+IMAGES_QUEUED = 5  # in the middleware, and as many of what belongs to them
 POSES_QUEUED = 100  # as of TF: odometry of 200 Hz would be lost each time that the executor is held up for 25 ms
 BETWEEN_QUEUES = 8  # frames that may be in the middleware, and at work between the queues
 HANGS = "{} hangs in what it did when the node was stopped; it cannot go on before that ends"
@@ -60,23 +56,6 @@ class Known(NamedTuple):
 
     map_id: str
     objects: list[MapObject]
-
-
-@dataclass
-class _Input:
-    """A topic that the node listens to, or should.
-
-    Attributes:
-        topic: its full name, remapped, once it was subscribed to.
-        depth: messages that may wait in the middleware.
-        subscription: None while there could be none.
-    """
-
-    kind: type
-    topic: str
-    callback: Callable[..., None]
-    depth: int
-    subscription: Subscription | None = None
 
 
 class Pipeline:
@@ -166,10 +145,9 @@ class Pipeline:
         self._health = Health(node.get_fully_qualified_name().lstrip("/"), config.max_memory)
         undo.callback(Services(self).destroy)
         undo.callback(TransformListener(self.tf_buffer, node).unregister)
-        self._sensors = MutuallyExclusiveCallbackGroup()
-        self._inputs: list[_Input] = []
-        undo.callback(self._unsubscribe)
-        self._subscribe_all(poses)
+        self._inputs = Inputs(node)
+        undo.callback(self._inputs.destroy)
+        self._subscribe(poses)
         clock_jump = node.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-TIME_JUMP_NS), on_clock_change=False),
             post_callback=lambda _: self._builder.reset_time(),
@@ -266,66 +244,17 @@ class Pipeline:
         self._drops.clear()
         self._frames = 0
 
-    def _subscribe_all(self, poses: PoseSource) -> None:
+    def _subscribe(self, poses: PoseSource) -> None:
         """Raises ConfigError."""
-        config, images = self.config, 5
-        wanted = [
-            _Input(_image_type(config.image_topic), config.image_topic, self._on_image, images),
-            _Input(CameraInfo, config.camera_info_topic, self._builder.add_info, images),
-        ]
+        config, add = self.config, self._inputs.add
+        add(Image, config.image_topic, self._on_image, IMAGES_QUEUED)
+        add(CameraInfo, config.camera_info_topic, self._builder.add_info, IMAGES_QUEUED)
         if config.depth_topic:
-            kind = _image_type(config.depth_topic)
-            wanted.append(_Input(kind, config.depth_topic, self._builder.add_depth, images))
+            add(Image, config.depth_topic, self._builder.add_depth, IMAGES_QUEUED)
         if self._mask_sync:
-            kind, take = _image_type(config.masks_topic), partial(self._on_masks, self._mask_sync)
-            wanted.append(_Input(kind, config.masks_topic, take, images))
+            add(Image, config.masks_topic, partial(self._on_masks, self._mask_sync), IMAGES_QUEUED)
         if isinstance(poses, TopicPoses):
-            wanted.append(_Input(POSE_MESSAGES[config.pose_source], config.pose_topic, poses.add, POSES_QUEUED))
-        for each in wanted:
-            self._inputs.append(each)
-            self._subscribe(each)
-
-    def _subscribe(self, wanted: _Input) -> None:
-        """Raises ConfigError."""
-        qos = QoSProfile(depth=wanted.depth, reliability=ReliabilityPolicy.BEST_EFFORT)
-        try:
-            wanted.subscription = self.node.create_subscription(
-                wanted.kind, wanted.topic, wanted.callback, qos,
-                callback_group=self._sensors, qos_overriding_options=QoSOverridingOptions(OVERRIDABLE),
-            )  # fmt: skip
-        except Exception as error:  # of rclpy, each wrong name or value is one of another kind, some without a text
-            reason = f"see its name and qos_overrides: {type(error).__name__}: {error}"
-            raise ConfigError(f"cannot subscribe to '{wanted.topic}', {reason}") from None
-        wanted.topic = wanted.subscription.topic_name
-
-    def _unsubscribe(self) -> None:
-        for each in self._inputs:
-            if each.subscription:
-                self.node.destroy_subscription(each.subscription)
-        self._inputs.clear()
-
-    def _follow_types(self) -> None:
-        """Subscribe anew to images that are published compressed, or not, whatever the name of their topic says; and to
-        what could not be subscribed to the last time.
-        """
-        for each in self._inputs:
-            other = {Image: CompressedImage, CompressedImage: Image}.get(each.kind)
-            change = other and self._published(each.topic) == {_type_name(other)}
-            if each.subscription and not change:
-                continue
-            if each.subscription:  # it goes first: one process may not have two types on a topic
-                self.node.destroy_subscription(each.subscription)
-            each.kind, each.subscription = other if change else each.kind, None
-            try:
-                self._subscribe(each)
-            except ConfigError as error:  # the executor, and the node with it, must not end for that
-                self.node.get_logger().error(str(error), throttle_duration_sec=10.0)
-            else:
-                self.node.get_logger().info(f"subscribed to {each.topic} as {_type_name(each.kind)}")
-
-    def _published(self, topic: str) -> set[str]:
-        """The types that somebody publishes on a topic."""
-        return {end.topic_type for end in self.node.get_publishers_info_by_topic(topic)}
+            add(POSE_MESSAGES[config.pose_source], config.pose_topic, poses.add, POSES_QUEUED)
 
     def _on_image(self, message: Any, info: Any) -> None:
         self._builder.add_image(message)
@@ -403,7 +332,7 @@ class Pipeline:
     def _publish_status(self) -> None:
         self._show_scene()
         self._save_in_between()
-        self._follow_types()
+        self._inputs.follow_types()
         if self._mask_sync:
             self._mask_sync.expire()
         stats = self.worker.mapper.stats
@@ -429,38 +358,16 @@ class Pipeline:
             self.worker.error,
             stats.full,
             {"mapper": self.worker.watch.seconds, "labels": self.labeller.watch.seconds},
-            self._missing,
+            self._inputs.missing,
             self._warnings(),
         )
         self.outputs.publish_status(status, diagnostics)
 
-    def _missing(self) -> str:
-        """Which of the topics that a frame needs nobody publishes, or not as what they are subscribed to."""
-        found = []
-        for each in self._inputs:
-            kinds, wanted = self._published(each.topic), _type_name(each.kind)
-            if not kinds:
-                found.append(f"nobody publishes {each.topic}")
-            elif wanted not in kinds:
-                found.append(f"{each.topic} is {', '.join(sorted(kinds))}, not {wanted}")
-        return "; ".join(found)
-
     def _warnings(self) -> list[str]:
         """What is wrong whether the node is active or not."""
-        lost = [each for each in self._inputs if not each.subscription]
-        found = [f"cannot subscribe to {each.topic} as {_type_name(each.kind)}" for each in lost]
+        found = self._inputs.lost()
         if hanging := self._hanging:
             found.append(HANGS.format(hanging))
         if self.save_error:
             found.append(self.save_error)
         return found
-
-
-def _image_type(topic: str) -> type:
-    """image_transport names compressed topics so."""
-    return CompressedImage if topic.endswith(("/compressed", "/compressedDepth")) else Image
-
-
-def _type_name(kind: type) -> str:
-    """As ROS has it: package/msg/Name."""
-    return f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
