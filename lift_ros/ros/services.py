@@ -61,6 +61,7 @@ class Services:
         self._group = ReentrantCallbackGroup()
         self._open = 0  # requests that are not answered yet
         self._ending = False
+        self._awaited: set[rclpy.task.Future] = set()  # answers of the mapper
         self._later: rclpy.task.Future | None = None  # done when it is time to look at TF again
         self._services = [
             node.create_service(
@@ -85,6 +86,8 @@ class Services:
         self._ending = True
         if not self._open:
             self._remove()
+        for answered in self._awaited.copy():  # the mapper may hang
+            answered.set_result(None)
 
     def _remove(self) -> None:
         for service in self._services:
@@ -116,7 +119,7 @@ class Services:
         """The result of ``function``, run in the mapper's thread between two of its steps, or its error.
 
         Raises:
-            LiftError: the node is not active, or the mapper did not come to it in time.
+            LiftError: the node is not active, the mapper did not come to it in time, or the node does not wait for it.
         """
         future: Future[Result] = self._pipeline.worker.submit(function)
         executor = self._pipeline.node.executor
@@ -136,8 +139,12 @@ class Services:
         timer = threading.Timer(MAPPER_TIMEOUT, give_up)
         timer.daemon = True
         timer.start()
+        self._awaited.add(answered)
         await answered
+        self._awaited.remove(answered)
         timer.cancel()
+        if not future.done():
+            raise LiftError("the node was cleaned up while the mapper was at it")
         if not future.cancelled():
             return future.result()
         if too_late.is_set():

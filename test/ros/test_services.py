@@ -20,10 +20,10 @@ from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
 from lift_ros.errors import LiftError
-from lift_ros.ros import services
+from lift_ros.ros import mapper_worker, services
 from lift_ros.ros.conversions import to_point
 from lift_ros.ros.services import Services
-from lift_ros.srv import FindObject, ListObjects, SelectSimilar
+from lift_ros.srv import FindObject, ListObjects, SaveMap, SelectSimilar
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def waiting(executor: SingleThreadedExecutor, future: Future[Any]) -> Any:
     """The coroutine that waits for ``future`` of the mapper."""
     worker = SimpleNamespace(submit=lambda function: future)
     service = object.__new__(Services)
-    service._pipeline = SimpleNamespace(node=SimpleNamespace(executor=executor), worker=worker)
+    service._pipeline, service._awaited = SimpleNamespace(node=SimpleNamespace(executor=executor), worker=worker), set()
     return service._by_mapper(lambda: None)
 
 
@@ -174,6 +174,27 @@ def test_who_waits_for_tf_when_the_node_is_cleaned_up_is_answered():
         assert not answer.result().success and "nowhere" in answer.result().message
         rig.wait_until(lambda: not any("find_object" in s.srv_name for s in rig.mapping.services), "its end")
         rig.node.destroy_client(client)
+
+
+def test_who_waits_for_a_mapper_that_hangs_when_the_node_is_cleaned_up_is_answered(tmp_path, monkeypatch):
+    """And the services of the next life are alone under their names."""
+    monkeypatch.setattr(mapper_worker, "STOP_TIMEOUT", 0.2)
+    begun, release = threading.Event(), threading.Event()
+    with closing(Rig(map_directory=str(tmp_path))) as rig:
+        client = rig.node.create_client(SaveMap, "lift_ros/save_map")
+        try:
+            assert client.wait_for_service(10.0)
+            monkeypatch.setattr(rig.mapping._pipeline, "save_map", lambda path: begun.set() or release.wait())
+            answer = client.call_async(SaveMap.Request(name="late"))
+            assert begun.wait(10.0)
+            rig.mapping.trigger_deactivate()
+            rig.mapping.trigger_cleanup()
+            rig.wait_until(answer.done, "the answer")
+            assert not answer.result().success and "cleaned up" in answer.result().message
+            rig.wait_until(lambda: not any("save_map" in s.srv_name for s in rig.mapping.services), "their end")
+        finally:
+            release.set()
+            rig.node.destroy_client(client)
 
 
 def test_every_request_is_answered_however_many_come_at_once():
