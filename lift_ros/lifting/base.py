@@ -139,12 +139,12 @@ class Decoded(NamedTuple):
     Attributes:
         labels: (N,) int64, equal for Gaussians that the method takes for one object, below 0 for none.
         confidence: (N,) float32 in [0, 1].
-        parents: (N,) int64, coarser labels: equal for Gaussians of one whole; None where the method has no hierarchy.
+        wholes: (N,) int64, coarser labels: equal for Gaussians of one whole; None where the method has no hierarchy.
     """
 
     labels: torch.Tensor
     confidence: torch.Tensor
-    parents: torch.Tensor | None = None
+    wholes: torch.Tensor | None = None
 
     @classmethod
     def nothing(cls, gaussians: torch.Tensor) -> Decoded:

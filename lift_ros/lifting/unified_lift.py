@@ -127,8 +127,8 @@ class UnifiedLift:
     def decode(self, views: Sequence[LiftingView], evidence: Sequence[MaskEvidence], neighbours: Neighbours) -> Decoded:
         """The row of the codebook that each Gaussian is most similar to; confident by its probability (eq. 2)."""
         finest, coarsest = 0, self.config.levels - 1
-        parents = self._decoded(views, coarsest)[0] if coarsest > finest else None
-        return Decoded(*self._decoded(views, finest), parents)
+        wholes = self._decoded(views, coarsest)[0] if coarsest > finest else None
+        return Decoded(*self._decoded(views, finest), wholes)
 
     def _decoded(self, views: Sequence[LiftingView], level: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Labels (N,) of a granularity, and their probabilities among the distinct rows of its codebook."""

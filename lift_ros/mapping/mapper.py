@@ -229,7 +229,7 @@ class Mapper:
         stamps, evidence = [stamp for stamp, _ in views], [each for _, each in views]
         decoded = self._method.decode(self._keyframes.views, evidence, self._near())
         labels = torch.where(self._coarse, -1, decoded.labels).cpu().numpy()
-        wholes = None if decoded.parents is None else decoded.parents.cpu().numpy()
+        wholes = None if decoded.wholes is None else decoded.wholes.cpu().numpy()
         unsure = (1 - decoded.confidence).clamp(0, 1)
         self._uncertainty = torch.where(self._unasked(), self._uncertainty, unsure)
         events = self._registry.update(labels, self._near(), evidence, stamps, self._keyframes.loaded, wholes)

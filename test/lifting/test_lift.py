@@ -171,12 +171,12 @@ def world() -> Tiles:
 def test_wholes_are_what_the_largest_masks_hold(world):
     near = Neighbours.of(world.scene.means)
     decoded = fresh(len(world.scene)).decode([], nested(world), near)
-    assert accuracy(decoded.labels, world.objects) > 0.95 and accuracy(decoded.parents, world.wholes) > 0.95
-    assert accuracy(fresh(len(world.scene)).decode([], nested(world, wrong=True), near).parents, world.wholes) < 0.5
+    assert accuracy(decoded.labels, world.objects) > 0.95 and accuracy(decoded.wholes, world.wholes) > 0.95
+    assert accuracy(fresh(len(world.scene)).decode([], nested(world, wrong=True), near).wholes, world.wholes) < 0.5
 
 
 def test_masks_that_do_not_overlap_make_no_wholes():
-    assert fresh(3 * SIZE).decode([], [grouped(APART, SIZE)] * 2, line(3 * SIZE)).parents is None
+    assert fresh(3 * SIZE).decode([], [grouped(APART, SIZE)] * 2, line(3 * SIZE)).wholes is None
 
 
 def test_views_whose_masks_do_not_overlap_have_a_say_about_wholes():
@@ -186,7 +186,7 @@ def test_views_whose_masks_do_not_overlap_have_a_say_about_wholes():
 
     def wholes(others: list[MaskEvidence]) -> int:
         method = fresh(3 * SIZE, same_object_rate=0.6)
-        return len(set(method.decode([], [both] * 3 + others, line(3 * SIZE)).parents.tolist()))
+        return len(set(method.decode([], [both] * 3 + others, line(3 * SIZE)).wholes.tolist()))
 
     assert wholes([grouped(TOGETHER, SIZE)] * 3 + [grouped(APART, SIZE)] * 3) == 2
     assert wholes([grouped(APART, SIZE)] * 6) == 3
@@ -199,7 +199,7 @@ def test_a_whole_is_not_given_up_for_a_narrow_majority():
     for hysteresis in (0.1, 0.0):
         method = fresh(3 * SIZE, hysteresis=hysteresis, same_object_rate=0.5)
         for views in (11, 9):
-            parents = method.decode([], [both] * views + [apart] * (20 - views), line(3 * SIZE)).parents
+            parents = method.decode([], [both] * views + [apart] * (20 - views), line(3 * SIZE)).wholes
         found.append(len(set(parents.tolist())))
     assert found == [2, 3]
 
@@ -305,19 +305,19 @@ def test_a_whole_is_remembered_over(how):
         method.load_state(state)
     else:
         method.edit(torch.arange(3 * SIZE), torch.zeros(3 * SIZE, 3))
-    parents = method.decode([], [both] * 9 + [apart] * 11, line(3 * SIZE)).parents
+    parents = method.decode([], [both] * 9 + [apart] * 11, line(3 * SIZE)).wholes
     assert len(set(parents.tolist())) == 2
 
 
 def test_clicks_and_wholes_outlast_a_file_and_edits(world):
     count, near = len(world.scene), Neighbours.of(world.scene.means)
     method = fresh(count)
-    before = method.decode([], nested(world), near).parents
+    before = method.decode([], nested(world), near).wholes
     scores = method.similarity(click(count, 300))
     loaded = fresh(count)
     loaded.load_state(method.state())
     assert torch.equal(loaded.similarity(click(count, 300)), scores)
-    assert torch.equal(loaded.decode([], nested(world), near).parents, before)
+    assert torch.equal(loaded.decode([], nested(world), near).wholes, before)
 
     origin = torch.randperm(count, generator=torch.Generator().manual_seed(0))[: count // 2]
     where = int((origin == origin.min()).nonzero()[0])

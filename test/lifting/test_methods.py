@@ -121,7 +121,7 @@ def test_wholes_emerge_from_nested_masks_and_not_from_shuffled_ones(name, option
         train(method, views, neighbours, METHODS[name])
         decoded = method.decode(views, [], NO_NEIGHBOURS)
         assert (accuracy(decoded.labels, world.objects) > parts) != wrong
-        assert (accuracy(decoded.parents, world.wholes) > wholes) != wrong
+        assert (accuracy(decoded.wholes, world.wholes) > wholes) != wrong
 
 
 def test_slots_for_which_parts_and_wholes_compete_become_the_wholes_unless_masks_are_shuffled(world, neighbours):

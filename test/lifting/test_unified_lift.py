@@ -377,7 +377,7 @@ def test_a_click_selects_what_is_one_at_a_level_by_its_threshold_and_labels_are_
     method = trained(world, views, 100, levels=levels)
     decoded = method.decode(views, [], NO_NEIGHBOURS)
     assert accuracy(decoded.labels, world.objects) > 0.95
-    assert accuracy(decoded.parents, truth[-1]) > 0.95
+    assert accuracy(decoded.wholes, truth[-1]) > 0.95
     for k in range(1, 9):
         members = (world.objects == k).nonzero()[:, 0]
         which = members[nearest_gaussian(world.scene.means[members], world.scene.means[members].mean(0))]
