@@ -38,6 +38,7 @@ _YUV_TO_RGB = {
     "yuv422_yuy2": cv2.COLOR_YUV2RGB_YUYV,
     "yuyv": cv2.COLOR_YUV2RGB_YUYV,
 }
+_YUV420_TO_RGB = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21}
 _CHANNELS = {"rgb": 3, "bgr": 3, "rgba": 4, "bgra": 4}
 _OPENCV_ALIAS = {"8UC1": "mono8", "8UC3": "bgr8", "8UC4": "bgra8", "16UC1": "mono16", "16UC3": "bgr16"}
 _DEPTH_DTYPE = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}
@@ -45,6 +46,8 @@ UNLABELLED = 65535  # in 16-bit label images; see LabelInfo.msg
 _LABEL_DTYPE = {"mono8": "u1", "8UC1": "u1", "mono16": "u2", "16UC1": "u2", "32SC1": "i4"}
 
 _COMPRESSED_DEPTH_HEADER = struct.Struct("<iff")  # compression enum, depthQuantA, depthQuantB
+_RVL_SIZE = struct.Struct("<II")  # columns, rows
+_RVL_DIGITS = 11  # of three bits: as many as 32 bits need
 
 
 def decode_rgb(
@@ -57,12 +60,18 @@ def decode_rgb(
     """
     if encoding in _YUV_TO_RGB:
         return cv2.cvtColor(_raw(data, "u1", 2, height, width, step, is_bigendian), _YUV_TO_RGB[encoding])
+    if encoding in _YUV420_TO_RGB:
+        if height % 2 or width % 2:
+            raise FrameRejected("image_encoding", f"a {width}x{height} image cannot be {encoding}, of 2x2 blocks")
+        # the rows of Y, then half as many of U and V, as long
+        planes = _raw(data, "u1", 1, height + height // 2, width, step, is_bigendian)
+        return cv2.cvtColor(planes, _YUV420_TO_RGB[encoding])
     match = re.fullmatch(r"(.*?)(8|16)", _OPENCV_ALIAS.get(encoding, encoding))
     if match is None or match[1] not in _TO_RGB:
         raise FrameRejected(
             "image_encoding",
             f"image encoding '{encoding}' is not one of {', '.join(f'{n}8/16' for n in _TO_RGB)}, "
-            f"{', '.join(_YUV_TO_RGB)}, {', '.join(_OPENCV_ALIAS)}",
+            f"{', '.join(_YUV_TO_RGB)}, {', '.join(_YUV420_TO_RGB)}, {', '.join(_OPENCV_ALIAS)}",
         )
     layout, bits = match[1], int(match[2])
     image = _raw(data, f"u{bits // 8}", _CHANNELS.get(layout, 1), height, width, step, is_bigendian)
@@ -111,15 +120,14 @@ def decode_compressed_rgb(data: Buffer, format: str = "") -> NDArray[np.uint8]:
 
 
 def decode_compressed_depth(data: Buffer, format: str) -> NDArray[np.float32]:
-    """compressedDepth of image_transport, or a 16-bit PNG without its header -> (H, W) float32 metres, 0 unknown.
+    """compressedDepth of image_transport, PNG or RVL, or a 16-bit PNG without its header -> (H, W) float32 metres, 0
+    unknown.
 
     32FC1 is stored as quantised inverse depth: raw = A / depth + B, with A and B in the 12-byte header.
 
     Raises:
-        FrameRejected: ``depth_encoding`` for RVL or 8-bit data, ``depth_unreadable`` for damaged data.
+        FrameRejected: ``depth_encoding`` for 8-bit data, ``depth_unreadable`` for damaged data.
     """
-    if "rvl" in format.lower():
-        raise FrameRejected("depth_encoding", f"depth format '{format}' (RVL) is not supported; publish png instead")
     data = bytes(data)
     quant_a, quant_b = 0.0, 0.0
     if "compressedDepth" in format:
@@ -128,7 +136,7 @@ def decode_compressed_depth(data: Buffer, format: str) -> NDArray[np.float32]:
         _, quant_a, quant_b = _COMPRESSED_DEPTH_HEADER.unpack_from(data)
         data = data[_COMPRESSED_DEPTH_HEADER.size :]
     try:
-        raw = _imdecode(data, format, cv2.IMREAD_UNCHANGED)
+        raw = _decode_rvl(data) if "rvl" in format.lower() else _imdecode(data, format, cv2.IMREAD_UNCHANGED)
     except FrameRejected as error:
         raise FrameRejected(error.reason.replace("image", "depth"), str(error)) from None
     if raw.dtype != np.uint16 or raw.ndim != 2:
@@ -265,3 +273,45 @@ def _imdecode(data: Buffer, format: str, flags: int) -> NDArray:
             raise FrameRejected("image_unreadable", f"compressed image of {len(data)} bytes ({format}) is damaged")
         raise FrameRejected("image_encoding", f"compressed image format '{format}' is not jpeg, png, tiff or bmp")
     return image
+
+
+def _decode_rvl(data: bytes) -> NDArray[np.uint16]:
+    """Wilson, Fast Lossless Depth Image Compression (2017): runs of zeros and of others by turns, over all rows as one.
+
+    Each number is in digits of three bits, the lowest first; the fourth bit says that another follows. Eight digits are
+    in a word of 32 bits, the first in its highest bits. A run is the count of its zeros, that of the others, and for
+    each of these the difference to the last value that was not zero, its sign in the lowest bit.
+    """
+    damaged = FrameRejected("image_unreadable", f"RVL image of {len(data)} bytes is damaged")
+    if len(data) < _RVL_SIZE.size:
+        raise damaged
+    width, height = _RVL_SIZE.unpack_from(data)
+    words = np.frombuffer(data, "<u4", (len(data) - _RVL_SIZE.size) // 4, _RVL_SIZE.size)
+    octets = words.astype(">u4").view(np.uint8)
+    digits = np.stack([octets >> 4, octets & 15], axis=-1).ravel()
+    ends = np.flatnonzero(digits < 8) + 1
+    starts = np.concatenate([[0], ends[:-1]])
+    lengths = ends - starts
+    if not len(ends) or lengths.max() > _RVL_DIGITS:
+        raise damaged
+    numbers = (digits[starts] & 7).astype(np.int64)
+    longer = np.arange(len(numbers))
+    for place in range(1, lengths.max()):
+        longer = longer[lengths[longer] > place]
+        numbers[longer] |= (digits[starts[longer] + place] & 7).astype(np.int64) << 3 * place
+
+    # from run to run, not from pixel to pixel
+    listed, runs, at, pixel = numbers.tolist(), [], 0, 0
+    while pixel < height * width and at + 1 < len(listed):
+        runs.append(at)
+        pixel += listed[at] + listed[at + 1]
+        at += 2 + listed[at + 1]
+    if not runs or pixel != height * width or at > len(listed):
+        raise damaged
+    counts = numbers[np.array(runs)[:, None] + (0, 1)]  # of zeros and of others
+    is_value = np.ones(at, bool)
+    is_value[runs] = is_value[np.add(runs, 1)] = False
+    signed = numbers[:at][is_value]
+    image = np.zeros(height * width, np.uint16)
+    image[np.repeat(np.tile([False, True], len(runs)), counts.ravel())] = np.cumsum(signed >> 1 ^ -(signed & 1))
+    return image.reshape(height, width)

@@ -72,6 +72,28 @@ def test_yuv422_of_a_known_colour():
     assert np.ptp(uyvy) == 0 and abs(int(uyvy[0, 0, 0]) - 98) <= 1  # 1.164 (100 - 16), BT.601
 
 
+@pytest.mark.parametrize(("encoding", "order"), [("nv12", [1, 2]), ("nv21", [2, 1])])
+@pytest.mark.parametrize("padding", [0, 6])
+def test_yuv420_is_a_plane_of_brightness_and_one_of_colour_in_blocks(encoding, order, padding):
+    blocks = np.random.default_rng(0).integers(40, 216, (H // 2, W // 2, 3), np.uint8)
+    bgr = np.repeat(np.repeat(blocks, 2, axis=0), 2, axis=1)
+    # BT.601, with room at both ends as video has it
+    r, g, b = (blocks[..., channel].astype(float) / 255 for channel in (2, 1, 0))
+    y = 16 + 65.481 * r + 128.553 * g + 24.966 * b
+    u, v = 128 - 37.797 * r - 74.203 * g + 112 * b, 128 + 112 * r - 93.786 * g - 18.214 * b
+    bright = np.repeat(np.repeat(y, 2, axis=0), 2, axis=1)
+    color = np.stack([(y, u, v)[channel] for channel in order], axis=-1).reshape(H // 2, W)
+    data, step = padded(np.rint(np.concatenate([bright, color])).astype(np.uint8), padding)
+    image = codec.decode_rgb(data, encoding, H, W, step)
+    assert image.shape == (H, W, 3) and np.abs(image.astype(int) - bgr[..., ::-1]).max() <= 3
+    with pytest.raises(FrameRejected) as error:
+        codec.decode_rgb(data[: H * step], encoding, H, W, step)  # no colour
+    assert error.value.reason == "image_truncated"
+    with pytest.raises(FrameRejected, match="31x24") as error:
+        codec.decode_rgb(data, encoding, H, W - 1, step)
+    assert error.value.reason == "image_encoding"
+
+
 def test_unknown_encodings_are_named():
     with pytest.raises(FrameRejected, match="'hsv8'") as error:
         codec.decode_rgb(bytes(H * W * 3), "hsv8", H, W)
@@ -116,7 +138,8 @@ def test_compressed_depth_in_millimetres_survives_a_round_trip():
     assert read[0, 0] == 0
 
 
-def test_compressed_float_depth_is_inverse_quantised():
+@pytest.mark.parametrize("pack", ["png", "rvl"])
+def test_compressed_float_depth_is_inverse_quantised(pack):
     # as compressed_depth_image_transport encodes it: A = zQ (zQ + 1), B = 1 - A / zMax
     z_quantum, z_max = 100.0, 10.0
     a = z_quantum * (z_quantum + 1.0)
@@ -124,17 +147,95 @@ def test_compressed_float_depth_is_inverse_quantised():
     depth = np.linspace(0.5, 9.5, H * W, dtype=np.float32).reshape(H, W)
     raw = np.rint(a / depth + b).astype(np.uint16)
     raw[0, 0] = 0  # unknown
-    data = struct.pack("<iff", 0, a, b) + cv2.imencode(".png", raw)[1].tobytes()
-    read = codec.decode_compressed_depth(data, "32FC1; compressedDepth png")
+    data = struct.pack("<iff", 0, a, b) + (codec.encode_png(raw) if pack == "png" else rvl(raw))
+    read = codec.decode_compressed_depth(data, f"32FC1; compressedDepth {pack}")
     assert read[0, 0] == 0
     # one step of inverse depth is depth^2 / A
     assert (np.abs(read - depth)[1:] <= (0.51 * depth**2 / a)[1:] + 1e-5).all()
 
 
+def rvl(image: np.ndarray) -> bytes:
+    """As compressed_depth_image_transport writes it: columns, rows, and the code of Wilson (2017), digit by digit."""
+    pixels, digits = image.ravel().tolist(), []
+
+    def encode(value: int) -> None:
+        while value > 7:
+            digits.append(8 | value & 7)
+            value >>= 3
+        digits.append(value)
+
+    at = previous = 0
+    while at < len(pixels):
+        zeros = at
+        while at < len(pixels) and not pixels[at]:
+            at += 1
+        encode(at - zeros)
+        others = at
+        while at < len(pixels) and pixels[at]:
+            at += 1
+        encode(at - others)
+        for value in pixels[others:at]:
+            difference = value - previous
+            encode(2 * difference if difference >= 0 else -2 * difference - 1)
+            previous = value
+    digits += [0] * (-len(digits) % 8)
+    words = [int("".join(f"{digit:x}" for digit in digits[i : i + 8]), 16) for i in range(0, len(digits), 8)]
+    return struct.pack(f"<II{len(words)}I", image.shape[1], image.shape[0], *words)
+
+
+def random_depth(holes: float, greatest: int) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return np.where(rng.random((H, W)) < holes, 0, rng.integers(1, greatest, (H, W))).astype(np.uint16)
+
+
+@pytest.mark.parametrize(
+    "millimetres",
+    [
+        np.full((H, W), 1500, np.uint16),
+        np.zeros((H, W), np.uint16),
+        (1000 + np.arange(H * W) // 3).reshape(H, W).astype(np.uint16),
+        random_depth(0.0, 8000),
+        random_depth(0.5, 65535),  # short runs, and differences of all sizes
+        np.tile(np.array([[1, 0], [0, 65534]], np.uint16), (H // 2, W // 2)),
+        np.pad(np.full((H - 8, W - 8), 900, np.uint16), 4),
+    ],
+)  # fmt: skip
+def test_rvl_is_lossless(millimetres):
+    data = struct.pack("<iff", 0, 0.0, 0.0) + rvl(millimetres)
+    read = codec.decode_compressed_depth(data, "16UC1; compressedDepth rvl")
+    assert read.dtype == np.float32
+    np.testing.assert_array_equal(read, codec.depth_in_metres(millimetres))
+
+
+def test_rvl_that_is_damaged_is_told():
+    """Whatever is lost or turned: it is a depth image still, or none, but no other error."""
+    header, image = struct.pack("<iff", 0, 0.0, 0.0), rvl(random_depth(0.3, 8000))
+    for size in (0, 4, 8, 12, len(image) // 2, len(image) - 8):
+        with pytest.raises(FrameRejected) as error:
+            codec.decode_compressed_depth(header + image[:size], "16UC1; compressedDepth rvl")
+        assert error.value.reason == "depth_unreadable"
+    longer = struct.pack("<II", W, 2 * H) + image[8:]
+    nothing_ends = image[:8] + b"\xff" * 64
+    for data in (longer, nothing_ends):
+        with pytest.raises(FrameRejected) as error:
+            codec.decode_compressed_depth(header + data, "16UC1; compressedDepth rvl")
+        assert error.value.reason == "depth_unreadable"
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        turned = bytearray(image)
+        turned[rng.integers(8, len(image))] ^= 1 << rng.integers(8)
+        try:
+            depth = codec.decode_compressed_depth(header + turned, "16UC1; compressedDepth rvl")
+        except FrameRejected as error:
+            assert error.reason == "depth_unreadable"
+        else:
+            assert depth.shape == (H, W)
+
+
 def test_unusable_compressed_depth():
     good = codec.encode_compressed_depth(np.ones((H, W), np.float32))
     cases = {
-        ("16UC1; compressedDepth rvl", good): "depth_encoding",
+        ("16UC1; compressedDepth rvl", good): "depth_unreadable",  # a PNG
         ("16UC1; compressedDepth png", good[:12]): "depth_unreadable",
         ("16UC1; compressedDepth png", good[:12] + b"garbage"): "depth_unreadable",
         ("8UC1; png", codec.encode_png(np.ones((H, W), np.uint8))): "depth_encoding",
