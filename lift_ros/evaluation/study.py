@@ -191,10 +191,10 @@ def plan(
     for run in runs:
         if not 0 < run.scale <= 1:
             raise ConfigError(f"--scale must be in (0, 1], got {run.scale:g}")
-        masks = run.config().masks
+        config = run.config()
         found = _read(run, out / "runs") if out else None
         if run.masks in SEGMENTERS and (found is None or found.error is not None):  # is still to be carried out
-            check_segmenter(masks)
+            check_segmenter(config.masks)
     return runs
 
 
