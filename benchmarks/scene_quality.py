@@ -134,7 +134,7 @@ def score(made: Reconstruction, index: int, frame: Frame, depth: np.ndarray | No
 
     rendering, aligned = (trainer.render(seen) for seen in (camera, align(trainer.render, truth, camera, 5)))
     image, truth = exposed(rendering), truth.numpy()
-    error = float("nan") if depth is None else depth_l1(rendering.depth.numpy(), depth).l1
+    error = float("nan") if depth is None else depth_l1(rendering.depth.numpy(), depth)
     return Scores(psnr(image, truth), ssim(image, truth), error, psnr(exposed(aligned), truth))
 
 

@@ -15,7 +15,7 @@ from lift_ros.data.rosbag import BagCapture
 from lift_ros.demo.generate import MASK_TOPIC, TRUTH_TOPIC
 from lift_ros.demo.room import PlacedObject
 from lift_ros.errors import LiftError
-from lift_ros.evaluation import Contingency, IdSwitches, assigned_quality, background_id, panoptic_quality
+from lift_ros.evaluation.metrics import Contingency, IdSwitches, assigned_quality, background_id, panoptic_quality
 from lift_ros.visualization import contact_sheet, label_colors, overlay
 
 COLUMNS = 7  # of the contact sheet

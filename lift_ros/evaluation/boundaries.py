@@ -65,22 +65,18 @@ class NamedQuality:
 
     Attributes:
         miou, mbiou: mean over the objects of the mean IoU and boundary IoU over the views that show it.
-        answered: share of the objects whose answer is not empty.
     """
 
     miou: float
     mbiou: float
-    answered: float
 
 
-def named_quality(
-    views: Sequence[Contingency], bands: Sequence[Contingency], empty_iou: float = EMPTY_IOU
-) -> NamedQuality:
+def named_quality(views: Sequence[Contingency], bands: Sequence[Contingency]) -> NamedQuality:
     """Quality of one label per named object (Ye et al., Gaussian Grouping, LERF-Mask; Unified-Lift, sec. 4.2).
 
     The published systems find the label of an object by its name; here, where there are no names, it is the label that
     agrees best with the object over all its views, those where it has true pixels. It counts as empty where their IoU
-    over these is below ``empty_iou`` (Unified-Lift does not say its threshold).
+    over these is below ``EMPTY_IOU`` (Unified-Lift does not say its threshold).
 
     Args:
         views, bands: for each view the counts of its labels and of their ``inner_bands``. Where true masks of a view
@@ -95,7 +91,7 @@ def named_quality(
     p, g, _ = table.pairs
     objects = np.unique(g[g != 0]).tolist()
     labels = np.setdiff1d(p, (0,)).tolist()  # a background is none here: the largest segment may be an object
-    scores, answered = [], 0
+    scores = []
     for truth in objects:
         candidates = [label for label in labels if ((p == label) & (g == truth)).any()]
         shown = [i for i, view in enumerate(views) if (view.pairs[1] == truth).any()]
@@ -103,14 +99,12 @@ def named_quality(
         for i in shown:
             together.update(views[i])
         iou, answer = max(((pair_iou(together, label, truth), label) for label in candidates), default=(0.0, 0))
-        if iou < empty_iou or not candidates:
+        if iou < EMPTY_IOU or not candidates:
             scores.append((0.0, 0.0))
             continue
-        answered += 1
         scores.append(
             tuple(float(np.mean([pair_iou(tables[i], answer, truth) for i in shown])) for tables in (views, bands))
         )
     if not objects:
-        return NamedQuality(0.0, 0.0, 0.0)
-    miou, mbiou = np.mean(scores, axis=0).tolist()
-    return NamedQuality(miou, mbiou, answered / len(objects))
+        return NamedQuality(0.0, 0.0)
+    return NamedQuality(*np.mean(scores, axis=0).tolist())

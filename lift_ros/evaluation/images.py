@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-
-from lift_ros.evaluation.boundaries import DILATION_RATIO, inner_bands
 
 SSIM_SIGMA = 1.5  # an 11-tap window, as in Wang et al. 2004
 SSIM_RADIUS = 5
@@ -43,47 +39,26 @@ def ssim(image: NDArray, reference: NDArray) -> float:
     return float(score.mean())
 
 
-class DepthError(NamedTuple):
-    """``l1``: mean absolute error where both depths are known, in their unit; NaN where none are.
-    ``coverage``: share of the pixels of known true depth that have a depth at all."""
+def depth_l1(depth: NDArray, truth: NDArray) -> float:
+    """Mean absolute error of an (H, W) z-depth where it and the true one are known, in their unit; NaN where none are.
 
-    l1: float
-    coverage: float
-
-
-def depth_l1(depth: NDArray, truth: NDArray) -> DepthError:
-    """Error of an (H, W) z-depth against ground truth; 0 or non-finite: unknown."""
+    Depth of 0, or that is not finite, is unknown.
+    """
     if depth.shape != truth.shape:
         raise ValueError(f"depth is {depth.shape}, the ground truth {truth.shape}")
-    known = np.isfinite(truth) & (truth > 0)
-    both = known & np.isfinite(depth) & (depth > 0)
+    both = np.isfinite(truth) & (truth > 0) & np.isfinite(depth) & (depth > 0)
     if not both.any():
-        return DepthError(float("nan"), 0.0)
-    error = np.abs(depth[both].astype(np.float64) - truth[both].astype(np.float64))
-    return DepthError(float(error.mean()), float(both.sum() / known.sum()))
+        return float("nan")
+    return float(np.abs(depth[both].astype(np.float64) - truth[both].astype(np.float64)).mean())
 
 
 def mask_iou(mask: NDArray, truth: NDArray) -> float:
     """Intersection over union of two (H, W) boolean masks; 1 where both are empty."""
-    a, b = _masks(mask, truth)
-    union = np.count_nonzero(a | b)
-    return float(np.count_nonzero(a & b) / union) if union else 1.0
-
-
-def boundary_iou(mask: NDArray, truth: NDArray, dilation_ratio: float = DILATION_RATIO) -> float:
-    """IoU of the inner bands along the contours of two (H, W) boolean masks (Cheng et al., Boundary IoU, eq. 2).
-
-    The bands are ``dilation_ratio`` of the image diagonal wide, at least one pixel; the image's border is a contour
-    too. 1 where both masks are empty.
-    """
-    a, b = _masks(mask, truth)
-    return mask_iou(inner_bands(a, dilation_ratio) > 0, inner_bands(b, dilation_ratio) > 0)
-
-
-def _masks(mask: NDArray, truth: NDArray) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     if mask.shape != truth.shape or mask.ndim != 2:
         raise ValueError(f"masks must be (H, W) of one size, got {mask.shape} and {truth.shape}")
-    return mask.astype(bool), truth.astype(bool)
+    a, b = mask.astype(bool), truth.astype(bool)
+    union = np.count_nonzero(a | b)
+    return float(np.count_nonzero(a & b) / union) if union else 1.0
 
 
 def _unit_range(image: NDArray, reference: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

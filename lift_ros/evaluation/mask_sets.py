@@ -17,7 +17,7 @@ from lift_ros.evaluation.metrics import Contingency
 
 @dataclass(frozen=True)
 class Overlaps:
-    """Pixels of N predicted and M true masks of one view, which may overlap.
+    """Pixels of N predicted and M true masks of one view.
 
     Attributes:
         both: (N, M) pixels in both. predicted, truth: (N,) and (M,) pixels of each.
@@ -26,14 +26,6 @@ class Overlaps:
     both: NDArray[np.int64]
     predicted: NDArray[np.int64]
     truth: NDArray[np.int64]
-
-    @classmethod
-    def of_masks(cls, predicted: ArrayLike, truth: ArrayLike) -> Overlaps:
-        """Of (N, H, W) and (M, H, W) boolean masks; empty ones are left out."""
-        p, g = (np.asarray(masks, bool).reshape(len(masks), -1) for masks in (predicted, truth))
-        p, g = p[p.any(1)], g[g.any(1)]
-        both = np.array([[np.count_nonzero(a & b) for b in g] for a in p], np.int64).reshape(len(p), len(g))
-        return cls(both, p.sum(1), g.sum(1))
 
     @classmethod
     def of_labels(cls, view: Contingency, background: int = 0) -> Overlaps:

@@ -317,7 +317,7 @@ def _scene_errors(mapper: Mapper, frame: Frame) -> tuple[float, float, float]:
     image = (255 * rendering.image).round().byte().cpu().numpy()
     depth = float("nan")
     if small.depth is not None:
-        depth = depth_l1(rendering.depth.cpu().numpy(), small.depth).l1
+        depth = depth_l1(rendering.depth.cpu().numpy(), small.depth)
     return psnr(image, small.image), ssim(image, small.image), depth
 
 

@@ -101,8 +101,6 @@ class AssignedQuality:
     """
 
     miou: float
-    precision: float
-    recall: float
     f_score: float
 
 
@@ -219,8 +217,6 @@ def assigned_quality(table: Contingency, void: int | None = None) -> AssignedQua
     hits, n_predicted = int((assigned > MATCH_IOU).sum()), int(counted.sum())
     return AssignedQuality(
         miou=float(assigned.sum() / n_true) if n_true else 0.0,
-        precision=hits / n_predicted if n_predicted else 0.0,
-        recall=hits / n_true if n_true else 0.0,
         f_score=2 * hits / (n_predicted + n_true) if hits else 0.0,
     )
 
@@ -259,7 +255,6 @@ class IdSwitches:
         """``min_pixels``: objects that show less of themselves are passed over; a sliver's majority is its border's."""
         self.min_pixels = min_pixels
         self.switches = 0
-        self.switches_of: dict[int, int] = {}
         self._last: dict[int, tuple[int, float]] = {}  # true id -> published id and time when it was last labelled
         self._seconds = 0.0
 
@@ -279,16 +274,12 @@ class IdSwitches:
             if stamp < since:
                 raise ValueError(f"frames must be added in order of time, got {stamp} s after {since} s")
             self._seconds += stamp - since
-            self.switches_of[object_id] = self.switches_of.get(object_id, 0) + int(label != before)
             self.switches += int(label != before)
             self._last[object_id] = (label, stamp)
 
     @property
-    def object_minutes(self) -> float:
-        """Time between each object's first and last labelled frame, summed over the objects, in minutes."""
-        return self._seconds / 60
-
-    @property
     def per_object_minute(self) -> float | None:
-        """Switches per object and minute; None as long as no object was labelled at two times."""
-        return self.switches / self.object_minutes if self._seconds > 0 else None
+        """Switches per minute between an object's first and last labelled frame, these minutes summed over the objects;
+        None as long as no object was labelled at two times.
+        """
+        return 60 * self.switches / self._seconds if self._seconds > 0 else None

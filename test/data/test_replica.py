@@ -23,7 +23,7 @@ from data.layouts import (
 
 from lift_ros.data import open_capture
 from lift_ros.errors import DatasetError
-from lift_ros.evaluation import Contingency, panoptic_quality
+from lift_ros.evaluation.metrics import Contingency, panoptic_quality
 
 TRAJECTORY = text(np.stack([pose(index).ravel() for index in range(11)]))
 CAMERA = {"w": 2 * W, "h": 2 * H, "fx": 60.0, "fy": 61.0, "cx": 31.5, "cy": 23.5, "scale": 6553.5}

@@ -10,7 +10,7 @@ pytest.importorskip("embreex", reason="needs embreex (the demo extra)")
 from lift_ros.demo import report
 from lift_ros.demo.report import FoundObject
 from lift_ros.demo.room import PlacedObject
-from lift_ros.evaluation import Contingency
+from lift_ros.evaluation.metrics import Contingency
 
 
 def placed(number: int, name: str, center: tuple[float, float, float]) -> PlacedObject:

@@ -11,8 +11,8 @@ import torch
 from lift_ros.config import Config
 from lift_ros.data import open_capture
 from lift_ros.errors import ConfigError
-from lift_ros.evaluation import mask_iou
 from lift_ros.evaluation.hierarchy import CLICKS, click_ious
+from lift_ros.evaluation.images import mask_iou
 from lift_ros.evaluation.masks import PARTS, TRUTH, check_masks, make_masks
 from lift_ros.mapping.mapper import Mapper
 from lift_ros.options import with_values

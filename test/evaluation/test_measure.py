@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from lift_ros.data.nerfstudio import NerfstudioCapture
-from lift_ros.evaluation import Contingency, IdSwitches, measure
+from lift_ros.evaluation import measure
+from lift_ros.evaluation.metrics import Contingency, IdSwitches
 from lift_ros.evaluation.study import Run, known_methods
 
 SETTINGS = {"mapping.photometric_steps": 4, "mapping.lifting_steps": 4, "lifting.pixels": 256}

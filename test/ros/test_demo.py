@@ -16,7 +16,7 @@ pytest.importorskip("embreex", reason="needs embreex: run `make test`")
 
 from lift_ros.data.ply import read_points
 from lift_ros.errors import ConfigError, DatasetError, LiftError
-from lift_ros.evaluation import Contingency, panoptic_quality
+from lift_ros.evaluation.metrics import Contingency, panoptic_quality
 from lift_ros.mapping.map_files import load_map
 from lift_ros.ros import demo
 from lift_ros.ros.processes import Processes, free_domain
