@@ -222,6 +222,11 @@ class Buffer(PlainBuffer):
             self._stamps.clear()
             self._back.clear()
 
+    def children(self, frame: str) -> list[str]:
+        """Frames that are given in ``frame``."""
+        with self._guard:
+            return [child for child, parent in self._parents.items() if parent == frame]
+
     def _starts_over(self, transform: TransformStamped, child: str, stamp_ns: int) -> bool:
         """Whether it is the second in a row that is back in time; one alone may be astray, or the one before was."""
         stamps = self._stamps.get(child)

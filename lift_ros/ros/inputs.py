@@ -48,10 +48,11 @@ class Inputs:
         self._group = MutuallyExclusiveCallbackGroup()
         self._inputs: list[_Input] = []
 
-    def add(self, kind: type, topic: str, callback: Callable[..., None], depth: int) -> None:
-        """Subscribe to a topic. ``depth``: messages that may wait in the middleware.
+    def add(self, kind: type, topic: str, callback: Callable[..., None], depth: int) -> str:
+        """Subscribe to a topic; returns its full name, as remapped.
 
-        An Image may be compressed: at first its topic's name tells, then ``follow_types`` looks who publishes it.
+        ``depth``: messages that may wait in the middleware. Images may be compressed: at first the name of their topic
+        tells, then ``follow_types`` sees it.
 
         Raises:
             ConfigError: the name of the topic, or what its qos_overrides say, is wrong.
@@ -61,6 +62,7 @@ class Inputs:
         added = _Input(kind, topic, callback, depth)
         self._inputs.append(added)
         self._subscribe(added)
+        return added.topic
 
     def follow_types(self) -> None:
         """Subscribe anew to images that are published compressed, or not, whatever the name of their topic says; and to

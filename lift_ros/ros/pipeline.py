@@ -38,6 +38,7 @@ from lift_ros.ros.mapper_worker import MapperWorker
 from lift_ros.ros.mask_sync import MaskSync
 from lift_ros.ros.node_config import NodeConfig
 from lift_ros.ros.outputs import Outputs
+from lift_ros.ros.plausibility import Plausibility
 from lift_ros.ros.pose_source import PoseSource, TfPoses, TopicPoses, lookup_tf
 from lift_ros.ros.queues import DropCounter, Window
 from lift_ros.ros.services import Services
@@ -142,6 +143,7 @@ class Pipeline:
         self._builder = FrameBuilder(
             config, poses, partial(lookup_tf, self.tf_buffer), self._drops, self._take_frame, self._on_time_jump, log
         )
+        self._plausibility = Plausibility(config.rectified, self._mapping.objects.up, self.tf_buffer, self._drops, log)
         self._health = Health(node.get_fully_qualified_name().lstrip("/"), config.max_memory)
         undo.callback(Services(self).destroy)
         undo.callback(TransformListener(self.tf_buffer, node).unregister)
@@ -247,8 +249,8 @@ class Pipeline:
     def _subscribe(self, poses: PoseSource) -> None:
         """Raises ConfigError."""
         config, add = self.config, self._inputs.add
-        add(Image, config.image_topic, self._on_image, IMAGES_QUEUED)
-        add(CameraInfo, config.camera_info_topic, self._builder.add_info, IMAGES_QUEUED)
+        images = add(Image, config.image_topic, self._on_image, IMAGES_QUEUED)
+        add(CameraInfo, config.camera_info_topic, partial(self._on_info, images), IMAGES_QUEUED)
         if config.depth_topic:
             add(Image, config.depth_topic, self._builder.add_depth, IMAGES_QUEUED)
         if self._mask_sync:
@@ -261,6 +263,10 @@ class Pipeline:
         received_ns = info["received_timestamp"]  # when the middleware had it; 0 where it does not say
         if received_ns:
             self._image_latency.add((time.time_ns() - received_ns) / 1e9)
+
+    def _on_info(self, image_topic: str, message: CameraInfo) -> None:
+        self._builder.add_info(message)
+        self._plausibility.check_info(message, image_topic)
 
     def _on_masks(self, sync: MaskSync, message: Any) -> None:
         if not self._builder.running:
@@ -275,6 +281,7 @@ class Pipeline:
             self.node.get_logger().error(f"masks dropped: {traceback.format_exc()}", throttle_duration_sec=10.0)
 
     def _take_frame(self, live: LiveFrame) -> None:
+        self._plausibility.check_frame(live)
         self._latest = live.frame.stamp
         self._frames += 1
         self.outputs.stamps.add(live.frame.stamp, live.header.stamp)
@@ -365,7 +372,7 @@ class Pipeline:
 
     def _warnings(self) -> list[str]:
         """What is wrong whether the node is active or not."""
-        found = self._inputs.lost()
+        found = self._inputs.lost() + self._plausibility.warnings
         if hanging := self._hanging:
             found.append(HANGS.format(hanging))
         if self.save_error:
