@@ -48,17 +48,17 @@ def declare(node: Node, *configs: Any) -> None:
     Raises:
         ConfigError: a parameter was set that no configuration knows, or to a value out of range or of another type.
     """
-    options = {option.name: option for config in configs for option in walk(config)}
-    for name, value in given(node).items():
-        if name not in options:
-            raise ConfigError(f"unknown parameter '{name}'; known: {', '.join(sorted(options))}")
+    values = given(node)
+    known = {option.name for config in configs for option in walk(config)}
+    for name in values:
+        if name not in known:
+            raise ConfigError(f"unknown parameter '{name}'; known: {', '.join(sorted(known))}")
         node.undeclare_parameter(name)
-        options[name] = _with_value(options[name], value)
     for config in configs:
+        own = {option.name: values[option.name] for option in walk(config) if option.name in values}
         # range, type and choices are checked here, where the message names what is allowed
-        with_values(config, {o.name: options[o.name].value for o in walk(config)})
-    for option in options.values():
-        node.declare_parameter(option.name, option.value, descriptor(option), ignore_override=True)
+        for option in walk(with_values(config, own)):
+            node.declare_parameter(option.name, option.value, descriptor(option), ignore_override=True)
 
 
 def given(node: Node) -> dict[str, Any]:
@@ -74,9 +74,3 @@ def given(node: Node) -> dict[str, Any]:
 def read(node: Node, config: Config) -> Config:
     """``config`` with the values of the node's parameters."""
     return with_values(config, {option.name: node.get_parameter(option.name).value for option in walk(config)})
-
-
-def _with_value(option: Option, value: Any) -> Option:
-    if option.type is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)  # YAML's "1" for 1.0
-    return Option(option.name, option.type, value, option.help, option.unit, option.min, option.max, option.choices)
