@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -159,13 +159,6 @@ class BagWriter:
             )
         data = self._store.serialize_cdr(self._make(kind, **fields), kind)
         self._writer.write(self._connections[topic], stamp_ns, data)
-
-
-def write_bag(path: str | Path, frames: Iterable[Frame], **options: Any) -> None:
-    """Write frames without labels as a new bag; ``options`` as for ``BagWriter``."""
-    with BagWriter(path, **options) as writer:
-        for frame in frames:
-            writer.write(frame)
 
 
 def _qos(durability: QosDurability) -> Qos:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ import numpy as np
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 from scipy.spatial.transform import Rotation
+
+from lift_ros.data.bag_writer import BagWriter
+from lift_ros.frame import Frame
 
 W, H = 40, 30
 START = 1_700_000_000
@@ -24,6 +28,13 @@ def pose(index: float) -> np.ndarray:
     T[:3, :3] = Rotation.from_euler("xyz", (0.3, 0.1 * index, -0.2)).as_matrix()
     T[:3, 3] = 0.1 * index, 1.0, -0.5
     return T
+
+
+def write_bag(path: Path, frames: Iterable[Frame], **options: Any) -> None:
+    """Write frames without labels as a new bag; ``options`` as for ``BagWriter``."""
+    with BagWriter(path, **options) as writer:
+        for frame in frames:
+            writer.write(frame)
 
 
 class Recorder:

@@ -6,12 +6,12 @@ import shutil
 
 import numpy as np
 import pytest
-from data.recorder import START, STORE, H, Recorder, W, pose
+from data.recorder import START, STORE, H, Recorder, W, pose, write_bag
 
 from lift_ros.camera import Camera
 from lift_ros.data import open_capture
 from lift_ros.data.bag_topics import BagOptions
-from lift_ros.data.bag_writer import BagWriter, write_bag
+from lift_ros.data.bag_writer import BagWriter
 from lift_ros.errors import DatasetError, FrameRejected
 from lift_ros.frame import Frame
 from lift_ros.ros.bag_parameters import replay_parameters

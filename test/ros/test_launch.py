@@ -13,10 +13,9 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from data.recorder import Recorder
+from data.recorder import Recorder, write_bag
 
 from lift_ros.camera import Camera
-from lift_ros.data.bag_writer import write_bag
 from lift_ros.frame import Frame
 
 pytest.importorskip(

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import rclpy
 from builtin_interfaces.msg import Time
+from data.recorder import write_bag
 from rclpy.qos import DurabilityPolicy
 from rclpy.serialization import serialize_message
 from ros import wall
@@ -25,7 +26,6 @@ from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
 from lift_ros.data.bag_topics import BagOptions
-from lift_ros.data.bag_writer import write_bag
 from lift_ros.errors import DatasetError
 from lift_ros.frame import Frame
 from lift_ros.msg import ObjectArray
