@@ -3,6 +3,7 @@
 import io
 
 import numpy as np
+import plyfile
 import pytest
 import torch
 
@@ -25,7 +26,6 @@ def test_round_trip_is_exact(n, sh_size):
 
 
 def test_layout_as_splat_viewers_expect_it():
-    plyfile = pytest.importorskip("plyfile", reason="plyfile is not installed")
     scene = random_scene(6, 9)
     vertices = plyfile.PlyData.read(io.BytesIO(encode_gaussian_ply(scene)))["vertex"].data
     rest = [f"f_rest_{i}" for i in range(24)]
@@ -46,7 +46,6 @@ def test_layout_as_splat_viewers_expect_it():
 
 
 def test_reads_what_another_writer_ordered_differently():
-    plyfile = pytest.importorskip("plyfile", reason="plyfile is not installed")
     scene = random_scene(4, 1)
     vertices = plyfile.PlyData.read(io.BytesIO(encode_gaussian_ply(scene)))["vertex"].data
     file = io.BytesIO()
