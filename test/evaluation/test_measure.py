@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -28,6 +29,8 @@ def test_a_capture_without_truth_with_masks_on_half_of_its_frames(demo_room, tmp
     assert all(figures[name] is None for name in measure.ACCURACY)
     assert figures["frames"] == figures["keyframes"] == 8 and figures["mask_views"] == 4
     assert figures["psnr"] > 15 and figures["depth_l1"] < 0.5 and figures["seconds"] > 0
+    documented = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
+    assert not {name for name in figures if f"`{name}`" not in documented}
     names = sorted(picture.name for picture in (tmp_path / "pictures").iterdir())
     assert names == [f"{view}_{what}.png" for view in range(4) for what in ("image", "labels", "masks")]
 

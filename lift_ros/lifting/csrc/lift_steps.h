@@ -12,8 +12,8 @@
 
 // Raised with every change of this file or of LiftAdam; a library left over from older sources is then refused instead
 // of called.
-#define LIFT_STEPS_INTERFACE 2
-LIFT_API int64_t lift_steps_interface();
+constexpr int32_t LIFT_STEPS_INTERFACE = 2;
+LIFT_API int32_t lift_steps_interface();
 
 // Blend weights of P pixels and G Gaussians as CSR, or of G Gaussians and P pixels, their transpose.
 struct LiftSparse {

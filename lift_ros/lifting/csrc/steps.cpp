@@ -126,7 +126,7 @@ inline Number by_variance(Number apart, Number v, Number w) {
 
 }  // namespace
 
-int64_t lift_steps_interface() { return LIFT_STEPS_INTERFACE; }
+int32_t lift_steps_interface() { return LIFT_STEPS_INTERFACE; }
 
 int64_t lift_blend(const LiftSparse* weights, const int64_t* gaussian, int64_t d, const float* state, float* blended,
                    int threads) {
