@@ -380,7 +380,7 @@ def assert_refused(capsys, status: int, message: str) -> None:
         (["--set", "lifting.pixels=many"], "must be of type int, got 'many'"),
         (["--set", "lifting.pixels=1"], "must be at least 256"),
         (["--set", "lifting=1"], "'lifting' is a group of parameters"),
-        (["--seed", "-1"], "'seed' must be at least 0"),
+        (["--seed", "-1"], "'seed' must be in [0, "),
         (["--method", "guessing"], "'method' must be one of lift"),
         (["--scale", "1.5"], "--scale must be in (0, 1]"),
         (["--scale", "0.01"], "'image_width' must be in [32, 8192] px"),

@@ -9,11 +9,13 @@ import traceback
 from collections.abc import Callable
 
 import rclpy
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
 
 from lift_ros.config import Config
-from lift_ros.errors import LiftError
+from lift_ros.errors import ConfigError, LiftError
 from lift_ros.mapping.prepare import make_mapper_segmenter
 from lift_ros.ros import parameters
 from lift_ros.ros.compat import TRANSFORMS_BY
@@ -58,6 +60,20 @@ class MappingNode(LifecycleNode):
         self.save_error = ""
         super().__init__("lift_ros", automatically_declare_parameters_from_overrides=True, **node_options)
         parameters.declare(self, NodeConfig(), Config())
+        self.add_on_set_parameters_callback(self._on_set)
+
+    def _on_set(self, changed: list[Parameter]) -> SetParametersResult:
+        """Parameters shape what is built when the node is configured. Later they would change nothing, and say they
+        had.
+        """
+        try:
+            own = parameters.check(changed, NodeConfig(), Config())
+        except ConfigError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        if own and self._pipeline:
+            reason = f"{', '.join(own)}: read when the node is configured; deactivate it and clean it up first"
+            return SetParametersResult(successful=False, reason=reason)
+        return SetParametersResult(successful=True)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Build everything."""

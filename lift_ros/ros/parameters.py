@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 
 from lift_ros.errors import ConfigError
 from lift_ros.options import Option, walk, with_values
@@ -17,9 +19,9 @@ _INT64_MAX = 2**63 - 1
 
 
 def descriptor(option: Option) -> ParameterDescriptor:
-    """The ROS description of one option. Parameters are set at the start: they shape what is built then."""
+    """The ROS description of one option."""
     description = option.help + (f" [{option.unit}]" if option.unit else "")
-    result = ParameterDescriptor(name=option.name, description=description, read_only=True)
+    result = ParameterDescriptor(name=option.name, description=description)
     if option.choices:
         result.additional_constraints = f"one of: {', '.join(option.choices)}"
     if option.min is None and option.max is None:
@@ -69,6 +71,21 @@ def given(node: Node) -> dict[str, Any]:
         for name, parameter in node.get_parameters_by_prefix("").items()
         if not name.startswith(prefixes)
     }
+
+
+def check(changed: Sequence[Parameter], *configs: Any) -> list[str]:
+    """The names of those among ``changed`` that are options of ``configs``.
+
+    Raises:
+        ConfigError: one is set to a value out of range or of another type.
+    """
+    found = []
+    for config in configs:
+        names = {option.name for option in walk(config)}
+        own = {parameter.name: parameter.value for parameter in changed if parameter.name in names}
+        with_values(config, own)
+        found += own
+    return found
 
 
 def read(node: Node, config: Config) -> Config:

@@ -9,6 +9,7 @@ import rclpy
 import yaml
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from ros.rig import Rig
 
@@ -48,7 +49,7 @@ def test_every_option_is_a_parameter_with_its_description_and_range(make_node):
             described = node.describe_parameter(option.name)
             assert node.get_parameter(option.name).value == option.value
             assert described.description.startswith(option.help) and option.unit in described.description
-            assert described.read_only
+            assert not described.read_only
             bounds = described.floating_point_range or described.integer_range
             assert bool(bounds) == (option.min is not None or option.max is not None), option.name
             if option.min is not None:
@@ -139,5 +140,33 @@ def test_a_lifecycle_manager_can_drive_the_node():
         assert change(Transition.TRANSITION_DEACTIVATE) and change(Transition.TRANSITION_CLEANUP)
         assert state() == State.PRIMARY_STATE_UNCONFIGURED
         assert change(Transition.TRANSITION_CONFIGURE) and change(Transition.TRANSITION_ACTIVATE)
+    finally:
+        rig.close()
+
+
+def test_parameters_are_set_while_the_node_is_not_configured():
+    rig = Rig(activate=False)
+
+    def set_to(**values):
+        wanted = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
+        return rig.call(SetParameters, "set_parameters", parameters=wanted).results
+
+    def change(transition):
+        assert rig.call(ChangeState, "change_state", transition=Transition(id=transition)).success
+
+    def rate():
+        return parameters.read(rig.mapping, NodeConfig()).label_rate
+
+    try:
+        assert [result.successful for result in set_to(label_rate=2.0)] == [True] and rate() == 2.0
+        for values, complaint in ({"label_rate": -1.0}, "label_rate"), ({"pose_source": "gps"}, "pose_with_covariance"):
+            assert not (refused := set_to(**values)[0]).successful and complaint in refused.reason
+        change(Transition.TRANSITION_CONFIGURE)
+        refused = set_to(label_rate=3.0)[0]
+        assert not refused.successful and "label_rate: read when the node is configured" in refused.reason
+        assert set_to(use_sim_time=False)[0].successful  # not the node's own
+        change(Transition.TRANSITION_CLEANUP)
+        assert set_to(label_rate=3.0)[0].successful and rate() == 3.0
+        change(Transition.TRANSITION_CONFIGURE)
     finally:
         rig.close()
