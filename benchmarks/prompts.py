@@ -25,8 +25,8 @@ from lift_ros.data import Capture, open_capture
 from lift_ros.frame import Frame
 from lift_ros.mapping.mapper import Mapper
 from lift_ros.mapping.offline import map_capture
-from lift_ros.masks import MasksConfig
 from lift_ros.masks.base import Masks, Prompts
+from lift_ros.masks.config import MasksConfig
 from lift_ros.masks.generator import AutomaticMaskSegmenter
 from lift_ros.masks.sam_image import resized_shape
 

@@ -24,7 +24,7 @@ from lift_ros.data import Capture, open_capture
 from lift_ros.data.bag_topics import BagOptions
 from lift_ros.errors import ConfigError, LiftError
 from lift_ros.evaluation.masks import TRUTH, check_masks, mask_settings
-from lift_ros.masks import SEGMENTERS, check_segmenter
+from lift_ros.masks.factory import SEGMENTERS, check_segmenter
 from lift_ros.options import assignments, walk, with_values
 
 PROGRESS_INTERVAL = 2.0  # seconds

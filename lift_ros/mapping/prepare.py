@@ -11,8 +11,8 @@ import torch
 from lift_ros.camera import Camera, PosedCamera
 from lift_ros.config import Config
 from lift_ros.errors import ConfigError
-from lift_ros.masks import make_segmenter
 from lift_ros.masks.base import Segmenter
+from lift_ros.masks.factory import make_segmenter
 from lift_ros.render import Splats, rasterize
 
 log = logging.getLogger(__name__)

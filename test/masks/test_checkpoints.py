@@ -15,8 +15,9 @@ from masks.models import frame_of, needs_segment_anything
 from lift_ros.config import Config
 from lift_ros.errors import CheckpointError
 from lift_ros.mapping.prepare import make_mapper_segmenter
-from lift_ros.masks import MasksConfig, make_segmenter
 from lift_ros.masks.checkpoints import CHECKPOINTS, load_model, sha256, variant_of
+from lift_ros.masks.config import MasksConfig
+from lift_ros.masks.factory import make_segmenter
 from lift_ros.options import with_values
 
 

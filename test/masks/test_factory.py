@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from lift_ros.errors import CheckpointError, ConfigError
-from lift_ros.masks import SEGMENTERS, MasksConfig, check_segmenter, make_segmenter
 from lift_ros.masks.checkpoints import checkpoint_file
+from lift_ros.masks.config import MasksConfig
+from lift_ros.masks.factory import SEGMENTERS, check_segmenter, make_segmenter
 
 
 @pytest.mark.parametrize("make", [make_segmenter, check_segmenter])

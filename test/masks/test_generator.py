@@ -16,8 +16,8 @@ from masks.models import (
     small_sam,
 )
 
-from lift_ros.masks import MasksConfig
 from lift_ros.masks.base import Prompts
+from lift_ros.masks.config import MasksConfig
 from lift_ros.masks.generator import (
     POINTS_PER_BATCH,
     STABILITY_OFFSET,

@@ -12,7 +12,8 @@ from masks.models import frame_of, make_selective, needs_segment_anything, rando
 
 from lift_ros.cli import main
 from lift_ros.errors import CheckpointError
-from lift_ros.masks import MasksConfig, make_segmenter
+from lift_ros.masks.config import MasksConfig
+from lift_ros.masks.factory import make_segmenter
 from lift_ros.masks.tiny_vit import TinyViT
 
 pytest.importorskip("onnxruntime", reason="needs onnxruntime")

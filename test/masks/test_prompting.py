@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lift_ros.masks import make_prompts
-from lift_ros.masks.prompting import most_interior_pixel
+from lift_ros.masks.prompting import make_prompts, most_interior_pixel
 
 
 def rendered(labels: np.ndarray, share: float = 0.95) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -12,7 +12,8 @@ from masks.models import frame_of, random_image
 from PIL import Image
 
 from lift_ros.errors import DatasetError, FrameRejected
-from lift_ros.masks import MasksConfig, make_segmenter
+from lift_ros.masks.config import MasksConfig
+from lift_ros.masks.factory import make_segmenter
 from lift_ros.masks.recorded import MAX_IDS
 from lift_ros.masks.topic import TopicSegmenter
 
