@@ -455,7 +455,7 @@ def test_masks_of_a_run_reach_its_configuration():
         (["--set", "lifting.method=disco"], "use --methods"),
         (["--set", "masks.segmenter=graph"], "use --masks"),
         (["--max-depth", "nan"], "--max-depth must be positive, got nan"),
-        (["--seed", "-1"], "'seed' must be at least 0"),
+        (["--seed", "-1"], "'seed' must be in [0, "),
         (["nowhere"], "nowhere does not exist"),
     ],
 )
