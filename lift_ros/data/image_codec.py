@@ -47,6 +47,7 @@ _LABEL_DTYPE = {"mono8": "u1", "8UC1": "u1", "mono16": "u2", "16UC1": "u2", "32S
 
 _COMPRESSED_DEPTH_HEADER = struct.Struct("<iff")  # compression enum, depthQuantA, depthQuantB
 _RVL_SIZE = struct.Struct("<II")  # columns, rows
+_RVL_PIXELS = 2**26  # at most; no depth camera has as many
 _RVL_DIGITS = 11  # of three bits: as many as 32 bits need
 
 
@@ -286,6 +287,8 @@ def _decode_rvl(data: bytes) -> NDArray[np.uint16]:
     if len(data) < _RVL_SIZE.size:
         raise damaged
     width, height = _RVL_SIZE.unpack_from(data)
+    if width * height > _RVL_PIXELS:  # a few bytes can claim any number of zeros
+        raise damaged
     words = np.frombuffer(data, "<u4", (len(data) - _RVL_SIZE.size) // 4, _RVL_SIZE.size)
     octets = words.astype(">u4").view(np.uint8)
     digits = np.stack([octets >> 4, octets & 15], axis=-1).ravel()

@@ -95,7 +95,7 @@ class NerfstudioCapture(ListedCapture):
         cloud = root / self._meta["ply_file_path"] if self._meta.get("ply_file_path") else None
         sources = [file, cloud] if cloud else [file]
         super().__init__(root, entries, sources=sources, max_depth=max_depth, depth_unit=unit * scale)
-        self.timed = timed
+        self.timed, self._scale = timed, scale
         if cloud and cloud.is_file():
             read = read_points(cloud)
             self.sparse_cloud = replace(read, points=read.points * np.float32(scale))
@@ -115,9 +115,10 @@ class NerfstudioCapture(ListedCapture):
         if known.size and (known > MIN_DEPTH).mean() < MIN_USABLE_DEPTH:
             raise FrameRejected(
                 "depth_encoding",
-                f"{path}: depth is {np.median(known):.2g}, taken in counts of {self._depth_unit:g} m, and what is "
-                f"nearer than {MIN_DEPTH} is not used; give the metres of a count (1 for depth in metres) as "
-                f"'{_DEPTH_UNIT_KEYS[0]}' or '{_DEPTH_UNIT_KEYS[1]}' in {self._sources[0].name}",
+                f"{path}: depth is {np.median(known):.2g}, taken in counts of {self._depth_unit / self._scale:g} m, "
+                f"times an applied_scale of {self._scale:g}, and what is nearer than {MIN_DEPTH} is not used; give the "
+                f"metres of a count (1 for depth in metres) as '{_DEPTH_UNIT_KEYS[0]}' or '{_DEPTH_UNIT_KEYS[1]}' in "
+                f"{self._sources[0].name}, or poses of a larger scale",
             )
         return depth
 

@@ -24,7 +24,7 @@ def read_points(path: Path) -> SparseCloud:
             raise ValueError("it has no element 'vertex'")
         vertices = elements["vertex"]
         points = np.stack([vertices[axis] for axis in "xyz"], axis=-1).astype(np.float32)
-    except (OSError, ValueError, MemoryError, PlyParseError) as error:  # MemoryError: a header that asks for too much
+    except (OSError, ValueError, OverflowError, MemoryError, PlyParseError) as error:  # a header may ask for any size
         raise DatasetError(f"cannot read {path} as a PLY point cloud: {error}") from None
     colors = np.full(points.shape, 128, np.uint8)
     if all(name in vertices.dtype.names for name in ("red", "green", "blue")):

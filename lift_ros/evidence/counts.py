@@ -155,11 +155,10 @@ def _threads() -> int:
 
 def _parts(number: NDArray[np.integer], count: int) -> Parts:
     """Raises ValueError: a number is not below ``count``."""
-    number = np.ascontiguousarray(number, np.int32)
     if number.max(initial=-1) >= count:
         raise ValueError(f"there are {count} parts, and none of number {number.max()}")
     parts = Parts(count)
-    parts.borrowed = pointers(parts, number=number)
+    parts.borrowed = pointers(parts, number=number.astype(np.int32, copy=False))
     return parts
 
 

@@ -78,7 +78,12 @@ def merge_parts(
             the diagonal of ``seen`` says how much the views show of each.
         known: (K,) what each was taken for before, from 1 on, 0 for nothing.
         hysteresis: share of the views in which parts that were one agree besides, and those that were two agree less.
+
+    Raises:
+        ValueError: not every part has a number in ``known``.
     """
+    if known is not None and len(known) != len(agreed):
+        raise ValueError(f"{len(known)} numbers for {len(agreed)} parts")
     pairs, rates = np.empty((len(agreed), 2), np.int64), np.empty(len(agreed))
     given = [np.ascontiguousarray(matrix, np.float64) for matrix in (agreed, seen)]
     given.append(None if known is None else np.ascontiguousarray(known, np.int64))

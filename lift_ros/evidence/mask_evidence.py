@@ -19,6 +19,7 @@ from lift_ros.scene.gaussians import heirs
 
 # Pixels. Entries below are half of all and decide nothing; five times as much blurs the borders of small objects.
 MIN_WEIGHT = 1e-2
+
 MIN_PIXELS = 0.3  # of a Gaussian that a view must show to say in which mask it lies
 CLEAR_PIXELS = 2.0  # from which more of it says no more
 
@@ -41,7 +42,7 @@ class Clear(NamedTuple):
 class MaskEvidence:
     """E[m, i] = summed blend weight of Gaussian i over the pixels of mask m: about a pixel's worth of it, in pixels.
 
-    Kept as triplets, sorted by mask. Pixels without a mask are no evidence.
+    Kept as triplets, sorted by mask, which are never written to. Pixels without a mask are no evidence.
 
     Attributes:
         mask: (n,) int32.
@@ -58,7 +59,10 @@ class MaskEvidence:
     wholes: MaskEvidence | None = None
 
     def __post_init__(self) -> None:
-        """Raises ValueError: the triplets are not sorted by mask, which counting relies on."""
+        """Raises ValueError: the triplets are not sorted by mask or of another type, which counting relies on."""
+        types = [array.dtype for array in (self.mask, self.gaussian, self.weight, self.area)]
+        if types != [np.int32, np.int32, np.float32, np.float32]:
+            raise ValueError(f"evidence must be of int32, int32, float32 and float32, not {types}")
         if len(self.mask) and (self.mask[0] < 0 or self.mask[-1] >= len(self.area) or (np.diff(self.mask) < 0).any()):
             raise ValueError(f"evidence must be sorted by mask, from 0 to {len(self.area) - 1}")
 

@@ -16,6 +16,8 @@ def components(touching: NDArray[np.int32], edge: NDArray[np.bool_]) -> NDArray[
     """(N,) connected components, numbered from 0 in the order of their first member, of the graph of those pairs of
     neighbours, (N, k) as in ``Neighbours.touching``, that are an ``edge`` (N, k).
     """
+    if edge.shape != touching.shape:
+        raise ValueError(f"{edge.shape} edges for {touching.shape} neighbours")
     part = np.empty(len(touching), np.int64)
     call(library().lift_components, *touching.shape, *map(np.ascontiguousarray, (touching, edge)), part)
     return part

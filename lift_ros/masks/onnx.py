@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lift_ros.errors import CheckpointError
 from lift_ros.masks.checkpoints import checkpoint_file
 from lift_ros.masks.mobile_sam import load_mobile_sam
-from lift_ros.masks.sam import decode_points
+from lift_ros.masks.sam import decode_points, segment_anything
 from lift_ros.masks.sam_image import preprocess
 
 ENCODER = "mobile_sam_encoder.onnx"
@@ -76,6 +76,7 @@ def export_mobile_sam_onnx(checkpoint: str | Path, out_dir: str | Path) -> tuple
         OSError: ``out_dir`` cannot be written.
     """
     import_module("onnx")  # torch would miss it in the end, and say so in its own words
+    segment_anything("modeling")
     checkpoint_file("mobile_sam", checkpoint)
     Path(out_dir).mkdir(parents=True, exist_ok=True)  # an error now, not after the loading
     return export_sam(load_mobile_sam(checkpoint, "cpu").sam, out_dir)

@@ -59,15 +59,23 @@ class DepthBuffer:
                 return None, False
             latest = max(self._messages)
             nearest = min(self._messages, key=lambda depth_ns: abs(depth_ns - image_ns))
-            if abs(nearest - image_ns) > self._slop_ns:
-                return None, latest > image_ns
-            self._matched_ns = image_ns
             due = latest + min(self._gaps, default=0)
+            if abs(nearest - image_ns) > self._slop_ns:
+                return None, latest > image_ns or image_ns < due - self._slop_ns
+            self._matched_ns = image_ns
             return self._messages[nearest], latest >= image_ns or abs(due - image_ns) >= image_ns - nearest
 
-    def is_slow(self, image_ns: int) -> bool:
-        """Whether an image that has no depth of its own came soon after one that had: not every image is to have it."""
-        return self._matched_ns is not None and 0 < image_ns - self._matched_ns < SLOW_NS
+    def is_between(self, image_ns: int) -> bool:
+        """Whether an image without depth of its own came soon after one that had, and lies between the times at which
+        depth is due: not every image is to have it. Where one was due, it is lost.
+        """
+        with self._lock:
+            soon = self._matched_ns is not None and 0 < image_ns - self._matched_ns < SLOW_NS
+            if not soon or not self._gaps or not self._messages:
+                return False
+            gap = min(self._gaps)
+            past = (image_ns - min(self._messages, key=lambda depth_ns: abs(depth_ns - image_ns))) % gap
+            return min(past, gap - past) > self._slop_ns
 
     def forget_old(self, image_ns: int) -> None:
         """What is too old for an image of this time, and so for all to come, but the latest: it tells when the next is

@@ -312,7 +312,7 @@ class FrameBuilder:
             depth, settled = self._depths.near(waiting.stamp_ns)
             if depth is not None and (settled or last):
                 return depth
-            if settled and self._depths.is_slow(waiting.stamp_ns):
+            if settled and self._depths.is_between(waiting.stamp_ns):
                 return None
             if settled or last:
                 slop, topic = self._config.depth_slop, self._config.depth_topic

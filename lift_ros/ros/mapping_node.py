@@ -71,7 +71,7 @@ class MappingNode(LifecycleNode):
         except ConfigError as error:
             return SetParametersResult(successful=False, reason=str(error))
         if own and self._pipeline:
-            reason = f"{', '.join(own)}: read when the node is configured; deactivate it and clean it up first"
+            reason = f"{', '.join(own)}: read when the node is configured; clean the node up first"
             return SetParametersResult(successful=False, reason=reason)
         return SetParametersResult(successful=True)
 

@@ -109,4 +109,4 @@ class NodeConfig:
         "Name inside map_directory that the map is saved under every 5 minutes, and when the node is deactivated or "
         "ends. With load_map the same, each start goes on with it, and the first with an empty map. Empty: not saved.",
     )
-    autostart: bool = option(True, "Configure and activate on start. False: a lifecycle manager does it.")
+    autostart: bool = option(True, "Configure and activate once the process starts. False: a lifecycle manager does.")

@@ -97,14 +97,18 @@ class OnDemand:
             self._send()
 
     def follow(self) -> None:
-        """To be called now and then by the executor."""
-        with self._lock:
+        """To be called now and then by the executor, which does not wait for a message that is just being made."""
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
             if self._sent is self._state:
                 return
             self._send()
             if self._sent is not None and self._sent is not self._state:  # who comes must not begin with what has been
                 self.destroy()
                 self._publisher, self._sent = self._create(), None
+        finally:
+            self._lock.release()
 
     def destroy(self) -> None:
         """Remove the publisher from the node."""

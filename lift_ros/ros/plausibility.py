@@ -17,16 +17,17 @@ from lift_ros.ros.queues import DropCounter
 FIRST = 30  # frames by which a camera that looks straight up is told
 ALONG = 0.95  # cosine of the angle, up to which two axes count as one
 SOON = 1.0  # s, between images that can be compared
-FAR = 2.0  # m from one such image to the next
+FAR = 2.0  # m, or what the unit of the poses is, from one such image to the next
 SUDDEN = 5.0  # times what the speed before would have made of it: a vehicle may be fast
-TURN = 90.0  # degrees
+TURN = 90.0  # degrees from one such image to the next
+SPIN = 300.0  # degrees/s, faster than a camera is turned by hand
 
 
 class Plausibility:
     """What is odd is used all the same: it may be right.
 
     Attributes:
-        warnings: what is wrong for sure, for the diagnostics; each is logged once, too.
+        warnings: what is most likely wrong, for the diagnostics; each is logged once, too.
     """
 
     def __init__(self, rectified: bool, up: str, buffer: Buffer, drops: DropCounter, logger: RcutilsLogger) -> None:
@@ -92,12 +93,11 @@ class Plausibility:
         moved = float(np.linalg.norm(T[:3, 3] - T_before[:3, 3]))
         far = self._speed is not None and moved > max(FAR, SUDDEN * self._speed * seconds)
         turned = _angle(T_before, T)
-        if not far:
-            self._speed = moved / seconds
-        if far or turned > TURN:
+        self._speed = moved / seconds
+        if far or turned > max(TURN, SPIN * seconds):
             self._drops.add("pose_jump")
             self._log.warning(
-                f"within {seconds:.2f} s the camera moved by {moved:.1f} m and turned by {turned:.0f} degrees: if the "
+                f"within {seconds:.2f} s the camera moved by {moved:.1f} and turned by {turned:.0f} degrees: if the "
                 "localisation jumped, what was mapped before lies elsewhere now",
                 throttle_duration_sec=5.0,
             )

@@ -167,7 +167,7 @@ class Services:
         if item is None:
             response.message = f"there is no object {request.id}"
             return response
-        response.success = True
+        response.success, response.map_id = True, map_id
         response.header = self._pipeline.outputs.header(self._pipeline.stamp)
         response.object = object_message(item, self._pipeline.outputs.stamps.of)
         response.cloud = cloud_message(response.header, item.points, item.colors, item.id)
@@ -264,11 +264,11 @@ class Services:
         try:
             view = self._view(request)
             clicks = await self._clicks(request, view)
-            found = await self._by_mapper(lambda: worker.mapper.select(clicks))
+            map_id, found = await self._by_mapper(lambda: (worker.mapper.map_id, worker.mapper.select(clicks)))
         except LiftError as error:
             response.message = str(error)
             return response
-        response.success = True
+        response.success, response.map_id = True, map_id
         header = self._pipeline.outputs.header(self._pipeline.stamp)
         response.cloud = cloud_message(header, found.points, found.colors, found.ids)
         if view is not None and found.mask is not None:

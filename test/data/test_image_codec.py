@@ -216,7 +216,9 @@ def test_rvl_that_is_damaged_is_told():
         assert error.value.reason == "depth_unreadable"
     longer = struct.pack("<II", W, 2 * H) + image[8:]
     nothing_ends = image[:8] + b"\xff" * 64
-    for data in (longer, nothing_ends):
+    only_zeros = struct.pack("<III", 20000, 20000, 0xFFFFFFF0)  # a few bytes that claim gigabytes
+    huge = struct.pack("<II", 65535, 65537) + image[8:]
+    for data in (longer, nothing_ends, only_zeros, huge):
         with pytest.raises(FrameRejected) as error:
             codec.decode_compressed_depth(header + data, "16UC1; compressedDepth rvl")
         assert error.value.reason == "depth_unreadable"

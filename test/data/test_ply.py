@@ -64,6 +64,8 @@ def test_colours_may_be_shares(tmp_path):
         b"ply\nformat binary_little_endian 1.0\nelement vertex 9999999999999999\nproperty float x\nend_header\n1\n",
         b"ply\nformat ascii 1.0\nelement vertex -1\nproperty float x\nend_header\n1\n",
         b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\n",
+        b"ply\nformat ascii 1.0\nelement vertex 99999999999999999999999\nproperty float x\nend_header\n1\n",
+        b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nproperty uchar red\nend_header\n1 300\n",
         b"ply\nformat ascii 1.0\ncomment \xe9\nelement vertex 0\nproperty float x\nend_header\n",
     ],
 )

@@ -199,8 +199,8 @@ def test_a_whole_is_not_given_up_for_a_narrow_majority():
     for hysteresis in (0.1, 0.0):
         method = fresh(3 * SIZE, hysteresis=hysteresis, same_object_rate=0.5)
         for views in (11, 9):
-            parents = method.decode([], [both] * views + [apart] * (20 - views), line(3 * SIZE)).wholes
-        found.append(len(set(parents.tolist())))
+            wholes = method.decode([], [both] * views + [apart] * (20 - views), line(3 * SIZE)).wholes
+        found.append(len(set(wholes.tolist())))
     assert found == [2, 3]
 
 
@@ -305,8 +305,8 @@ def test_a_whole_is_remembered_over(how):
         method.load_state(state)
     else:
         method.edit(torch.arange(3 * SIZE), torch.zeros(3 * SIZE, 3))
-    parents = method.decode([], [both] * 9 + [apart] * 11, line(3 * SIZE)).wholes
-    assert len(set(parents.tolist())) == 2
+    wholes = method.decode([], [both] * 9 + [apart] * 11, line(3 * SIZE)).wholes
+    assert len(set(wholes.tolist())) == 2
 
 
 def test_clicks_and_wholes_outlast_a_file_and_edits(world):

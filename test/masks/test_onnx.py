@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import sys
 
@@ -102,10 +103,16 @@ def test_an_export_that_cannot_be_written_fails_before_the_checkpoint_is_read(tm
     assert line.startswith(f"lift: cannot write to {tmp_path / 'pair'}: ")
 
 
-@pytest.mark.parametrize("package", ["onnxruntime", "onnx"])
+@pytest.mark.parametrize("package", ["onnxruntime", "onnx", "segment-anything"])
 def test_what_an_export_needs_is_said(tmp_path, capsys, monkeypatch, package):
     monkeypatch.delitem(sys.modules, "lift_ros.masks.onnx", raising=False)
-    monkeypatch.setitem(sys.modules, package, None)
+    if package == "segment-anything":  # is looked for without being imported
+        find = importlib.util.find_spec
+        monkeypatch.setattr(
+            importlib.util, "find_spec", lambda name: None if name == "segment_anything" else find(name)
+        )
+    else:
+        monkeypatch.setitem(sys.modules, package, None)
     (tmp_path / "mobile_sam.pt").touch()
     assert main(["export-sam", str(tmp_path / "mobile_sam.pt"), "--out", str(tmp_path / "pair")]) == 2
     (line,) = capsys.readouterr().err.splitlines()

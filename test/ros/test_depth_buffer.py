@@ -39,3 +39,23 @@ def test_the_latest_depth_is_kept_however_old_it_is():
     assert len(buffer) == 1
     buffer.forget()
     assert len(buffer) == 0
+
+
+def test_images_between_depth_images_are_told_at_once_and_are_not_those_whose_depth_is_lost():
+    buffer = DepthBuffer(slop=0.02, images=30)
+
+    def at(seconds: float) -> tuple[bool, bool, bool]:
+        """Whether there is depth, whether it stays that, and whether the image lies between depth images."""
+        image_ns = round(seconds * 1e9)
+        depth, settled = buffer.near(image_ns)
+        return depth is not None, settled, buffer.is_between(image_ns)
+
+    fill(buffer, 5, 1.0, 10.0)
+    assert at(1.4) == (True, True, False)
+    assert at(1.45) == (False, True, True)
+    assert at(1.5) == (False, False, False)  # is due now
+    fill(buffer, 1, 1.6, 10.0)
+    assert at(1.5) == (False, True, False)
+    assert at(1.55) == (False, True, True)
+    assert at(1.6) == (True, True, False)
+    assert at(3.05)[2] is False  # it has stopped since

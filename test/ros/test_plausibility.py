@@ -64,13 +64,13 @@ def test_images_of_a_body_frame_whose_optical_frame_is_known(child, mounted, war
         rig.tf_static.publish(
             TFMessage(transforms=[transform(rig.header(0), (0.0, 0.0, 0.0), mounted, "camera", child)])
         )
-        time.sleep(0.2)  # topics have no order among each other
-        for index in range(3):
-            rig.send(index)
-        rig.wait_for_frames(3)
         said = f"its child '{child}' is the optical frame"
-        if warned:
-            rig.wait_until(lambda: any(said in message for message in heard), "a warning")
+        for index in range(60):  # topics have no order among each other: the transform may come after some images
+            rig.send(index)
+            time.sleep(PERIOD)
+            if index >= 10 and (not warned or any(said in message for message in heard)):
+                break
+        rig.wait_for_frames(5)
         assert capfd.readouterr().err.count(said) == warned
 
 
@@ -85,7 +85,7 @@ def test_a_camera_that_looks_straight_up_all_the_time_is_none(turned, other, war
         for index in range(36):
             quaternion = LOOKING["level" if index == other else turned]
             rig.send(index, pose=transform(rig.header(index), wall.position(index), quaternion), masks=None)
-            time.sleep(0.02)
+            time.sleep(PERIOD / 2)
         rig.wait_for_frames(36)
         assert capfd.readouterr().err.count("images look straight up, along z") == warned
 
@@ -105,4 +105,4 @@ def test_a_pose_that_jumps_is_counted_and_used_and_speed_is_no_jump(capfd):
         rig.wait_for_frames(len(places) + 2)
         assert rig.wait_for_drop("pose_jump") == 2
         rig.wait_until(lambda: any("pose_jump" in message for message in heard), "a warning")
-        assert "within 0.10 s the camera moved by 20.0 m and turned by 0 degrees" in capfd.readouterr().err
+        assert "within 0.10 s the camera moved by 20.0 and turned by 0 degrees" in capfd.readouterr().err

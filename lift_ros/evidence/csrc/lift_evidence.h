@@ -1,8 +1,8 @@
 // The C interface to what the masks of many views say together, called from Python (lift_ros/evidence/library.py)
-// through ctypes; counts.py says what the numbers mean.
+// through ctypes; the Python that calls each says what the numbers mean.
 //
 // All arrays are dense, row-major and owned by the caller; outputs of sums must be zero at first. Every function returns
-// 0, or -1 when memory runs out. Nothing depends on the number of threads: sums run in the order of the views, or over
+// 0 if nothing else is said, or -1 when memory runs out. Nothing depends on the number of threads: sums run in the order of the views, or over
 // two halves of them.
 #pragma once
 
