@@ -52,6 +52,7 @@ def test_a_click_on_a_pixel_selects_what_it_shows(rig):
     label = max((1, 2, 3), key=lambda value: (wall.labels(LAST + 1) == value).sum())
     answer = rig.call(SelectSimilar, "select_similar", pixels=middle_of(label), threshold=0.8, connected=True)
     assert answer.success, answer.message
+    assert answer.map_id == rig.received["objects"][-1].map_id
     assert answer.mask.encoding == "mono8" and answer.mask.header == rig.header(LAST + 1)
     assert inside(answer.mask, label) > 0.6
     points, _, ids = cloud_arrays(answer.cloud)
