@@ -38,6 +38,7 @@ class Plausibility:
         self._buffer = buffer
         self._drops = drops
         self._log = logger
+        self._is_body = False  # told once
         self._upward = 0  # frames so far, all of which looked up; negative once one did not, or it was told
         self._before: tuple[float, NDArray[np.float64]] | None = None  # stamp, s, and pose of the latest frame
         self._speed: float | None = None  # m/s
@@ -57,8 +58,9 @@ class Plausibility:
 
     def _check_axes(self, live: LiveFrame) -> None:
         frame, T = live.header.frame_id, live.frame.T_world_camera
-        for child in self._buffer.children(frame):
+        for child in () if self._is_body else self._buffer.children(frame):
             if child.endswith("_optical_frame") and self._is_optical(child, frame, live):
+                self._is_body = True
                 self._warn(
                     f"the images are said to be of '{frame}', which is a body's, as its child '{child}' is the optical "
                     "frame: set camera_frame to it, or the map lies on its side"
