@@ -22,14 +22,12 @@ from scipy.spatial.transform import Rotation
 from lift_ros import __version__
 from lift_ros.data.bag_topics import BagOptions
 from lift_ros.errors import ConfigError, LiftError
-from lift_ros.lifting.config import LiftingConfig
+from lift_ros.lifting.config import METHOD_NAMES
 from lift_ros.options import assignments, flatten, read_yaml, walk, with_values
 
 if TYPE_CHECKING:
     from lift_ros.data import Capture
     from lift_ros.frame import Frame
-
-METHODS = next(option.choices for option in walk(LiftingConfig()) if option.name == "method")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -64,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         help="segmenter (graph, sam_vit_b, mobile_sam, ...), or recorded:NAME for masks stored with the capture",
     )  # fmt: skip
     command.add_argument("--checkpoint", help="weights of the segmenter")
-    command.add_argument("--method", help=f"lifting method: {', '.join(METHODS)}")
+    command.add_argument("--method", help=f"lifting method: {', '.join(METHOD_NAMES)}")
     command.add_argument("--scale", type=float, help="resolution of mapping as a share of the input's")
     command.add_argument("--seed", type=int, help="seed of all random choices")
     command.add_argument("--no-depth", action="store_true", help="do not use the depth of the capture")

@@ -24,6 +24,7 @@ from lift_ros.data import Capture, open_capture
 from lift_ros.data.bag_topics import BagOptions
 from lift_ros.errors import ConfigError, LiftError
 from lift_ros.evaluation.masks import TRUTH, check_masks, mask_settings
+from lift_ros.lifting.config import METHOD_NAMES
 from lift_ros.masks.factory import SEGMENTERS, check_segmenter
 from lift_ros.options import assignments, walk, with_values
 
@@ -136,11 +137,6 @@ class Outcome:
     device: str | None = None
 
 
-def known_methods() -> tuple[str, ...]:
-    """The lifting methods there are."""
-    return next(option.choices for option in walk(Config()) if option.name == "lifting.method")
-
-
 def plan(
     datasets: Sequence[Path],
     methods: Sequence[str],
@@ -161,9 +157,9 @@ def plan(
         DatasetError: a capture cannot be opened.
         CheckpointError: a segmenter's weights are missing.
     """
-    methods = [name for given in methods for name in (known_methods() if given == "all" else (given,))]
+    methods = [name for given in methods for name in (METHOD_NAMES if given == "all" else (given,))]
     if not methods:
-        raise ConfigError(f"--methods names none; there are {', '.join(known_methods())}")
+        raise ConfigError(f"--methods names none; there are {', '.join(METHOD_NAMES)}")
     for share in shares:
         if not 0 < share <= 1:
             raise ConfigError(f"--mask-share must be in (0, 1], got {share:g}")

@@ -173,6 +173,5 @@ def _call(name: str, views: Sequence[MaskEvidence], gaussian_count: int, *argume
     structs, borrowed = (Masks * len(views))(), []
     for struct, view in zip(structs, views, strict=True):
         _check(view, gaussian_count)
-        struct.count, struct.mask_count = len(view.mask), len(view.area)
-        borrowed += pointers(struct, mask=view.mask, gaussian=view.gaussian, weight=view.weight, area=view.area)
+        borrowed += view.lend(struct)
     call(getattr(library(), name), Views(len(views), structs, gaussian_count), *arguments)

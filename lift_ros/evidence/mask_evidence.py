@@ -71,6 +71,11 @@ class MaskEvidence:
         """The largest index of a Gaussian in it, -1 if there is none."""
         return int(self.gaussian.max(initial=-1))
 
+    def lend(self, struct: Masks) -> list[NDArray[np.generic]]:
+        """Let ``struct`` describe it; returns what must outlive that."""
+        struct.count, struct.mask_count = len(self.mask), len(self.area)
+        return pointers(struct, mask=self.mask, gaussian=self.gaussian, weight=self.weight, area=self.area)
+
     @cached_property
     def clear(self) -> Clear:
         """The Gaussians with more than ``MIN_PIXELS`` in masks. Kept, since most keyframes stay as they are from one
@@ -78,8 +83,8 @@ class MaskEvidence:
 
         Raises MemoryError.
         """
-        struct = Masks(len(self.mask), mask_count=len(self.area))
-        borrowed = pointers(struct, mask=self.mask, gaussian=self.gaussian, weight=self.weight, area=self.area)
+        struct = Masks()
+        borrowed = self.lend(struct)
         found = Clear(*(np.empty(len(self.mask), kind) for kind in (np.int32, np.int16, np.int16)))
         count = call(library().lift_clear, struct, self.last + 1, MIN_PIXELS, CLEAR_PIXELS, *found)
         del borrowed

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from lift_ros.options import option
 
+METHOD_NAMES = ("lift", "unic_lift", "unified_lift", "omniseg3d", "pcf_lift", "disco", "panoptic_lifting", "hdbscan")
+
 
 @dataclass(frozen=True)
 class LiftConfig:
@@ -142,7 +144,7 @@ class LiftingConfig:
     method: str = option(
         "lift",
         "Lifting method.",
-        choices=("lift", "unic_lift", "unified_lift", "omniseg3d", "pcf_lift", "disco", "panoptic_lifting", "hdbscan"),
+        choices=METHOD_NAMES,
     )
     pixels: int = option(
         8192,

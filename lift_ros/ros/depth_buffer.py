@@ -58,7 +58,7 @@ class DepthBuffer:
             if not self._messages:
                 return None, False
             latest = max(self._messages)
-            nearest = min(self._messages, key=lambda depth_ns: abs(depth_ns - image_ns))
+            nearest = self._nearest(image_ns)
             due = latest + min(self._gaps, default=0)
             if abs(nearest - image_ns) > self._slop_ns:
                 return None, latest > image_ns or image_ns < due - self._slop_ns
@@ -74,7 +74,7 @@ class DepthBuffer:
             if not soon or not self._gaps or not self._messages:
                 return False
             gap = min(self._gaps)
-            past = (image_ns - min(self._messages, key=lambda depth_ns: abs(depth_ns - image_ns))) % gap
+            past = (image_ns - self._nearest(image_ns)) % gap
             return min(past, gap - past) > self._slop_ns
 
     def forget_old(self, image_ns: int) -> None:
@@ -93,6 +93,9 @@ class DepthBuffer:
                 del self._messages[stamp_ns]
             self._gaps.clear()
             self._matched_ns = None
+
+    def _nearest(self, image_ns: int) -> int:
+        return min(self._messages, key=lambda depth_ns: abs(depth_ns - image_ns))
 
     def _is_awaited(self, depth_ns: int) -> bool:
         oldest_ns = self._oldest_ns  # another thread may take it away

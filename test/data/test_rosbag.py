@@ -234,22 +234,22 @@ def test_depth_of_a_coarser_sensor_is_enlarged_and_other_sizes_are_rejected(tmp_
             list(capture.frames)
 
 
-def test_depth_of_another_frame_is_not_used(tmp_path):
+def with_depth_in(frame, tmp_path):
     with Recorder(tmp_path / "bag") as bag:
         bag.posed_images()
         for index in range(3):
-            bag.image(0.1 * index, topic="/depth", encoding="16UC1", frame="depth_optical", value=1)
-    capture = open_capture(tmp_path / "bag")
+            bag.image(0.1 * index, topic="/depth", encoding="16UC1", frame=frame, value=1)
+    return open_capture(tmp_path / "bag")
+
+
+def test_depth_of_another_frame_is_not_used(tmp_path):
+    capture = with_depth_in("depth_optical", tmp_path)
     assert not capture.has_depth and capture.frames[0].depth is None
     assert "not registered" in capture.problems[0]
 
 
 def test_depth_without_a_frame_is_used_as_by_the_node(tmp_path):
-    with Recorder(tmp_path / "bag") as bag:
-        bag.posed_images()
-        for index in range(3):
-            bag.image(0.1 * index, topic="/depth", encoding="16UC1", frame="", value=1)
-    capture = open_capture(tmp_path / "bag")
+    capture = with_depth_in("", tmp_path)
     assert not capture.problems and all(frame.depth.all() for frame in capture.frames)
 
 

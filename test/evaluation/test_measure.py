@@ -12,7 +12,8 @@ import numpy as np
 from lift_ros.data.nerfstudio import NerfstudioCapture
 from lift_ros.evaluation import measure
 from lift_ros.evaluation.metrics import Contingency, IdSwitches
-from lift_ros.evaluation.study import Run, known_methods
+from lift_ros.evaluation.study import Run
+from lift_ros.lifting.config import METHOD_NAMES
 
 SETTINGS = {"mapping.photometric_steps": 4, "mapping.lifting_steps": 4, "lifting.pixels": 256}
 
@@ -24,7 +25,7 @@ def test_a_capture_without_truth_with_masks_on_half_of_its_frames(demo_room, tmp
     listing["frames"] = [{k: v for k, v in frame.items() if k != "instance_file_path"} for frame in listing["frames"]]
     (path / "transforms.json").write_text(json.dumps(listing))
     shutil.rmtree(path / "inst")
-    run = Run(str(path), "recorded:L0", 0.5, known_methods()[0], scale=0.4, settings=SETTINGS)
+    run = Run(str(path), "recorded:L0", 0.5, METHOD_NAMES[0], scale=0.4, settings=SETTINGS)
     figures = measure.measure(run, tmp_path / "pictures")
     assert all(figures[name] is None for name in measure.ACCURACY)
     assert figures["frames"] == figures["keyframes"] == 8 and figures["mask_views"] == 4

@@ -15,7 +15,8 @@ from lift_ros.config import Config
 from lift_ros.errors import LiftError
 from lift_ros.evaluation.published import MESSY, PROMPTED, PUBLISHED, SHARE_CLAIMS, UNIC
 from lift_ros.evaluation.report import COLUMNS, dataset_names, markdown_report, markdown_table, write_report
-from lift_ros.evaluation.study import Outcome, Run, known_methods
+from lift_ros.evaluation.study import Outcome, Run
+from lift_ros.lifting.config import METHOD_NAMES
 from lift_ros.visualization import write_png
 
 
@@ -135,7 +136,7 @@ def test_no_published_figure_is_lost(outcomes):
 
 
 def test_published_figures_are_of_methods_and_metrics_that_there_are():
-    assert {entry.method for entry in (*PUBLISHED, *SHARE_CLAIMS)} <= set(known_methods())
+    assert {entry.method for entry in (*PUBLISHED, *SHARE_CLAIMS)} <= set(METHOD_NAMES)
     columns = {name for name, _, _ in COLUMNS}
     assert {name for entry in PUBLISHED for name in entry.figures} - columns == {PROMPTED}
     assert all(0.2 < value < 1 for entry in PUBLISHED for value in entry.figures.values())

@@ -26,7 +26,8 @@ from lift_ros.errors import CheckpointError, ConfigError
 from lift_ros.evaluation import study
 from lift_ros.evaluation.masks import make_masks
 from lift_ros.evaluation.measure import Truth, device_name
-from lift_ros.evaluation.study import Run, carry_out, known_methods, plan, write_json
+from lift_ros.evaluation.study import Run, carry_out, plan, write_json
+from lift_ros.lifting.config import METHOD_NAMES
 from lift_ros.mapping.prepare import training_device
 from lift_ros.visualization import write_png
 
@@ -70,7 +71,7 @@ def changed(out: Path) -> dict[str, int]:
 
 def test_methods_side_by_side_resumed_and_with_a_run_that_fails(capture, unreadable, tmp_path, capfd):
     pytest.importorskip("matplotlib", reason="matplotlib is not installed (the evaluate extra)")
-    methods = known_methods()[:2]
+    methods = METHOD_NAMES[:2]
     arguments = (capture, "--masks", "L1", "--out", tmp_path, *QUICK)
     assert evaluate(*arguments, "--methods", ",".join(methods)) == 0
     first = changed(tmp_path)
@@ -139,7 +140,7 @@ def test_what_defines_a_run_is_in_its_name():
     variants = [
         dataclasses.replace(RUN, **{name: value})
         for name, value in (
-            ("dataset", "/other/room"), ("masks", "L1"), ("mask_share", 0.1), ("method", known_methods()[-1]),
+            ("dataset", "/other/room"), ("masks", "L1"), ("mask_share", 0.1), ("method", METHOD_NAMES[-1]),
             ("scale", 1.0), ("seed", 1), ("use_depth", False), ("settings", {"lifting.pixels": 300}),
         )
     ]  # fmt: skip
@@ -312,7 +313,7 @@ def test_captures_go_by_the_names_of_links(capture, tmp_path):
 
 def test_every_combination_once(capture):
     runs = plan([capture, capture], ["all"], ["L1", "graph", "L1"], [1.0, 0.1], seed=4, settings={})
-    assert len(runs) == len(set(known_methods())) * 2 * 2
+    assert len(runs) == len(set(METHOD_NAMES)) * 2 * 2
     assert len({run.key for run in runs}) == len(runs) and {run.seed for run in runs} == {4}
     assert {run.dataset for run in runs} == {str(capture)}
     (again,) = plan([capture / ".." / capture.name], ["lift"], ["L1"], [1.0], seed=4, settings={})
