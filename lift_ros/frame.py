@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lift_ros.camera import Camera, PosedCamera
 from lift_ros.errors import FrameRejected
-from lift_ros.resampling import median_depth
+from lift_ros.resampling import any_of, median_depth
 
 ROTATION_TOLERANCE = 1e-3  # poses are published as float32 quaternions or 6-digit text
 MAX_COORDINATE = 3e4  # metres; beyond, single precision resolves no millimetres
@@ -52,6 +52,10 @@ class Frame:
         T_world_camera: (4, 4) float64, camera-to-world, optical convention.
         stamp: seconds since the epoch of the capture's clock.
         depth: (H, W) float32, z-depth in metres (or the unit of the poses), 0 where unknown; None without a sensor.
+        ignored: (H, W) bool, pixels that show nothing of the scene, such as the robot itself: they train and plant
+            nothing, lie in no mask and have no label. None: none.
+        labels: (h, w) integers, the masks that came with the image, 0 = no mask. Their resolution may be another; that
+            they fit is checked where they are used (``masks_at``). None: none came.
         name: stem of the file or ``<seconds>_<nanoseconds>`` of the message, used to name outputs.
     """
 
@@ -61,12 +65,15 @@ class Frame:
     stamp: float
     depth: NDArray[np.float32] | None = None
     name: str = ""
+    ignored: NDArray[np.bool_] | None = None
+    labels: NDArray[np.integer] | None = None
 
     def __post_init__(self) -> None:
-        """Check shapes and pose, and zero depth that is no distance, or too near to be drawn.
+        """Check shapes and pose, and zero depth that is no distance, too near to be drawn, or ``ignored``.
 
         Raises:
-            FrameRejected: ``image_encoding``, ``image_size``, ``depth_size``, ``pose_not_finite``, ``pose_not_rigid``.
+            FrameRejected: ``image_encoding``, ``image_size``, ``depth_size``, ``mask_size``, ``pose_not_finite``,
+                ``pose_not_rigid``.
         """
         if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
             raise FrameRejected(
@@ -77,16 +84,20 @@ class Frame:
             raise FrameRejected(
                 "image_size", f"image is {w}x{h} but the camera info says {self.camera.width}x{self.camera.height}"
             )
+        if self.ignored is not None and self.ignored.shape != (h, w):
+            size = "x".join(str(n) for n in reversed(self.ignored.shape))
+            raise FrameRejected("mask_size", f"ignored pixels are {size}, the image {w}x{h}")
         if self.depth is not None:
             if self.depth.shape != (h, w):
                 size = "x".join(str(n) for n in reversed(self.depth.shape))
                 raise FrameRejected("depth_size", f"depth is {size}, the image {w}x{h}")
             depth = self.depth.astype(np.float32)
-            self.depth = np.where((depth > MIN_DEPTH) & (depth < MAX_DEPTH), depth, np.float32(0))
+            usable = (depth > MIN_DEPTH) & (depth < MAX_DEPTH)
+            self.depth = np.where(usable if self.ignored is None else usable & ~self.ignored, depth, np.float32(0))
         self.T_world_camera = check_rigid(self.T_world_camera)
 
     def resized(self, width: int, height: int) -> Frame:
-        """The frame at another resolution: colour by area, depth by the median (no mixing over edges)."""
+        """The frame at another resolution: colour by area, depth by the median (no mixing over edges), same labels."""
         if (width, height) == (self.camera.width, self.camera.height):
             return self
         depth = None if self.depth is None else median_depth(self.depth, height, width)
@@ -97,6 +108,8 @@ class Frame:
             self.stamp,
             depth,
             self.name,
+            None if self.ignored is None else any_of(self.ignored, height, width),
+            self.labels,
         )
 
     def at_width(self, width: int) -> Frame:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,6 +38,13 @@ def labels_at(labels: NDArray[np.integer], height: int, width: int) -> NDArray[n
     if not same_aspect(labels.shape, (height, width)):
         raise ValueError(f"of {labels.shape[1]}x{labels.shape[0]} pixels, the image of {width}x{height}")
     return most_frequent(labels, height, width)
+
+
+def any_of(mask: NDArray[np.bool_], height: int, width: int) -> NDArray[np.bool_]:
+    """(H, W) ``mask`` at another size: the pixels to which any that is True contributes where an image is resized."""
+    if mask.shape == (height, width):
+        return mask
+    return cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA) > 0
 
 
 def median_depth(depth: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:

@@ -86,6 +86,7 @@ def test_poses_that_move_no_rigid_body_are_rejected(pose, reason):
         ({"depth": np.zeros((3, 4), np.float32)}, "depth_size", "depth is 4x3, the image 8x6"),
         ({"depth": np.zeros((6, 8, 1), np.float32)}, "depth_size", "depth"),
         ({"depth": np.zeros(48, np.float32)}, "depth_size", "depth"),
+        ({"ignored": np.zeros((3, 4), bool)}, "mask_size", "ignored pixels are 4x3, the image 8x6"),
     ],
 )
 def test_images_that_do_not_fit_are_rejected(changes, reason, message):
@@ -130,10 +131,11 @@ def test_resizing_averages_colour_and_does_not_mix_depth():
     image[:, ::2] = 200
     depth = np.ones((6, 8), np.float32)
     depth[:, 4:] = 9.0
-    small = frame(image=image, depth=depth).resized(4, 3)
+    labels = np.arange(12).reshape(3, 4)
+    small = frame(image=image, depth=depth, labels=labels).resized(4, 3)
     assert small.image.shape == (3, 4, 3) and (small.image == 100).all()
     assert set(np.unique(small.depth)) == {1.0, 9.0}
-    assert small.camera == CAMERA.resized(4, 3)
+    assert small.camera == CAMERA.resized(4, 3) and small.labels is labels
     assert (small.stamp, small.name) == (12.5, "left_0001")
     assert np.array_equal(small.T_world_camera, rigid())
 
@@ -146,3 +148,13 @@ def test_resizing_to_the_same_size_is_free_and_depth_is_optional():
 
 def test_the_camera_of_a_frame_inverts_its_pose():
     assert np.allclose(frame().posed_camera().viewmat.numpy() @ rigid(), np.eye(4), atol=1e-5)
+
+
+def test_what_is_ignored_has_no_depth_at_any_size():
+    ignored = np.zeros((6, 8), bool)
+    ignored[0, 0] = True
+    whole = frame(ignored=ignored, depth=np.full((6, 8), 2.0, np.float32))
+    assert whole.depth[0, 0] == 0 and (whole.depth > 0).sum() == 47
+    half = whole.resized(4, 3)
+    assert half.ignored.shape == half.depth.shape == (3, 4)
+    assert half.ignored[0, 0] and half.depth[0, 0] == 0 and half.ignored.sum() == 1

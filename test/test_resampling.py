@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
+import cv2
 import numpy as np
 import pytest
 
-from lift_ros.resampling import median_depth, most_frequent
+from lift_ros.resampling import any_of, median_depth, most_frequent
 
 
 def disc(size: int, x: float, y: float, radius: float) -> np.ndarray:
@@ -64,3 +65,15 @@ def test_larger_images_repeat_pixels() -> None:
     labels = np.arange(6).reshape(2, 3)
     assert np.array_equal(most_frequent(labels, 4, 6), labels.repeat(2, 0).repeat(2, 1))
     assert np.array_equal(median_depth(labels.astype(np.float32), 2, 3), labels)
+
+
+@pytest.mark.parametrize("size", [(30, 40), (37, 53), (120, 160)])
+def test_a_pixel_that_any_true_one_contributes_to_is_true(size) -> None:
+    """So that an image resized by area is the same everywhere else, whatever it shows there."""
+    mask = disc(100, 40.3, 60.2, 20)
+    images = [np.where(mask, value, 100).astype(np.uint8) for value in (0, 255)]
+    small = [cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA) for image in images]
+    found = any_of(mask, *size)
+    assert (small[0] == small[1])[~found].all()
+    assert 0.12 < found.mean() < 0.2  # a disc of an eighth, and its border
+    assert any_of(mask, 100, 100) is mask

@@ -40,6 +40,7 @@ class BagOptions:
     depth_slop: float = option(
         0.02, "Greatest difference between the stamps of an image and its depth.", unit="s", min=0.0, max=1.0
     )
+    camera_mask: str = option("", "Image file, black where the camera sees the robot itself.")
 
 
 @dataclass(frozen=True)

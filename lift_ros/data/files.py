@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lift_ros.data.image_codec import UNLABELLED, decode_compressed_rgb, depth_in_metres
-from lift_ros.errors import DatasetError, FrameRejected
+from lift_ros.errors import ConfigError, DatasetError, FrameRejected
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -122,6 +122,34 @@ def read_labels(file: Path) -> NDArray[np.int32]:
     of_16_bits = labels.dtype == np.uint16 or file.suffix.lower() == ".png"  # of which older Pillow makes 32 bits
     end = UNLABELLED if of_16_bits else 2**31
     return np.where((labels > 0) & (labels < end), labels, 0).astype(np.int32)
+
+
+def read_mask(file: Path) -> NDArray[np.bool_]:
+    """(H, W) pixels that are black, and not to be used: the convention of COLMAP and nerfstudio.
+
+    Raises:
+        FrameRejected: ``mask_unreadable``.
+    """
+    if not file.is_file():
+        raise FrameRejected("mask_unreadable", f"{file} does not exist")
+    return read_image(file, cv2.IMREAD_GRAYSCALE, "mask_unreadable") == 0
+
+
+def camera_mask(name: str) -> NDArray[np.bool_] | None:
+    """``read_mask`` for all images of a camera; None where no file is named.
+
+    Raises:
+        ConfigError: it cannot be read, or nothing is left of the image.
+    """
+    if not name:
+        return None
+    try:
+        ignored = read_mask(Path(name).expanduser())
+    except FrameRejected as error:
+        raise ConfigError(f"camera_mask: {error}") from None
+    if ignored.all():
+        raise ConfigError(f"camera_mask: {name} is black all over; white is what the camera sees of the world")
+    return ignored
 
 
 def read_matrix(file: Path) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lift_ros.camera import Camera
 from lift_ros.data.capture import Capture, clip_depth
-from lift_ros.data.files import read_depth, read_labels, read_rgb
+from lift_ros.data.files import read_depth, read_labels, read_mask, read_rgb
 from lift_ros.data.undistort import UndistorterCache
 from lift_ros.errors import FrameRejected
 from lift_ros.frame import Frame, check_rigid
@@ -54,6 +54,7 @@ class Entry:
         depth: None where this frame has none.
         stamp: seconds.
         labels: recorded label images by the name they are offered under; they need not exist.
+        mask: black where the image shows nothing of the scene; None: nowhere.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Entry:
     stamp: float
     depth: Path | None = None
     labels: Mapping[str, Path] = field(default_factory=dict)
+    mask: Path | None = None
 
 
 class ListedCapture(Capture):
@@ -78,7 +80,7 @@ class ListedCapture(Capture):
         depth_unit: float = 0.001,
         no_depth: str = "no depth",
     ) -> None:
-        """Entries whose depth is not there have none.
+        """Entries whose depth or mask is not there have none.
 
         Args:
             sources: files that tell of the frames what their own do not: the listing, cameras, poses.
@@ -97,6 +99,13 @@ class ListedCapture(Capture):
             entries = [replace(entry, depth=None) if entry.depth in gone else entry for entry in entries]
             self.problems.append(
                 f"{len(missing)} of {len(entries)} frames are used without depth, whose files are missing: {missing[0]}"
+                + (", ..." if len(missing) > 1 else "")
+            )
+        if missing := [entry.mask for entry in entries if entry.mask and not entry.mask.is_file()]:
+            gone = set(missing)
+            entries = [replace(entry, mask=None) if entry.mask in gone else entry for entry in entries]
+            self.problems.append(
+                f"all pixels count in {len(missing)} of {len(entries)} frames, whose masks are missing: {missing[0]}"
                 + (", ..." if len(missing) > 1 else "")
             )
         self.has_depth = any(entry.depth for entry in entries)
@@ -142,7 +151,9 @@ class ListedCapture(Capture):
     @property
     def files(self) -> list[Path]:
         """See ``Capture.files``."""
-        of_frames = (file for entry in self._entries for file in (entry.image, entry.depth, *entry.labels.values()))
+        of_frames = (
+            file for entry in self._entries for file in (entry.image, entry.depth, entry.mask, *entry.labels.values())
+        )
         return [*self._sources, *filter(None, of_frames)]
 
     def load(self, index: int, depth: bool = True) -> Frame:
@@ -157,7 +168,8 @@ class ListedCapture(Capture):
         if depth and entry.depth is not None:
             measured = clip_depth(self._read_depth(entry.depth), self._max_depth)
             measured = undistorter.depth(self._register(measured, lens.camera))
-        return Frame(image, undistorter.camera, T_world_camera, entry.stamp, measured, entry.name)
+        ignored = undistorter.ignored(read_mask(entry.mask)) if entry.mask else None
+        return Frame(image, undistorter.camera, T_world_camera, entry.stamp, measured, entry.name, ignored)
 
     def _read_depth(self, path: Path) -> NDArray[np.float32]:
         return read_depth(path, self._depth_unit)

@@ -7,13 +7,14 @@
 Poses are camera-to-world in the OpenGL convention (x right, y up, z backward). ``applied_transform`` tells how
 nerfstudio turned the reconstruction's world into that of the poses; the poses and ``ply_file_path`` are both given
 after it, so nothing has to be undone. ``applied_scale`` was applied to the poses alone: depth and points are multiplied
-by it. ``mask_path`` is not used: all pixels count.
+by it.
 
-Of nerfstudio are ``depth_file_path``, ``camera_model``, and ``distortion_params`` (k1, k2, k3, k4, p1, p2), which goes
-before coefficients given by their names; of instant-ngp angles of view for focal lengths, paths without extension,
-``is_fisheye``, and ``depth_path``. As there, one focal length stands for both, and those of a frame replace those of
-the listing together. Its lenses that are neither perspective nor fisheye are refused. What it says of its volume
-(``aabb_scale``, ``scale``, ``offset``) and its choice of frames (``sharpness``) does not matter here.
+Of nerfstudio are ``depth_file_path``, ``mask_path`` (black where pixels do not count), ``camera_model``, and
+``distortion_params`` (k1, k2, k3, k4, p1, p2), which goes before coefficients given by their names; of instant-ngp
+angles of view for focal lengths, paths without extension, ``is_fisheye``, and ``depth_path``. As there, one focal
+length stands for both, and those of a frame replace those of the listing together. Its lenses that are neither
+perspective nor fisheye are refused. What it says of its volume (``aabb_scale``, ``scale``, ``offset``) and its choice
+of frames (``sharpness``) does not matter here.
 ``instance_file_path`` is ours: true instances, offered as ``instances``.
 
 A count of depth, also in files of floating point numbers, is ``integer_depth_scale`` metres, a key of instant-ngp, else
@@ -55,7 +56,7 @@ _NGP_LENSES = ("ftheta_p0", "latlong", "equirectangular", "orthographic")  # tol
 _FOCAL_KEYS = ("fl_x", "camera_angle_x", "x_fov", "fl_y", "camera_angle_y", "y_fov")
 _DEPTH_UNIT_KEYS = ("depth_unit_scale_factor", "integer_depth_scale")  # the first that is given counts
 MIN_USABLE_DEPTH = 0.01  # of the known pixels: with fewer it is the unit that is wrong
-_PATH_KEYS = ("file_path", "depth_file_path", "depth_path", "instance_file_path", "ply_file_path")
+_PATH_KEYS = ("file_path", "depth_file_path", "depth_path", "mask_path", "instance_file_path", "ply_file_path")
 
 
 class NerfstudioCapture(ListedCapture):
@@ -87,6 +88,7 @@ class NerfstudioCapture(ListedCapture):
                     float(frame["time"]) if timed else index * FRAME_INTERVAL,
                     root / depth if depth else None,
                     labels,
+                    root / frame["mask_path"] if "mask_path" in frame else None,
                 )
             )
         given = (self._meta[key] for key in _DEPTH_UNIT_KEYS if key in self._meta)

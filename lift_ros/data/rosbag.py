@@ -18,6 +18,7 @@ from lift_ros.data.bag_storage import COMPRESSED_SUFFIX
 from lift_ros.data.bag_topics import BagOptions, base_topic, choose_pose_topic, choose_topics
 from lift_ros.data.capture import Capture
 from lift_ros.data.depth_message import depth_of_message
+from lift_ros.data.files import camera_mask
 from lift_ros.data.image_codec import message_labels, message_rgb
 from lift_ros.data.transforms import TransformTree, same_place
 from lift_ros.data.undistort import Undistorter, same_calibration
@@ -57,6 +58,7 @@ class BagCapture(Capture):
 
     def _scan(self, options: BagOptions) -> None:
         bag = self._bag
+        self._mask = camera_mask(options.camera_mask)
         self.topics = choose_topics(bag, options)
         self._poses = _Poses(bag, options, self.topics.camera_frame)
         self.world_frame = self._poses.world_frame
@@ -123,7 +125,10 @@ class BagCapture(Capture):
         measured = None
         if depth and (nearest := self._depth_of(entry)):
             measured = depth_of_message(self._read(self.topics.depth, nearest), undistorter, self._max_depth)
-        return Frame(image, undistorter.camera, T_world_camera, entry.stamp_ns / 1e9, measured, _name(entry))
+        ignored = None if self._mask is None else undistorter.ignored(self._mask)
+        return Frame(
+            image, undistorter.camera, T_world_camera, entry.stamp_ns / 1e9, measured, _name(entry), ignored
+        )  # fmt: skip
 
     def _depth_of(self, image: _Entry) -> _Entry | None:
         nearest = _nearest(self._depths, image.stamp_ns)

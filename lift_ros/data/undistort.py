@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lift_ros.camera import Camera
 from lift_ros.errors import FrameRejected
+from lift_ros.resampling import labels_at
 
 PINHOLE_MODELS = ("plumb_bob", "rational_polynomial")
 FISHEYE_MODELS = ("equidistant", "fisheye")
@@ -113,6 +114,18 @@ class Undistorter:
     def labels(self, labels: NDArray) -> NDArray[np.int32]:
         """Remap an (H, W) label image without mixing ids. Raises FrameRejected ``labels_size``."""
         return self._remap(labels.astype(np.int32), cv2.INTER_NEAREST, "labels_size")
+
+    def ignored(self, pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Remap the (h, w) pixels of the distorted image, maybe at another scale, that show nothing of the scene.
+
+        Raises:
+            FrameRejected: ``mask_size``.
+        """
+        try:
+            pixels = labels_at(pixels.astype(np.uint8), self._source.height, self._source.width)
+        except ValueError as error:
+            raise FrameRejected("mask_size", f"the mask of the camera is {error}") from None
+        return self._remap(pixels, cv2.INTER_NEAREST, "mask_size") > 0
 
     def _remap(self, image: NDArray, interpolation: int, reason: str) -> NDArray:
         height, width = image.shape[:2]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import overload
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -20,14 +21,15 @@ from lift_ros.mapping.config import MappingConfig
 from lift_ros.mapping.keyframing import most_redundant
 from lift_ros.mapping.landmarks import Landmarks, movement
 from lift_ros.masks.base import Patches
-from lift_ros.render import BlendWeights, blend_weights
+from lift_ros.render import BlendWeights, blend_weights, rasterize
 from lift_ros.scene.gaussians import GaussianScene, only_appends
-from lift_ros.scene.trainer import TrainingView
+from lift_ros.scene.trainer import REACH, TrainingView, in_view
 
 MAX_UNKNOWN = 0.05  # of the Gaussians that a view showed: as many new ones in it make it stale
 RECENT = 4  # latest keyframes, which are never evicted and get half of the scene training
 REFRESHED = 3  # keyframes refreshed per call at most: new ground soon changes what many of them show
 ASKED = 100  # keyframes checked for staleness per call, round robin
+SHOWN = 0.1  # of a pixel that Gaussians explain, from which it shows them
 SAMPLED = 1  # in place of REFRESHED where a method is trained: sampling pixels takes several times as long
 
 
@@ -94,6 +96,17 @@ class Keyframe:
         """Drop the evidence about the Gaussians where ``gone`` (N,) is True, until the next refresh."""
         if self.evidence is not None:
             self.evidence = self.evidence.without(gone)
+
+    def ignore(self, pixels: NDArray[np.bool_]) -> None:
+        """Ignore these ``pixels`` (H, W) of its view from now on, and its masks there; it is stale until a refresh."""
+        view = self.view
+        ignored = torch.from_numpy(pixels).to(view.image.device)
+        if view.ignored is not None:
+            ignored = ignored | view.ignored
+        depth = None if view.depth is None else view.depth.masked_fill(ignored, 0)
+        self.view = view._replace(depth=depth, ignored=ignored)
+        self.patches = self.patches.outside(pixels)
+        self._unknown += self._shown
 
     def edit(self, origin: torch.Tensor, on_cpu: torch.Tensor, appends: bool) -> None:
         """Follow an edit of the scene (see ``GaussianScene``), approximately until the next refresh.
@@ -203,6 +216,21 @@ class Keyframes(Sequence[Keyframe]):
         for keyframe in self._kept:
             keyframe.forget(gone)
         self._loaded = [(stamp, evidence.without(gone)) for stamp, evidence in self._loaded]
+
+    def showing(self, scene: GaussianScene, which: torch.Tensor) -> list[tuple[Keyframe, NDArray[np.bool_]]]:
+        """The keyframes that show some of the Gaussians ``which`` (N,) bool, and the pixels (H, W) where each does,
+        widened by one.
+        """
+        splats, found = scene.splats, []
+        reach = REACH * splats.scales[which].amax(1)
+        for keyframe in self._kept:
+            camera = self._camera_of(keyframe)
+            if in_view(camera, splats.means[which], reach).any():
+                share = rasterize(splats, which.float()[:, None], camera).image[..., 0] > SHOWN
+                pixels = cv2.dilate(share.cpu().numpy().astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+                if pixels.any():
+                    found.append((keyframe, pixels))
+        return found
 
     def begin_anew(self) -> None:
         """Discard what was computed: the scene is replaced by another."""

@@ -48,9 +48,10 @@ def is_keyframe(frame: Frame, keyframes: Sequence[Keyframe], rendering: Renderin
 
 def _new_area(frame: Frame, known: torch.Tensor) -> float:
     """Share of a frame where ``known`` (H, W) is False. With a depth image only pixels with depth count, since sky and
-    glass stay unknown anyway; 0 if those are mere specks.
+    glass stay unknown anyway, and ``Frame.ignored`` never; 0 if those are mere specks.
     """
-    asked = known if frame.depth is None else known[torch.from_numpy(frame.depth > 0).to(known.device)]
+    counted = frame.depth > 0 if frame.depth is not None else None if frame.ignored is None else ~frame.ignored
+    asked = known if counted is None else known[torch.from_numpy(counted).to(known.device)]
     return float((~asked).float().mean()) if asked.numel() >= MIN_MEASURED * known.numel() else 0.0
 
 

@@ -237,6 +237,24 @@ class Mapper:
         self._publish()
         return events
 
+    def remove(self, object_id: int) -> list[ObjectEvent]:
+        """Take an object out of the map, or a whole with its parts, and renew ``snapshot``: it was carried away, say.
+
+        What keyframes show of it is ignored from now on. Where it is still there, new keyframes bring it back under
+        another id.
+
+        Raises:
+            LiftError: the map has no object of this id.
+        """
+        gone = torch.from_numpy(self._registry.gaussians_of(object_id)).to(self._scene.device)
+        for keyframe, pixels in self._keyframes.showing(self._scene, gone):
+            keyframe.ignore(pixels)
+            self._seeder.ignore(keyframe.view.index, pixels)
+        self._edit(lambda: self._scene.prune(~gone))
+        events = self._registry.remove(object_id)
+        self._publish()
+        return events
+
     def _unasked(self) -> torch.Tensor:
         """(N,) True for Gaussians no current keyframe observes. The prior of a loaded map is ignored: it carries no
         uncertainty.
@@ -405,7 +423,9 @@ class Mapper:
             given = small.posed_camera(self._scene.device)
             image = torch.from_numpy(small.image).float() / 255
             camera = self._trainer.poses.apply(index, given)
-            self._trainer.poses.update(index, given, align(self._trainer.render, image, camera, ALIGN_STEPS))
+            self._trainer.poses.update(
+                index, given, align(self._trainer.render, image, camera, ALIGN_STEPS, small.ignored)
+            )
             rendering = self._trainer.render(self._trainer.poses.apply(index, given))
         self._seeder.add(replace(small, T_world_camera=self._trainer.poses.pose(index, small.T_world_camera)))
         stereo = self._seeder.depth(index)
@@ -441,7 +461,7 @@ class Mapper:
         prompts = None
         if self.segmenter.promptable and len(self.snapshot.scene):
             seen = frame.at_width(FINER * small.camera.width)
-            prompts = make_prompts(*self.snapshot.label_image(self.snapshot.locate(seen)))
+            prompts = make_prompts(*self.snapshot.label_image(self.snapshot.locate(seen)), seen.ignored)
             prompts = prompts.resized(frame.camera.height, frame.camera.width)
         masks = self.segmenter.segment(frame, prompts)
         spent = masks.prompts_used
@@ -450,7 +470,8 @@ class Mapper:
         height, width = finer * small.camera.height, finer * small.camera.width
         step = max(1, masks.masks.shape[1] // (2 * height))  # every nth pixel of a large image is enough
         sampled = masks.masks[:, step // 2 :: step, step // 2 :: step]
-        return Patches.of(sampled).resized(height, width)
+        patches = Patches.of(sampled).resized(height, width)
+        return patches if frame.ignored is None else patches.outside(frame.ignored)
 
     def _plant(self, index: int, rendering: Rendering, patches: Patches) -> None:
         """Add seeds where the scene, seen by a keyframe as ``rendering``, lacks something or has too few Gaussians."""

@@ -87,7 +87,7 @@ class MapSnapshot:
             return camera
         small = frame.at_width(WORK_WIDTH)
         image = torch.from_numpy(small.image).float() / 255
-        found = align(self.render, image, PosedCamera(small.camera, camera.viewmat), steps)
+        found = align(self.render, image, PosedCamera(small.camera, camera.viewmat), steps, small.ignored)
         return PosedCamera(camera.intrinsics, found.viewmat)
 
     def labels_of(
@@ -101,7 +101,8 @@ class MapSnapshot:
             min_share: blend weight that an object needs in a pixel to label it.
 
         Returns:
-            (H, W) ids at the size of the frame, 0 for none; the camera that they were rendered with.
+            (H, W) ids at the size of the frame, 0 for none and at pixels that are ignored; the camera that they were
+            rendered with.
         """
         located = self.locate(frame, align_steps)
         view = PosedCamera(located.intrinsics.at_width(width), located.viewmat)
@@ -109,7 +110,8 @@ class MapSnapshot:
         picture = frame.at_width(max(BORDER_WIDTH, width))
         labels = _enlarged(labels, picture.camera.width, picture.camera.height)
         labels = follow_edges(labels, picture.image, picture.depth)
-        return _enlarged(labels, frame.camera.width, frame.camera.height).astype(np.uint32), view
+        labels = _enlarged(labels, frame.camera.width, frame.camera.height).astype(np.uint32)
+        return labels if frame.ignored is None else np.where(frame.ignored, 0, labels), view
 
     def labels_from(self, camera: PosedCamera, min_share: float = MIN_SHARE) -> NDArray[np.uint32]:
         """(H, W) ids rendered from the map alone, 0 where none has ``min_share`` of the pixel."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lift_ros.frame import Frame
-from lift_ros.resampling import most_frequent
+from lift_ros.resampling import any_of, most_frequent
 
 
 @dataclass
@@ -85,6 +85,11 @@ class Patches:
         if self.index.shape == (height, width):
             return self
         return Patches(most_frequent(self.index, height, width), self.inside)
+
+    def outside(self, pixels: NDArray[np.bool_]) -> Patches:
+        """The same where no mask holds any of the ``pixels`` (h, w), which may be of another size of the image."""
+        kept = ~any_of(pixels, *self.index.shape)
+        return Patches(self.index * kept, self.inside)
 
     @property
     def overlapping(self) -> bool:

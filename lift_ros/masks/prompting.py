@@ -18,6 +18,7 @@ def make_prompts(
     labels: NDArray[np.integer],
     share: NDArray[np.float32],
     alpha: NDArray[np.float32],
+    ignored: NDArray[np.bool_] | None = None,
 ) -> Prompts:
     """Prompts for a view of which the map has rendered a label image.
 
@@ -28,6 +29,7 @@ def make_prompts(
         labels: (H, W) persistent object ids, 0 = unlabelled.
         share: (H, W) summed blend weight of the label, at most ``alpha``.
         alpha: (H, W) accumulated opacity in [0, 1].
+        ignored: (H, W) bool, see ``Frame``: there is nothing to ask for.
 
     Returns:
         One point for each object, on its explained pixel farthest from all others, in ascending order of the ids; and
@@ -37,7 +39,11 @@ def make_prompts(
         raise ValueError(f"labels {labels.shape}, share {share.shape} and alpha {alpha.shape} differ in size")
     confident = (labels > 0) & (np.minimum(share, alpha) >= MIN_SHARE)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (MIN_GAP, MIN_GAP))
-    unexplained = cv2.morphologyEx((~confident).astype(np.uint8), cv2.MORPH_OPEN, kernel)
+    unexplained = ~confident
+    if ignored is not None:
+        confident &= ~ignored
+        unexplained &= ~ignored
+    unexplained = cv2.morphologyEx(unexplained.astype(np.uint8), cv2.MORPH_OPEN, kernel)
 
     ids, index = np.unique(np.where(confident, labels, 0), return_inverse=True)
     index = index.reshape(labels.shape) + (ids[0] != 0)  # objects from 1 on, also where every pixel is one

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from lift_ros.errors import MapFileError
+from lift_ros.errors import LiftError, MapFileError
 from lift_ros.evidence.counts import masked, part_agreement, strongest_masks, visibility
 from lift_ros.evidence.linkage import merge_parts
 from lift_ros.evidence.mask_evidence import MaskEvidence
@@ -309,6 +309,25 @@ class ObjectRegistry:
         strongest = strongest_masks(np.where(ids == 0, 0, -1), 1, [view], np.zeros(1, np.int64))
         new = strongest >= 0
         self.ids[new] = object_of[strongest[new]]
+
+    def gaussians_of(self, object_id: int) -> NDArray[np.bool_]:
+        """(N,) bool, the Gaussians of an object, or of the parts of a whole. Raises LiftError: there is none such."""
+        if object_id not in self.tracks:
+            raise LiftError(f"the map has no object {object_id}")
+        return (self.ids == object_id) | (self._parents(self.ids) == object_id)
+
+    def remove(self, object_id: int) -> list[ObjectEvent]:
+        """Forget an object, or a whole with its parts, whose Gaussians are gone, and the whole it was the last part of.
+        None of their ids is ever given again.
+        """
+        gone = {object_id} | {track.id for track in self.tracks.values() if track.parent == object_id}
+        whole = self.tracks[object_id].parent
+        if whole and all(track.parent != whole or track.id in gone for track in self.tracks.values()):
+            gone.add(whole)
+        for i in gone:
+            del self.tracks[i]
+        self._former[np.isin(self._former, list(gone))] = 0
+        return [ObjectEvent("retire", i) for i in sorted(gone)]
 
     def _with_unseen(
         self, ids: NDArray[np.int64], found: NDArray[np.int64], views: Sequence[MaskEvidence]

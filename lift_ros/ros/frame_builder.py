@@ -15,6 +15,7 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 from std_msgs.msg import Header
 
 from lift_ros.data.depth_message import depth_of_message
+from lift_ros.data.files import camera_mask
 from lift_ros.data.image_codec import message_labels, message_rgb
 from lift_ros.data.transforms import same_place
 from lift_ros.data.undistort import Undistorter, same_calibration
@@ -90,6 +91,8 @@ class FrameBuilder:
         self._log = logger
         self._images: KeepNewest[_Waiting] = KeepNewest(config.frame_queue)
         self._depths = DepthBuffer(config.depth_slop, config.frame_queue)
+        self._mask = camera_mask(config.camera_mask)
+        self._ignored: tuple[Undistorter, NDArray[np.bool_]] | None = None  # by the images of which
         self._info: Any = None
         self._undistorter: tuple[Any, Undistorter | FrameRejected] | None = None
         self._last: _Waiting | None = None  # the latest image, without its message
@@ -244,10 +247,18 @@ class FrameBuilder:
                 if not depth.any():
                     self._complain_of_depth()
         stamp = message.header.stamp
-        frame = Frame(
-            image, undistorter.camera, T_world_camera, stamp_ns / 1e9, depth, f"{stamp.sec}_{stamp.nanosec:09d}"
-        )
+        name = f"{stamp.sec}_{stamp.nanosec:09d}"
+        ignored = self._ignored_in(undistorter)
+        frame = Frame(image, undistorter.camera, T_world_camera, stamp_ns / 1e9, depth, name, ignored)
         return LiveFrame(frame, Header(stamp=stamp, frame_id=camera_frame), waiting.arrival, labels_only)
+
+    def _ignored_in(self, undistorter: Undistorter) -> NDArray[np.bool_] | None:
+        """What images remapped by ``undistorter`` show of the robot itself. Raises FrameRejected."""
+        if self._mask is None:
+            return None
+        if self._ignored is None or self._ignored[0] is not undistorter:
+            self._ignored = undistorter, undistorter.ignored(self._mask)
+        return self._ignored[1]
 
     def _is_registered(self, depth_frame: str, image_frame: str, camera_frame: str, stamp_ns: int) -> bool:
         """Whether depth is seen from the colour camera; counted and left out where it is not.

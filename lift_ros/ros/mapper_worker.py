@@ -130,6 +130,10 @@ class MapperWorker:
         self._next_update = 0.0
         self._on_update(mapper, [])
 
+    def remove(self, object_id: int) -> None:
+        """Take an object out of the map, and report that. To be run by ``submit``. Raises LiftError: there is none."""
+        self._on_update(self.mapper, self.mapper.remove(object_id))
+
     def _run(self) -> None:
         while self._running.is_set():
             if self.mapper.damaged and not self._recover():

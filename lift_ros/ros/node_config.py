@@ -30,6 +30,11 @@ class NodeConfig:
     rectified: bool = option(
         False, "The images are rectified already (image_rect topics): camera_info's P applies and no distortion."
     )
+    camera_mask: str = option(
+        "",
+        "Image file, black where the camera sees the robot itself: nothing is mapped or labelled there. It is of the "
+        "images as they arrive, at any scale.",
+    )
     pose_source: str = option(
         "tf", "Where the pose of the camera comes from: tf, or messages on pose_topic.", choices=POSE_SOURCES
     )

@@ -34,7 +34,7 @@ from lift_ros.ros.conversions import (
 )
 from lift_ros.ros.labeller import LabelledView
 from lift_ros.ros.pose_source import lookup_tf
-from lift_ros.srv import FindObject, GetObject, ListObjects, LoadMap, SaveMap, SelectSimilar
+from lift_ros.srv import FindObject, GetObject, ListObjects, LoadMap, RemoveObject, SaveMap, SelectSimilar
 
 if TYPE_CHECKING:
     from lift_ros.ros.pipeline import Pipeline
@@ -72,6 +72,7 @@ class Services:
                 (GetObject, "get_object", self._get_object),
                 (FindObject, "find_object", self._find_object),
                 (SelectSimilar, "select_similar", self._select_similar),
+                (RemoveObject, "remove_object", self._remove_object),
                 (SaveMap, "save_map", self._save_map),
                 (LoadMap, "load_map", self._load_map),
                 (Trigger, "reset", self._reset),
@@ -160,8 +161,10 @@ class Services:
 
     def _get_object(self, request: GetObject.Request, response: GetObject.Response) -> GetObject.Response:
         map_id, objects = self._pipeline.known
-        if request.map_id not in ("", map_id):
-            response.message = f"the id is of the map {request.map_id}, but the present map is {map_id}"
+        try:
+            _check_map(request.map_id, map_id)
+        except LiftError as error:
+            response.message = str(error)
             return response
         item = next((o for o in objects if o.id == request.id), None)
         if item is None:
@@ -293,6 +296,23 @@ class Services:
         pixels = [view.at_camera(column, row) for column, row in pixels]
         return Clicks(points, pixels, view.camera if view else None, request.threshold, request.connected)
 
+    async def _remove_object(
+        self, request: RemoveObject.Request, response: RemoveObject.Response
+    ) -> RemoveObject.Response:
+        worker = self._pipeline.worker
+
+        def remove() -> None:
+            _check_map(request.map_id, worker.mapper.map_id)
+            worker.remove(request.id)
+
+        try:
+            await self._by_mapper(remove)
+        except LiftError as error:
+            response.message = f"object not removed: {error}"
+            return response
+        response.success = True
+        return response
+
     async def _save_map(self, request: SaveMap.Request, response: SaveMap.Response) -> SaveMap.Response:
         try:
             path = self._pipeline.map_path(request.name)
@@ -337,3 +357,9 @@ class Services:
         (paused.set if request.data else paused.clear)()
         response.success, response.message = True, "paused" if request.data else "mapping"
         return response
+
+
+def _check_map(asked: str, present: str) -> None:
+    """Raises LiftError: an id is of another map than the ``present`` one, so that it names something else there."""
+    if asked not in ("", present):
+        raise LiftError(f"the id is of the map {asked}, but the present map is {present}")

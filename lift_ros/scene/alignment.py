@@ -12,17 +12,21 @@ from numpy.typing import NDArray
 
 from lift_ros.camera import PosedCamera
 from lift_ros.render import Rendering
+from lift_ros.resampling import any_of
 
 WORK_WIDTH = 160  # of the images that are aligned: finer ones narrow the basin of convergence
 HUBER = 0.05  # residuals in units of image intensity beyond which a pixel counts less
 MAX_ANGLE = 0.02  # bound of a step: rotation in radians, translation as a share of the median depth
 
 
-def alignment_step(rendering: Rendering, image: torch.Tensor, camera: PosedCamera) -> NDArray[np.float64] | None:
+def alignment_step(
+    rendering: Rendering, image: torch.Tensor, camera: PosedCamera, ignored: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64] | None:
     """One Gauss-Newton step of the photometric error of ``image`` (H, W, 3) against the scene rendered from ``camera``.
 
     The linearisation is that of direct odometry (Kerl et al. 2013) with the mean of both images' gradients (ESM,
-    Benhimane and Malis 2004). Brightness is compared after both images were brought to the same mean and spread.
+    Benhimane and Malis 2004). Brightness is compared after both images were brought to the same mean and spread; pixels
+    that are ``ignored`` (H, W) are not.
 
     Returns:
         (6,) twist (translation, rotation) in the camera frame: the better world-to-camera transform is
@@ -36,6 +40,8 @@ def alignment_step(rendering: Rendering, image: torch.Tensor, camera: PosedCamer
     )
     seen = cv2.resize(image.cpu().numpy(), size, interpolation=cv2.INTER_AREA)
     valid = (alpha > 0.9) & (depth > 0)
+    if ignored is not None:
+        valid &= ~any_of(ignored, *valid.shape)
     if valid.sum() < 0.2 * valid.size:
         return None
     a, b = (_normalised(cv2.cvtColor(x, cv2.COLOR_RGB2GRAY), valid) for x in (seen, rendered))
@@ -62,11 +68,15 @@ def alignment_step(rendering: Rendering, image: torch.Tensor, camera: PosedCamer
 
 
 def align(
-    render: Callable[[PosedCamera], Rendering], image: torch.Tensor, camera: PosedCamera, steps: int
+    render: Callable[[PosedCamera], Rendering],
+    image: torch.Tensor,
+    camera: PosedCamera,
+    steps: int,
+    ignored: NDArray[np.bool_] | None = None,
 ) -> PosedCamera:
     """``camera`` after up to ``steps`` alignment steps of its ``image`` (H, W, 3) against what ``render`` shows."""
     for _ in range(steps):
-        step = alignment_step(render(camera), image, camera)
+        step = alignment_step(render(camera), image, camera, ignored)
         if step is None:
             break
         camera = moved(camera, step)

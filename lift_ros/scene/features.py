@@ -23,11 +23,12 @@ class Features(NamedTuple):
     descriptors: NDArray[np.float32]
 
 
-def detect(image: NDArray[np.uint8]) -> Features:
-    """SIFT features of an (H, W, 3) RGB image."""
+def detect(image: NDArray[np.uint8], ignored: NDArray[np.bool_] | None = None) -> Features:
+    """SIFT features of an (H, W, 3) RGB image, none at pixels that are ``ignored`` (H, W)."""
+    allowed = None if ignored is None else (~ignored).astype(np.uint8)
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     # on the small images of a robot the default contrast threshold leaves plain walls without a feature
-    found, descriptors = cv2.SIFT_create(MAX_FEATURES, contrastThreshold=0.015).detectAndCompute(gray, None)
+    found, descriptors = cv2.SIFT_create(MAX_FEATURES, contrastThreshold=0.015).detectAndCompute(gray, allowed)
     if not found:
         return Features(np.zeros((0, 2)), np.zeros((0, 128), np.float32))
     return Features(np.array([keypoint.pt for keypoint in found]) + 0.5, descriptors)

@@ -66,7 +66,7 @@ class Seeder:
         index, self.count = self.count, self.count + 1
         self._frames[index] = frame
         if frame.depth is None:
-            self._features[index] = detect(frame.image)
+            self._features[index] = detect(frame.image, frame.ignored)
             found = [np.zeros((0, 5))]
             for other in self._neighbours(index):
                 if other in self._features:
@@ -87,6 +87,11 @@ class Seeder:
         """Correct the pose of a frame; depth that was estimated with its old pose is discarded."""
         self._frames[index] = replace(self._frames[index], T_world_camera=T_world_camera)
         self._stereo = {i: found for i, found in self._stereo.items() if index not in (i, *found[0])}
+
+    def ignore(self, index: int, pixels: NDArray[np.bool_]) -> None:
+        """Plant nothing at these ``pixels`` (H, W) of a frame from now on."""
+        frame = self._frames[index]
+        self._frames[index] = replace(frame, ignored=pixels if frame.ignored is None else pixels | frame.ignored)
 
     def forget(self, index: int) -> None:
         """Forget a frame; depth of other frames that was estimated from it stays."""

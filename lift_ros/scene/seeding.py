@@ -24,7 +24,8 @@ def unexplained(frame: Frame, rendering: Rendering, min_alpha: float, depth_erro
     """(H, W) pixels of ``frame`` that the scene does not explain.
 
     That is where its alpha is below ``min_alpha``, or its depth differs from that of the frame by more than the share
-    ``depth_error``; four times that where the scene is in front, since training removes fringes around objects.
+    ``depth_error``; four times that where the scene is in front, since training removes fringes around objects. Pixels
+    that are ignored need no explanation.
     """
     alpha = rendering.alpha.cpu().numpy()
     missing = alpha < min_alpha
@@ -33,7 +34,7 @@ def unexplained(frame: Frame, rendering: Rendering, min_alpha: float, depth_erro
         with np.errstate(invalid="ignore"):
             error = (rendered - frame.depth) / np.maximum(frame.depth, 1e-12)
         missing |= (frame.depth > 0) & ((error > depth_error) | (error < -4 * depth_error))
-    return missing
+    return missing if frame.ignored is None else missing & ~frame.ignored
 
 
 def near_jumps(depth: NDArray[np.float32]) -> NDArray[np.bool_]:

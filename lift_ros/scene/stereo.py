@@ -57,10 +57,9 @@ def sweep_depth(frame: Frame, neighbours: list[Frame], near: float, far: float) 
     inside = (best > 0) & (best < len(inverse) - 1)
     trusted = seen & inside & (score > MIN_CORRELATION) & _agrees_around(depth)
     full = (frame.camera.width, frame.camera.height)
-    return StereoDepth(
-        cv2.resize(depth.astype(np.float32), full, interpolation=cv2.INTER_NEAREST),
-        cv2.resize(trusted.astype(np.uint8), full, interpolation=cv2.INTER_NEAREST).astype(bool),
-    )
+    depth = cv2.resize(depth.astype(np.float32), full, interpolation=cv2.INTER_NEAREST)
+    trusted = cv2.resize(trusted.astype(np.uint8), full, interpolation=cv2.INTER_NEAREST).astype(bool)
+    return StereoDepth(depth, trusted if frame.ignored is None else trusted & ~frame.ignored)
 
 
 def _gray(frame: Frame, size: tuple[int, int]) -> NDArray[np.float32]:

@@ -35,6 +35,7 @@ class TrainingView(NamedTuple):
         depth: (H, W) z-depth, 0 or NaN where unknown, or None.
         index: number of the frame; each has its own exposure.
         measured: whether a sensor measured ``depth``; else it was estimated and weighs less.
+        ignored: (H, W) bool, pixels that train nothing, or None; see ``Frame``.
     """
 
     camera: PosedCamera
@@ -42,6 +43,7 @@ class TrainingView(NamedTuple):
     depth: torch.Tensor | None
     index: int
     measured: bool = True
+    ignored: torch.Tensor | None = None
 
     @classmethod
     def from_frame(
@@ -55,6 +57,7 @@ class TrainingView(NamedTuple):
             None if depth is None else torch.as_tensor(depth, dtype=torch.float32, device=device),
             index,
             frame.depth is not None,
+            None if frame.ignored is None else torch.as_tensor(frame.ignored, device=device),
         )
 
 
@@ -122,7 +125,8 @@ class PhotometricTrainer:
         if not torch.stack([value.sum() for value in (total, *grads.values())]).isfinite().all():
             return {}
         if self.config.refine_poses:
-            step = alignment_step(out, view.image, view.camera)
+            ignored = None if view.ignored is None else view.ignored.cpu().numpy()
+            step = alignment_step(out, view.image, view.camera, ignored)
             if step is not None:
                 self.poses.update(view.index, given, moved(view.camera, step))
         self._measure(view, out, screen, active)
@@ -133,9 +137,18 @@ class PhotometricTrainer:
         """The losses of the rendering against the view, and their gradients by its image, alpha and depth."""
         out = Rendering(*(tensor.detach() for tensor in out))
         few = (slice(None, None, EXPOSURE_STEP),) * 2
-        self.exposures.update(view.index, out.image[few], view.image[few], out.alpha[few] > 0.9)
-        exposure = (tensor.to(out.image.device) for tensor in self.exposures[view.index])
-        losses, gradients = self._view_losses(out, Target(view.image, view.depth, *exposure), view.measured)
+        comparable = out.alpha[few] > 0.9
+        if view.ignored is not None:
+            comparable &= ~view.ignored[few]
+        self.exposures.update(view.index, out.image[few], view.image[few], comparable)
+        gain, bias = (tensor.to(out.image.device) for tensor in self.exposures[view.index])
+        image = view.image
+        if view.ignored is not None:  # as if it showed what is rendered: SSIM compares windows, also with pixels beside
+            image = torch.where(view.ignored[..., None], out.image * gain + bias * out.alpha[..., None], image)
+        losses, gradients = self._view_losses(out, Target(image, view.depth, gain, bias), view.measured)
+        if view.ignored is not None:  # where the two differ by rounding, L1 has a gradient all the same
+            by_image, by_alpha, by_depth = gradients
+            gradients = by_image * ~view.ignored[..., None], by_alpha * ~view.ignored, by_depth
         return dict(losses), gradients
 
     def _active(self, camera: PosedCamera) -> torch.Tensor | slice:

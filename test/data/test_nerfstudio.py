@@ -539,3 +539,30 @@ def test_real_capture_with_distortion_and_cloud(captured):
     off = np.abs(frame.image[row, column] - colors).mean()
     chance = np.abs(frame.image[row, column] - np.random.default_rng(0).permutation(colors)).mean()
     assert seen.sum() > 10_000 and off < 0.65 * chance  # the cloud is occluded in part: not every point agrees
+
+
+def test_masks_of_what_does_not_count(listing):
+    """As nerfstudio has them: black pixels are not used."""
+    mask = np.full((H, W), 255, np.uint8)
+    mask[10:20, 30:50] = 0
+    for index, name in enumerate(("all.png", "missing.png")):
+        listing.frames[index]["mask_path"] = f"valid/{name}"
+    write_image(listing.root / "valid" / "all.png", mask)
+    capture = listing.open()
+    first, second, third = capture.frames
+    np.testing.assert_array_equal(first.ignored, mask == 0)
+    assert (first.depth[mask == 0] == 0).all() and (first.depth[mask > 0] > 0).all()
+    assert second.ignored is None and third.ignored is None
+    assert "missing.png" in "".join(capture.problems) and "1 of 3 frames" in "".join(capture.problems)
+    assert listing.root / "valid" / "all.png" in capture.files
+
+
+def test_a_mask_that_cannot_be_read_or_is_of_another_shape(listing):
+    for index, (name, content) in enumerate((("text.png", b"no image"), ("wide.png", None))):
+        listing.frames[index]["mask_path"] = name
+        if content:
+            (listing.root / name).write_bytes(content)
+    write_image(listing.root / "wide.png", np.zeros((H, 2 * W), np.uint8))
+    capture = listing.open()
+    assert len(list(capture.frames)) == 1
+    assert capture.skipped == {"mask_unreadable": 1, "mask_size": 1}

@@ -6,13 +6,14 @@ import shutil
 
 import numpy as np
 import pytest
+from data.layouts import write_image
 from data.recorder import START, STORE, H, Recorder, W, pose, write_bag
 
 from lift_ros.camera import Camera
 from lift_ros.data import open_capture
 from lift_ros.data.bag_topics import BagOptions
 from lift_ros.data.bag_writer import BagWriter
-from lift_ros.errors import DatasetError, FrameRejected
+from lift_ros.errors import ConfigError, DatasetError, FrameRejected
 from lift_ros.frame import Frame
 from lift_ros.ros.bag_parameters import replay_parameters
 
@@ -436,3 +437,18 @@ def test_real_bags(captured, tmp_path, bag, count, labels):
     with cut.open("r+b") as target:
         target.truncate(file.stat().st_size // 2)
     assert count * 0.3 < len(open_capture(cut)) < count * 0.7
+
+
+def test_what_the_camera_sees_of_the_robot_is_ignored(tmp_path):
+    write_bag(tmp_path / "bag", make_frames(2))
+    mask = np.full((H, W), 255, np.uint8)
+    mask[:9] = 0
+    write_image(tmp_path / "mask.png", mask)
+    with open_capture(tmp_path / "bag", bag=BagOptions(camera_mask=str(tmp_path / "mask.png"))) as capture:
+        for frame in capture.frames:
+            np.testing.assert_array_equal(frame.ignored, mask == 0)
+            assert not frame.depth[:9].any() and frame.depth[9:].all()
+    write_image(tmp_path / "black.png", 0 * mask)
+    for name, message in (("none.png", "camera_mask: .*none.png does not exist"), ("black.png", "black all over")):
+        with pytest.raises(ConfigError, match=message):
+            open_capture(tmp_path / "bag", bag=BagOptions(camera_mask=str(tmp_path / name)))

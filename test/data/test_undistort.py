@@ -121,6 +121,20 @@ def test_without_distortion_nothing_changes():
     np.testing.assert_array_equal(undistorter.image(image), image)
 
 
+def test_what_is_ignored_lies_where_the_image_shows_it():
+    image = np.zeros((240, 320, 3), np.uint8)
+    image[40:80, 30:90] = 255
+    undistorter = Undistorter(CAMERA, [-0.3, 0.1, 0, 0, 0])
+    remapped = undistorter.image(image)[..., 0]
+    for scale in (1, 2):  # of a mask that was drawn on a smaller image
+        ignored = undistorter.ignored(image[::scale, ::scale, 0] > 0)
+        sure = (remapped == 0) | (remapped == 255)
+        assert (ignored == (remapped > 127))[sure].mean() > 0.998 and ignored.any()
+    with pytest.raises(FrameRejected, match="mask of the camera is of 320x200 pixels, the image of 320x240") as error:
+        undistorter.ignored(np.zeros((200, 320), bool))
+    assert error.value.reason == "mask_size"
+
+
 def test_sizes_must_agree():
     undistorter = Undistorter(CAMERA, [])
     for call, shape, reason in (

@@ -243,3 +243,14 @@ def test_the_viewing_distance_is_that_of_what_is_known():
     view.depth.view(-1)[:120] = 0.0  # where the map has nothing, its depth means nothing
     assert viewing_distance(frame(pose()), view) == 3.0
     assert viewing_distance(frame(pose(), np.zeros_like(depth)), view) == 3.0
+
+
+def test_what_is_ignored_is_not_new():
+    sky = np.full((10, 20), 2.0, np.float32)
+    ignored = np.zeros((10, 20), bool)
+    ignored[:5] = True
+    unknown = rendering(unknown=0.5)  # the upper half
+    for depth in (None, sky):
+        assert is_keyframe(frame(pose(), depth), [taken(pose())], unknown, CONFIG)
+        assert not is_keyframe(replace(frame(pose(), depth), ignored=ignored), [taken(pose())], unknown, CONFIG)
+    assert is_keyframe(replace(frame(pose()), ignored=ignored), [taken(pose())], rendering(unknown=0.9), CONFIG)

@@ -70,3 +70,15 @@ def test_most_interior_pixel_counts_the_border_as_outside():
 def test_sizes_must_agree():
     with pytest.raises(ValueError, match="differ in size"):
         make_prompts(np.zeros((4, 4), int), np.zeros((4, 4)), np.zeros((4, 5)))
+
+
+def test_what_is_ignored_is_not_asked_about():
+    labels = np.zeros((60, 80), np.uint32)
+    labels[20:40, 20:60] = 12
+    ignored = np.zeros(labels.shape, bool)
+    ignored[:, 30:] = True
+    prompts = make_prompts(*rendered(labels), ignored)
+    assert prompts.explained[:, 30:].all() and not prompts.explained[:10, :20].any()
+    assert prompts.points.shape == (1, 2) and 20 < prompts.points[0, 0] < 30  # in what is left of the object
+    whole = np.ones(labels.shape, bool)
+    assert len(make_prompts(*rendered(labels), whole).points) == 0

@@ -11,7 +11,7 @@ import pytest
 import torch
 from lifting.views import evidence, grouped, line
 
-from lift_ros.errors import MapFileError
+from lift_ros.errors import LiftError, MapFileError
 from lift_ros.evidence.mask_evidence import MaskEvidence
 from lift_ros.objects.config import ObjectsConfig
 from lift_ros.objects.registry import ObjectEvent, ObjectRegistry, Track
@@ -646,6 +646,38 @@ def test_wholes_outlast_views_that_show_their_parts(hidden):
     assert groups_of(objects) == parts and parents_of(objects) == parents and parents[0] in objects.tracks
     assert update_wholes(objects, [8, 8, 3], views) == []
     assert parents_of(objects) == parents
+
+
+@pytest.mark.parametrize("named", ["part", "whole"])
+def test_what_is_removed_is_forgotten_for_good(named):
+    objects, views = registry(3 * SIZE), [grouped(APART, SIZE)] * 3
+    update_wholes(objects, [8, 8, 3], views)
+    (a, b, c), whole = groups_of(objects), parents_of(objects)[0]
+    gone = objects.gaussians_of(a if named == "part" else whole)
+    groups = [0] if named == "part" else [0, 1]
+    assert np.array_equal(gone, np.isin(np.arange(3 * SIZE) // SIZE, groups))
+    objects.edit(np.flatnonzero(~gone))
+    removed = [a] if named == "part" else sorted([a, b, whole])
+    assert objects.remove(removed[0] if named == "part" else whole) == [ObjectEvent("retire", i) for i in removed]
+    assert sorted(objects.tracks) == sorted({a, b, c, whole} - set(removed))
+    with pytest.raises(LiftError, match=f"no object {a}"):
+        objects.gaussians_of(a)
+    grown(objects, len(groups) * SIZE)  # it is still there: seen again, at the end
+    order = [1, 2, 0] if named == "part" else [2, 0, 1]
+    again = [grouped([[order.index(group)] for group in range(3)], SIZE)] * 3
+    update(objects, again, [[order.index(group)] for group in range(3)])
+    ids = dict(zip(order, groups_of(objects), strict=True))
+    assert ids[2] == c and ids[0] not in (0, a, b, c, whole) and (named == "whole" or ids[1] == b)
+
+
+def test_the_last_part_of_a_whole_takes_it_along():
+    objects, views = registry(3 * SIZE), [grouped(APART, SIZE)] * 3
+    update_wholes(objects, [8, 8, 3], views)
+    (a, b, c), whole = groups_of(objects), parents_of(objects)[0]
+    for part, left in ((a, {b, c, whole}), (b, {c})):
+        objects.edit(np.flatnonzero(~objects.gaussians_of(part)))
+        objects.remove(part)
+        assert set(objects.tracks) == left
 
 
 def test_wholes_survive_a_saved_state():

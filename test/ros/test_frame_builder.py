@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 
+import cv2
 import numpy as np
 import pytest
 from geometry_msgs.msg import PoseStamped
@@ -15,7 +16,7 @@ from std_msgs.msg import Header
 
 from lift_ros.camera import Camera
 from lift_ros.data.undistort import Undistorter
-from lift_ros.errors import FrameRejected
+from lift_ros.errors import ConfigError, FrameRejected
 from lift_ros.ros.compat import Buffer
 from lift_ros.ros.conversions import camera_info_message, to_stamp
 from lift_ros.ros.frame_builder import FrameBuilder
@@ -518,3 +519,31 @@ def test_an_image_that_waits_for_the_next_is_counted_where_none_comes(bench):
     camera.taken(1)
     camera.builder.stop()
     assert camera.drops.counts() == {"stopped": 1}
+
+
+def test_what_the_camera_sees_of_the_robot_is_ignored(bench, tmp_path):
+    mask = np.full((6, 8), 255, np.uint8)
+    mask[4:] = 0
+    cv2.imwrite(str(tmp_path / "mask.png"), mask)
+    camera = bench(pose_timeout=FOREVER, camera_mask=str(tmp_path / "mask.png"))
+    for seconds in (1.0, 2.0):
+        camera.depth(seconds)
+        camera.image(seconds)
+    assert camera.taken(2) == [1.0, 2.0]
+    for live in camera.frames:
+        np.testing.assert_array_equal(live.frame.ignored, mask == 0)
+        assert not live.frame.depth[4:].any()
+
+
+def test_a_mask_of_another_camera_is_told_with_each_image(bench, tmp_path):
+    cv2.imwrite(str(tmp_path / "mask.png"), np.full((6, 16), 255, np.uint8))
+    camera = bench(pose_timeout=0.0, camera_mask=str(tmp_path / "mask.png"))
+    for seconds in (1.0, 2.0):
+        camera.depth(seconds)
+        camera.image(seconds)
+    camera.dropped("mask_size", 2)
+
+
+def test_a_mask_that_is_not_there_is_a_wrong_configuration(bench, tmp_path):
+    with pytest.raises(ConfigError, match="camera_mask: .*none.png does not exist"):
+        bench(camera_mask=str(tmp_path / "none.png"))

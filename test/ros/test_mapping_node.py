@@ -40,7 +40,7 @@ from lift_ros.msg import LabelInfo, ObjectEvent, Status
 from lift_ros.ros import mapper_worker, mapping_node
 from lift_ros.ros.conversions import camera_info_message, cloud_arrays, to_point
 from lift_ros.ros.mapping_node import MappingNode
-from lift_ros.srv import FindObject, GetObject, ListObjects, LoadMap, SaveMap, SelectSimilar
+from lift_ros.srv import FindObject, GetObject, ListObjects, LoadMap, RemoveObject, SaveMap, SelectSimilar
 
 BOX = {"kind": FindObject.Request.BOX, "box_size": Vector3(x=9.0, y=9.0, z=9.0)}  # all that there is
 LAST = 12  # frame sent after those that map the wall
@@ -415,6 +415,24 @@ def test_ids_of_another_map_are_told_from_those_of_this_one(own_rig):
     own_rig.wait_until(lambda: map_ids(own_rig) == {first}, "the first map again")
     assert own_rig.call(GetObject, "get_object", id=known, map_id=first).success
     assert not own_rig.call(GetObject, "get_object", id=known, map_id=second).success
+
+
+def test_an_object_that_was_carried_away_is_taken_out_of_the_map(own_rig):
+    (map_id,) = map_ids(own_rig)
+    gone, *rest = sorted(o.id for o in own_rig.objects)
+    for wrong, message in (({"id": 4711}, "no object 4711"), ({"id": gone, "map_id": "another"}, "of the map another")):
+        refused = own_rig.call(RemoveObject, "remove_object", **wrong)
+        assert not refused.success and message in refused.message
+    own_rig.received["events"].clear()
+    assert own_rig.call(RemoveObject, "remove_object", id=gone, map_id=map_id).success
+    own_rig.wait_until(lambda: sorted(o.id for o in own_rig.objects) == rest, "the list without it")
+    own_rig.wait_until(lambda: own_rig.received["events"], "the event")
+    event = own_rig.received["events"][0]
+    assert (event.type, event.id) == (ObjectEvent.RETIRE, gone)
+    assert set(cloud_arrays(own_rig.received["object_cloud"][-1])[2].tolist()) == set(rest)
+    assert map_ids(own_rig) == {map_id}
+    assert not own_rig.call(GetObject, "get_object", id=gone).success
+    assert gone not in pixels(labels_of(own_rig, send_last(own_rig)))
 
 
 def test_an_empty_map_takes_the_place_of_none(own_rig):

@@ -56,3 +56,12 @@ def test_epipolar_error_is_a_distance_in_pixels():
     off = np.array([[5.0, 0.0], [9.0, 3.0]])
     # the Sampson distance shares the error between both images
     assert np.allclose(epipolar_error(a, b, pixels, pixels + off), np.array([0, 3]) / np.sqrt(2))
+
+
+def test_what_is_ignored_has_no_features():
+    frame = rooms.view(0.0)
+    ignored = np.zeros(frame.image.shape[:2], bool)
+    ignored[:, :40] = True
+    assert (detect(frame.image).pixels[:, 0] < 30).any()
+    left = detect(frame.image, ignored).pixels
+    assert len(left) > 10 and (left[:, 0] > 39).all()

@@ -91,3 +91,13 @@ def test_an_impossible_range_is_refused():
     frames = rooms.views(2, depth=False)
     with pytest.raises(ValueError, match="0 < near < far"):
         sweep_depth(frames[0], frames[1:], 3.0, 1.0)
+
+
+def test_depth_of_what_is_ignored_is_not_trusted():
+    frames = rooms.views(5, depth=False)
+    ignored = np.zeros(frames[2].image.shape[:2], bool)
+    ignored[20:50, 30:60] = True
+    others = [frames[i] for i in (0, 1, 3, 4)]
+    plain, found = (sweep_depth(frame, others, 1.0, 6.0) for frame in (frames[2], replace(frames[2], ignored=ignored)))
+    assert plain.trusted[ignored].mean() > 0.5
+    assert np.array_equal(found.trusted, plain.trusted & ~ignored)
