@@ -35,8 +35,9 @@ from lift_ros.lifting.config import LiftConfig
 from lift_ros.lifting.lift import Lift
 from lift_ros.mapping.keyframes import all_weights
 from lift_ros.mapping.mapper import Mapper
-from lift_ros.mapping.offline import UPDATE_EVERY, CaptureMasks, map_capture
+from lift_ros.mapping.offline import UPDATE_EVERY, map_capture
 from lift_ros.masks.base import Masks, Patches
+from lift_ros.masks.recorded import CaptureMasks
 from lift_ros.objects import registry
 from lift_ros.objects.config import ObjectsConfig
 from lift_ros.objects.registry import ObjectRegistry

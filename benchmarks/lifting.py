@@ -38,7 +38,8 @@ from lift_ros.lifting.methods import METHODS, make_method
 from lift_ros.lifting.sampling import sample_view
 from lift_ros.mapping.keyframes import all_weights
 from lift_ros.mapping.mapper import Mapper
-from lift_ros.mapping.offline import CaptureMasks, map_capture
+from lift_ros.mapping.offline import map_capture
+from lift_ros.masks.recorded import CaptureMasks
 from lift_ros.objects.registry import ObjectRegistry
 from lift_ros.options import assignments, with_values
 from lift_ros.render import BlendWeights, rasterize

@@ -28,7 +28,7 @@ from lift_ros.config import Config
 from lift_ros.data import open_capture
 from lift_ros.mapping.keyframes import Keyframes
 from lift_ros.mapping.mapper import Mapper
-from lift_ros.mapping.offline import CaptureMasks
+from lift_ros.masks.recorded import CaptureMasks
 from lift_ros.objects.registry import ObjectRegistry
 from lift_ros.options import assignments, with_values
 

@@ -197,8 +197,9 @@ def _map(args: argparse.Namespace) -> int:
     from lift_ros.data.changed import WithoutDepth
     from lift_ros.mapping.map_files import check_writable
     from lift_ros.mapping.mapper import Mapper
-    from lift_ros.mapping.offline import CaptureMasks, map_capture, write_results
+    from lift_ros.mapping.offline import map_capture, write_results
     from lift_ros.mapping.prepare import make_mapper_segmenter
+    from lift_ros.masks.recorded import CaptureMasks
 
     check_writable(args.out)
     values: dict[str, object] = {}

@@ -11,10 +11,10 @@ from lift_ros.data.capture import Capture
 from lift_ros.errors import ConfigError
 from lift_ros.evaluation.corruption import LEVELS, PCF, Corruption, corrupt_masks
 from lift_ros.frame import Frame
-from lift_ros.mapping.offline import CaptureMasks
 from lift_ros.mapping.prepare import make_mapper_segmenter
 from lift_ros.masks.base import Masks, Prompts, Segmenter
 from lift_ros.masks.factory import SEGMENTERS
+from lift_ros.masks.recorded import CaptureMasks
 
 TRUTH = "instances"  # name under which captures hold their true instances
 PARTS = "parts"  # name under which they hold the parts of these

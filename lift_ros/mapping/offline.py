@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,15 +13,11 @@ from tqdm import tqdm
 
 from lift_ros.data.capture import Capture
 from lift_ros.data.image_codec import UNLABELLED
-from lift_ros.errors import ConfigError, DatasetError, FrameRejected
+from lift_ros.errors import DatasetError, FrameRejected
 from lift_ros.frame import Frame
 from lift_ros.mapping.map_files import replace_directory
 from lift_ros.mapping.mapper import Mapper
-from lift_ros.masks.base import Masks, Prompts
-from lift_ros.masks.recorded import masks_at
 from lift_ros.visualization import colorize, contact_sheet, overlay, write_label_png, write_png
-
-log = logging.getLogger(__name__)
 
 PHOTOMETRIC_STEPS = 5  # at the end, for each keyframe
 COLOR_STEPS = 20  # the same without depth, where training has to find the surfaces
@@ -30,37 +25,6 @@ LIFTING_STEPS = 1600  # at the end, in all
 UPDATE_EVERY = 5  # keyframes between two updates of the objects, where no prompts rest on them
 SHEET_FRAMES = 6
 ALIGN_STEPS = 3  # of a frame with the finished map, before it is labelled
-
-
-class CaptureMasks:
-    """Segmenter: the label images recorded with a capture under a name. Frames without one get no masks."""
-
-    name = "recorded"
-    promptable = False
-
-    def __init__(self, capture: Capture, labels: str) -> None:
-        """Logs how many frames have masks, if it is not all of them.
-
-        Raises:
-            ConfigError: the capture holds none of that name, or none that belong to a frame of it.
-        """
-        if labels not in capture.recorded_names:
-            known = ", ".join(capture.recorded_names) or "none"
-            raise ConfigError(f"{capture.name} has no recorded masks '{labels}'; it has: {known}")
-        found = capture.labelled(labels)
-        if not found:
-            raise ConfigError(
-                f"none of the {len(capture)} frames of {capture.name} has recorded masks '{labels}'; those of the "
-                f"first are looked for in {capture.first_labels(labels)}"
-            )
-        if found < len(capture):
-            log.warning("%d of %d frames have masks '%s'", found, len(capture), labels)
-        self._capture = capture
-        self._labels = labels
-
-    def segment(self, frame: Frame, prompts: Prompts | None = None) -> Masks:
-        labels = self._capture.recorded_labels(self._labels, frame)
-        return Masks.empty(*frame.image.shape[:2]) if labels is None else masks_at(labels, frame)
 
 
 def map_capture(

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lift_ros.data.capture import Capture
 from lift_ros.data.files import read_labels
-from lift_ros.errors import DatasetError, FrameRejected
+from lift_ros.errors import ConfigError, DatasetError, FrameRejected
 from lift_ros.frame import Frame
 from lift_ros.masks.base import Masks, Prompts
 from lift_ros.resampling import labels_at
+
+log = logging.getLogger(__name__)
 
 MAX_IDS = 1000  # of a label image; each becomes a mask of the size of the image
 
@@ -48,6 +52,37 @@ class RecordedSegmenter:
         if not frame.name or not path.is_file():
             raise FrameRejected("masks_missing", f"no recorded masks for frame {frame.name!r} in {self.directory}")
         return masks_at(read_labels(path), frame)
+
+
+class CaptureMasks:
+    """Segmenter: the label images recorded with a capture under a name. Frames without one get no masks."""
+
+    name = "recorded"
+    promptable = False
+
+    def __init__(self, capture: Capture, labels: str) -> None:
+        """Logs how many frames have masks, if it is not all of them.
+
+        Raises:
+            ConfigError: the capture holds none of that name, or none that belong to a frame of it.
+        """
+        if labels not in capture.recorded_names:
+            known = ", ".join(capture.recorded_names) or "none"
+            raise ConfigError(f"{capture.name} has no recorded masks '{labels}'; it has: {known}")
+        found = capture.labelled(labels)
+        if not found:
+            raise ConfigError(
+                f"none of the {len(capture)} frames of {capture.name} has recorded masks '{labels}'; those of the "
+                f"first are looked for in {capture.first_labels(labels)}"
+            )
+        if found < len(capture):
+            log.warning("%d of %d frames have masks '%s'", found, len(capture), labels)
+        self._capture = capture
+        self._labels = labels
+
+    def segment(self, frame: Frame, prompts: Prompts | None = None) -> Masks:
+        labels = self._capture.recorded_labels(self._labels, frame)
+        return Masks.empty(*frame.image.shape[:2]) if labels is None else masks_at(labels, frame)
 
 
 def masks_at(labels: NDArray, frame: Frame) -> Masks:

@@ -47,7 +47,7 @@ from lift_ros.ros.status import make_status
 STATUS_PERIOD = 1.0  # s
 IMAGES_QUEUED = 5  # in the middleware, and as many of what belongs to them
 POSES_QUEUED = 100  # as of TF: odometry of 200 Hz would be lost each time that the executor is held up for 25 ms
-BETWEEN_QUEUES = 8  # frames that may be in the middleware, and at work between the queues
+BESIDE_QUEUE = 8  # frames that may be in the middleware, and at work
 HANGS = "{} hangs in what it did when the node was stopped; it cannot go on before that ends"
 POSE_MESSAGES = {"odometry": Odometry, "pose": PoseStamped, "pose_with_covariance": PoseWithCovarianceStamped}
 
@@ -76,15 +76,11 @@ class Pipeline:
         """
         self.node, self.config = node, config
         self._mapping = mapping
-        self._topic_masks = segmenter if isinstance(segmenter, TopicSegmenter) else None
         self._duty = Duty(config.training_duty)
-        share = config.segmenter_duty
-        if self._topic_masks:
-            if not config.masks_topic:
-                raise ConfigError("the segmenter is 'topic', but masks_topic is empty: name the topic of the masks")
-            self._topic_masks.capacity = config.frame_queue + config.mapper_queue + BETWEEN_QUEUES
-            self._topic_masks.reach = max(config.masks_timeout, TIME_JUMP_NS / 1e9)
-            share = 1.0  # what another node does is no work of this one
+        self._masks_come = isinstance(segmenter, TopicSegmenter)
+        if self._masks_come and not config.masks_topic:
+            raise ConfigError("the segmenter is 'topic', but masks_topic is empty: name the topic of the masks")
+        share = 1.0 if self._masks_come else config.segmenter_duty  # what another node does is no work of this one
         self._masks = BudgetedSegmenter(segmenter, Duty(share), config.max_memory)
         self._drops = DropCounter()
         self._image_latency = Window(1000)
@@ -121,13 +117,15 @@ class Pipeline:
             self._publish_map,
             log,
         )
-        self._mask_sync = self._topic_masks and MaskSync(
-            self._topic_masks,
-            config.masks_timeout,
-            self._mapping.mapping.image_width,
-            self._drops,
-            self.worker.add_frame,
-        )
+        self._mask_sync = None
+        if self._masks_come:
+            self._mask_sync = MaskSync(
+                config.masks_timeout,
+                config.frame_queue + BESIDE_QUEUE,
+                self._mapping.mapping.image_width,
+                self._drops,
+                self.worker.add_frame,
+            )
         self.labeller = Labeller(
             self._mapping.mapping.image_width,
             config,

@@ -9,7 +9,7 @@ from lift_ros.config import Config
 from lift_ros.data import open_capture
 from lift_ros.errors import ConfigError
 from lift_ros.evaluation.masks import CORRUPTIONS, SparseMasks, check_masks, make_masks
-from lift_ros.mapping.offline import CaptureMasks
+from lift_ros.masks.recorded import CaptureMasks
 
 
 @pytest.fixture(scope="module")

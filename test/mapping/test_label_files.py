@@ -8,7 +8,8 @@ import numpy as np
 from lift_ros.config import Config
 from lift_ros.data import open_capture
 from lift_ros.mapping.mapper import Mapper
-from lift_ros.mapping.offline import CaptureMasks, frame_labels, map_capture, write_results
+from lift_ros.mapping.offline import frame_labels, map_capture, write_results
+from lift_ros.masks.recorded import CaptureMasks
 from lift_ros.options import with_values
 
 LAST = 65_534  # id that 16 bits can name: 65535 is read as no label

@@ -27,14 +27,14 @@ from lift_ros.mapping.keyframes import Keyframe, all_weights, staleness
 from lift_ros.mapping.landmarks import FAR
 from lift_ros.mapping.map_files import load_map, save_map
 from lift_ros.mapping.mapper import NEW_GROUND, SETTLED, Mapper
-from lift_ros.mapping.offline import CaptureMasks, frame_labels
+from lift_ros.mapping.offline import frame_labels
 from lift_ros.mapping.prepare import make_mapper_segmenter
 from lift_ros.mapping.schedule import ANNEAL_TO
 from lift_ros.mapping.selection import Clicks
 from lift_ros.mapping.snapshot import FEW, MIN_SHARE
 from lift_ros.masks.base import Masks, Prompts, Segmenter
 from lift_ros.masks.graph import GraphSegmenter
-from lift_ros.masks.recorded import RecordedSegmenter
+from lift_ros.masks.recorded import CaptureMasks, RecordedSegmenter
 from lift_ros.objects.description import MapObject, as_json
 from lift_ros.options import with_values
 from lift_ros.scene.alignment import moved

@@ -12,7 +12,8 @@ import numpy as np
 from lift_ros.config import Config
 from lift_ros.data import open_capture
 from lift_ros.mapping.mapper import Mapper
-from lift_ros.mapping.offline import UPDATE_EVERY, CaptureMasks, map_capture, write_results
+from lift_ros.mapping.offline import UPDATE_EVERY, map_capture, write_results
+from lift_ros.masks.recorded import CaptureMasks
 from lift_ros.options import with_values
 
 

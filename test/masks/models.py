@@ -97,11 +97,13 @@ def make_selective(sam: torch.nn.Module) -> None:
     decoder.iou_prediction_head.layers[-1].bias[1:] -= iou.mean(0)
 
 
-def frame_of(image: np.ndarray, depth: np.ndarray | None = None, name: str = "", stamp: float = 0.0) -> Frame:
+def frame_of(
+    image: np.ndarray, depth: np.ndarray | None = None, name: str = "", labels: np.ndarray | None = None
+) -> Frame:
     """A frame of this image seen by a camera with 60 degrees of view at the world's origin."""
     height, width = image.shape[:2]
     camera = Camera(width, height, 0.87 * width, 0.87 * width, width / 2, height / 2)
-    return Frame(image, camera, np.eye(4), stamp, depth, name)
+    return Frame(image, camera, np.eye(4), 0.0, depth, name, labels=labels)
 
 
 def random_image(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -62,10 +62,9 @@ def test_work_that_fails_is_followed_by_a_rest_too():
     assert duty.rest == pytest.approx(3.0)
 
 
-def asked(segmenter: BudgetedSegmenter, topic: TopicSegmenter, index: int) -> str:
+def asked(segmenter: BudgetedSegmenter, index: int) -> str:
     """Ask for the masks of a view of the wall: the reason for which there are none, "" if there are."""
-    topic.offer(index * 10**9, wall.labels(index))
-    frame = Frame(wall.image(index), wall.CAMERA, np.eye(4), float(index), None, str(index))
+    frame = Frame(wall.image(index), wall.CAMERA, np.eye(4), float(index), labels=wall.labels(index))
     try:
         assert len(segmenter.segment(frame)) > 0
     except FrameRejected as error:
@@ -74,16 +73,14 @@ def asked(segmenter: BudgetedSegmenter, topic: TopicSegmenter, index: int) -> st
 
 
 def test_a_segmenter_rests_between_two_frames():
-    topic = TopicSegmenter()
     ticks = itertools.count()  # so that masks take one second by this clock
-    segmenter = BudgetedSegmenter(topic, Duty(0.2, lambda: float(next(ticks))), max_memory=0)
-    assert [asked(segmenter, topic, index) for index in range(5)] == ["", *["segmenter_budget"] * 3, ""]
+    segmenter = BudgetedSegmenter(TopicSegmenter(), Duty(0.2, lambda: float(next(ticks))), max_memory=0)
+    assert [asked(segmenter, index) for index in range(5)] == ["", *["segmenter_budget"] * 3, ""]
 
 
 @pytest.mark.parametrize(("spare", "reason"), [(-1, "memory_budget"), (10_000, "")])
 def test_no_masks_beyond_the_memory(spare, reason):
-    topic = TopicSegmenter()
-    assert asked(BudgetedSegmenter(topic, Duty(1.0), process_memory() + spare), topic, 0) == reason
+    assert asked(BudgetedSegmenter(TopicSegmenter(), Duty(1.0), process_memory() + spare), 0) == reason
 
 
 @pytest.fixture

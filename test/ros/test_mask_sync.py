@@ -8,40 +8,43 @@ from contextlib import closing
 
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from ros import wall
 from ros.rig import Rig, image_message
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
+from lift_ros.errors import FrameRejected
 from lift_ros.frame import Frame
 from lift_ros.masks.recorded import masks_at
 from lift_ros.masks.topic import TopicSegmenter
 from lift_ros.ros import mask_sync
-from lift_ros.ros.conversions import to_stamp
 from lift_ros.ros.frame_builder import LiveFrame
 from lift_ros.ros.mask_sync import MaskSync
 from lift_ros.ros.queues import DropCounter
 
+START_NS = 1_763_712_345_123_456_789
 STEP_NS = 33_000_000
 
 
 class Bench:
     """A sync, what it hands on, and what it drops."""
 
-    def __init__(self, timeout: float = 60.0, image_width: int = wall.CAMERA.width) -> None:
+    def __init__(self, timeout: float = 60.0, image_width: int = wall.CAMERA.width, capacity: int = 200) -> None:
         self.handed_on: list[LiveFrame] = []
         self.counter = DropCounter()
-        self.masks = TopicSegmenter(capacity=200)
-        self.sync = MaskSync(self.masks, timeout, image_width, self.counter, self.handed_on.append)
+        self.sync = MaskSync(timeout, capacity, image_width, self.counter, self.handed_on.append)
 
     def frame(self, index: int, age: float = 0.0) -> None:
-        seconds = (index * STEP_NS) / 1e9
-        frame = Frame(wall.image(0), wall.CAMERA, np.eye(4), seconds, wall.depth(), str(index))
-        self.sync.add_frame(LiveFrame(frame, Header(stamp=to_stamp(seconds)), time.monotonic() - age))
+        seconds, nanoseconds = divmod(START_NS + index * STEP_NS, 10**9)
+        stamp = seconds + nanoseconds / 1e9
+        frame = Frame(wall.image(0), wall.CAMERA, np.eye(4), stamp, wall.depth(), str(index))
+        header = Header(stamp=Time(sec=seconds, nanosec=nanoseconds))
+        self.sync.add_frame(LiveFrame(frame, header, time.monotonic() - age))
 
-    def offer(self, index: int, off_ns: int = 0) -> None:
-        self.sync.add_masks(index * STEP_NS + off_ns, wall.labels(0))
+    def offer(self, index: int, off_ns: int = 0, labels: np.ndarray | None = None) -> None:
+        self.sync.add_masks(START_NS + index * STEP_NS + off_ns, wall.labels(0) if labels is None else labels)
 
     @property
     def names(self) -> list[str]:
@@ -64,7 +67,7 @@ def test_frames_that_a_slow_segmenter_took_are_handed_on_and_the_others_dropped(
     assert bench.drops == {"not_segmented": 14 * (len(taken) - 1)}
     assert bench.sync.waiting == 100 - int(taken[-1]) - 1
     for live in bench.handed_on:
-        assert len(bench.masks.segment(live.frame)) > 0
+        assert len(TopicSegmenter().segment(live.frame)) > 0
 
 
 def test_masks_that_come_before_their_frame():
@@ -74,6 +77,18 @@ def test_masks_that_come_before_their_frame():
     bench.frame(0)
     bench.frame(1, age=1.0)  # old, but its masks are there
     assert bench.names == ["1"] and sum(bench.drops.values()) == 1 and not bench.sync.waiting
+
+
+@pytest.mark.parametrize(("off_ns", "fit"), [(-900, True), (240, True), (900, True), (5_000, False), (-STEP_NS, False)])
+def test_masks_are_those_of_an_image_where_their_stamps_differ_by_rounding(off_ns: int, fit: bool):
+    for masks_first in (True, False):
+        bench = Bench()
+        if masks_first:
+            bench.offer(1, off_ns)
+        bench.frame(1)
+        if not masks_first:
+            bench.offer(1, off_ns)
+        assert bench.names == ["1"] * fit and bench.sync.waiting == (not fit)
 
 
 def test_masks_that_fit_no_image_are_not_taken_for_those_of_a_slow_segmenter():
@@ -112,6 +127,8 @@ def test_after_a_jump_of_the_clock_nothing_of_before_is_left():
     bench.offer(104)  # late, of before the jump
     bench.offer(2)
     assert bench.names == ["2"]
+    bench.frame(104)  # of the new time
+    assert bench.names == ["2"]
 
 
 def test_a_frame_of_before_a_jump_that_comes_late_is_in_nobody_s_way():
@@ -123,6 +140,45 @@ def test_a_frame_of_before_a_jump_that_comes_late_is_in_nobody_s_way():
         bench.offer(index)
     assert bench.names == [str(index) for index in range(6)]
     assert bench.drops == {"not_segmented": 1} and not bench.sync.waiting
+
+
+def test_a_frame_of_before_a_jump_that_comes_late_takes_no_masks_along():
+    bench = Bench()
+    bench.offer(0)
+    bench.frame(100)
+    bench.frame(0)
+    assert bench.names == ["0"]
+
+
+def test_masks_wait_for_their_frames_until_a_later_frame_has_its_own():
+    bench = Bench()
+    for index in (0, 2, 1, 3):  # of a segmenter that works at several at once
+        bench.offer(index)
+    for index in (1, 0, 2, 3):
+        bench.frame(index)
+    assert bench.names == ["1", "2", "3"] and bench.drops == {"not_segmented": 1}
+
+
+def test_the_oldest_masks_give_way_where_more_wait_than_may(monkeypatch):
+    for capacity, bytes_kept in ((3, 2**30), (200, 3 * wall.labels(0).size)):
+        monkeypatch.setattr(mask_sync, "MAX_BYTES", bytes_kept)
+        bench = Bench(capacity=capacity)
+        for index in range(10):
+            bench.offer(index)
+        monkeypatch.undo()
+        for index in range(10):
+            bench.frame(index)
+        assert bench.names == ["7", "8", "9"]
+
+
+def test_what_is_no_label_image_is_refused():
+    bench = Bench()
+    bench.frame(0)
+    for labels in (wall.image(0), wall.labels(0).astype(np.float32), wall.labels(0)[:0]):
+        with pytest.raises(FrameRejected) as rejected:
+            bench.offer(0, labels=labels)
+        assert rejected.value.reason == "masks_encoding"
+    assert bench.sync.waiting == 1
 
 
 def test_what_waits_is_bounded_and_what_is_waited_for_is_not_what_goes(monkeypatch):
@@ -149,18 +205,31 @@ def test_what_waits_is_no_larger_than_masks_are_kept_at(image_width: int):
     assert live.frame.camera.width == live.frame.image.shape[1] == width
     small = live.frame.at_width(image_width)
     assert image_width == wall.CAMERA.width or live.frame.camera.height == 2 * small.camera.height
-    assert len(bench.masks.segment(live.frame)) > 0
+    assert len(TopicSegmenter().segment(live.frame)) > 0
+
+
+@pytest.mark.parametrize(
+    ("ids", "dtype"), [([0, 255], "u1"), ([0, 256], "u2"), ([-1, 300], "i4"), ([-1, 7], "i2"), ([0, 2**31 - 1], "u4")]
+)
+def test_masks_are_kept_in_as_few_bytes_as_their_ids_allow(ids: list[int], dtype: str):
+    labels = np.zeros((wall.CAMERA.height, wall.CAMERA.width), np.int64)
+    labels[:12], labels[12:, :16] = ids
+    bench = Bench()
+    bench.offer(0, labels=labels)
+    bench.frame(0)
+    kept = bench.handed_on[0].frame.labels
+    assert kept.dtype == dtype
+    np.testing.assert_array_equal(kept, labels)
 
 
 def test_masks_are_kept_as_small_as_they_may_be():
     bench = Bench(image_width=wall.CAMERA.width // 4)
     bench.frame(0)
     labels = np.kron(wall.labels(0).astype(np.int32), np.ones((4, 4), np.int32))  # of a picture four times as large
-    bench.sync.add_masks(0, labels)
-    (kept,) = bench.masks._labels.values()
+    bench.offer(0, labels=labels)
     (live,) = bench.handed_on
-    assert kept.shape == live.frame.image.shape[:2] and kept.dtype == np.uint8
-    masks = bench.masks.segment(live.frame)
+    assert live.frame.labels.shape == live.frame.image.shape[:2]
+    masks = TopicSegmenter().segment(live.frame)
     whole = masks_at(labels, live.frame).masks
     assert masks.masks.shape == whole.shape and (masks.masks == whole).mean() > 0.99
     assert len(masks) > 0
@@ -171,7 +240,7 @@ def test_frames_and_masks_from_two_threads():
 
     def segmenter() -> None:
         for index in range(200):
-            bench.offer(index)
+            bench.offer(index, labels=np.full((120, 160), index))
             time.sleep(0)
 
     thread = threading.Thread(target=segmenter)
@@ -180,6 +249,7 @@ def test_frames_and_masks_from_two_threads():
         bench.frame(index)
     thread.join()
     assert bench.names == [str(index) for index in range(200)] and not bench.drops
+    assert all((live.frame.labels == int(live.frame.name)).all() for live in bench.handed_on)
 
 
 def test_frames_are_handed_on_one_after_the_other_whichever_thread_brings_their_masks():
@@ -191,7 +261,7 @@ def test_frames_are_handed_on_one_after_the_other_whichever_thread_brings_their_
             release.wait(20.0)
         bench.handed_on.append(live)
 
-    bench.sync = MaskSync(bench.masks, 60.0, wall.CAMERA.width, bench.counter, slow)
+    bench.sync = MaskSync(60.0, 200, wall.CAMERA.width, bench.counter, slow)
     bench.frame(1)
     bench.frame(2)
     threads = [threading.Thread(target=bench.offer, args=(index,)) for index in (1, 2)]
