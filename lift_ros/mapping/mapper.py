@@ -28,6 +28,7 @@ from lift_ros.frame import Frame, check_near
 from lift_ros.lifting.base import Clickable, HasUnitFeatures
 from lift_ros.lifting.methods import METHODS, make_method
 from lift_ros.lifting.sampling import view_of_objects
+from lift_ros.mapping.departures import Departures
 from lift_ros.mapping.keyframes import RECENT, Keyframe, Keyframes
 from lift_ros.mapping.keyframing import MIN_MEASURED, is_keyframe, viewing_distance
 from lift_ros.mapping.map_files import MapContents, load_map, save_map
@@ -130,6 +131,8 @@ class Mapper:
         pixels = config.lifting.pixels if self._method.trained else 0
         self._keyframes = Keyframes(config.mapping, pixels, self._rng, self._camera)
         self._neighbours: Neighbours | None = None
+        self._departures = Departures()
+        self._events: list[ObjectEvent] = []  # since the last update
         self._measured = False  # whether any depth image so far held more than specks
         self._schedule = Schedule(config.mapping, self._method.trained)
         self._photometric_steps = 0
@@ -151,12 +154,18 @@ class Mapper:
     def process(self, frame: Frame) -> bool:
         """Add a frame to the map; returns whether it became a keyframe.
 
+        Objects that its depth shows to be gone are taken out of the map; the next ``update_objects`` tells of them.
+
         Raises:
-            FrameRejected: ``image_size``, ``pose_far``, or the segmenter has no masks for it. The map is unchanged.
+            FrameRejected: ``image_size``, ``pose_far``, or the segmenter has no masks for it. Nothing is added.
         """
         small = self._small(frame)
         index = self._seeder.count
-        rendering = self._trainer.render(self._trainer.poses.apply(index, small.posed_camera(self._scene.device)))
+        camera = self._trainer.poses.apply(index, small.posed_camera(self._scene.device))
+        if small.depth is not None:
+            for gone in self._departures.look(self.snapshot, camera, small.depth):
+                self._events += self.remove(gone)
+        rendering = self._trainer.render(camera)
         new = is_keyframe(small, self._keyframes, rendering, self.config.mapping)
         patches = self._segment(frame, small) if new else None
         self._measured |= small.depth is not None
@@ -223,7 +232,10 @@ class Mapper:
         self._schedule.go_on()
 
     def update_objects(self) -> list[ObjectEvent]:
-        """Decode the present labels into persistent objects, and renew ``snapshot``."""
+        """Decode the present labels into persistent objects, and renew ``snapshot``.
+
+        Returns what has changed since the last time.
+        """
         self._keyframes.refresh_new(self._scene, self._hidden)
         views = self._keyframes.evidence
         stamps, evidence = [stamp for stamp, _ in views], [each for _, each in views]
@@ -232,7 +244,8 @@ class Mapper:
         wholes = None if decoded.wholes is None else decoded.wholes.cpu().numpy()
         unsure = (1 - decoded.confidence).clamp(0, 1)
         self._uncertainty = torch.where(self._unasked(), self._uncertainty, unsure)
-        events = self._registry.update(labels, self._near(), evidence, stamps, self._keyframes.loaded, wholes)
+        update = self._registry.update(labels, self._near(), evidence, stamps, self._keyframes.loaded, wholes)
+        events, self._events = self._events + update, []
         self._coarse &= torch.from_numpy(self._registry.ids > 0).to(self._coarse.device)
         self._publish()
         return events
@@ -427,7 +440,8 @@ class Mapper:
                 index, given, align(self._trainer.render, image, camera, ALIGN_STEPS, small.ignored)
             )
             rendering = self._trainer.render(self._trainer.poses.apply(index, given))
-        self._seeder.add(replace(small, T_world_camera=self._trainer.poses.pose(index, small.T_world_camera)))
+        pose = self._trainer.poses.pose(index, small.T_world_camera)
+        self._seeder.add(replace(small, T_world_camera=pose, labels=None))  # its masks are kept as patches
         stereo = self._seeder.depth(index)
         view = TrainingView.from_frame(small, index, stereo.trusted_depth if stereo else None, str(self._scene.device))
         keyframe = Keyframe(small.stamp, small.T_world_camera, view, patches, viewing_distance(small, rendering))

@@ -65,6 +65,12 @@ class MapSnapshot:
         return self._splats.opacities > VISIBLE_OPACITY
 
     @cached_property
+    def surfaces(self) -> tuple[torch.Tensor, NDArray[np.int64]]:
+        """(n, 3) centres of the ``solid`` Gaussians of objects, and their ids (n,)."""
+        chosen = self.solid & (self.ids > 0)
+        return self.scene.means[chosen], self.ids[chosen].cpu().numpy()
+
+    @cached_property
     def _splats(self) -> Splats:
         """Computed once for all images."""
         return self.scene.splats

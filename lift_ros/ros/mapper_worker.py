@@ -189,7 +189,9 @@ class MapperWorker:
 
     def _process(self, live: LiveFrame) -> None:
         try:
-            self._changed |= self.mapper.process(live.frame)
+            before = self.mapper.snapshot
+            self.mapper.process(live.frame)
+            self._changed |= self.mapper.snapshot is not before
         except FrameRejected as error:
             self._drops.add(error.reason)
             if error.reason not in KEEPING_UP:
