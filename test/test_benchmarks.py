@@ -157,6 +157,14 @@ def test_drive(quick, demo_room, capsys):
     assert int(blocks[1][head.index("memory [MiB]")]) > 50
 
 
+def test_departures(quick, capsys):
+    pytest.importorskip("embreex", reason="needs the demo extra")
+    script = quick("departures", WIDTH=80, HEIGHT=60, STEPS=1)
+    run(script, "--objects", 3, "--frames", 5, "--every", 2, "--masks", "L0", "--noise", 0.01, 0.005)
+    head, *lines = rows(capsys.readouterr().out)
+    assert len(lines) == 1 and len(lines[0]) == len(head)
+
+
 @pytest.mark.parametrize("how", [("--steps", "4"), ("--mapper",)])
 def test_scene_quality(demo_room, capsys, how):
     setting = "scene.seed_spacing=4.0" if "--mapper" in how else "seed_spacing=4.0"

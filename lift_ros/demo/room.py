@@ -5,6 +5,7 @@ Light is diffuse and static, so that every point looks the same from everywhere,
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +80,17 @@ class Room:
         self._furnish(rng, objects)
         self._add_walls(rng)
         self._build()
+
+    def without(self, object_id: int) -> Room:
+        """The same room, from which an object was carried away."""
+        left = copy(self)
+        kept = [part for part, instance in enumerate(self._instances) if instance != object_id]
+        left.objects = [item for item in self.objects if item.id != object_id]
+        left._meshes = [self._meshes[part] for part in kept]
+        left._textures = [self._textures[part] for part in kept]
+        left._instances = [self._instances[part] for part in kept]
+        left._build()
+        return left
 
     def render(self, camera: Camera, T_world_camera: NDArray) -> View:
         """Ray trace a view; edges are antialiased in the image only."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import pytest
 import torch
@@ -123,16 +121,6 @@ def test_what_is_hardly_there_is_not_asked_about():
     assert not any(departures.look(known(MIDDLE, faint=True), AHEAD, depth()) for _ in range(CONFIRMED + 1))
 
 
-def without(room: Room, gone: int) -> Room:
-    """The room, from which an object was carried away."""
-    left = copy.copy(room)
-    kept = [part for part, instance in enumerate(room._instances) if instance != gone]
-    for name in ("_meshes", "_textures", "_instances"):
-        setattr(left, name, [getattr(room, name)[part] for part in kept])
-    left._build()
-    return left
-
-
 class TrueMasks:
     """Those of the frame that was rendered last."""
 
@@ -167,7 +155,7 @@ def test_a_map_forgets_what_was_carried_away(demo_room):
     inside = (np.abs(points.numpy() - can.center) < can.size / 2 + 0.02).all(1)
     known = int(np.bincount(ids[inside]).argmax())
     before = {track.id for track in mapper.snapshot.tracks}
-    events = walk(without(room, can.id), np.linspace(0.1, 0.9, 8), 100.0)
+    events = walk(room.without(can.id), np.linspace(0.1, 0.9, 8), 100.0)
     assert ("retire", known) in events
     assert {i for kind, i in events if kind == "retire"} <= {known} | {i for kind, i in events if kind == "birth"}
     assert before - {known} <= {track.id for track in mapper.snapshot.tracks}
