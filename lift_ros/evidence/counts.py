@@ -170,8 +170,7 @@ def _check(view: MaskEvidence, gaussian_count: int) -> None:
 
 def _call(name: str, views: Sequence[MaskEvidence], gaussian_count: int, *arguments: object) -> None:
     """Raises ValueError: the views know other Gaussians. MemoryError."""
-    structs, borrowed = (Masks * len(views))(), []
-    for struct, view in zip(structs, views, strict=True):
+    for view in views:
         _check(view, gaussian_count)
-        borrowed += view.lend(struct)
+    structs = (Masks * len(views))(*(view.lent for view in views))
     call(getattr(library(), name), Views(len(views), structs, gaussian_count), *arguments)

@@ -12,18 +12,17 @@ from numpy.typing import NDArray
 
 from lift_ros.native import load_library, pointer
 
-_INTERFACE = 8  # LIFT_EVIDENCE_INTERFACE of csrc/lift_evidence.h
+_INTERFACE = 9  # LIFT_EVIDENCE_INTERFACE of csrc/lift_evidence.h
 
 
 class Masks(Structure):
     """``LiftMasks`` of csrc/lift_evidence.h."""
 
     _fields_ = [
-        ("count", c_int64),
-        ("mask", c_void_p),
+        ("mask_count", c_int64),
+        ("begin", c_void_p),
         ("gaussian", c_void_p),
         ("weight", c_void_p),
-        ("mask_count", c_int64),
         ("area", c_void_p),
     ]
 
@@ -55,10 +54,10 @@ _PROTOTYPES = {
     "lift_strongest_masks": [POINTER(Views), POINTER(Parts)] + [c_void_p] * 2 + [c_int],
     "lift_masked": [POINTER(Views), c_void_p, c_int],
     "lift_votes": [POINTER(Views), POINTER(Parts), c_double] + [c_void_p] * 4 + [c_int],
-    "lift_components": [c_int64, c_int64] + [c_void_p] * 3,
+    "lift_components": [c_int64, c_int64] + [c_void_p] * 3 + [c_float] + [c_void_p] * 2,
     "lift_connected_parts": [c_int64, c_int64] + [c_void_p] * 2 + [c_int64, c_void_p],
     "lift_visibility": [POINTER(Views), POINTER(Parts), c_double] + [c_void_p] * 3 + [c_int],
-    "lift_merge_parts": [c_int64] + [c_void_p] * 3 + [c_double] * 3 + [c_void_p] * 2,
+    "lift_merge_parts": [c_int64] + [c_void_p] * 3 + [c_double] * 3 + [c_void_p] * 2 + [c_int],
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from lift_ros.evidence.library import library
@@ -87,5 +88,6 @@ def merge_parts(
     pairs, rates = np.empty((len(agreed), 2), np.int64), np.empty(len(agreed))
     given = [np.ascontiguousarray(matrix, np.float64) for matrix in (agreed, seen)]
     given.append(None if known is None else np.ascontiguousarray(known, np.int64))
-    steps = call(library().lift_merge_parts, len(agreed), *given, hysteresis, DOUBT, CHANCE, pairs, rates)
+    threads = torch.get_num_threads()
+    steps = call(library().lift_merge_parts, len(agreed), *given, hysteresis, DOUBT, CHANCE, pairs, rates, threads)
     return Merges(pairs[:steps].copy(), rates[:steps].copy(), len(agreed))

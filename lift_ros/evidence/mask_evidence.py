@@ -71,10 +71,17 @@ class MaskEvidence:
         """The largest index of a Gaussian in it, -1 if there is none."""
         return int(self.gaussian.max(initial=-1))
 
-    def lend(self, struct: Masks) -> list[NDArray[np.generic]]:
-        """Let ``struct`` describe it; returns what must outlive that."""
-        struct.count, struct.mask_count = len(self.mask), len(self.area)
-        return pointers(struct, mask=self.mask, gaussian=self.gaussian, weight=self.weight, area=self.area)
+    @cached_property
+    def begin(self) -> NDArray[np.int64]:
+        """(M + 1,) where the triplets of each mask begin, and at last their number."""
+        return np.searchsorted(self.mask, np.arange(len(self.area) + 1, dtype=np.int32))
+
+    @cached_property
+    def lent(self) -> Masks:
+        """It, as C++ is given it: pointers to its arrays, valid as long as it lives."""
+        struct = Masks(len(self.area))
+        struct.borrowed = pointers(struct, begin=self.begin, gaussian=self.gaussian, weight=self.weight, area=self.area)
+        return struct
 
     @cached_property
     def clear(self) -> Clear:
@@ -83,11 +90,8 @@ class MaskEvidence:
 
         Raises MemoryError.
         """
-        struct = Masks()
-        borrowed = self.lend(struct)
         found = Clear(*(np.empty(len(self.mask), kind) for kind in (np.int32, np.int16, np.int16)))
-        count = call(library().lift_clear, struct, self.last + 1, MIN_PIXELS, CLEAR_PIXELS, *found)
-        del borrowed
+        count = call(library().lift_clear, self.lent, self.last + 1, MIN_PIXELS, CLEAR_PIXELS, *found)
         return Clear(*(array[:count].copy() for array in found))
 
     @classmethod

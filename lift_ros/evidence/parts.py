@@ -12,14 +12,26 @@ from lift_ros.scene.neighbours import Neighbours
 MAX_COUNTED = 4  # times as large as there are values the largest may be, to count them instead of sorting them
 
 
-def components(touching: NDArray[np.int32], edge: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """(N,) connected components, numbered from 0 in the order of their first member, of the graph of those pairs of
-    neighbours, (N, k) as in ``Neighbours.touching``, that are an ``edge`` (N, k).
+def components(
+    touching: NDArray[np.int32],
+    agreed: NDArray[np.float32],
+    seen: NDArray[np.float32],
+    rate: float,
+    chosen: NDArray[np.bool_],
+) -> NDArray[np.int64]:
+    """(N,) connected components, numbered from 0 in the order of their first member, of the graph of those neighbours,
+    (N, k) as in ``Neighbours.touching``, that are both ``chosen`` (N,) and agree in at least ``rate`` of what is
+    ``seen`` of them: ``agreed`` and ``seen`` (N, k), as ``neighbour_agreement`` counts them.
+
+    Raises:
+        ValueError: they are of other shapes.
     """
-    if edge.shape != touching.shape:
-        raise ValueError(f"{edge.shape} edges for {touching.shape} neighbours")
+    shapes = [array.shape for array in (agreed, seen, chosen)]
+    if shapes != [touching.shape, touching.shape, touching.shape[:1]]:
+        raise ValueError(f"what is known of {touching.shape} neighbours is {shapes}")
     part = np.empty(len(touching), np.int64)
-    call(library().lift_components, *touching.shape, *map(np.ascontiguousarray, (touching, edge)), part)
+    touching, agreed, seen, chosen = map(np.ascontiguousarray, (touching, agreed, seen, chosen))
+    call(library().lift_components, *touching.shape, touching, agreed, seen, rate, chosen, part)
     return part
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lift_ros.evidence import counts
 from lift_ros.evidence.mask_evidence import MIN_PIXELS, MaskEvidence
-from lift_ros.evidence.parts import components
+from lift_ros.evidence.parts import components, present
 from lift_ros.scene.neighbours import Neighbours
 
 QUORUM = 0.3  # share of what the masks show of a Gaussian that must vote for a label
@@ -39,12 +39,11 @@ def local_parts(
     """
     touching = neighbours.touching
     agreed, seen = counts.neighbour_agreement(neighbours, views)
-    around, sees = agreed.sum(1), seen.sum(1)
+    around, sees = np.einsum("nk->n", agreed), np.einsum("nk->n", seen)
     pieces = np.full(len(touching), -1)
     for rate in rates:
         inner = (sees > 0) & (around >= rate * sees) & (pieces < 0)
-        same = (seen > 0) & (agreed >= rate * seen) & inner[:, None] & inner[touching]
-        part = components(touching, same)
+        part = components(touching, agreed, seen, rate, inner)
         found = (pieces < 0) & (np.bincount(part, minlength=1)[part] >= min_size)
         pieces[found] = pieces.max(initial=-1) + 1 + part[found]
     single = (pieces < 0) & (counts.masked(len(touching), views) > MIN_PIXELS)
@@ -114,9 +113,10 @@ def _cut(parts: NDArray[np.integer], part_count: int, side: NDArray[np.integer],
     of each part keeps its number, together with small pieces and what lies on no side, -1.
     """
     some = np.flatnonzero(side >= 0)
-    sides = int(side.max(initial=0)) + 1
-    pieces, piece, size = np.unique(parts[some] * sides + side[some], return_inverse=True, return_counts=True)
-    of_part = pieces // sides
+    sides, of_side = present(side[some])
+    pieces, piece = present(parts[some].astype(np.int64) * len(sides) + of_side)
+    size = np.bincount(piece, minlength=len(pieces))
+    of_part = pieces // len(sides)
     order = np.lexsort((-size, of_part))
     largest = np.append(True, np.diff(of_part[order]) > 0)[: len(order)]
     new = order[(size[order] >= min_size) & ~largest]

@@ -14,16 +14,16 @@ from lift_ros.render.cpu import nearest
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The k nearest Gaussians of each, as far as they touch.
+    """The k nearest Gaussians of each, and which of them touch.
 
     Attributes:
-        index: (N, k) int64; where fewer than k are near enough, the Gaussian itself.
-        near: (N, k) bool, False where ``index`` repeats the Gaussian itself.
-        wide: (N, k) int64, the same within the reach of the coarser of two: by these a surface hangs together that is
-            dense here and coarse there. None: as ``index``.
+        nearest: (N, k) int64.
+        near: (N, k) bool, whether they touch.
+        wide: (N, k) bool, the same within the reach of the coarser of two: by these a surface hangs together that is
+            dense here and coarse there. None: as ``near``.
     """
 
-    index: torch.Tensor
+    nearest: torch.Tensor
     near: torch.Tensor
     wide: torch.Tensor | None = None
 
@@ -45,21 +45,24 @@ class Neighbours:
             return cls(none, none.bool())
         distance, index = nearest(means.cpu(), k)
         spacing = reach * distance[:, min(2, k - 1)]
-        both = spacing[:, None], spacing[index]
-        near, wide = distance <= torch.minimum(*both), distance <= torch.maximum(*both)
-        itself = torch.arange(n)[:, None]
-        found = torch.where(near, index, itself), near, torch.where(wide, index, itself)
-        return cls(*(tensor.to(means.device) for tensor in found))
+        own, theirs = distance <= spacing[:, None], distance <= spacing[index]
+        return cls(*(tensor.to(means.device) for tensor in (index, own & theirs, own | theirs)))
+
+    @cached_property
+    def index(self) -> torch.Tensor:
+        """(N, k) int64 ``nearest``, the Gaussian itself where ``near`` is False."""
+        itself = torch.arange(len(self.nearest), device=self.nearest.device)[:, None]
+        return torch.where(self.near, self.nearest, itself)
 
     @cached_property
     def touching(self) -> NDArray[np.int32]:
-        """(N, k) ``index`` on the CPU, -1 where ``near`` is False."""
-        return torch.where(self.near, self.index, -1).to(torch.int32).cpu().numpy()
+        """(N, k) ``nearest`` on the CPU, -1 where ``near`` is False."""
+        return self._where(self.near)
 
     @cached_property
     def within_reach(self) -> NDArray[np.int32]:
-        """(N, k) ``wide`` on the CPU, -1 where it repeats the Gaussian itself."""
-        if self.wide is None:
-            return self.touching
-        itself = torch.arange(len(self.wide), device=self.wide.device)[:, None]
-        return torch.where(self.wide == itself, -1, self.wide).to(torch.int32).cpu().numpy()
+        """(N, k) ``nearest`` on the CPU, -1 where ``wide`` is False."""
+        return self.touching if self.wide is None else self._where(self.wide)
+
+    def _where(self, chosen: torch.Tensor) -> NDArray[np.int32]:
+        return self.nearest.to(torch.int32).masked_fill_(~chosen, -1).cpu().numpy()

@@ -16,13 +16,15 @@ def test_components_are_those_of_scipy():
     """Few edges, so that there are many components, and neighbours that are so in one direction only."""
     rng = np.random.default_rng(0)
     touching = rng.integers(-1, 200, (200, 3)).astype(np.int32)
-    edge = rng.random((200, 3)) < 0.25
-    chosen = edge & (touching >= 0)
-    rows, columns = np.nonzero(chosen)[0], touching[chosen]
+    seen = rng.integers(0, 9, (200, 3)).astype(np.float32)
+    agreed = rng.integers(0, seen + 1).astype(np.float32)
+    chosen = rng.random(200) < 0.8
+    edge = (touching >= 0) & (seen > 0) & (agreed >= 0.75 * seen) & chosen[:, None] & chosen[touching]
+    rows, columns = np.nonzero(edge)[0], touching[edge]
     graph = coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(200, 200))
     count, expected = connected_components(graph, directed=False)
     assert 5 < count < 150
-    assert np.array_equal(components(touching, edge), expected)
+    assert np.array_equal(components(touching, agreed, seen, 0.75, chosen), expected)
 
 
 def test_fragments_join_what_surrounds_them():

@@ -36,7 +36,7 @@ def test_neighbours_are_the_nearest_as_far_as_they_touch():
             assert bool(neighbours.near[i, slot]) == touches
             assert int(neighbours.index[i, slot]) == (j if touches else i)
             within_reach = distance[i, j] <= 1.5 * max(spacing[i], spacing[j])
-            assert int(neighbours.wide[i, slot]) == (j if within_reach else i)
+            assert bool(neighbours.wide[i, slot]) == within_reach
             assert neighbours.within_reach[i, slot] == (j if within_reach else -1)
 
 

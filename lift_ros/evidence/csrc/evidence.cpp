@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <vector>
 
@@ -14,13 +15,22 @@ using lift::guarded;
 // of threads, so that rounding is the same.
 constexpr int64_t kShares = 2;
 
-constexpr int64_t kAhead = 16;  // entries that what they need of their Gaussian is asked for in advance
+int64_t entry_count(const LiftMasks& view) { return view.begin[view.mask_count]; }
+int64_t entry_count(const LiftClear& view) { return view.count; }
 
-// Calls body(begin, end, share) with each share of the views.
-template <class Body>
-void share_out(int64_t view_count, int threads, const Body& body) {
+// Calls body(begin, end, share) with each share of the views, of about as many entries.
+template <class View, class Body>
+void share_out(const View* views, int64_t view_count, int threads, const Body& body) {
+  int64_t total = 0, before = 0;
+  for (int64_t v = 0; v < view_count; ++v) total += entry_count(views[v]);
+  std::array<int64_t, kShares + 1> begin{};
+  begin[kShares] = view_count;
+  for (int64_t v = 0; v < view_count; ++v) {
+    before += entry_count(views[v]);
+    for (int64_t share = 1; share < kShares; ++share) begin[share] += before * kShares <= total * share;
+  }
   lift::parallel_for(threads, kShares, 1, [&](int64_t share, int64_t, int) {
-    body(view_count * share / kShares, view_count * (share + 1) / kShares, share);
+    body(begin[share], begin[share + 1], share);
   });
 }
 
@@ -48,7 +58,12 @@ class Sums {
 // Pixels of each part that each mask of a view shows, without the zeros: row m is [begin[m], begin[m + 1]).
 class Table {
  public:
-  explicit Table(const LiftParts& parts) : parts_(parts), row_(parts.count, 0.0), visible(parts.count, 0.0) {}
+  explicit Table(const LiftParts& parts)
+      : parts_(parts),
+        sums_(parts.count),
+        in_row_(parts.count),
+        is_in_row_(parts.count, false),
+        visible(parts.count, 0.0) {}
 
   void fill(const LiftMasks& view) {
     for (int32_t part : shown) visible[part] = 0;
@@ -56,36 +71,55 @@ class Table {
     begin.assign(view.mask_count + 1, 0);
     part.clear();
     pixels.clear();
-    // Local copies of the pointers: the compiler would load members anew after every store.
-    const int32_t *mask = view.mask, *gaussian = view.gaussian, *number = parts_.number;
-    const float* weight = view.weight;
-    double* row = row_.data();
-    const int64_t count = view.count;
-    int64_t entry = 0;
-    for (int32_t m = 0; m < view.mask_count; ++m) {
-      const size_t first = part.size();
-      for (; entry < count && mask[entry] == m; ++entry) {
-        const int32_t k = number[gaussian[entry]];
-        const float pixel = weight[entry];
-        if (k < 0 || !(pixel > 0)) continue;
-        const double before = row[k];
-        row[k] = before + pixel;
-        if (before == 0) part.push_back(k);
-      }
-      for (size_t i = first; i < part.size(); ++i) {
-        const int32_t k = part[i];
-        pixels.push_back(row_[k]);
+    for (int64_t m = 0; m < view.mask_count; ++m) {
+      const int32_t count = add(view, m);
+      for (int32_t i = 0; i < count; ++i) {
+        const int32_t k = in_row_[i];
+        part.push_back(k);
+        pixels.push_back((sums_[k].of[0] + sums_[k].of[1]) + (sums_[k].of[2] + sums_[k].of[3]));
         if (visible[k] == 0) shown.push_back(k);
-        visible[k] += row_[k];
-        row_[k] = 0;
+        visible[k] += pixels.back();
+        sums_[k] = {};
+        is_in_row_[k] = false;
       }
       begin[m + 1] = static_cast<int64_t>(part.size());
     }
   }
 
  private:
+  // Entries that follow each other are mostly of one part, and each sum has to wait for the one before: so there are
+  // several, which take turns.
+  static constexpr int kSums = 4;
+  struct Sums {
+    double of[kSums] = {};
+  };
+
+  // Sums up a mask; returns how many parts it shows. Apart, and with copies of the pointers: the compiler has registers
+  // for all of it then, and does not load them anew after every store.
+  __attribute__((noinline)) int32_t add(const LiftMasks& view, int64_t m) {
+    const int32_t *gaussian = view.gaussian, *number = parts_.number;
+    const float* weight = view.weight;
+    Sums* sums = sums_.data();
+    int32_t* in_row = in_row_.data();
+    uint8_t* is_in_row = is_in_row_.data();
+    int32_t count = 0;
+    for (uint64_t e = view.begin[m], end = view.begin[m + 1]; e < end; ++e) {
+      const int32_t k = number[gaussian[e]];
+      const float pixel = weight[e];
+      if (k < 0 || !(pixel > 0)) continue;
+      if (!is_in_row[k]) {
+        is_in_row[k] = true;
+        in_row[count++] = k;
+      }
+      sums[k].of[e % kSums] += pixel;
+    }
+    return count;
+  }
+
   const LiftParts& parts_;
-  std::vector<double> row_;
+  std::vector<Sums> sums_;            // of the mask at hand
+  std::vector<int32_t> in_row_;       // parts that it shows
+  std::vector<uint8_t> is_in_row_;
 
  public:
   std::vector<int64_t> begin;
@@ -100,33 +134,38 @@ struct Vote {
   float weight;
 };
 
-// Votes for the labels of the Gaussians. Few labels are ever voted for: those have a place, the rest is in a list.
+// Votes for the labels of the Gaussians. Most are for the label that a Gaussian has. Few others are ever voted for:
+// those have a place, the rest is in a list.
 class Ballots {
  public:
-  static constexpr int kSlots = 3;
+  static constexpr int kSlots = 4;
 
-  struct alignas(32) Place {  // never across two cache lines
-    float shown = 0;
-    int32_t label[kSlots] = {-1, -1, -1};
+  struct Own {
+    float shown = 0, votes = 0;
+  };
+
+  struct alignas(32) Others {  // never across two cache lines
+    int32_t label[kSlots] = {-1, -1, -1, -1};
     float weight[kSlots] = {};
   };
 
-  explicit Ballots(int64_t count) : places_(count) {}
+  explicit Ballots(int64_t count) : own_(count), others_(count) {}
 
-  void prefetch(int32_t gaussian) const { __builtin_prefetch(&places_[gaussian], 1); }
-
-  // A label below 0 is no vote, and yet shown.
-  void add(const Vote& vote) {
-    Place& place = places_[vote.gaussian];
-    place.shown += vote.weight;
-    if (vote.label < 0) return;
-    int slot = 0;
-    while (slot < kSlots && place.label[slot] != vote.label && place.label[slot] >= 0) ++slot;
-    if (slot == kSlots) {
-      more_.push_back(vote);
-    } else {
-      place.label[slot] = vote.label;
-      place.weight[slot] += vote.weight;
+  // What a mask shows, and its votes for a label, or none if that is below 0.
+  void add(const LiftMasks& view, int64_t m, int32_t choice, const int32_t* label) {
+    const int32_t* gaussian = view.gaussian;
+    const float* weight = view.weight;
+    Own* own = own_.data();
+    Others* others = others_.data();
+    for (int64_t e = view.begin[m], end = view.begin[m + 1]; e < end; ++e) {
+      const int32_t i = gaussian[e];
+      own[i].shown += weight[e];
+      if (choice < 0) continue;
+      if (choice == label[i]) {
+        own[i].votes += weight[e];
+      } else {
+        add(others[i], i, choice, weight[e]);
+      }
     }
   }
 
@@ -136,7 +175,8 @@ class Ballots {
                      [](const Vote& a, const Vote& b) { return a.gaussian < b.gaussian; });
   }
 
-  const Place& place(int64_t gaussian) const { return places_[gaussian]; }
+  const Own& own(int64_t gaussian) const { return own_[gaussian]; }
+  const Others& others(int64_t gaussian) const { return others_[gaussian]; }
 
   // What of the list is for the Gaussians from this one on.
   const Vote* more(int64_t gaussian) const {
@@ -146,32 +186,46 @@ class Ballots {
   const Vote* end() const { return more_.data() + more_.size(); }
 
  private:
-  std::vector<Place> places_;
+  void add(Others& others, int32_t gaussian, int32_t label, float weight) {
+    int slot = 0;
+    while (slot < kSlots && others.label[slot] != label && others.label[slot] >= 0) ++slot;
+    if (slot == kSlots) {
+      more_.push_back({gaussian, label, weight});
+    } else {
+      others.label[slot] = label;
+      others.weight[slot] += weight;
+    }
+  }
+
+  std::vector<Own> own_;
+  std::vector<Others> others_;
   std::vector<Vote> more_;
 };
 
 // The label with most votes, the smallest of equals, -1 where there are none; its votes, all votes, what was shown.
-void elect(const std::vector<Ballots>& ballots, int64_t begin, int64_t end, int64_t* winner, float* most, float* votes,
-           float* shown) {
+void elect(const std::vector<Ballots>& ballots, const int32_t* label, int64_t begin, int64_t end, int64_t* winner,
+           float* most, float* votes, float* shown) {
   std::vector<Vote> sums;  // of one Gaussian, a label each
-  const auto count = [&](int32_t label, float weight) {
-    const auto known = std::find_if(sums.begin(), sums.end(), [&](const Vote& sum) { return sum.label == label; });
+  const auto count = [&](int32_t voted, float weight) {
+    const auto known = std::find_if(sums.begin(), sums.end(), [&](const Vote& sum) { return sum.label == voted; });
     if (known == sums.end()) {
-      sums.push_back({0, label, weight});
+      sums.push_back({0, voted, weight});
     } else {
       known->weight += weight;
     }
   };
   std::vector<const Vote*> next;
-  for (const Ballots& own : ballots) next.push_back(own.more(begin));
+  for (const Ballots& share : ballots) next.push_back(share.more(begin));
   for (int64_t i = begin; i < end; ++i) {
     sums.clear();
     shown[i] = 0;
-    for (const Ballots& own : ballots) {
-      const Ballots::Place& place = own.place(i);
-      shown[i] += place.shown;
-      for (int slot = 0; slot < Ballots::kSlots && place.label[slot] >= 0; ++slot) {
-        count(place.label[slot], place.weight[slot]);
+    for (const Ballots& share : ballots) {
+      const Ballots::Own& own = share.own(i);
+      const Ballots::Others& others = share.others(i);
+      shown[i] += own.shown;
+      if (own.votes > 0) count(label[i], own.votes);
+      for (int slot = 0; slot < Ballots::kSlots && others.label[slot] >= 0; ++slot) {
+        count(others.label[slot], others.weight[slot]);
       }
     }
     for (size_t share = 0; share < ballots.size(); ++share) {
@@ -211,15 +265,23 @@ class Chosen {
 };
 
 // Copies what is above the diagonal of a square matrix below it, tile by tile.
-void mirror(double* matrix, int64_t count) {
+void mirror(double* matrix, int64_t count, int threads) {
   constexpr int64_t kTile = 32;
-  for (int64_t row = 0; row < count; row += kTile) {
+  lift::parallel_for(threads, count, kTile, [&](int64_t row, int64_t last, int) {
     for (int64_t column = 0; column <= row; column += kTile) {
-      for (int64_t a = row; a < std::min(row + kTile, count); ++a) {
+      for (int64_t a = row; a < last; ++a) {
         for (int64_t b = column; b < std::min(column + kTile, a); ++b) matrix[a * count + b] = matrix[b * count + a];
       }
     }
-  }
+  });
+}
+
+// Adds the lesser of one number and each of several to sums.
+#if defined(__x86_64__)
+__attribute__((target_clones("avx2", "default")))
+#endif
+void add_minima(float one, const float* others, int64_t count, float* sums) {
+  for (int64_t i = 0; i < count; ++i) sums[i] += std::min(one, others[i]);
 }
 
 // Numbers the connected components of the neighbours n of i for which edge(i, n), from 0 in the order of their first
@@ -264,12 +326,14 @@ int64_t lift_clear(const LiftMasks* view, int64_t gaussian_count, float min_pixe
     };
     std::vector<InView> pixels(gaussian_count);
     Chosen in_view(gaussian_count);
-    for (int64_t e = 0; e < view->count; ++e) {
-      const float weight = view->weight[e];
-      InView& own = pixels[view->gaussian[e]];
-      in_view.add(view->gaussian[e]);
-      own.all += weight;
-      if (weight > own.most) own = {own.all, weight, view->mask[e]};
+    for (int64_t m = 0; m < view->mask_count; ++m) {
+      for (int64_t e = view->begin[m]; e < view->begin[m + 1]; ++e) {
+        const float weight = view->weight[e];
+        InView& own = pixels[view->gaussian[e]];
+        in_view.add(view->gaussian[e]);
+        own.all += weight;
+        if (weight > own.most) own = {own.all, weight, static_cast<int32_t>(m)};
+      }
     }
     in_view.for_each([&](int64_t i) {
       const InView& own = pixels[i];
@@ -301,7 +365,7 @@ int64_t lift_neighbour_agreement(int64_t view_count, const LiftClear* views, int
       int32_t agreed = 0, seen = 0;
     };
     std::vector<std::vector<Edge>> edges(kShares);
-    share_out(view_count, threads, [&](int64_t begin, int64_t end, int64_t share) {
+    share_out(views, view_count, threads, [&](int64_t begin, int64_t end, int64_t share) {
       edges[share].resize(gaussian_count * k);
       Edge* own_edges = edges[share].data();
       std::vector<Shown> shown(gaussian_count + 1);
@@ -352,7 +416,7 @@ int64_t lift_part_agreement(const LiftViews* all, const LiftParts* parts, double
     std::vector<float> say(all->count * count, 0.0f);
     std::vector<std::vector<Member>> members(all->count);  // mask by mask, in ascending order within
     std::vector<std::vector<int64_t>> mask_end(all->count);
-    share_out(all->count, threads, [&](int64_t begin, int64_t end, int64_t) {
+    share_out(all->views, all->count, threads, [&](int64_t begin, int64_t end, int64_t) {
       Table table(*parts);
       std::vector<double> squares(count, 0.0);
       for (int64_t v = begin; v < end; ++v) {
@@ -399,48 +463,48 @@ int64_t lift_part_agreement(const LiftViews* all, const LiftParts* parts, double
         for (int64_t v = 0; v < all->count; ++v) {
           const float* others = say.data() + v * count;
           const float own = others[a];
-          if (!(own > 0)) continue;
-          for (int64_t b = a; b < count; ++b) both[b] += std::min(own, others[b]);
+          if (own > 0) add_minima(own, others + a, count - a, both.data() + a);
         }
         for (int64_t b = a; b < count; ++b) own_seen[b] += both[b];
       }
     });
-    mirror(agreed, count);
-    mirror(seen, count);
+    mirror(agreed, count, threads);
+    mirror(seen, count, threads);
   });
 }
 
 int64_t lift_held(const LiftViews* all, const LiftParts* parts, double* held, double* total, int threads) {
   return guarded([&] {
     struct Sum {
-      double held = 0, total = 0;
+      float held = 0, total = 0;
     };
     std::vector<Sum> sums(kShares * all->gaussian_count);
-    share_out(all->count, threads, [&](int64_t begin, int64_t end, int64_t share_number) {
+    share_out(all->views, all->count, threads, [&](int64_t begin, int64_t end, int64_t share_number) {
       Sum* own = sums.data() + share_number * all->gaussian_count;
       Table table(*parts);
-      std::vector<double> share(parts->count, 0.0);  // of each part, that the mask at hand shows
+      std::vector<float> share(parts->count, 0.0f);  // of each part, that the mask at hand shows
       for (int64_t v = begin; v < end; ++v) {
         const LiftMasks& view = all->views[v];
         table.fill(view);
-        int64_t entry = 0;
         for (int64_t m = 0; m < view.mask_count; ++m) {
           for (int64_t e = table.begin[m]; e < table.begin[m + 1]; ++e) {
-            share[table.part[e]] = table.pixels[e] / table.visible[table.part[e]];
+            const int32_t k = table.part[e];
+            share[k] = static_cast<float>(table.pixels[e] / table.visible[k]);
           }
-          for (; entry < view.count && view.mask[entry] == m; ++entry) {
-            if (entry + kAhead < view.count) __builtin_prefetch(&own[view.gaussian[entry + kAhead]], 1);
-            const int32_t i = view.gaussian[entry], k = parts->number[i];
-            own[i].total += view.weight[entry];
-            if (k >= 0) own[i].held += view.weight[entry] * share[k];
+          const int32_t *gaussian = view.gaussian, *number = parts->number;
+          const float *weight = view.weight, *part_share = share.data();
+          for (int64_t e = view.begin[m], last = view.begin[m + 1]; e < last; ++e) {
+            const int32_t i = gaussian[e], k = number[i];
+            own[i].total += weight[e];
+            if (k >= 0) own[i].held += weight[e] * part_share[k];
           }
           for (int64_t e = table.begin[m]; e < table.begin[m + 1]; ++e) share[table.part[e]] = 0;
         }
       }
     });
-    for (size_t i = 0; i < sums.size(); ++i) {
-      held[i % all->gaussian_count] += sums[i].held;
-      total[i % all->gaussian_count] += sums[i].total;
+    const Sum* own = sums.data();
+    for (int64_t share = 0; share < kShares; ++share) {
+      for (int64_t i = 0; i < all->gaussian_count; ++i, ++own) held[i] += own->held, total[i] += own->total;
     }
   });
 }
@@ -455,7 +519,7 @@ int64_t lift_purity(const LiftViews* all, const LiftParts* parts, double min_vis
     };
     Sums<double> all_purity(purity, count), all_say(say, count);
     std::vector<Divided> divided(kShares * count);
-    share_out(all->count, threads, [&](int64_t begin, int64_t end, int64_t share_number) {
+    share_out(all->views, all->count, threads, [&](int64_t begin, int64_t end, int64_t share_number) {
       double *own_purity = all_purity.of(share_number), *own_say = all_say.of(share_number);
       Divided* own_divided = divided.data() + share_number * count;
       Table table(*parts);
@@ -498,11 +562,13 @@ int64_t lift_strongest_masks(const LiftViews* all, const LiftParts* parts, const
     lift::parallel_for(threads, all->count, 1, [&](int64_t v, int64_t, int) {
       if (std::find(view_of, view_of + parts->count, v) == view_of + parts->count) return;
       const LiftMasks& view = all->views[v];
-      for (int64_t e = 0; e < view.count; ++e) {
-        const int32_t i = view.gaussian[e], k = parts->number[i];
-        if (k < 0 || view_of[k] != v || !(view.weight[e] > most[i])) continue;
-        most[i] = view.weight[e];
-        strongest[i] = view.mask[e];
+      for (int64_t m = 0; m < view.mask_count; ++m) {
+        for (int64_t e = view.begin[m]; e < view.begin[m + 1]; ++e) {
+          const int32_t i = view.gaussian[e], k = parts->number[i];
+          if (k < 0 || view_of[k] != v || !(view.weight[e] > most[i])) continue;
+          most[i] = view.weight[e];
+          strongest[i] = static_cast<int32_t>(m);
+        }
       }
     });
   });
@@ -511,11 +577,11 @@ int64_t lift_strongest_masks(const LiftViews* all, const LiftParts* parts, const
 int64_t lift_masked(const LiftViews* all, float* masked, int threads) {
   return guarded([&] {
     Sums<float> all_masked(masked, all->gaussian_count);
-    share_out(all->count, threads, [&](int64_t begin, int64_t end, int64_t share) {
+    share_out(all->views, all->count, threads, [&](int64_t begin, int64_t end, int64_t share) {
       float* own = all_masked.of(share);
       for (int64_t v = begin; v < end; ++v) {
         const LiftMasks& view = all->views[v];
-        for (int64_t e = 0; e < view.count; ++e) own[view.gaussian[e]] += view.weight[e];
+        for (int64_t e = 0; e < entry_count(view); ++e) own[view.gaussian[e]] += view.weight[e];
       }
     });
     all_masked.add_up();
@@ -527,13 +593,11 @@ int64_t lift_votes(const LiftViews* all, const LiftParts* parts, double purity, 
   return guarded([&] {
     const int64_t count = all->gaussian_count;
     std::vector<Ballots> ballots(kShares, Ballots(count));
-    share_out(all->count, threads, [&](int64_t begin, int64_t end, int64_t share) {
+    share_out(all->views, all->count, threads, [&](int64_t begin, int64_t end, int64_t share) {
       Table table(*parts);
-      std::vector<int32_t> choice;  // of each mask, -1 where it is too mixed to vote
       for (int64_t v = begin; v < end; ++v) {
         const LiftMasks& view = all->views[v];
         table.fill(view);
-        choice.assign(view.mask_count, -1);
         for (int64_t m = 0; m < view.mask_count; ++m) {
           double total = 0, best = 0;
           int32_t label = -1;
@@ -544,17 +608,14 @@ int64_t lift_votes(const LiftViews* all, const LiftParts* parts, double purity, 
               label = table.part[e];
             }
           }
-          if (best > purity * total) choice[m] = label;
-        }
-        for (int64_t e = 0; e < view.count; ++e) {
-          if (e + kAhead < view.count) ballots[share].prefetch(view.gaussian[e + kAhead]);
-          ballots[share].add({view.gaussian[e], choice[view.mask[e]], view.weight[e]});
+          const int32_t choice = best > purity * total ? label : -1;  // none where it is too mixed to vote
+          ballots[share].add(view, m, choice, parts->number);
         }
       }
       ballots[share].close();
     });
     lift::parallel_for(threads, count, 4096, [&](int64_t begin, int64_t end, int) {
-      elect(ballots, begin, end, winner, most, votes, shown);
+      elect(ballots, parts->number, begin, end, winner, most, votes, shown);
     });
   });
 }
@@ -564,7 +625,7 @@ int64_t lift_visibility(const LiftViews* all, const LiftParts* parts, double min
   return guarded([&] {
     const int64_t count = parts->count;
     Sums<double> all_agreed(agreed, count), all_visible(visible, count);
-    share_out(all->count, threads, [&](int64_t begin, int64_t end, int64_t share_number) {
+    share_out(all->views, all->count, threads, [&](int64_t begin, int64_t end, int64_t share_number) {
       double *own_agreed = all_agreed.of(share_number), *own_visible = all_visible.of(share_number);
       Table table(*parts);
       std::vector<double> best(count, 0.0);
@@ -591,10 +652,13 @@ int64_t lift_visibility(const LiftViews* all, const LiftParts* parts, double min
   });
 }
 
-int64_t lift_components(int64_t gaussian_count, int64_t k, const int32_t* neighbour, const uint8_t* edge,
-                        int64_t* part) {
+int64_t lift_components(int64_t gaussian_count, int64_t k, const int32_t* neighbour, const float* agreed,
+                        const float* seen, float rate, const uint8_t* chosen, int64_t* part) {
   return guarded([&] {
-    connect(gaussian_count, k, neighbour, [&](int64_t, int64_t n) { return edge[n] != 0; }, part);
+    const auto agree = [&](int64_t i, int64_t n) {
+      return chosen[i] && chosen[neighbour[n]] && seen[n] > 0 && agreed[n] >= rate * seen[n];
+    };
+    connect(gaussian_count, k, neighbour, agree, part);
   });
 }
 
@@ -648,78 +712,64 @@ int64_t lift_connected_parts(int64_t gaussian_count, int64_t k, const int32_t* n
 }
 
 int64_t lift_merge_parts(int64_t count, const double* agreed, const double* seen, const int64_t* known,
-                         double hysteresis, double doubt, double rate, int64_t* joined, double* joined_at) {
+                         double hysteresis, double doubt, double rate, int64_t* joined, double* joined_at,
+                         int threads) {
   int64_t steps = 0;
   const int64_t failed = guarded([&] {
     struct Pair {
-      double agreed, seen;
-      double known;  // 1 for two parts that some view shows together; of clusters, the mean
+      double agreed, of;  // the views, and the doubt for parts that some view shows together; of clusters, the means
+
+      double rate() const { return of > 0 ? agreed / of : -1.0; }
     };
     lift::Buffer<Pair> pairs(count * count);
     std::vector<int64_t> alive(count), partner(count, 0);
     std::vector<double> best(count);            // an upper bound where a partner has changed since
     std::vector<uint8_t> outdated(count, false);
     std::vector<double> mass(count);
-    for (int64_t a = 0; a < count; ++a) {
-      alive[a] = a;
-      mass[a] = std::sqrt(seen[a * count + a]);
-      for (int64_t b = 0; b < count; ++b) {
-        const double both = seen[a * count + b];
-        double more = 0;
-        if (known && known[a] > 0 && known[b] > 0) more = known[a] == known[b] ? hysteresis : -hysteresis;
-        pairs[a * count + b] = a != b ? Pair{agreed[a * count + b] + more * both, both, both > 0 ? 1.0 : 0.0} : Pair{};
-      }
-    }
-    const auto rate_of = [&](int64_t a, int64_t b) {
-      const Pair& pair = pairs[a * count + b];
-      return pair.seen > 0 ? pair.agreed / (pair.seen + doubt * pair.known) : -1.0;
-    };
-    const auto search = [&](int64_t a) {
-      best[a] = -1.0;
-      outdated[a] = false;
-      for (int64_t b : alive) {
-        const double found = rate_of(a, b);
-        if (found > best[a]) {
-          best[a] = found;
-          partner[a] = b;
+    lift::parallel_for(threads, count, 16, [&](int64_t begin, int64_t end, int) {
+      for (int64_t a = begin; a < end; ++a) {
+        alive[a] = a;
+        best[a] = -1.0;
+        mass[a] = std::sqrt(seen[a * count + a]);
+        for (int64_t b = 0; b < count; ++b) {
+          const double both = a != b ? seen[a * count + b] : 0.0;
+          double more = 0;
+          if (known && known[a] > 0 && known[b] > 0) more = known[a] == known[b] ? hysteresis : -hysteresis;
+          const Pair pair{agreed[a * count + b] + more * both, both > 0 ? both + doubt : 0.0};
+          pairs[a * count + b] = pair;
+          const double found = pair.rate();
+          if (found > best[a]) best[a] = found, partner[a] = b;
         }
       }
-    };
-    std::fill(best.begin(), best.end(), -1.0);
-    for (int64_t a = 0; a < count; ++a) {
-      for (int64_t b = a + 1; b < count; ++b) {
-        const double found = rate_of(a, b);
-        if (found > best[a]) best[a] = found, partner[a] = b;
-        if (found > best[b]) best[b] = found, partner[b] = a;
-      }
-    }
+    });
     while (!alive.empty()) {
       const int64_t a =
           *std::max_element(alive.begin(), alive.end(), [&](int64_t i, int64_t j) { return best[i] < best[j]; });
       if (best[a] < rate || best[a] < 0) return;
       if (outdated[a]) {
-        search(a);
+        best[a] = -1.0;
+        outdated[a] = false;
+        for (int64_t b : alive) {
+          const double found = pairs[a * count + b].rate();
+          if (found > best[a]) best[a] = found, partner[a] = b;
+        }
         continue;
       }
       const int64_t b = partner[a];
-      alive.erase(std::lower_bound(alive.begin(), alive.end(), b));
-      const double both = mass[a] + mass[b], own = both > 0 ? mass[a] / both : 0.5;
-      mass[a] = both;
-      for (int64_t c : alive) {
-        if (c == a) continue;
-        Pair& pair = pairs[a * count + c];
-        pair.agreed = own * pair.agreed + (1 - own) * pairs[b * count + c].agreed;
-        pair.seen = own * pair.seen + (1 - own) * pairs[b * count + c].seen;
-        pair.known = own * pair.known + (1 - own) * pairs[b * count + c].known;
-        pairs[c * count + a] = pair;
-      }
       joined[2 * steps] = a;
       joined[2 * steps + 1] = b;
       joined_at[steps++] = best[a];
-      search(a);
+      alive.erase(std::lower_bound(alive.begin(), alive.end(), b));
+      const double both = mass[a] + mass[b], own = both > 0 ? mass[a] / both : 0.5;
+      mass[a] = both;
+      best[a] = -1.0;
       for (int64_t c : alive) {
         if (c == a) continue;
-        const double now = rate_of(a, c);
+        const Pair one = pairs[a * count + c], other = pairs[b * count + c];
+        const Pair mean{own * one.agreed + (1 - own) * other.agreed, own * one.of + (1 - own) * other.of};
+        pairs[a * count + c] = pairs[c * count + a] = mean;
+        const double now = mean.rate();
+        if (now > best[a]) best[a] = now, partner[a] = c;
         if (now > best[c] || (now == best[c] && a < partner[c] && !outdated[c])) {
           best[c] = now;
           partner[c] = a;

@@ -1,9 +1,9 @@
 // The C interface to what the masks of many views say together, called from Python (lift_ros/evidence/library.py)
 // through ctypes; the Python that calls each says what the numbers mean.
 //
-// All arrays are dense, row-major and owned by the caller; outputs of sums must be zero at first. Every function returns
-// 0 if nothing else is said, or -1 when memory runs out. Nothing depends on the number of threads: sums run in the order of the views, or over
-// two halves of them.
+// All arrays are dense, row-major and owned by the caller; outputs of sums must be zero at first. Every function
+// returns 0 if nothing else is said, or -1 when memory runs out. Nothing depends on the number of threads: sums run in
+// the order of the views, or over two shares of them.
 #pragma once
 
 #include <cstdint>
@@ -11,16 +11,15 @@
 #define LIFT_API extern "C" __attribute__((visibility("default")))
 
 // Raised with every change of this file; a library left over from older sources is then refused instead of called.
-constexpr int32_t LIFT_EVIDENCE_INTERFACE = 8;
+constexpr int32_t LIFT_EVIDENCE_INTERFACE = 9;
 LIFT_API int32_t lift_evidence_interface();
 
 // The masks of one view: triplets, sorted by mask.
 struct LiftMasks {
-  int64_t count;            // n
-  const int32_t* mask;      // (n,) ascending
+  int64_t mask_count;       // M
+  const int64_t* begin;     // (M + 1,) where the triplets of each mask begin, and at last their number n
   const int32_t* gaussian;  // (n,)
   const float* weight;      // (n,) pixels
-  int64_t mask_count;       // M
   const float* area;        // (M,) pixels
 };
 
@@ -82,9 +81,10 @@ LIFT_API int64_t lift_visibility(const LiftViews*, const LiftParts*, double min_
                                  double* visible, int threads);
 
 // part (N,): connected components, numbered from 0 in the order of their first member, of the graph of the pairs
-// (i, neighbour[i, n]) with edge[i, n]. neighbour (N, k), -1 where there is none; edge (N, k).
-LIFT_API int64_t lift_components(int64_t gaussian_count, int64_t k, const int32_t* neighbour, const uint8_t* edge,
-                                 int64_t* part);
+// (i, neighbour[i, n]) of chosen Gaussians (N,) with agreed[i, n] >= rate * seen[i, n] > 0. neighbour (N, k), -1 where
+// there is none; agreed, seen (N, k).
+LIFT_API int64_t lift_components(int64_t gaussian_count, int64_t k, const int32_t* neighbour, const float* agreed,
+                                 const float* seen, float rate, const uint8_t* chosen, int64_t* part);
 
 // part (N,): connected components of neighbours with one label (N,), below 0 for none. Those of less than min_size join
 // what most of their neighbours are in; -1 where there is no label and for what touches nothing larger. Numbered from 0.
@@ -98,4 +98,5 @@ LIFT_API int64_t lift_connected_parts(int64_t gaussian_count, int64_t k, const i
 // that the second went by until then, and the rate at which they agreed. Returns S, at most K - 1, for which there is
 // room; below 0 if out of memory.
 LIFT_API int64_t lift_merge_parts(int64_t count, const double* agreed, const double* seen, const int64_t* known,
-                                  double hysteresis, double doubt, double rate, int64_t* joined, double* joined_at);
+                                  double hysteresis, double doubt, double rate, int64_t* joined, double* joined_at,
+                                  int threads);
