@@ -440,9 +440,12 @@ def _open_capture(args: argparse.Namespace, path: Path, max_depth: float = float
     """The capture as the options of ``_add_capture_options`` have it."""
     from lift_ros.data import open_capture
     from lift_ros.data.color_focal import ColorFocalCapture
+    from lift_ros.data.rosbag import BagCapture
 
     bag = with_values(BagOptions(), assignments("--bag", args.bag))
     capture = open_capture(path, max_depth=max_depth, bag=bag)
+    if args.bag and not isinstance(capture, BagCapture):
+        raise ConfigError(f"--bag says how to read a bag, and {path} is none")
     return capture if args.color_focal is None else ColorFocalCapture(capture, args.color_focal)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterable
@@ -15,7 +16,10 @@ from PIL import Image
 from lift_ros.data.image_codec import UNLABELLED, decode_compressed_rgb, depth_in_metres
 from lift_ros.errors import ConfigError, DatasetError, FrameRejected
 
+log = logging.getLogger(__name__)
+
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+MOSTLY = 0.6  # of an image that is ignored: it may be the wrong part
 
 
 def require(path: Path, layout: str, what: str) -> Path:
@@ -127,19 +131,29 @@ def read_labels(file: Path) -> NDArray[np.int32]:
 def read_mask(file: Path) -> NDArray[np.bool_]:
     """(H, W) pixels that are black, and not to be used: the convention of COLMAP and nerfstudio.
 
+    Black is darker than half of the brightest, as some masks are of 0 and 1, and JPEG blurs them.
+
     Raises:
-        FrameRejected: ``mask_unreadable``.
+        FrameRejected: ``mask_unreadable``, also where it is transparent, or nothing is left of the image.
     """
     if not file.is_file():
-        raise FrameRejected("mask_unreadable", f"{file} does not exist")
-    return read_image(file, cv2.IMREAD_GRAYSCALE, "mask_unreadable") == 0
+        raise FrameRejected("mask_unreadable", f"{file} is no file")
+    image = read_image(file, cv2.IMREAD_UNCHANGED, "mask_unreadable")
+    channels = 1 if image.ndim == 2 else image.shape[2]
+    if channels in (2, 4) and image[..., -1].min() < image[..., -1].max():
+        raise FrameRejected("mask_unreadable", f"{file} is transparent in places; save it black and white")
+    brightness = image if channels == 1 else image[..., :3].max(-1)
+    ignored = brightness.reshape(image.shape[:2]) <= brightness.max() / 2
+    if ignored.all():
+        raise FrameRejected("mask_unreadable", f"{file} is black all over; white is what the camera sees of the world")
+    return ignored
 
 
 def camera_mask(name: str) -> NDArray[np.bool_] | None:
-    """``read_mask`` for all images of a camera; None where no file is named.
+    """``read_mask`` for all images of a camera; None where no file is named. Logs how much of them it leaves out.
 
     Raises:
-        ConfigError: it cannot be read, or nothing is left of the image.
+        ConfigError: as ``read_mask``, or none of it is black.
     """
     if not name:
         return None
@@ -147,8 +161,12 @@ def camera_mask(name: str) -> NDArray[np.bool_] | None:
         ignored = read_mask(Path(name).expanduser())
     except FrameRejected as error:
         raise ConfigError(f"camera_mask: {error}") from None
-    if ignored.all():
-        raise ConfigError(f"camera_mask: {name} is black all over; white is what the camera sees of the world")
+    if not ignored.any():
+        raise ConfigError(f"camera_mask: none of {name} is black, as what the camera sees of the robot should be")
+    log.log(
+        logging.WARNING if ignored.mean() > MOSTLY else logging.INFO,
+        "camera_mask leaves out %.1f %% of each image", 100 * ignored.mean(),
+    )  # fmt: skip
     return ignored
 
 

@@ -88,7 +88,7 @@ class NerfstudioCapture(ListedCapture):
                     float(frame["time"]) if timed else index * FRAME_INTERVAL,
                     root / depth if depth else None,
                     labels,
-                    root / frame["mask_path"] if "mask_path" in frame else None,
+                    root / frame["mask_path"] if frame.get("mask_path") else None,
                 )
             )
         given = (self._meta[key] for key in _DEPTH_UNIT_KEYS if key in self._meta)

@@ -59,6 +59,7 @@ class BagCapture(Capture):
     def _scan(self, options: BagOptions) -> None:
         bag = self._bag
         self._mask = camera_mask(options.camera_mask)
+        self._mask_files = [Path(options.camera_mask).expanduser()] if options.camera_mask else []
         self.topics = choose_topics(bag, options)
         self._poses = _Poses(bag, options, self.topics.camera_frame)
         self.world_frame = self._poses.world_frame
@@ -114,7 +115,7 @@ class BagCapture(Capture):
     @property
     def files(self) -> list[Path]:
         """See ``Capture.files``."""
-        return self._bag.files
+        return self._bag.files + self._mask_files
 
     def load(self, index: int, depth: bool = True) -> Frame:
         """See ``Capture.load``."""

@@ -124,7 +124,7 @@ class Undistorter:
         try:
             pixels = labels_at(pixels.astype(np.uint8), self._source.height, self._source.width)
         except ValueError as error:
-            raise FrameRejected("mask_size", f"the mask of the camera is {error}") from None
+            raise FrameRejected("mask_size", f"the mask is {error}") from None
         return self._remap(pixels, cv2.INTER_NEAREST, "mask_size") > 0
 
     def _remap(self, image: NDArray, interpolation: int, reason: str) -> NDArray:

@@ -56,6 +56,11 @@ class MappingConfig:
         unit="px",
         min=0.01,
     )
+    drop_departed: bool = option(
+        True,
+        "Take objects out of the map that depth images look through: they were carried away. False where depth sees "
+        "through things that are there, or poses are often wrong.",
+    )
     device: str = option(
         "auto", "Where to train: cuda, cpu, or auto for cuda where there is one.", choices=("auto", "cpu", "cuda")
     )

@@ -18,10 +18,11 @@ from lift_ros.evidence.mask_evidence import MaskEvidence
 from lift_ros.lifting.base import LiftingView
 from lift_ros.lifting.sampling import sample_view
 from lift_ros.mapping.config import MappingConfig
+from lift_ros.mapping.departures import BEHIND, WINDOW
 from lift_ros.mapping.keyframing import most_redundant
 from lift_ros.mapping.landmarks import Landmarks, movement
 from lift_ros.masks.base import Patches
-from lift_ros.render import BlendWeights, blend_weights, rasterize
+from lift_ros.render import BlendWeights, Splats, blend_weights, rasterize
 from lift_ros.scene.gaussians import GaussianScene, only_appends
 from lift_ros.scene.trainer import REACH, TrainingView, in_view
 
@@ -219,15 +220,22 @@ class Keyframes(Sequence[Keyframe]):
 
     def showing(self, scene: GaussianScene, which: torch.Tensor) -> list[tuple[Keyframe, NDArray[np.bool_]]]:
         """The keyframes that show some of the Gaussians ``which`` (N,) bool, and the pixels (H, W) where each does,
-        widened by one.
+        widened by one; but where one measured what is behind them, they were gone already.
         """
         splats, found = scene.splats, []
+        own = Splats(*(each[which] for each in splats))
         reach = REACH * splats.scales[which].amax(1)
         for keyframe in self._kept:
             camera = self._camera_of(keyframe)
             if in_view(camera, splats.means[which], reach).any():
                 share = rasterize(splats, which.float()[:, None], camera).image[..., 0] > SHOWN
                 pixels = cv2.dilate(share.cpu().numpy().astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+                if keyframe.view.measured and keyframe.view.depth is not None:
+                    alone = rasterize(own, own.opacities[:, None], camera)
+                    behind = (alone.alpha > SHOWN) & (keyframe.view.depth > (1 + BEHIND) * alone.depth)
+                    # but for the rim, behind which there is always something else
+                    behind = cv2.morphologyEx(behind.cpu().numpy().astype(np.uint8), cv2.MORPH_OPEN, WINDOW)
+                    pixels &= behind == 0
                 if pixels.any():
                     found.append((keyframe, pixels))
         return found

@@ -66,7 +66,7 @@ def _at_rest(frame: Frame, keyframes: Sequence[Keyframe], new_area: float) -> bo
     nearest = np.linalg.norm(others[:, :3, 3] - pose[:3, 3], axis=1).argmin()
     asked = {len(keyframes) - 1, int(nearest), int((others[:, :3, 2] @ pose[:3, 2]).argmax())}
     views = [keyframes[k].view for k in asked]
-    same = [view for view in views if _same_picture(frame.image, view.image.cpu().numpy())]
+    same = [view for view in views if _same_picture(frame, view)]
     if frame.depth is None:
         return bool(same)
     measured = float((frame.depth > 0).mean())
@@ -78,10 +78,14 @@ def _measured(view: TrainingView) -> float:
     return float((view.depth > 0).float().mean()) if view.measured and view.depth is not None else 0.0
 
 
-def _same_picture(image: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
-    """Whether two (H, W, 3) images differ only by noise and exposure almost everywhere."""
+def _same_picture(frame: Frame, view: TrainingView) -> bool:
+    """Whether two images differ only by noise and exposure almost everywhere, of what is not ignored."""
+    image, other = frame.image, view.image.cpu().numpy()
     if image.shape != other.shape:
         return False
+    for ignored in (frame.ignored, None if view.ignored is None else view.ignored.cpu().numpy()):
+        if ignored is not None:
+            image, other = (np.where(ignored[..., None], np.uint8(0), each) for each in (image, other))
     height, width = image.shape[:2]
     size = max(width // BLUR, 1), max(height // BLUR, 1)
     a, b = (cv2.resize(each, size, interpolation=cv2.INTER_AREA).mean(2, dtype=np.float32) for each in (image, other))

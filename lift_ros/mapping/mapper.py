@@ -157,15 +157,15 @@ class Mapper:
         Objects that its depth shows to be gone are taken out of the map; the next ``update_objects`` tells of them.
 
         Raises:
-            FrameRejected: ``image_size``, ``pose_far``, or the segmenter has no masks for it. Nothing is added.
+            FrameRejected: ``image_size``, ``pose_far``, or the segmenter has no masks for it. It adds nothing.
         """
         small = self._small(frame)
         index = self._seeder.count
         camera = self._trainer.poses.apply(index, small.posed_camera(self._scene.device))
-        if small.depth is not None:
-            for gone in self._departures.look(self.snapshot, camera, small.depth):
-                self._events += self.remove(gone)
         rendering = self._trainer.render(camera)
+        watched = self.config.mapping.drop_departed and small.depth is not None
+        if watched and self._drop_departed(small, camera, rendering):
+            rendering = self._trainer.render(camera)
         new = is_keyframe(small, self._keyframes, rendering, self.config.mapping)
         patches = self._segment(frame, small) if new else None
         self._measured |= small.depth is not None
@@ -250,20 +250,32 @@ class Mapper:
         self._publish()
         return events
 
+    def _drop_departed(self, small: Frame, camera: PosedCamera, rendering: Rendering) -> bool:
+        """Take out the objects that a frame with depth shows to be gone; returns whether there were any."""
+        departed = self._departures.look(self.snapshot, camera, rendering, small.depth, small.stamp)
+        known = [i for i in departed if i in self._registry.tracks]
+        for i in known:
+            log.info("object %d is gone: depth looks through it", i)
+            self._events += self.remove(i)
+        return bool(known)
+
     def remove(self, object_id: int) -> list[ObjectEvent]:
         """Take an object out of the map, or a whole with its parts, and renew ``snapshot``: it was carried away, say.
 
-        What keyframes show of it is ignored from now on. Where it is still there, new keyframes bring it back under
-        another id.
+        What keyframes show of it is ignored from now on. Where it is still there, keyframes from new viewpoints bring
+        it back under another id.
 
         Raises:
             LiftError: the map has no object of this id.
         """
         gone = torch.from_numpy(self._registry.gaussians_of(object_id)).to(self._scene.device)
-        for keyframe, pixels in self._keyframes.showing(self._scene, gone):
+        showing = self._keyframes.showing(self._scene, gone)
+        if len(self._cloud):
+            self._cloud = self._cloud[~gone[_nearest(self._scene.means, self._cloud.means)].cpu()]
+        self._edit(lambda: self._scene.prune(~gone))
+        for keyframe, pixels in showing:
             keyframe.ignore(pixels)
             self._seeder.ignore(keyframe.view.index, pixels)
-        self._edit(lambda: self._scene.prune(~gone))
         events = self._registry.remove(object_id)
         self._publish()
         return events
@@ -397,7 +409,7 @@ class Mapper:
                 },
             )
         )
-        mapper._measured = self._measured
+        mapper._measured, mapper._events = self._measured, self._events
         config = self.config.mapping
         if mapper._keyframes.views:
             for _ in range(config.max_backlog * config.lifting_steps):
@@ -550,7 +562,7 @@ class Mapper:
         Seeds at the depths guessed for new keyframes float before the cameras, and training removes them slowly. Each
         new Gaussian takes object and embedding of the nearest old one.
         """
-        old, learned = self._scene.means.cpu().numpy(), self._method.state()
+        old, learned = self._scene.means, self._method.state()
         known = self._registry.rows()
         none = torch.zeros(len(self._scene), dtype=torch.bool, device=self._scene.device)
         self._edit(lambda: self._scene.prune(none))
@@ -559,7 +571,7 @@ class Mapper:
         for keyframe in self._keyframes:
             self._reseed(keyframe)
         if len(old) and len(self._scene):
-            nearest = torch.from_numpy(cKDTree(old).query(self._scene.means.cpu().numpy())[1]).to(self._scene.device)
+            nearest = _nearest(old, self._scene.means)
             self._registry.set_rows({name: row[nearest.cpu().numpy()] for name, row in known.items()})
             rows = {name: value[nearest] for name, value in learned.items() if name.startswith("gaussian.")}
             self._method.load_state(learned | rows)
@@ -633,3 +645,8 @@ class Mapper:
             return None
         twists = [self._trainer.poses.twist(keyframe.view.index) for keyframe in self._keyframes]
         return CorrectionTrack.of([keyframe.stamp for keyframe in self._keyframes], twists)
+
+
+def _nearest(means: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    """(n,) which of ``means`` (N, 3) is nearest to each of ``points`` (n, 3), on the device of ``means``."""
+    return torch.from_numpy(cKDTree(means.cpu().numpy()).query(points.cpu().numpy())[1]).to(means.device)

@@ -41,6 +41,7 @@ class LabelledView(NamedTuple):
         labels: (H, W) ids, 0 for none; None where nobody listened to them, and once there is a later view.
         camera: what they are rendered with, of lower resolution.
         uncertainty: (h, w) in [0, 1] of that resolution; None as ``labels``.
+        ignored: (H, W) bool, see ``Frame``.
     """
 
     header: Header
@@ -48,6 +49,12 @@ class LabelledView(NamedTuple):
     labels: NDArray[np.uint32] | None
     camera: PosedCamera
     uncertainty: NDArray[np.float32] | None
+    ignored: NDArray[np.bool_] | None
+
+    def shows(self, column: int, row: int) -> bool:
+        """Whether a pixel of the image shows something of the scene. Raises LiftError: it lies outside."""
+        self.at_camera(column, row)
+        return self.ignored is None or not self.ignored[row, column]
 
     def at_camera(self, column: int, row: int) -> tuple[int, int]:
         """The pixel (column, row) of ``camera`` where a pixel of the image lies. Raises LiftError: it lies outside."""
@@ -109,6 +116,8 @@ class Labeller:
         mapper = self._mapper()
         view = self._view(mapper, stamp_ns)
         x, y = view.at_camera(column, row)
+        if not view.shows(column, row):
+            return 0
         if view.labels is not None:
             return int(view.labels[row, column])
         label, share = mapper.snapshot.label_at(view.camera, x, y)
@@ -159,7 +168,7 @@ class Labeller:
             located = snapshot.locate(live.frame)
             labels, camera = None, PosedCamera(located.intrinsics.at_width(self._width), located.viewmat)
         unsure = snapshot.uncertainty_image(camera) if self._outputs.uncertainty_wanted else None
-        return LabelledView(live.header, live.frame.image.shape[:2], labels, camera, unsure)
+        return LabelledView(live.header, live.frame.image.shape[:2], labels, camera, unsure, live.frame.ignored)
 
     def _run(self) -> None:
         period = 1.0 / self._config.label_rate if self._config.label_rate else 0.0

@@ -188,14 +188,15 @@ class MapperWorker:
                 self._next_update = begin + pause
 
     def _process(self, live: LiveFrame) -> None:
+        before = self.mapper.snapshot
         try:
-            before = self.mapper.snapshot
             self.mapper.process(live.frame)
-            self._changed |= self.mapper.snapshot is not before
         except FrameRejected as error:
             self._drops.add(error.reason)
             if error.reason not in KEEPING_UP:
                 self._log.warning(f"frame not mapped ({error.reason}): {error}", throttle_duration_sec=5.0)
+        finally:  # an object may have gone with a frame that is not mapped
+            self._changed |= self.mapper.snapshot is not before
 
     def _answer_calls(self) -> None:
         while True:

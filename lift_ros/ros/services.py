@@ -293,6 +293,8 @@ class Services:
         if len(request.pixels) % 2:
             raise LiftError(f"pixels are pairs of column and row, got {len(request.pixels)} numbers")
         pixels = list(zip(request.pixels[::2], request.pixels[1::2], strict=True))
+        if hidden := [pixel for pixel in pixels if not view.shows(*pixel)]:
+            raise LiftError(f"pixel {hidden[0]} shows nothing of the scene, as camera_mask has it")
         pixels = [view.at_camera(column, row) for column, row in pixels]
         return Clicks(points, pixels, view.camera if view else None, request.threshold, request.connected)
 

@@ -40,8 +40,8 @@ def alignment_step(
     )
     seen = cv2.resize(image.cpu().numpy(), size, interpolation=cv2.INTER_AREA)
     valid = (alpha > 0.9) & (depth > 0)
-    if ignored is not None:
-        valid &= ~any_of(ignored, *valid.shape)
+    if ignored is not None:  # and what lies beside, whose gradients they are part of
+        valid &= cv2.dilate(any_of(ignored, *valid.shape).astype(np.uint8), np.ones((3, 3), np.uint8)) == 0
     if valid.sum() < 0.2 * valid.size:
         return None
     a, b = (_normalised(cv2.cvtColor(x, cv2.COLOR_RGB2GRAY), valid) for x in (seen, rendered))

@@ -92,6 +92,7 @@ class Seeder:
         """Plant nothing at these ``pixels`` (H, W) of a frame from now on."""
         frame = self._frames[index]
         self._frames[index] = replace(frame, ignored=pixels if frame.ignored is None else pixels | frame.ignored)
+        self._stereo.pop(index, None)
 
     def forget(self, index: int) -> None:
         """Forget a frame; depth of other frames that was estimated from it stays."""

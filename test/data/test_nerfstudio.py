@@ -562,7 +562,7 @@ def test_a_mask_that_cannot_be_read_or_is_of_another_shape(listing):
         listing.frames[index]["mask_path"] = name
         if content:
             (listing.root / name).write_bytes(content)
-    write_image(listing.root / "wide.png", np.zeros((H, 2 * W), np.uint8))
+    write_image(listing.root / "wide.png", np.full((H, 2 * W), 255, np.uint8))
     capture = listing.open()
     assert len(list(capture.frames)) == 1
     assert capture.skipped == {"mask_unreadable": 1, "mask_size": 1}

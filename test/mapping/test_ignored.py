@@ -108,7 +108,8 @@ def test_what_is_ignored_is_neither_mapped_nor_labelled(frames, segmenter, depth
         assert near_cameras(with_mask, frames) == 0 < near_cameras(maps[False][0], frames)
 
 
-def test_what_is_ignored_has_no_part_in_the_map(frames, segmenter):
+@pytest.mark.parametrize("refine_poses", [False, True])
+def test_what_is_ignored_has_no_part_in_the_map(frames, segmenter, refine_poses):
     """Whatever it shows, to the last bit."""
     maps = []
     for color in ((0, 0, 0), (40, 200, 90)):
@@ -117,7 +118,7 @@ def test_what_is_ignored_has_no_part_in_the_map(frames, segmenter):
             frame = with_gripper(frame, ignored=True)
             frame.image[GRIPPER] = color
             shown.append(frame)
-        maps.append(mapped(shown, segmenter).snapshot)
+        maps.append(mapped(shown, segmenter, scene__refine_poses=refine_poses).snapshot)
     for name, tensor in maps[0].scene.tensors().items():
         assert torch.equal(tensor, maps[1].scene.tensors()[name]), name
     assert torch.equal(maps[0].ids, maps[1].ids) and maps[0].ids.any()
@@ -221,3 +222,56 @@ def test_objects_that_are_left_keep_their_ids_and_gaussians(known):
     mapper.update_objects()
     kept = mapper.snapshot.ids[ids > 0] == ids[ids > 0]
     assert kept.float().mean() > 0.97
+
+
+def test_keyframes_that_show_the_place_without_it_keep_what_they_show(frames, segmenter):
+    """They measured what is behind the object: there is nothing of it to ignore."""
+    mapper = mapped(frames, segmenter, mapping__image_width=160)
+    table = max(mapper.snapshot.tracks, key=lambda track: np.count_nonzero(mapper.snapshot.ids == track.id)).id
+    first, last = mapper._keyframes[0], mapper._keyframes[-1]
+    shown, before = (frame_labels(mapper, frame) == table for frame in (frames[-1], frames[0]))
+    last.view.depth[torch.from_numpy(shown)] *= 1.5  # as if it had been gone by then
+    mapper.remove(table)
+    assert shown.mean() > 0.1 and last.view.ignored.numpy()[shown].mean() < 0.2
+    assert first.view.ignored.numpy()[before].mean() > 0.9
+
+
+def test_depth_that_is_estimated_later_is_none_of_what_was_removed(frames, segmenter):
+    mapper, gone = map_and_smallest([replace(frame, depth=None) for frame in frames], segmenter)
+    mapper.remove(gone)
+    ignored = [keyframe.view.ignored for keyframe in mapper._keyframes]
+    assert any(pixels is not None and pixels.any() for pixels in ignored)
+    mapper.finish(1, 0)
+    for keyframe, pixels in zip(mapper._keyframes, ignored, strict=True):
+        if pixels is not None and keyframe.view.depth is not None:
+            assert not keyframe.view.depth[pixels].any()
+
+
+def test_points_of_what_was_removed_are_not_planted_again(frames, segmenter):
+    """Those of a sparse reconstruction, with which a scene of colour images begins anew in the end."""
+    known, gone = map_and_smallest(frames, segmenter)
+    own = known.snapshot.ids == gone
+    points, middle = known.snapshot.scene.means[own].numpy(), known.snapshot.scene.means[own].mean(0)
+    reach = float((known.snapshot.scene.means[own] - middle).norm(dim=1).max())
+    mapper = Mapper(with_values(Config(), QUICK), segmenter)
+    mapper.add_sparse_cloud(known.snapshot.scene.means.numpy(), np.full((len(own), 3), 128, np.uint8))
+    feed(mapper, [replace(frame, depth=None) for frame in frames])
+
+    def there() -> int:
+        return int(((mapper.snapshot.scene.means - middle).norm(dim=1) < reach / 2).sum())
+
+    before = there()
+    inside = np.linalg.norm(mapper.snapshot.scene.means.numpy() - middle.numpy(), axis=1) < reach / 2
+    ids = mapper.snapshot.ids.numpy()[inside]
+    mapper.remove(int(np.bincount(ids[ids > 0]).argmax()))
+    mapper.finish(1, 0)
+    assert len(points) and before > 10 and there() < 0.3 * before
+
+
+def test_what_went_is_told_also_after_an_error(known):
+    """As where memory runs out in the midst of the edit that follows."""
+    mapper, gone = known
+    mapper._events = mapper.remove(gone)
+    recovered = mapper.recovered()
+    assert [(event.type, event.id) for event in recovered.update_objects()][0] == ("retire", gone)
+    assert recovered.update_objects() == []

@@ -46,7 +46,8 @@ def rendering(depth: float = 2.0, unknown: float = 0.0) -> Rendering:
 def taken(T: np.ndarray, seed: int = 1, depth: np.ndarray | None = None) -> SimpleNamespace:
     """What is asked of a keyframe."""
     measured = None if depth is None else torch.from_numpy(depth)
-    view = SimpleNamespace(image=torch.from_numpy(picture(seed)), depth=measured, measured=depth is not None)
+    image = torch.from_numpy(picture(seed))
+    view = SimpleNamespace(image=image, depth=measured, measured=depth is not None, ignored=None)
     return SimpleNamespace(T_world_camera=T, distance=2.0, view=view)
 
 
@@ -150,7 +151,9 @@ def test_a_bright_sky_does_not_hide_that_the_camera_moves():
 
     camera = Camera(192, 144, 150.0, 150.0, 96.0, 72.0)
     view = Rendering(torch.zeros(144, 192, 3), torch.zeros(144, 192), torch.zeros(144, 192))
-    first = SimpleNamespace(T_world_camera=pose(), view=SimpleNamespace(image=torch.from_numpy(seen(0, 1))))
+    first = SimpleNamespace(
+        T_world_camera=pose(), view=SimpleNamespace(image=torch.from_numpy(seen(0, 1)), ignored=None)
+    )
     assert not is_keyframe(Frame(seen(0, 2), camera, pose(x=0.01), 0.0), [first], view, CONFIG)
     assert is_keyframe(Frame(seen(24, 3), camera, pose(x=0.3), 0.0), [first], view, CONFIG)
 
@@ -166,9 +169,21 @@ def test_a_picture_of_nothing_is_like_no_other(first):
     """As of a camera that starts up in the dark."""
     dark = np.random.default_rng(0).integers(0, 5, (10, 20, 3), np.uint8)
     a, b = (dark, picture()) if first == "dark" else (picture(), dark)
-    here = SimpleNamespace(T_world_camera=pose(), view=SimpleNamespace(image=torch.from_numpy(a)))
+    here = SimpleNamespace(T_world_camera=pose(), view=SimpleNamespace(image=torch.from_numpy(a), ignored=None))
     assert is_keyframe(Frame(b, CAMERA, pose(), 0.0), [here], rendering(unknown=1.0), CONFIG)
     assert not is_keyframe(Frame(a, CAMERA, pose(), 0.0), [here], rendering(unknown=1.0), CONFIG)
+
+
+def test_a_gripper_that_moves_before_a_camera_at_rest_brings_none():
+    ignored = np.zeros((10, 20), bool)
+    ignored[:, :6] = True
+    here, moved = taken(pose()), frame(pose(), seed=1)
+    moved.image[ignored] = 255 - moved.image[ignored]
+    nothing = rendering(unknown=1.0)
+    assert is_keyframe(moved, [here], nothing, CONFIG)
+    assert not is_keyframe(replace(moved, ignored=ignored), [here], nothing, CONFIG)
+    here.view.ignored = torch.from_numpy(ignored)
+    assert not is_keyframe(moved, [here], nothing, CONFIG)
 
 
 def test_depth_of_a_small_part_of_the_view_tells_what_is_new():

@@ -144,3 +144,19 @@ def test_no_more_label_images_are_made_a_second_than_asked_for(monkeypatch):
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
     labels_of(labeller, published, (1, 2, 3))
     assert rests.asked == pytest.approx([0.4, 0.2, 0.0])
+
+
+@pytest.mark.parametrize("listened", [True, False])
+def test_pixels_that_show_the_robot_itself_are_of_no_object(listened):
+    ignored = np.zeros((6, 8), bool)
+    ignored[:3] = True
+    outputs = SimpleNamespace(labels_wanted=listened, uncertainty_wanted=False, publish_labels=lambda *_: None)
+    mapper = Map(7)
+    mapper.locate = lambda frame: PosedCamera.from_pose(frame.camera, np.eye(4))
+    labeller = Labeller(8, NodeConfig(label_rate=0.0), lambda: mapper, outputs, DropCounter(), get_logger("labeller"))
+    frame = Frame(
+        np.zeros((6, 8, 3), np.uint8), Camera(8, 6, 8.0, 8.0, 4.0, 3.0), np.eye(4), 1.0, ignored=ignored
+    )  # fmt: skip
+    labeller._label(LiveFrame(frame, Header(), time.monotonic()))
+    assert labeller.id_at(6, 1, 0) == 0 and labeller.id_at(6, 4, 0) == 7
+    assert not labeller.view().shows(6, 1) and labeller.view().shows(6, 4)

@@ -12,6 +12,7 @@ from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
 from lift_ros.config import Config
+from lift_ros.errors import FrameRejected
 from lift_ros.frame import Frame
 from lift_ros.mapping.mapper import Mapper
 from lift_ros.masks.topic import TopicSegmenter
@@ -51,3 +52,19 @@ def test_frames_that_waited_for_the_mapper_when_another_map_was_loaded_are_count
     worker.replace(second)
     assert drops.counts() == {"map_replaced": 3} and worker.waiting == 0
     assert worker.mapper is second and told == [second]
+
+
+class Losing(Mapper):
+    """Loses an object with a frame that it then has no masks for."""
+
+    def process(self, frame: Frame) -> bool:
+        self._publish()
+        raise FrameRejected("masks_missing", "too late")
+
+
+def test_what_goes_with_a_frame_that_is_not_mapped_is_told():
+    drops = DropCounter()
+    mapper = Losing(Config(), TopicSegmenter(), "map")
+    worker = MapperWorker(mapper, 5, 1.0, Duty(1.0), drops, lambda *_: None, get_logger("worker"))
+    worker._process(LiveFrame(Frame(wall.image(0), wall.CAMERA, np.eye(4), 0.0), Header(), 0.0))
+    assert drops.counts() == {"masks_missing": 1} and worker._changed
