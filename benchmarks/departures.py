@@ -1,6 +1,6 @@
 """Objects that are carried away from the demo room: which of them the map lets go of, and after how many frames.
 
-    python benchmarks/departures.py [--seed 0] [--masks L1] [--frames 50] [--every 3]
+    python benchmarks/departures.py [--seed 0] [--objects 14] [--masks L1] [--frames 50] [--every 3] [--noise 0.02 0.01]
 
 A camera walks round the room and maps it. Then it goes on round a room from which an object was taken meanwhile; once
 for each of some objects.
@@ -99,7 +99,7 @@ def main() -> None:
                     after = after or number - args.frames + 1
                 wrong += event.type == "retire" and event.id in there - {known}
         size = " x ".join(f"{100 * side:.0f}" for side in item.size)
-        print(f"| {item.name} | {size} | {known} | {after or 'not'} | {wrong} |")
+        print(f"| {item.name} | {size} | {known or 'never mapped'} | {after or 'not'} | {wrong} |")
 
 
 if __name__ == "__main__":

@@ -439,13 +439,13 @@ def _demo(args: argparse.Namespace) -> int:
 def _open_capture(args: argparse.Namespace, path: Path, max_depth: float = float("inf")) -> Capture:
     """The capture as the options of ``_add_capture_options`` have it."""
     from lift_ros.data import open_capture
+    from lift_ros.data.capture import BAG, find_layout
     from lift_ros.data.color_focal import ColorFocalCapture
-    from lift_ros.data.rosbag import BagCapture
 
     bag = with_values(BagOptions(), assignments("--bag", args.bag))
-    capture = open_capture(path, max_depth=max_depth, bag=bag)
-    if args.bag and not isinstance(capture, BagCapture):
+    if args.bag and find_layout(path) not in (BAG, None):
         raise ConfigError(f"--bag says how to read a bag, and {path} is none")
+    capture = open_capture(path, max_depth=max_depth, bag=bag)
     return capture if args.color_focal is None else ColorFocalCapture(capture, args.color_focal)
 
 

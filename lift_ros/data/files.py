@@ -134,7 +134,7 @@ def read_mask(file: Path) -> NDArray[np.bool_]:
     Black is darker than half of the brightest, as some masks are of 0 and 1, and JPEG blurs them.
 
     Raises:
-        FrameRejected: ``mask_unreadable``, also where it is transparent, or nothing is left of the image.
+        FrameRejected: ``mask_unreadable``, also where it is transparent in places, or nothing is left of the image.
     """
     if not file.is_file():
         raise FrameRejected("mask_unreadable", f"{file} is no file")

@@ -119,12 +119,15 @@ class Truth:
         return 0 if self.name in self.capture.incomplete_names else None
 
     def labels(self, frame: Frame) -> NDArray[np.int32] | None:
-        """(H, W) true instances of a frame, None where there are none, or none that can be read."""
+        """(H, W) true instances of a frame, 0 where it is ignored; None where there are none, or none that can be
+        read.
+        """
         return self._read(self.name, frame) if self.known else None
 
     def overlapping(self, frame: Frame) -> list[NDArray[np.int32]]:
         """See ``Capture.overlapping_masks``, for a frame whose ``labels`` were read."""
-        return self.capture.overlapping_masks(self.name, frame)
+        masks = self.capture.overlapping_masks(self.name, frame)
+        return masks if frame.ignored is None else [np.where(frame.ignored, 0, mask) for mask in masks]
 
     def parts(self, frame: Frame) -> NDArray[np.int32] | None:
         """The same of their parts."""
@@ -132,10 +135,11 @@ class Truth:
 
     def _read(self, name: str, frame: Frame) -> NDArray[np.int32] | None:
         try:
-            return self.capture.recorded_labels(name, frame)
+            labels = self.capture.recorded_labels(name, frame)
         except FrameRejected:
             self.unreadable.add(frame.name)
             return None
+        return labels if labels is None or frame.ignored is None else np.where(frame.ignored, 0, labels)
 
 
 @dataclass
@@ -315,6 +319,8 @@ def _scene_errors(mapper: Mapper, frame: Frame) -> tuple[float, float, float]:
     small = frame.at_width(mapper.config.mapping.image_width)
     rendering = mapper.snapshot.render(mapper.snapshot.locate(small, ALIGN_STEPS))
     image = (255 * rendering.image).round().byte().cpu().numpy()
+    if small.ignored is not None:  # as if it showed what it should
+        image = np.where(small.ignored[..., None], small.image, image)
     depth = float("nan")
     if small.depth is not None:
         depth = depth_l1(rendering.depth.cpu().numpy(), small.depth)

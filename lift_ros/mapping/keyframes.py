@@ -218,9 +218,11 @@ class Keyframes(Sequence[Keyframe]):
             keyframe.forget(gone)
         self._loaded = [(stamp, evidence.without(gone)) for stamp, evidence in self._loaded]
 
-    def showing(self, scene: GaussianScene, which: torch.Tensor) -> list[tuple[Keyframe, NDArray[np.bool_]]]:
+    def showing(
+        self, scene: GaussianScene, which: torch.Tensor, departed: bool
+    ) -> list[tuple[Keyframe, NDArray[np.bool_]]]:
         """The keyframes that show some of the Gaussians ``which`` (N,) bool, and the pixels (H, W) where each does,
-        widened by one; but where one measured what is behind them, they were gone already.
+        widened by one. If these ``departed``, but for pixels where one measured what is behind: they were gone by then.
         """
         splats, found = scene.splats, []
         own = Splats(*(each[which] for each in splats))
@@ -230,7 +232,7 @@ class Keyframes(Sequence[Keyframe]):
             if in_view(camera, splats.means[which], reach).any():
                 share = rasterize(splats, which.float()[:, None], camera).image[..., 0] > SHOWN
                 pixels = cv2.dilate(share.cpu().numpy().astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-                if keyframe.view.measured and keyframe.view.depth is not None:
+                if departed and keyframe.view.measured and keyframe.view.depth is not None:
                     alone = rasterize(own, own.opacities[:, None], camera)
                     behind = (alone.alpha > SHOWN) & (keyframe.view.depth > (1 + BEHIND) * alone.depth)
                     # but for the rim, behind which there is always something else

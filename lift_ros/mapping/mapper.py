@@ -78,6 +78,7 @@ class MapperStats:
         skipped_steps: training steps skipped because the computer could not keep up.
         evicted_keyframes: keyframes evicted so far; see ``max_keyframes``.
         full: whether the scene has no room for new ground and nothing left to thin.
+        removed: objects that were taken out so far.
     """
 
     frames: int = 0
@@ -92,6 +93,7 @@ class MapperStats:
     skipped_steps: int = 0
     evicted_keyframes: int = 0
     full: bool = False
+    removed: int = 0
 
     @property
     def taken(self) -> int:
@@ -109,7 +111,7 @@ class Mapper:
     Attributes:
         segmenter: makes the masks.
         map_id: a UUID, which tells the ids of this map from those of others; saved with it.
-        snapshot: the map as of the last keyframe or ``update_objects``, safe to read from any thread.
+        snapshot: the map as of the last keyframe, ``update_objects`` or removal, safe to read from any thread.
         stats: figures; the object is replaced, never changed.
         damaged: whether an edit of the scene was interrupted by an error; see ``recovered``.
     """
@@ -254,13 +256,13 @@ class Mapper:
         """Take out the objects that a frame with depth shows to be gone; returns whether there were any."""
         departed = self._departures.look(self.snapshot, camera, rendering, small.depth, small.stamp)
         known = [i for i in departed if i in self._registry.tracks]
-        for i in known:
-            log.info("object %d is gone: depth looks through it", i)
-            self._events += self.remove(i)
+        if known:
+            log.info("gone, as depth looks through them: objects %s", ", ".join(map(str, known)))
+            self._events += self._take_out(known, departed=True)
         return bool(known)
 
     def remove(self, object_id: int) -> list[ObjectEvent]:
-        """Take an object out of the map, or a whole with its parts, and renew ``snapshot``: it was carried away, say.
+        """Take an object out of the map, or a whole with its parts, and renew ``snapshot``.
 
         What keyframes show of it is ignored from now on. Where it is still there, keyframes from new viewpoints bring
         it back under another id.
@@ -268,15 +270,21 @@ class Mapper:
         Raises:
             LiftError: the map has no object of this id.
         """
-        gone = torch.from_numpy(self._registry.gaussians_of(object_id)).to(self._scene.device)
-        showing = self._keyframes.showing(self._scene, gone)
+        return self._take_out([object_id])
+
+    def _take_out(self, object_ids: list[int], departed: bool = False) -> list[ObjectEvent]:
+        """``remove`` several. ``departed``: keyframes may have seen the place without them already, and keep that."""
+        gone = np.any([self._registry.gaussians_of(i) for i in object_ids], axis=0)
+        gone = torch.from_numpy(gone).to(self._scene.device)
+        showing = self._keyframes.showing(self._scene, gone, departed)
         if len(self._cloud):
             self._cloud = self._cloud[~gone[_nearest(self._scene.means, self._cloud.means)].cpu()]
         self._edit(lambda: self._scene.prune(~gone))
         for keyframe, pixels in showing:
             keyframe.ignore(pixels)
             self._seeder.ignore(keyframe.view.index, pixels)
-        events = self._registry.remove(object_id)
+        events = [event for i in object_ids for event in self._registry.remove(i)]
+        self.stats = replace(self.stats, removed=self.stats.removed + len(object_ids))
         self._publish()
         return events
 

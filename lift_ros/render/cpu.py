@@ -232,9 +232,11 @@ def nearest(points: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Of each of the ``points`` (N, 3), the ``k`` < N nearest others: distances (N, k), ascending, and indices (N, k).
 
     Raises:
-        ValueError: a point is not finite.
+        ValueError: a point is not finite, or there are not so many others.
     """
     points = points.detach().contiguous()
+    if not 0 < k < len(points):
+        raise ValueError(f"each of {len(points)} points has no {k} others")
     if not bool(points.isfinite().all()):
         raise ValueError("points must be finite to have neighbours")
     index, distance = library.empty(len(points), k, dtype=torch.int64), library.empty(len(points), k)

@@ -35,6 +35,9 @@ def check_name(name: str) -> None:
         )
 
 
+NOTHING = (0, 0, 0)  # done to a map since it was loaded, see ``_progress``
+
+
 class Autosave:
     """Saves maps in ``path``. One that is there, and is not what this one goes on with, is kept under another name.
 
@@ -85,7 +88,7 @@ class Autosave:
     def due(self, mapper: Mapper) -> bool:
         """Whether it is time to save a map that grows."""
         late = self._pending and time.monotonic() >= self._next
-        return late and _progress(mapper) not in (self._saved, (0, 0))
+        return late and _progress(mapper) not in (self._saved, NOTHING)
 
     def save(self, mapper: Mapper) -> bool:
         """Save it unless it is empty; False after an ``error``, which is logged: there should be another attempt."""
@@ -109,7 +112,7 @@ class Autosave:
 
     def end(self, mapper: Mapper) -> None:
         """Save it if it was not since ``begin``, and anything was mapped."""
-        untouched = _progress(mapper) == (0, 0) and self._ours is not None and self._ours == _identity(self._path)
+        untouched = _progress(mapper) == NOTHING and self._ours is not None and self._ours == _identity(self._path)
         if self._pending and not untouched:
             self._pending = not self.save(mapper)
 
@@ -166,5 +169,5 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return stat.st_ino, stat.st_mtime_ns
 
 
-def _progress(mapper: Mapper) -> tuple[int, int]:
-    return mapper.stats.taken, mapper.stats.steps
+def _progress(mapper: Mapper) -> tuple[int, int, int]:
+    return mapper.stats.taken, mapper.stats.steps, mapper.stats.removed

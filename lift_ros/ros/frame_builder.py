@@ -81,6 +81,8 @@ class FrameBuilder:
 
         ``transforms`` gives the pose of a frame in another at a time, from TF. ``on_frame`` gets every
         frame, in order; ``on_time_jump`` is called before the first one of the new time.
+
+        Raises ConfigError: ``camera_mask`` cannot be used.
         """
         self._config = config
         self._poses = poses

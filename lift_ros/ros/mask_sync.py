@@ -44,6 +44,7 @@ class MaskSync:
         may be on their way here. ``image_width``: of mapping, px.
         """
         self._timeout = timeout
+        self._reach_ns = max(round(1e9 * timeout), TIME_JUMP_NS)  # masks may come out of order, as late as that
         self._capacity = capacity
         self._image_width = image_width
         self._drops = drops
@@ -85,7 +86,7 @@ class MaskSync:
             raise FrameRejected("masks_encoding", f"masks must be (h, w) integers, got {labels.shape} {labels.dtype}")
         labels = _compact(_nearest(labels, *self._size_kept(labels.shape[1], labels.shape[0])))
         with self._lock:
-            for late in [other for other in self._masks if other > stamp_ns + TIME_JUMP_NS]:
+            for late in [other for other in self._masks if other > stamp_ns + self._reach_ns]:
                 del self._masks[late]  # of before a jump of the clock, after which they came
             self._masks[stamp_ns] = labels
             for live in self._frames:

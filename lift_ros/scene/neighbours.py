@@ -65,4 +65,4 @@ class Neighbours:
         return self.touching if self.wide is None else self._where(self.wide)
 
     def _where(self, chosen: torch.Tensor) -> NDArray[np.int32]:
-        return self.nearest.to(torch.int32).masked_fill_(~chosen, -1).cpu().numpy()
+        return self.nearest.to(torch.int32).masked_fill(~chosen, -1).cpu().numpy()

@@ -142,6 +142,8 @@ class Seeder:
         where = self.new_ground(index, rendering)
         finer = np.zeros(where.shape, np.float32) if finer is None else finer
         where |= finer > 0
+        if frame.ignored is not None:
+            where &= ~frame.ignored
         free, room = 1 - count / (SEEDED_SHARE * config.max_gaussians), config.max_gaussians - count
         if free <= 0 or not where.any():
             return Seeds.empty()

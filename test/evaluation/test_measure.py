@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 
+from lift_ros.data import open_capture
 from lift_ros.data.nerfstudio import NerfstudioCapture
 from lift_ros.evaluation import measure
 from lift_ros.evaluation.metrics import Contingency, IdSwitches
@@ -161,3 +163,13 @@ def test_labels_that_found_their_object_take_its_color():
     truth = np.array([[2, 2, 2, 0, 0, 0, 0, 0, 0, 0]])
     shown = measure._in_true_colors(labels, Contingency.of([labels], [truth]), None)
     assert shown.tolist() == [[2, 2, 2, 0, 0, 0, 0, 3 + 4, 0, 0]]
+
+
+def test_pixels_that_are_ignored_are_not_compared(demo_room):
+    with open_capture(demo_room.capture) as capture:
+        frame = capture.load(0)
+        ignored = np.zeros(frame.image.shape[:2], bool)
+        ignored[:60] = True
+        truth = measure.Truth(capture, "instances")
+        whole, part = truth.labels(frame), truth.labels(replace(frame, ignored=ignored))
+    assert whole[:60].any() and not part[:60].any() and np.array_equal(whole[60:], part[60:])

@@ -112,6 +112,20 @@ def test_a_session_that_maps_nothing_leaves_the_map_as_it_is(mapper, tmp_path):
     assert path.stat() == before and len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_session_that_only_removes_an_object_saves_the_map_without_it(mapper, tmp_path):
+    path = tmp_path / "left"
+    begun(path).save(mapper)
+    mapper.stats = replace(mapper.stats, steps=0)
+    saves = going_on(path)
+    before = path.stat().st_ino
+    saves.end(mapper)
+    assert path.stat().st_ino == before
+    mapper.stats = replace(mapper.stats, removed=1)
+    saves = going_on(path)
+    saves.end(mapper)
+    assert path.stat().st_ino != before
+
+
 def test_a_save_that_fails_costs_nothing_of_what_was_kept(mapper, tmp_path):
     path = tmp_path / "kitchen"
     mapper.save(path)

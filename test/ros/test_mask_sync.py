@@ -20,6 +20,7 @@ from lift_ros.frame import Frame
 from lift_ros.masks.recorded import masks_at
 from lift_ros.masks.topic import TopicSegmenter
 from lift_ros.ros import mask_sync
+from lift_ros.ros.compat import TIME_JUMP_NS
 from lift_ros.ros.frame_builder import LiveFrame
 from lift_ros.ros.mask_sync import MaskSync
 from lift_ros.ros.queues import DropCounter
@@ -118,16 +119,16 @@ def test_frames_that_wait_in_vain_while_masks_of_others_come():
 
 def test_after_a_jump_of_the_clock_nothing_of_before_is_left():
     bench = Bench()
-    for index in range(100, 105):
+    for index in range(10_000, 10_005):
         bench.frame(index)
     bench.sync.clear("time_jump")
     assert bench.drops == {"time_jump": 5}
     for index in range(3):
         bench.frame(index)
-    bench.offer(104)  # late, of before the jump
+    bench.offer(10_004)  # late, of before the jump
     bench.offer(2)
     assert bench.names == ["2"]
-    bench.frame(104)  # of the new time
+    bench.frame(10_004)  # of the new time
     assert bench.names == ["2"]
 
 
@@ -333,6 +334,16 @@ def test_a_segmenter_that_is_not_there_is_warned_of_and_the_node_ends_all_the_sa
         stop.start()
         stop.join(40.0)
         assert not stop.is_alive()
+
+
+def test_masks_that_come_out_of_order_are_those_of_their_images():
+    """As of a segmenter that works on several images at a time."""
+    bench = Bench(timeout=10.0)
+    for index in (100, 0):
+        bench.offer(index)
+    for index in (0, 100):
+        bench.frame(index)
+    assert 100 * STEP_NS > TIME_JUMP_NS and bench.names == ["0", "100"]
 
 
 def test_masks_of_before_a_jump_of_the_clock_are_not_those_of_an_image_after_it():

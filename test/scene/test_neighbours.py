@@ -119,3 +119,9 @@ def test_no_neighbours_are_where_the_gaussians_are(count):
 def test_gaussians_in_one_place_touch():
     parts = connected_parts(of(np.ones((20, 3))), np.zeros(20, int))
     assert len(np.unique(parts)) <= 2  # nine are as near as the nearest; the rest is a matter of ties
+
+
+@pytest.mark.parametrize(("count", "k"), [(5, 5), (5, 0), (0, 1), (1, 1)])
+def test_there_must_be_so_many_others(count, k):
+    with pytest.raises(ValueError, match=f"each of {count} points has no {k} others"):
+        nearest(torch.zeros(count, 3), k)

@@ -90,7 +90,7 @@ class Table {
   // Entries that follow each other are mostly of one part, and each sum has to wait for the one before: so there are
   // several, which take turns.
   static constexpr int kSums = 4;
-  struct Sums {
+  struct Turns {
     double of[kSums] = {};
   };
 
@@ -99,7 +99,7 @@ class Table {
   __attribute__((noinline)) int32_t add(const LiftMasks& view, int64_t m) {
     const int32_t *gaussian = view.gaussian, *number = parts_.number;
     const float* weight = view.weight;
-    Sums* sums = sums_.data();
+    Turns* sums = sums_.data();
     int32_t* in_row = in_row_.data();
     uint8_t* is_in_row = is_in_row_.data();
     int32_t count = 0;
@@ -117,7 +117,7 @@ class Table {
   }
 
   const LiftParts& parts_;
-  std::vector<Sums> sums_;            // of the mask at hand
+  std::vector<Turns> sums_;           // of the mask at hand
   std::vector<int32_t> in_row_;       // parts that it shows
   std::vector<uint8_t> is_in_row_;
 
@@ -277,7 +277,7 @@ void mirror(double* matrix, int64_t count, int threads) {
 }
 
 // Adds the lesser of one number and each of several to sums.
-#if defined(__x86_64__)
+#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__)
 __attribute__((target_clones("avx2", "default")))
 #endif
 void add_minima(float one, const float* others, int64_t count, float* sums) {
