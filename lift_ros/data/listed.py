@@ -94,20 +94,8 @@ class ListedCapture(Capture):
             self.problems.append(
                 f"{len(bare)} of {len(entries)} frames have {no_depth}: {bare[0]}" + (", ..." if len(bare) > 1 else "")
             )
-        if missing := [entry.depth for entry in entries if entry.depth and not entry.depth.is_file()]:
-            gone = set(missing)
-            entries = [replace(entry, depth=None) if entry.depth in gone else entry for entry in entries]
-            self.problems.append(
-                f"{len(missing)} of {len(entries)} frames are used without depth, whose files are missing: {missing[0]}"
-                + (", ..." if len(missing) > 1 else "")
-            )
-        if missing := [entry.mask for entry in entries if entry.mask and not entry.mask.is_file()]:
-            gone = set(missing)
-            entries = [replace(entry, mask=None) if entry.mask in gone else entry for entry in entries]
-            self.problems.append(
-                f"all pixels count in {len(missing)} of {len(entries)} frames, whose masks are missing: {missing[0]}"
-                + (", ..." if len(missing) > 1 else "")
-            )
+        entries = self._without_missing(entries, "depth", "{} frames are used without depth, whose files are missing")
+        entries = self._without_missing(entries, "mask", "all pixels count in {} frames, whose masks are missing")
         self.has_depth = any(entry.depth for entry in entries)
         self._depth_listed = len(bare) < len(entries)  # also where the files are missing, of which is told above
         self.recorded_names = tuple(dict.fromkeys(name for entry in entries for name in entry.labels))
@@ -117,6 +105,17 @@ class ListedCapture(Capture):
         self._max_depth = max_depth
         self._depth_unit = depth_unit
         self._undistorter = UndistorterCache()
+
+    def _without_missing(self, entries: list[Entry], kind: str, told: str) -> list[Entry]:
+        """Entries without the file of this ``kind``, an attribute of theirs, where it is not there; ``told``: what that
+        means for how many of them, for ``problems``.
+        """
+        missing = [file for entry in entries if (file := getattr(entry, kind)) and not file.is_file()]
+        if missing:
+            count = f"{len(missing)} of {len(entries)}"
+            self.problems.append(f"{told.format(count)}: {missing[0]}" + (", ..." if len(missing) > 1 else ""))
+        gone = set(missing)
+        return [replace(entry, **{kind: None}) if getattr(entry, kind) in gone else entry for entry in entries]
 
     def _check_depth(self, files: Iterable[Path], expected: Path) -> None:
         """Note where no frame has depth although there are ``files`` of it; ``expected``: that of the first frame."""
