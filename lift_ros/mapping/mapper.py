@@ -33,13 +33,13 @@ from lift_ros.mapping.keyframes import RECENT, Keyframe, Keyframes
 from lift_ros.mapping.keyframing import MIN_MEASURED, is_keyframe, viewing_distance
 from lift_ros.mapping.map_files import MapContents, load_map, save_map
 from lift_ros.mapping.prepare import training_device
-from lift_ros.mapping.schedule import Schedule
+from lift_ros.mapping.schedule import STEPS_AT_ONCE, Schedule
 from lift_ros.mapping.selection import Clicks, Selection, select, similarity_image
 from lift_ros.mapping.snapshot import MapSnapshot
 from lift_ros.masks.base import Patches, Segmenter
 from lift_ros.masks.prompting import make_prompts
 from lift_ros.objects.description import MapObject, as_json
-from lift_ros.objects.registry import ObjectEvent, ObjectRegistry
+from lift_ros.objects.registry import CONFIRMED, ObjectEvent, ObjectRegistry
 from lift_ros.options import walk
 from lift_ros.render import Rendering, rasterize
 from lift_ros.scene.alignment import CorrectionTrack, align
@@ -148,6 +148,11 @@ class Mapper:
         """The objects as of ``snapshot``."""
         return list(self.snapshot.objects)
 
+    @property
+    def enough_views(self) -> bool:
+        """Whether there are as many views as an object needs at least, so that ``update_objects`` may find some."""
+        return self._keyframes.loaded + len(self._keyframes) >= min(CONFIRMED, self.config.objects.min_views)
+
     def add_sparse_cloud(self, points: NDArray, colors: NDArray) -> None:
         """Seed the scene with a sparse reconstruction: ``points`` (n, 3) world, ``colors`` (n, 3) uint8."""
         self._cloud = self._seeder.add_cloud(points, colors)
@@ -190,11 +195,11 @@ class Mapper:
         self._adopt(self._keyframes[-1])
         return True
 
-    def step(self) -> bool:
+    def step(self, at_most: int = STEPS_AT_ONCE) -> bool:
         """Do a few of the pending training steps; returns False if there are none."""
         if not self._keyframes or not len(self._scene):
             return False
-        kind, count = self._schedule.next()
+        kind, count = self._schedule.next(at_most)
         if not count:
             return False
         if kind == "lifting":

@@ -52,10 +52,10 @@ class Schedule:
             skipped += owed - self._owed[kind]
         return skipped
 
-    def next(self) -> tuple[str, int]:
+    def next(self, at_most: int = STEPS_AT_ONCE) -> tuple[str, int]:
         """The kind to train next and how many steps, which are owed no longer; 0 steps where none are."""
         kind = self._turn or max(self._owed, key=lambda name: self._owed[name])
-        count = min(STEPS_AT_ONCE, self._owed[kind])
+        count = min(at_most, self._owed[kind])
         self._owed[kind] -= count
         return kind, count
 

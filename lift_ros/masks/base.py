@@ -34,8 +34,7 @@ class Masks:
     def from_label_image(cls, labels: NDArray, ids: NDArray | None = None) -> Masks:
         """(H, W) integer image -> one mask for each of ``ids``; None: for each that there is, ascending, but for 0."""
         if ids is None:
-            ids = np.unique(labels)
-            ids = ids[ids != 0]
+            ids = ids_in(labels)
         return cls(labels[None] == ids[:, None, None])
 
     def label_image(self) -> NDArray[np.int32]:
@@ -73,12 +72,14 @@ class Patches:
         for mask, number in zip(masks, numbers, strict=True):
             sums[mask] += number
         sums = np.append(sums.reshape(-1), np.uint64(0))  # patch 0 exists even where it is empty
-        _, first, index = np.unique(sums, return_index=True, return_inverse=True)
+        starts = _run_starts(sums)
+        _, first, index = np.unique(sums[starts], return_index=True, return_inverse=True)
         flat = masks.reshape(len(masks), masks[0].size if len(masks) else 0)
         inside = np.zeros((len(first), len(masks)), bool)
-        inside[1:] = flat[:, first[1:]].T
+        inside[1:] = flat[:, starts[first[1:]]].T
         small = np.uint16 if len(inside) <= 2**16 else np.int32
-        return cls(index[:-1].reshape(masks.shape[1:]).astype(small), inside)
+        index = np.repeat(index.astype(small), np.diff(starts, append=len(sums)))
+        return cls(index[:-1].reshape(masks.shape[1:]), inside)
 
     def resized(self, height: int, width: int) -> Patches:
         """At another size of the image: each pixel in the patch that most of it shows."""
@@ -108,6 +109,18 @@ class Patches:
         for mask in np.argsort(area if largest else -area, kind="stable"):
             number[self.inside[:, mask]] = mask + 1
         return number[self.index]
+
+
+def ids_in(labels: NDArray) -> NDArray:
+    """The different values of an integer image, ascending, but for 0."""
+    flat = labels.reshape(-1)
+    ids = np.unique(flat[_run_starts(flat)])
+    return ids[ids != 0]
+
+
+def _run_starts(values: NDArray) -> NDArray[np.int64]:
+    """Where the runs of equal ``values`` (n,) begin: of an image of regions few, and these are sorted in no time."""
+    return np.flatnonzero(np.append(len(values) > 0, values[1:] != values[:-1]))
 
 
 @dataclass

@@ -6,14 +6,13 @@ import logging
 import os
 from pathlib import Path
 
-import numpy as np
 from numpy.typing import NDArray
 
 from lift_ros.data.capture import Capture
 from lift_ros.data.files import read_labels
 from lift_ros.errors import ConfigError, DatasetError, FrameRejected
 from lift_ros.frame import Frame
-from lift_ros.masks.base import Masks, Prompts
+from lift_ros.masks.base import Masks, Prompts, ids_in
 from lift_ros.resampling import labels_at
 
 log = logging.getLogger(__name__)
@@ -96,8 +95,7 @@ def masks_at(labels: NDArray, frame: Frame) -> Masks:
         labels = labels_at(labels, *frame.image.shape[:2])
     except ValueError as error:
         raise FrameRejected("masks_size", f"masks are {error}") from None
-    ids = np.unique(labels)
-    ids = ids[ids != 0]
+    ids = ids_in(labels)
     if len(ids) > MAX_IDS:
         raise FrameRejected("masks_too_many", f"{len(ids)} masks, at most {MAX_IDS} are taken: is this a label image?")
     return Masks.from_label_image(labels, ids)

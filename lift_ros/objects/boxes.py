@@ -7,11 +7,14 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import coo_array
+from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import ConvexHull, QhullError, cKDTree
+from scipy.spatial import ConvexHull, QhullError
 from scipy.spatial.transform import Rotation
+
+from lift_ros.render.cpu import nearest
 
 MAX_POINTS = 4000  # a box of more points than this is that of a random subset: the extents differ by well under 1 %
 NEIGHBOURS = 8
@@ -80,11 +83,13 @@ def main_body(points: NDArray[np.float64]) -> NDArray[np.float64]:
     n = len(points)
     if n <= NEIGHBOURS:
         return points
-    distance, neighbour = cKDTree(points).query(points, NEIGHBOURS + 1)  # the first is the point itself
+    centred = torch.from_numpy((points - points.mean(0)).astype(np.float32))  # far from zero float32 is coarse
+    distance, neighbour = (each.numpy() for each in nearest(centred, NEIGHBOURS))
     usual = distance[:, -1]
     linked = distance <= LINK_LENGTH * np.minimum(usual[:, None], usual[neighbour])
-    i, k = np.nonzero(linked)
-    group = connected_components(coo_array((np.ones(len(i), bool), (i, neighbour[i, k])), (n, n)), directed=False)[1]
+    row_ends = np.append(0, linked.sum(1).cumsum())
+    links = csr_array((np.ones(row_ends[-1]), neighbour[linked], row_ends), (n, n))
+    group = connected_components(links, connection="weak")[1]
     main = np.bincount(group)[group] >= MIN_SHARE * n
     return points[main] if main.mean() > MIN_BODY else points
 

@@ -7,7 +7,7 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from lift_ros.errors import FrameRejected, LiftError
 from lift_ros.mapping.mapper import Mapper
+from lift_ros.mapping.schedule import STEPS_AT_ONCE
 from lift_ros.objects.registry import ObjectEvent
 from lift_ros.ros.budgets import Duty
 from lift_ros.ros.frame_builder import LiveFrame
@@ -175,13 +176,15 @@ class MapperWorker:
         with self._duty.work():
             if live is not None:
                 self._process(live)
-            trained = self.mapper.step()
+            # a map that begins needs views more than training: no object is known from one
+            trained = self.mapper.step(min(STEPS_AT_ONCE, max(self.mapper.stats.taken, 1)))
             self._changed |= trained
             self._idle = live is None and not trained
             if self._changed and time.monotonic() >= self._next_update and not self._updates.rest:
                 self._changed = False
                 begin = time.monotonic()
-                with self._updates.work():
+                # one view shows the scene, but no objects, and these must not wait until a rest after it is over
+                with self._updates.work() if self.mapper.enough_views else nullcontext():
                     self._on_update(self.mapper, self.mapper.update_objects())
                 # a robot that starts does not wait a long period for its first objects
                 pause = self._period if self.mapper.snapshot.tracks else min(self._period, FIRST_PERIOD)

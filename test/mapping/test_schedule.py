@@ -27,6 +27,12 @@ def test_the_kind_of_which_more_is_owed_is_next_in_short_pieces():
     assert STEPS_AT_ONCE == 5 and owed.owed("lifting") == owed.owed("photometric") == 0
 
 
+def test_pieces_are_as_short_as_asked():
+    owed = schedule(lifting=False)
+    owed.add_keyframe()
+    assert [owed.next(1), owed.next(2), owed.next(2)] == [("photometric", 1), ("photometric", 2), ("photometric", 1)]
+
+
 def test_what_is_beyond_the_backlog_is_skipped():
     owed = schedule()
     assert [owed.add_keyframe() for _ in range(4)] == [0, 0, 16, 16]

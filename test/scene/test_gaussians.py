@@ -32,6 +32,17 @@ def test_seeds_keep_their_values(degree):
     assert torch.allclose(scene.colors(torch.zeros(3)), seeds.colors, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "origin", [[], [-1], [0], [0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 3, -1, -1], [1, 1, 2], [0, 2, -1, 3, 0], [-1, 0, 1, 2]]
+)
+@pytest.mark.parametrize("shape", [(4,), (4, 3), (0, 2)])
+def test_state_follows_any_origin(shape, origin):
+    state = torch.arange(math.prod(shape)).reshape(shape)
+    origin = [i for i in origin if i < len(state)]
+    rows = [state[i].tolist() if i >= 0 else torch.full(shape[1:], -7).tolist() for i in origin]
+    assert follow(state, torch.tensor(origin, dtype=torch.int64), fill=-7).tolist() == rows
+
+
 def test_origin_follows_every_edit():
     scene = GaussianScene.empty()
     scene.append(some_seeds(6))
