@@ -169,6 +169,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, default=Path("out/demo"), help="directory of the results")
     command.add_argument("--frames", type=int, default=150, help="length at 10 Hz; 150 is once around the room")
     command.add_argument("--seed", type=int, default=0, help="seed of the room")
+    command.add_argument("--objects", type=int, default=14, help="objects in the room")
     return parser
 
 
@@ -433,7 +434,7 @@ def _demo(args: argparse.Namespace) -> int:
             f"the demo runs the ROS 2 node, and {error.name or error} is not installed; 'make demo' in a clone of the "
             "repository sets everything up"
         ) from None
-    return demo.run(args.out, args.frames, args.seed)
+    return demo.run(args.out, args.frames, args.seed, objects=args.objects)
 
 
 def _open_capture(args: argparse.Namespace, path: Path, max_depth: float = float("inf")) -> Capture:

@@ -51,10 +51,13 @@ class Score:
     table: Contingency = field(default_factory=Contingency)
     switches: IdSwitches = field(default_factory=IdSwitches)
     views: int = 0
+    begun: float | None = None  # stamp of the first view that has labels
 
     def add(self, labels: NDArray, truth: NDArray, stamp: float) -> None:
         """Count one view."""
         self.views += 1
+        if self.begun is None and labels.any():
+            self.begun = stamp
         self.table.add(labels, truth)
         self.switches.add(labels, truth, stamp)
 

@@ -68,9 +68,11 @@ class Room:
         """Furnish the room with a table and ``objects`` - 1 other objects.
 
         Raises:
-            ValueError: there is no place for so many objects.
+            ValueError: there is no place for so many objects, or there are none.
             ImportError: embreex is not installed (the ``demo`` extra).
         """
+        if objects < 1:
+            raise ValueError(f"a room has one object at least, the table, not {objects}")
         rng = np.random.default_rng(seed)
         self.size = max(1.0, (objects / ROOMY) ** 0.5)
         self.objects: list[PlacedObject] = []

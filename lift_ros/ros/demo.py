@@ -25,7 +25,7 @@ from lift_ros.data.rosbag import BagCapture
 from lift_ros.demo import report
 from lift_ros.demo.generate import MASK_TOPIC, START, Demo, check_length, generate
 from lift_ros.demo.report import Comparison, FoundObject
-from lift_ros.errors import DatasetError, LiftError
+from lift_ros.errors import ConfigError, DatasetError, LiftError
 from lift_ros.evaluation.report import markdown_table
 from lift_ros.mapping.config import MappingConfig
 from lift_ros.ros.bag_parameters import replay_parameters
@@ -43,19 +43,21 @@ LIST_TIMEOUT = 6.0  # s, for the objects after the last step; they may have come
 POLL = 0.1  # s
 
 
-def run(out: Path, frames: int, seed: int, size: tuple[int, int] = SIZE) -> int:
+def run(out: Path, frames: int, seed: int, size: tuple[int, int] = SIZE, objects: int = 14) -> int:
     """Run the demo and write everything to ``out``, in place of an earlier demo there.
 
     Args:
         frames: length of the recording, ten a second.
         seed: another seed is another room.
         size: width and height of the images.
+        objects: in the room.
 
     Returns:
         exit status, 0: the node ran and everything was written.
 
     Raises:
-        LiftError: no frames, ``out`` holds something else, the package is not built, or the node failed.
+        LiftError: no frames, no room for so many objects, ``out`` holds something else, the package is not built, or
+            the node failed.
     """
     out = out.absolute()
     check_length(frames, RATE)
@@ -67,7 +69,13 @@ def run(out: Path, frames: int, seed: int, size: tuple[int, int] = SIZE) -> int:
     domain = os.environ["ROS_DOMAIN_ID"]
     print(f"1/4  A room from seed {seed}: {frames} images of {size[0]}x{size[1]} at {RATE:.0f} Hz, with exact truth")
     with _bar(frames, "rendering", "frame") as show:
-        demo = generate(out, frames=frames, size=size, seed=seed, rate=RATE, progress=lambda done, _: show(done))
+        try:
+            demo = generate(
+                out, frames=frames, size=size, seed=seed, objects=objects, rate=RATE,
+                progress=lambda done, _: show(done),
+            )  # fmt: skip
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
     print(f"2/4  Its bag through the mapping node (watch it in RViz with ROS_DOMAIN_ID={domain})")
     growing, finished = out / "labels" / "growing", out / "labels" / "finished"
     for directory in (growing, finished):
@@ -235,6 +243,8 @@ def _report(
     if everything:
         write_points(out / "objects.ply", *everything, np.repeat([f.id for f in found], [len(f.points) for f in found]))
 
+    growing = next(score for name, score in comparison.scores.items() if name in published)
+    begun = "never" if growing.begun is None else f"{growing.begun - START:.1f} s after the first image"
     status = recorder.status
     drops = ", ".join(f"{n} {reason}" for reason, n in zip(status.drop_reasons, status.drop_counts, strict=True))
     events = ", ".join(f"{n} {kind}" for kind, n in sorted(recorder.events.items()))
@@ -252,6 +262,7 @@ def _report(
             f"- {status.frames} frames, {status.keyframes} keyframes, {status.gaussians} Gaussians, "
             f"{status.steps} steps of training ({status.skipped_steps} skipped)",
             *([f"- {left}"] if left else []),
+            f"- first labels {begun}",
             f"- image callback {1000 * status.image_latency_p99:.1f} ms (99th percentile), labels "
             f"{1000 * status.label_latency:.0f} ms after their image (median)",
             f"- dropped: {drops or 'nothing'}",

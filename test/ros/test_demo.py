@@ -56,6 +56,8 @@ def test_published_labels_agree_over_the_views_where_the_masks_do_not(out):
 def test_report_pictures_clouds_and_map_belong_together(out):
     report = (out / "report.md").read_text()
     assert "| masks in " in report and "| labels out, map finished" in report and "| table " in report
+    labelled = min(index(path) for path in (out / "labels" / "growing").iterdir() if image(path).any())
+    assert f"- first labels {labelled / demo.RATE:.1f} s after the first image" in report
     sheet = image(out / "over_time.png")
     assert sheet.ndim == 3 and sheet.std() > 20
     assert image(out / "overlay.png").shape == (120, 160, 3)
@@ -64,6 +66,12 @@ def test_report_pictures_clouds_and_map_belong_together(out):
     clouds = {path.stem: len(read_points(path).points) for path in (out / "objects").iterdir()}
     assert clouds == {str(item["id"]): item["points"] for item in objects}
     assert len(read_points(out / "objects.ply").points) == sum(clouds.values())
+
+
+@pytest.mark.parametrize("objects", [0, -1])
+def test_a_room_without_objects_is_refused(tmp_path, objects):
+    with pytest.raises(ConfigError, match="one object at least"):
+        demo.run(tmp_path / "out", FRAMES, 0, objects=objects)
 
 
 def test_a_directory_of_something_else_is_left_alone(tmp_path):
