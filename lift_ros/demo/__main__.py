@@ -8,6 +8,7 @@ import sys
 from tqdm import tqdm
 
 from lift_ros.demo.generate import generate
+from lift_ros.demo.room import OBJECTS
 from lift_ros.errors import LiftError
 
 
@@ -17,7 +18,7 @@ def main() -> int:
     parser.add_argument("out", help="directory to write capture/ and bag/ to")
     parser.add_argument("--frames", type=int, default=60, help="number of frames (default 60)")
     parser.add_argument("--size", type=int, nargs=2, default=(640, 480), metavar=("WIDTH", "HEIGHT"))
-    parser.add_argument("--objects", type=int, default=14, help="number of objects (default 14)")
+    parser.add_argument("--objects", type=int, default=OBJECTS, help=f"number of objects (default {OBJECTS})")
     parser.add_argument("--rate", type=float, default=10.0, help="frames a second (default 10)")
     parser.add_argument("--seed", type=int, default=0, help="another seed is another room (default 0)")
     arguments = parser.parse_args()

@@ -18,7 +18,7 @@ from lift_ros.data.bag_writer import BagWriter
 from lift_ros.data.image_codec import depth_in_millimetres
 from lift_ros.data.nerfstudio import OPENGL_TO_OPTICAL
 from lift_ros.demo.path import handheld_path
-from lift_ros.demo.room import Room, View
+from lift_ros.demo.room import OBJECTS, Room, View
 from lift_ros.errors import ConfigError, DatasetError
 from lift_ros.evaluation.corruption import LEVELS, corrupt_masks
 from lift_ros.frame import Frame
@@ -44,10 +44,11 @@ def generate(
     frames: int = 60,
     size: tuple[int, int] = (640, 480),
     seed: int = 0,
-    objects: int = 14,
+    objects: int = OBJECTS,
     rate: float = 10.0,
     mask_level: str = "L1",
     progress: Callable[[int, int], None] | None = None,
+    room: Room | None = None,
 ) -> Demo:
     """Render a room and write it to ``out/capture`` and ``out/bag``; the same seed gives the same files.
 
@@ -61,6 +62,7 @@ def generate(
         size: width and height of the images.
         rate: frames a second of the camera.
         progress: called with the number of frames done and in all.
+        room: the room, where there is one already, of this ``seed`` and with so many ``objects``.
 
     Raises:
         ConfigError: see ``check_length``.
@@ -73,7 +75,7 @@ def generate(
     if capture.exists() or bag.exists():
         raise DatasetError(f"{out} holds a capture or a bag already; remove it or choose another directory")
     # before anything is written: these may fail
-    room = Room(seed, objects)
+    room = room or Room(seed, objects)
     width, height = size
     camera = Camera(width, height, FOCAL * width, FOCAL * width, width / 2, height / 2)
 

@@ -23,7 +23,7 @@ OPACITY = 0.65  # of the colours in it
 MATCH_IOU = 0.5  # from which an object counts as found
 MIN_AREA = 0.002  # of the image that a region must have for its number to be written on it
 STRAY = 2.0  # per cent of an object's points, at either end of each axis, that its extents leave out
-PLAN_SCALE, PLAN_HALF_WIDTH = 240, 1.6  # of the plan: pixels a metre, and metres
+PLAN_SCALE, PLAN_HALF_WIDTH = 240, 1.6  # of the plan: pixels a metre, and metres for a room of size 1
 
 
 @dataclass(frozen=True)
@@ -210,13 +210,17 @@ def unmatched(table: Contingency, matches: Sequence[Match], found: Sequence[Foun
     ]
 
 
-def plan(matches: Sequence[Match]) -> NDArray[np.uint8]:
-    """The room from above: points of the found objects in label colours, boxes and names of the true ones in black."""
-    side = round(2 * PLAN_HALF_WIDTH * PLAN_SCALE)
+def plan(matches: Sequence[Match], size: float) -> NDArray[np.uint8]:
+    """The room from above: points of the found objects in label colours, boxes and names of the true ones in black.
+
+    ``size``: see ``Room.size``.
+    """
+    half_width = PLAN_HALF_WIDTH * size
+    side = round(2 * half_width * PLAN_SCALE)
     picture = np.full((side, side, 3), 255, np.uint8)
 
     def pixel(xy: NDArray) -> NDArray[np.int64]:
-        return np.round((np.asarray(xy) * (1, -1) + PLAN_HALF_WIDTH) * PLAN_SCALE).astype(np.int64)
+        return np.round((np.asarray(xy) * (1, -1) + half_width) * PLAN_SCALE).astype(np.int64)
 
     by_height = sorted(matches, key=lambda m: m.truth.center[2] + m.truth.size[2] / 2)
     for m in by_height:

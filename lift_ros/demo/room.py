@@ -21,6 +21,7 @@ from lift_ros.demo.meshes import Mesh, quad
 
 HALF_WIDTH, HEIGHT = 1.9, 2.5  # of the room, metres
 FLOOR_RADIUS = 1.15  # objects stand within this distance of the middle
+OBJECTS = 14  # in a room, unless another number is asked for
 ROOMY = 17  # objects for which that is enough: a room for more has a larger floor, see ``Room.size``
 CLEARANCE = 0.02  # between objects, metres
 LAMP, LAMP_HALF_WIDTH = np.array([0.35, -0.25, HEIGHT - 0.15]), 0.22
@@ -64,7 +65,7 @@ class Room:
         size: widths of the room and of the floor that objects stand on are this many times the usual.
     """
 
-    def __init__(self, seed: int = 0, objects: int = 14) -> None:
+    def __init__(self, seed: int = 0, objects: int = OBJECTS) -> None:
         """Furnish the room with a table and ``objects`` - 1 other objects.
 
         Raises:

@@ -150,8 +150,9 @@ class Mapper:
 
     @property
     def enough_views(self) -> bool:
-        """Whether there are as many views as an object needs at least, so that ``update_objects`` may find some."""
-        return self._keyframes.loaded + len(self._keyframes) >= min(CONFIRMED, self.config.objects.min_views)
+        """Whether as many views have masks as an object needs at least, so that ``update_objects`` may find some."""
+        views = self._keyframes.loaded + sum(keyframe.patches.inside.shape[1] > 0 for keyframe in self._keyframes)
+        return views >= min(CONFIRMED, self.config.objects.min_views)
 
     def add_sparse_cloud(self, points: NDArray, colors: NDArray) -> None:
         """Seed the scene with a sparse reconstruction: ``points`` (n, 3) world, ``colors`` (n, 3) uint8."""
@@ -196,7 +197,7 @@ class Mapper:
         return True
 
     def step(self, at_most: int = STEPS_AT_ONCE) -> bool:
-        """Do a few of the pending training steps; returns False if there are none."""
+        """Do a few of the pending training steps, one at least; returns False if there are none."""
         if not self._keyframes or not len(self._scene):
             return False
         kind, count = self._schedule.next(at_most)

@@ -53,7 +53,7 @@ class Schedule:
         return skipped
 
     def next(self, at_most: int = STEPS_AT_ONCE) -> tuple[str, int]:
-        """The kind to train next and how many steps, which are owed no longer; 0 steps where none are."""
+        """The kind to train next and how many steps, 1 to ``at_most``, which are owed no longer; 0 where none are."""
         kind = self._turn or max(self._owed, key=lambda name: self._owed[name])
         count = min(at_most, self._owed[kind])
         self._owed[kind] -= count

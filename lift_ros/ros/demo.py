@@ -25,6 +25,7 @@ from lift_ros.data.rosbag import BagCapture
 from lift_ros.demo import report
 from lift_ros.demo.generate import MASK_TOPIC, START, Demo, check_length, generate
 from lift_ros.demo.report import Comparison, FoundObject
+from lift_ros.demo.room import OBJECTS, Room
 from lift_ros.errors import ConfigError, DatasetError, LiftError
 from lift_ros.evaluation.report import markdown_table
 from lift_ros.mapping.config import MappingConfig
@@ -43,7 +44,7 @@ LIST_TIMEOUT = 6.0  # s, for the objects after the last step; they may have come
 POLL = 0.1  # s
 
 
-def run(out: Path, frames: int, seed: int, size: tuple[int, int] = SIZE, objects: int = 14) -> int:
+def run(out: Path, frames: int, seed: int, size: tuple[int, int] = SIZE, objects: int = OBJECTS) -> int:
     """Run the demo and write everything to ``out``, in place of an earlier demo there.
 
     Args:
@@ -61,7 +62,11 @@ def run(out: Path, frames: int, seed: int, size: tuple[int, int] = SIZE, objects
     """
     out = out.absolute()
     check_length(frames, RATE)
-    _make_room(out)
+    try:
+        room = Room(seed, objects)
+    except ValueError as error:
+        raise ConfigError(f"{error}; --objects") from None
+    _clear(out)
     # apart from other ROS systems, unless the user says where
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     if "ROS_DOMAIN_ID" not in os.environ:
@@ -69,13 +74,9 @@ def run(out: Path, frames: int, seed: int, size: tuple[int, int] = SIZE, objects
     domain = os.environ["ROS_DOMAIN_ID"]
     print(f"1/4  A room from seed {seed}: {frames} images of {size[0]}x{size[1]} at {RATE:.0f} Hz, with exact truth")
     with _bar(frames, "rendering", "frame") as show:
-        try:
-            demo = generate(
-                out, frames=frames, size=size, seed=seed, objects=objects, rate=RATE,
-                progress=lambda done, _: show(done),
-            )  # fmt: skip
-        except ValueError as error:
-            raise ConfigError(str(error)) from None
+        demo = generate(
+            out, frames=frames, size=size, seed=seed, rate=RATE, progress=lambda done, _: show(done), room=room
+        )
     print(f"2/4  Its bag through the mapping node (watch it in RViz with ROS_DOMAIN_ID={domain})")
     growing, finished = out / "labels" / "growing", out / "labels" / "finished"
     for directory in (growing, finished):
@@ -112,7 +113,7 @@ def run(out: Path, frames: int, seed: int, size: tuple[int, int] = SIZE, objects
     return 0
 
 
-def _make_room(out: Path) -> None:
+def _clear(out: Path) -> None:
     """An empty directory ``out``, with the marker by which the next demo may clear it."""
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / MARKER).is_file())):
         raise DatasetError(f"{out} holds something else than a demo; choose another directory")
@@ -232,7 +233,7 @@ def _report(
     matches = report.match(table, demo.room.objects, found)
 
     write_png(out / "over_time.png", comparison.contact_sheet())
-    write_png(out / "plan.png", report.plan(matches))
+    write_png(out / "plan.png", report.plan(matches, demo.room.size))
     if recorder.overlay is not None:
         write_png(out / "overlay.png", recorder.overlay)
     (out / "objects").mkdir()
@@ -243,7 +244,7 @@ def _report(
     if everything:
         write_points(out / "objects.ply", *everything, np.repeat([f.id for f in found], [len(f.points) for f in found]))
 
-    growing = next(score for name, score in comparison.scores.items() if name in published)
+    growing = comparison.scores[next(iter(published))]
     begun = "never" if growing.begun is None else f"{growing.begun - START:.1f} s after the first image"
     status = recorder.status
     drops = ", ".join(f"{n} {reason}" for reason, n in zip(status.drop_reasons, status.drop_counts, strict=True))

@@ -7,7 +7,7 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
@@ -62,7 +62,7 @@ class MapperWorker:
         self.watch = Watch()
         self._frames: KeepNewest[LiveFrame] = KeepNewest(capacity)
         self._period = period
-        self._duty, self._updates = duty, Duty(UPDATE_SHARE)
+        self._duty, self._updates, self._early_updates = duty, Duty(UPDATE_SHARE), Duty(UPDATE_SHARE)
         self._idle = False
         self._drops = drops
         self._on_update = on_update
@@ -176,15 +176,17 @@ class MapperWorker:
         with self._duty.work():
             if live is not None:
                 self._process(live)
-            # a map that begins needs views more than training: no object is known from one
-            trained = self.mapper.step(min(STEPS_AT_ONCE, max(self.mapper.stats.taken, 1)))
+            # before there are objects, views matter more than training: none is known from one
+            begins = not self.mapper.snapshot.tracks
+            trained = self.mapper.step(min(STEPS_AT_ONCE, max(self.mapper.stats.taken, 1)) if begins else STEPS_AT_ONCE)
             self._changed |= trained
             self._idle = live is None and not trained
-            if self._changed and time.monotonic() >= self._next_update and not self._updates.rest:
+            # the first objects must not wait until a rest is over that is due to updates without any
+            updates = self._updates if self.mapper.enough_views else self._early_updates
+            if self._changed and time.monotonic() >= self._next_update and not updates.rest:
                 self._changed = False
                 begin = time.monotonic()
-                # one view shows the scene, but no objects, and these must not wait until a rest after it is over
-                with self._updates.work() if self.mapper.enough_views else nullcontext():
+                with updates.work():
                     self._on_update(self.mapper, self.mapper.update_objects())
                 # a robot that starts does not wait a long period for its first objects
                 pause = self._period if self.mapper.snapshot.tracks else min(self._period, FIRST_PERIOD)

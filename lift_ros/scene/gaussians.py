@@ -172,14 +172,11 @@ class GaussianScene:
 
 def follow(state: torch.Tensor, origin: torch.Tensor, fill: float = 0.0) -> torch.Tensor:
     """Per-Gaussian ``state`` (N, ...) after an edit: ``state[origin]``, and ``fill`` for new Gaussians."""
+    if only_appends(origin, len(state)):  # as with every keyframe: copied in one piece, several times as fast
+        return torch.cat([state, state.new_full((len(origin) - len(state), *state.shape[1:]), fill)])
     moved = state.new_full((len(origin), *state.shape[1:]), fill)
-    same = min(len(state), len(origin))
-    elsewhere = origin[:same] != torch.arange(same, device=origin.device)
-    if elsewhere.any():
-        same = int(elsewhere.int().argmax())
-    moved[:same] = state[:same]  # all but the new ones where an edit only adds some: several times as fast
-    known = origin[same:] >= 0
-    moved[same:][known] = state[origin[same:][known]]
+    known = origin >= 0
+    moved[known] = state[origin[known]]
     return moved
 
 

@@ -75,10 +75,11 @@ def test_numbers_are_written_inside_their_regions():
     assert changed.any() and not changed[labels == 0].any()
 
 
-def test_plan_shows_points_where_they_are(scene):
+@pytest.mark.parametrize("size", [1.0, 1.7])
+def test_plan_shows_points_where_they_are(scene, size):
     table, objects, published = scene
-    picture = report.plan(report.match(table, objects, published))
+    picture = report.plan(report.match(table, objects, published), size)
     side = picture.shape[0]
-    x = round((1.0 + report.PLAN_HALF_WIDTH) * report.PLAN_SCALE)
+    x = round((1.0 + report.PLAN_HALF_WIDTH * size) * report.PLAN_SCALE)
     around = picture[side // 2 - 30 : side // 2 + 30, x - 30 : x + 30]
     assert (around.std(axis=-1) > 0).any()  # colour; paper and ink are grey

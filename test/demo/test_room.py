@@ -12,6 +12,7 @@ from lift_ros.data import open_capture
 from lift_ros.demo.__main__ import main
 from lift_ros.demo.generate import MASK_TOPIC, TRUTH_TOPIC, generate
 from lift_ros.demo.path import handheld_path
+from lift_ros.demo.report import PLAN_HALF_WIDTH
 from lift_ros.demo.room import FLOOR_RADIUS, HALF_WIDTH, HEIGHT, Room
 from lift_ros.errors import DatasetError
 
@@ -85,6 +86,9 @@ def test_same_seed_same_room(views):
 
 def test_a_larger_room_for_more_objects():
     room = Room(seed=0, objects=90)
+    assert all(
+        (np.abs(item.center[:2]) + item.size[:2] / 2 < PLAN_HALF_WIDTH * room.size).all() for item in room.objects
+    )
     assert len(room.objects) == 90 and room.size > 1.5
     assert max(np.abs(placed.center[:2]).max() for placed in room.objects) > 1.2 * FLOOR_RADIUS
     poses = handheld_path(80, seed=0, size=room.size)

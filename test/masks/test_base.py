@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lift_ros.masks.base import Masks, Patches, Prompts
+from lift_ros.masks.base import Masks, Patches, Prompts, ids_in
 
 
 def test_label_image_and_back():
@@ -14,6 +14,13 @@ def test_label_image_and_back():
     assert len(masks) == 2
     np.testing.assert_array_equal(masks.masks[0], labels == 3)
     np.testing.assert_array_equal(masks.label_image(), [[0, 2, 2], [1, 1, 0]])
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.uint32])
+def test_ids_are_all_that_an_image_holds_each_once(kind):
+    labels = np.array([[0, 7, 7, 3], [3, 3, 0, 7], [7, 65535, 0, 0]], kind)
+    for image in (labels, labels.T, labels[:, ::2], labels[:0], labels * 0):
+        assert ids_in(image).tolist() == sorted(set(image.ravel().tolist()) - {0})
 
 
 def test_small_masks_lie_on_large_ones():

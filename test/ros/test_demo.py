@@ -69,9 +69,12 @@ def test_report_pictures_clouds_and_map_belong_together(out):
 
 
 @pytest.mark.parametrize("objects", [0, -1])
-def test_a_room_without_objects_is_refused(tmp_path, objects):
-    with pytest.raises(ConfigError, match="one object at least"):
-        demo.run(tmp_path / "out", FRAMES, 0, objects=objects)
+def test_a_room_without_objects_is_refused_and_an_earlier_demo_stays(tmp_path, objects):
+    for name in ("report.md", "objects.ply"):
+        (tmp_path / name).touch()
+    with pytest.raises(ConfigError, match="one object at least.*--objects"):
+        demo.run(tmp_path, FRAMES, 0, objects=objects)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["objects.ply", "report.md"]
 
 
 def test_a_directory_of_something_else_is_left_alone(tmp_path):
