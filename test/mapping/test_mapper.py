@@ -1101,6 +1101,23 @@ def test_a_sparse_cloud_seeds_the_scene(truth):
     assert len(mapper._method.decode([], [], NO_NEIGHBOURS).labels) == len(mapper._scene)
 
 
+def test_two_views_with_masks_are_enough_for_objects_or_as_few_as_asked(frames, truth, room, tmp_path):
+    def enough(views: list[tuple[Frame, Segmenter]], **values) -> bool:
+        mapper = Mapper(configured(**values), truth)
+        for frame, segmenter in views:
+            mapper.segmenter = segmenter
+            assert mapper.process(frame)
+        return mapper.enough_views
+
+    blind = NoMasks()
+    assert [enough([(frame, truth) for frame in frames[:n]]) for n in (0, 1, 2)] == [False, False, True]
+    assert not enough([(frames[0], blind), (frames[1], truth)])
+    assert enough([(frames[0], blind), (frames[1], truth), (frames[2], truth)])
+    assert enough([(frames[0], truth)], objects__min_views=1)
+    room.save(tmp_path / "map")
+    assert Mapper.load(tmp_path / "map", room.config, truth).enough_views
+
+
 def test_without_masks_there_are_no_objects(frames):
     mapper = mapped(frames[:2], NoMasks())
     assert_finite(mapper)
