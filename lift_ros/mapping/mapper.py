@@ -150,7 +150,10 @@ class Mapper:
 
     @property
     def enough_views(self) -> bool:
-        """Whether as many views have masks as an object needs at least, so that ``update_objects`` may find some."""
+        """Whether as many views have masks as an object needs at least, so that ``update_objects`` may find some.
+
+        What stands in for the keyframes of a loaded map counts as they would.
+        """
         views = self._keyframes.loaded + sum(keyframe.patches.inside.shape[1] > 0 for keyframe in self._keyframes)
         return views >= min(CONFIRMED, self.config.objects.min_views)
 
@@ -197,7 +200,7 @@ class Mapper:
         return True
 
     def step(self, at_most: int = STEPS_AT_ONCE) -> bool:
-        """Do a few of the pending training steps, one at least; returns False if there are none."""
+        """Do some of the pending training steps, 1 to ``at_most``; returns False if there are none."""
         if not self._keyframes or not len(self._scene):
             return False
         kind, count = self._schedule.next(at_most)

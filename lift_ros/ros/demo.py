@@ -57,15 +57,15 @@ def run(out: Path, frames: int, seed: int, size: tuple[int, int] = SIZE, objects
         exit status, 0: the node ran and everything was written.
 
     Raises:
-        LiftError: no frames, no room for so many objects, ``out`` holds something else, the package is not built, or
-            the node failed.
+        LiftError: no frames, no room of this seed or for so many objects, ``out`` holds something else, the package is
+            not built, or the node failed.
     """
     out = out.absolute()
     check_length(frames, RATE)
     try:
         room = Room(seed, objects)
     except ValueError as error:
-        raise ConfigError(f"{error}; --objects") from None
+        raise ConfigError(str(error)) from None
     _clear(out)
     # apart from other ROS systems, unless the user says where
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
@@ -75,8 +75,9 @@ def run(out: Path, frames: int, seed: int, size: tuple[int, int] = SIZE, objects
     print(f"1/4  A room from seed {seed}: {frames} images of {size[0]}x{size[1]} at {RATE:.0f} Hz, with exact truth")
     with _bar(frames, "rendering", "frame") as show:
         demo = generate(
-            out, frames=frames, size=size, seed=seed, rate=RATE, progress=lambda done, _: show(done), room=room
-        )
+            out, frames=frames, size=size, seed=seed, objects=objects, rate=RATE,
+            progress=lambda done, _: show(done), room=room,
+        )  # fmt: skip
     print(f"2/4  Its bag through the mapping node (watch it in RViz with ROS_DOMAIN_ID={domain})")
     growing, finished = out / "labels" / "growing", out / "labels" / "finished"
     for directory in (growing, finished):

@@ -68,12 +68,14 @@ def test_report_pictures_clouds_and_map_belong_together(out):
     assert len(read_points(out / "objects.ply").points) == sum(clouds.values())
 
 
-@pytest.mark.parametrize("objects", [0, -1])
-def test_a_room_without_objects_is_refused_and_an_earlier_demo_stays(tmp_path, objects):
+@pytest.mark.parametrize(
+    ("seed", "objects", "message"), [(0, 0, "one object"), (0, -1, "one object"), (-1, 5, "negat")]
+)
+def test_a_room_that_there_is_not_is_refused_and_an_earlier_demo_stays(tmp_path, seed, objects, message):
     for name in ("report.md", "objects.ply"):
         (tmp_path / name).touch()
-    with pytest.raises(ConfigError, match="one object at least.*--objects"):
-        demo.run(tmp_path, FRAMES, 0, objects=objects)
+    with pytest.raises(ConfigError, match=message):
+        demo.run(tmp_path, FRAMES, seed, objects=objects)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["objects.ply", "report.md"]
 
 
