@@ -48,9 +48,9 @@ def follow_edges(
     labels, image = np.ascontiguousarray(labels, np.int32), np.ascontiguousarray(image, np.uint8)
     depth = None if depth is None else np.ascontiguousarray(depth, np.float32)
     picture = library.Picture(width, height, pointer(image), pointer(depth))
-    windows = library.EdgeFilter(max(round(RADIUS * scale), 2), max(DISTANCE * scale, 1.0), COLOR, COLOR_ALONE, DEPTH)
-    for _ in range(PASSES):
-        out = np.empty_like(labels)
-        call(library.best().lift_follow_edges, picture, windows, labels, out, torch.get_num_threads())
-        labels = out
-    return labels
+    edge_filter = library.EdgeFilter(
+        PASSES, max(round(RADIUS * scale), 2), max(DISTANCE * scale, 1.0), COLOR, COLOR_ALONE, DEPTH
+    )
+    out = np.empty_like(labels)
+    call(library.best().lift_follow_edges, picture, edge_filter, labels, out, torch.get_num_threads())
+    return out

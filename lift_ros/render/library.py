@@ -56,6 +56,7 @@ class EdgeFilter(Structure):
     """``LiftEdgeFilter`` of csrc/lift_raster.h."""
 
     _fields_ = [
+        ("passes", c_int32),
         ("radius", c_int32),
         ("distance", c_float),
         ("color", c_float),
@@ -116,7 +117,7 @@ _PROTOTYPES = {
     "lift_advise_huge_pages": (None, [c_void_p, c_int64]),
     "lift_best_variant": (c_char_p, []),
 }
-_INTERFACE = 9  # LIFT_INTERFACE of csrc/lift_raster.h
+_INTERFACE = 10  # LIFT_INTERFACE of csrc/lift_raster.h
 
 
 def library_path(variant: str) -> Path:

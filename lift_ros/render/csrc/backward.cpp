@@ -30,36 +30,58 @@ struct TileGradient {
   Lanes remaining[kBlocks];  // R, less what has been passed
 };
 
+// One row of a block, of an image of one channel; without an image nothing changes.
+void load_row(const float* image, int64_t pixel, int columns, Lanes& x, int lane) {
+  if (image == nullptr) return;
+  float* to = reinterpret_cast<float*>(&x) + lane;
+  if (columns == kBlockColumns)
+    std::memcpy(to, image + pixel, sizeof(float) * kBlockColumns);
+  else
+    std::copy_n(image + pixel, columns, to);
+}
+
 void load(const LiftView& view, const Tile& tile, const Upstream& up, TileGradient& g) {
   const int channels = view.channel_count, padded = view.padded_channels;
   std::memset(static_cast<void*>(g.features), 0, sizeof(Lanes) * kBlocks * padded);
   for (int block = 0; block < kBlocks; ++block) {
     Lanes* features = g.features + block * padded;
-    // Pixels outside the image read one inside; nothing of theirs is used.
-    LaneMask offset;
-    for (int l = 0; l < kLanes; ++l)
-      offset[l] = std::min(row_of(block, l), tile.rows - 1) * view.camera.width +
-                  std::min(column_of(block, l), tile.columns - 1);
-    const int64_t first = int64_t{tile.top} * view.camera.width + tile.left;
-
-    Lanes remaining = broadcast(0.0f);
-    if (up.image_gradient)
-      for (int c = 0; c < channels; ++c) {
-        features[c] = gather(up.image_gradient + first * channels + c, offset * channels);
-        remaining += features[c] * gather(up.image + first * channels + c, offset * channels);
+    Lanes remaining = broadcast(0.0f), alpha_gradient = remaining, depth_gradient = remaining, depth = remaining;
+    Lanes transmittance = broadcast(1.0f);
+    // What is outside the image stays 0; nothing of it is used.
+    tile.for_each_row(block, view.camera.width, [&](int lane, int64_t pixel, int columns) {
+      load_row(up.transmittance, pixel, columns, transmittance, lane);
+      load_row(up.alpha_gradient, pixel, columns, alpha_gradient, lane);
+      load_row(up.depth_gradient, pixel, columns, depth_gradient, lane);
+      load_row(up.depth, pixel, columns, depth, lane);
+      if (up.image_gradient == nullptr) return;
+      const float *gradient = up.image_gradient + pixel * channels, *image = up.image + pixel * channels;
+      float* to = reinterpret_cast<float*>(features) + lane;
+      for (int i = 0; i < columns; ++i, gradient += channels, image += channels) {
+        float passed = 0.0f;
+        for (int c = 0; c < channels; ++c) {
+          to[c * kLanes + i] = gradient[c];
+          passed += gradient[c] * image[c];
+        }
+        reinterpret_cast<float*>(&remaining)[lane + i] = passed;
       }
-    Lanes alpha_gradient = up.alpha_gradient ? gather(up.alpha_gradient + first, offset) : broadcast(0.0f);
-    const Lanes transmittance = gather(up.transmittance + first, offset), alpha = 1.0f - transmittance;
-    if (up.depth_gradient) {
-      // depth = (sum_i w_i z_i) / alpha.
-      const Lanes gradient = gather(up.depth_gradient + first, offset), depth = gather(up.depth + first, offset);
-      const Lanes per_z = zero_unless(alpha > 0.0f, gradient / alpha);
-      features[channels] = per_z;
-      remaining += per_z * depth * alpha;
-      alpha_gradient -= per_z * depth;
-    }
+    });
+    // depth = (sum_i w_i z_i) / alpha.
+    const Lanes alpha = 1.0f - transmittance, per_z = zero_unless(alpha > 0.0f, depth_gradient / alpha);
+    features[channels] = per_z;
+    remaining += per_z * depth * alpha;
+    alpha_gradient -= per_z * depth;
     // d(alpha)/d(alpha_i) = T_end / (1 - alpha_i) for every splat: a constant in R, of which nothing is ever passed.
     g.remaining[block] = remaining - alpha_gradient * transmittance;
+  }
+}
+
+// From the splats of a chunk that touch each block, `by_block`, to the blocks that each splat touches.
+void blocks_by_splat(const uint64_t by_block[kBlocks], uint64_t by_splat[kChunk]) {
+  std::fill_n(by_splat, kChunk, 0);
+  uint8_t sets[kChunk];
+  for (int first = 0; first < kBlocks; first += 8) {
+    sets_of(by_block + first, sets);
+    for (int i = 0; i < kChunk; ++i) by_splat[i] |= uint64_t{sets[i]} << first;
   }
 }
 
@@ -82,14 +104,17 @@ void backward_tile(const LiftView& view, int tile_index, const Upstream& up, Lan
 
   constexpr int kAhead = 4;  // splats
   Hits hits;
-  const int64_t end = view.tile_begin[tile_index + 1];
-  for (int64_t slot = view.tile_begin[tile_index]; slot < end; ++slot) {
+  uint64_t touched[kChunk];  // blocks, by splats of the chunk
+  const int64_t begin = view.tile_begin[tile_index], end = view.tile_begin[tile_index + 1];
+  for (int64_t slot = begin; slot < end; ++slot) {
+    const int64_t chunk = (slot - begin) / kChunk, in_chunk = (slot - begin) % kChunk;
+    if (in_chunk == 0) blocks_by_splat(&view.touched[(view.chunks_before(tile_index) + chunk) * kBlocks], touched);
     if (slot + kAhead < end) prefetch(view, view.tile_splats[slot + kAhead]);
-    if (view.slot_blocks[slot] == 0) continue;
+    if (touched[in_chunk] == 0) continue;
     const int32_t index = view.tile_splats[slot];
     const Footprint footprint(view.splats[index], tile);
     hits.count = 0;
-    for (uint64_t blocks = view.slot_blocks[slot]; blocks; blocks &= blocks - 1) {
+    for (uint64_t blocks = touched[in_chunk]; blocks; blocks &= blocks - 1) {
       const int block = __builtin_ctzll(blocks);
       const Lanes before = tile.transmittance[block];
       const Lanes alpha = alpha_of(footprint.log2_alpha(block));

@@ -1,13 +1,14 @@
 // Front-to-back compositing of one tile, the inner loop of every operation here.
 //
-// A tile is cut into blocks of 4 x kBlockRows pixels, one vector each. For each splat of the tile, composite() finds
-// the blocks it touches and hands their blend weights to a visitor.
+// A tile is cut into blocks of 4 x kBlockRows pixels, one vector each. composite() goes through the splats of the tile
+// in chunks; in each block it finds those that touch it and hands their blend weights to a visitor.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 #include <type_traits>
 
+#include "bits.h"
 #include "simd.h"
 #include "view.h"
 
@@ -17,7 +18,8 @@ constexpr int kBlockColumns = 4;
 constexpr int kBlockRows = kLanes / kBlockColumns;
 constexpr int kBlocks = kTile * kTile / kLanes;
 constexpr int kBlocksAcross = kTile / kBlockColumns;
-static_assert(kBlocks <= 64, "sets of blocks are kept in 64 bits");
+constexpr int kBlocksDown = kTile / kBlockRows;
+static_assert(kBlocks <= 64 && kChunk <= 64, "sets of blocks and of the splats of a chunk are kept in 64 bits");
 
 // Column and row, within its tile, of a pixel given by block and lane.
 inline int column_of(int block, int lane) { return block % kBlocksAcross * kBlockColumns + lane % kBlockColumns; }
@@ -50,10 +52,10 @@ inline void for_each_channels(int padded, const Body& body) {
 
 // Splats that touch one block, front to back, and their blend weights.
 struct Run {
-  static constexpr int kCapacity = 16;
+  static constexpr int kCapacity = 32;
   int count = 0;
-  int32_t position[kCapacity];  // in the list of the tile
-  Lanes weight[kCapacity];      // alpha while the run grows; 0 in lanes that have ended or are not reached
+  uint32_t position[kCapacity];  // in the list of the tile; all of one chunk
+  Lanes weight[kCapacity];      // log2(alpha) until composite_run(); then 0 in lanes that ended or are not reached
 };
 
 struct Tile {
@@ -96,21 +98,19 @@ struct Tile {
         if (column_of(b, l) < columns && row_of(b, l) < rows) visit(top + row_of(b, l), left + column_of(b, l), b, l);
   }
 
-  // Transmittance of a pixel after compositing.
-  float remaining(int block, int lane) const { return std::abs(transmittance[block][lane]); }
-};
+  // Call visit(lane, pixel, columns) for the rows of a block inside the image: the first lane of the row, the index of
+  // its pixel in an image of `width`, and how many follow each other.
+  template <class Visit>
+  void for_each_row(int block, int width, const Visit& visit) const {
+    const int column = column_of(block, 0), inside = std::min(kBlockColumns, columns - column);
+    if (inside <= 0) return;
+    for (int lane = 0; lane < kLanes && row_of(block, lane) < rows; lane += kBlockColumns)
+      visit(lane, int64_t{top + row_of(block, lane)} * width + left + column, inside);
+  }
 
-// The blocks in the rectangle of pixels that the splat can reach, one bit each.
-inline uint64_t blocks_in_reach(const Splat& s, const Tile& tile) {
-  const int first_column = std::max(s.left - tile.left, 0) / kBlockColumns;
-  const int last_column = std::min(s.right - tile.left, kTile - 1) / kBlockColumns;
-  const int first_row = std::max(s.top - tile.top, 0) / kBlockRows;
-  const int last_row = std::min(s.bottom - tile.top, kTile - 1) / kBlockRows;
-  const uint64_t columns = (uint64_t{2} << last_column) - (uint64_t{1} << first_column);
-  const uint64_t every_row = columns * 0x1111111111111111u;
-  const uint64_t up_to_last_row = ~uint64_t{0} >> (63 - (last_row * kBlocksAcross + kBlocksAcross - 1));
-  return every_row & up_to_last_row & (~uint64_t{0} << (first_row * kBlocksAcross));
-}
+  // Transmittance of the pixels of a block after compositing.
+  Lanes remaining(int block) const { return (Lanes)((LaneMask)transmittance[block] & 0x7fffffff); }
+};
 
 // Ask for what composite() will read of a splat. Tile lists run in depth order, through memory at random.
 inline void prefetch(const LiftView& view, int32_t splat) {
@@ -120,27 +120,62 @@ inline void prefetch(const LiftView& view, int32_t splat) {
 }
 
 // A splat as the blocks of one tile see it.
-class Footprint {
- public:
-  Footprint(const Splat& s, const Tile& tile)
-      : x_(broadcast(s.x - tile.left)),
-        y_(broadcast(s.y - tile.top)),
-        // log2(alpha) = log2(opacity) - sigma log2(e)
-        peak_(broadcast(s.log2_opacity)),
-        a_(broadcast(0.5f * kLog2e * s.a)),
-        shear_(broadcast(s.shear)),
-        d_(broadcast(0.5f * kLog2e * s.d)) {}
+struct Footprint {
+  float x, y;  // centre, from the corner of the tile
+  // log2(alpha) = log2(opacity) - sigma log2(e) = peak - a (dx + shear dy)^2 - d dy^2
+  float peak, a, shear, d;
 
-  Lanes dx(int block) const { return kCentres.x[block] - x_; }
-  Lanes dy(int block) const { return kCentres.y[block] - y_; }
+  Footprint() = default;
+  Footprint(const Splat& s, const Tile& tile)
+      : x(s.x - tile.left),
+        y(s.y - tile.top),
+        peak(s.log2_opacity),
+        a(0.5f * kLog2e * s.a),
+        shear(s.shear),
+        d(0.5f * kLog2e * s.d) {}
+
+  Lanes dx(int block) const { return kCentres.x[block] - x; }
+  Lanes dy(int block) const { return kCentres.y[block] - y; }
 
   Lanes log2_alpha(int block) const {
-    const Lanes x = dx(block), y = dy(block), u = x + shear_ * y;
-    return (peak_ - d_ * y * y) - a_ * u * u;
+    const Lanes v = dy(block), u = dx(block) + shear * v;
+    return (peak - d * v * v) - a * u * u;
+  }
+};
+
+// A few splats of a tile, front to back.
+class Chunk {
+ public:
+  Footprint footprint[kChunk];
+
+  // Reads the first `count` of a list of splats; `rest` are left of the list.
+  void load(const LiftView& view, const Tile& tile, const int32_t* splats, int count, int rest) {
+    constexpr int kAhead = 8;
+    uint8_t columns[kChunk] = {}, rows[kRowBytes][kChunk] = {};  // of blocks that each reaches into
+    for (int i = 0; i < count; ++i) {
+      if (i + kAhead < rest) prefetch(view, splats[i + kAhead]);
+      const Splat& s = view.splats[splats[i]];
+      footprint[i] = Footprint(s, tile);
+      columns[i] = bits_between(std::max(s.left - tile.left, 0) / kBlockColumns,
+                                std::min(s.right - tile.left, kTile - 1) / kBlockColumns);
+      const unsigned down = bits_between(std::max(s.top - tile.top, 0) / kBlockRows,
+                                         std::min(s.bottom - tile.top, kTile - 1) / kBlockRows);
+      for (int k = 0; k < kRowBytes; ++k) rows[k][i] = down >> (8 * k);
+    }
+    sets_with(columns, in_column_);
+    for (int k = 0; k < kRowBytes; ++k) sets_with(rows[k], in_row_ + 8 * k);
   }
 
+  // Those that may touch a block, one bit each: all whose rectangle of pixels it meets.
+  uint64_t near(int block) const { return in_column_[block % kBlocksAcross] & in_row_[block / kBlocksAcross]; }
+
  private:
-  Lanes x_, y_, peak_, a_, shear_, d_;
+  static constexpr int kRowBytes = (kBlocksDown + 7) / 8;
+  static_assert(kChunk == kSets && kBlocksAcross <= 8);
+
+  static unsigned bits_between(int first, int last) { return (2u << last) - (1u << first); }
+
+  uint64_t in_column_[8], in_row_[8 * kRowBytes];
 };
 
 // 0 where the splat does not reach.
@@ -148,11 +183,11 @@ inline Lanes alpha_of(Lanes log2_alpha) {
   return zero_unless(log2_alpha >= kLog2MinAlpha, min(exp2(log2_alpha), broadcast(kMaxAlpha)));
 }
 
-// Replace the alphas of a run by its weights and take it off the transmittance of its block.
+// Replace the log2(alpha) of a run by its weights and take it off the transmittance of its block.
 inline void composite_run(Tile& tile, int block, Run& run) {
   Lanes before = tile.transmittance[block], reached = before;
   for (int i = 0; i < run.count; ++i) {
-    const Lanes alpha = run.weight[i];
+    const Lanes alpha = alpha_of(run.weight[i]);
     const Lanes after = before * (1.0f - alpha);
     // A pixel ends in front of the splat that would take it below the limit, and as the product only falls it stays so.
     const LaneMask goes_on = after > kMinTransmittance;
@@ -167,42 +202,39 @@ inline void composite_run(Tile& tile, int block, Run& run) {
   while (run.count > 0 && !any(run.weight[run.count - 1] > 0.0f)) --run.count;
 }
 
-// Composite the splats of a tile over the pixels left open in it, calling visit(block, run) for the splats near a
-// block, a few at a time. No branch depends on an alpha, not even on whether a splat touches a block at all: such
-// branches are often mispredicted, and the processor finds out late. Returns how many times a splat was evaluated over
-// a block.
+// Composite the splats of a tile over the pixels left open in it, calling visit(block, run) for the splats that touch a
+// block, front to back, a few at a time; between calls for one block come those for others. Returns how many times a
+// splat was evaluated over a block.
+//
+// Where splats end is looked up for 64 at once, and no branch depends on whether one touches a block: such branches are
+// often mispredicted. Only of those that do is the exponential taken. Not inlined: among the variables of the caller the
+// inner loop's would not stay in registers.
 template <class Visit>
-inline int64_t composite(const LiftView& view, int tile_index, Tile& tile, const Visit& visit) {
-  static_assert(kBlocksAcross == 4, "blocks_in_reach repeats rows of four bits");
-  constexpr int kAhead = 4;  // splats
+[[gnu::noinline]] int64_t composite(const LiftView& view, int tile_index, Tile& tile, const Visit& visit) {
   int64_t evaluated = 0;
-  Run runs[kBlocks];
-  const auto end_run = [&](int block) {
-    composite_run(tile, block, runs[block]);
-    visit(block, runs[block]);
-    runs[block].count = 0;
-  };
-
+  Chunk chunk;
+  Run run;
   const int32_t* splats = view.splats_of(tile_index);
   const int32_t count = static_cast<int32_t>(view.tile_begin[tile_index + 1] - view.tile_begin[tile_index]);
-  for (int32_t position = 0; position < count && tile.open; ++position) {
-    if (position + kAhead < count) prefetch(view, splats[position + kAhead]);
-    const Splat& s = view.splats[splats[position]];
-    const Footprint footprint(s, tile);
-    uint64_t candidates = blocks_in_reach(s, tile) & tile.open;
-    evaluated += __builtin_popcountll(candidates);
-    for (; candidates; candidates &= candidates - 1) {
-      const int block = __builtin_ctzll(candidates);
-      Run& run = runs[block];
-      const Lanes log2_alpha = footprint.log2_alpha(block);
-      run.weight[run.count] = alpha_of(log2_alpha);
-      run.position[run.count] = position;
-      // No branch on whether the block is touched: it would often be mispredicted.
-      run.count += any_at_least(log2_alpha, broadcast(kLog2MinAlpha));
-      if (run.count == Run::kCapacity) end_run(block);
+  for (int32_t first = 0; first < count && tile.open; first += kChunk) {
+    chunk.load(view, tile, splats + first, std::min(count - first, kChunk), count - first);
+    for (uint64_t blocks = tile.open; blocks; blocks &= blocks - 1) {
+      const int block = __builtin_ctzll(blocks);
+      for (uint64_t near = chunk.near(block); near && tile.open >> block & 1;) {
+        int touching = 0;
+        for (; near && touching < Run::kCapacity; near &= near - 1, ++evaluated) {
+          const int i = __builtin_ctzll(near);
+          const Lanes log2_alpha = chunk.footprint[i].log2_alpha(block);
+          run.weight[touching] = log2_alpha;
+          run.position[touching] = first + i;
+          touching += any_at_least(log2_alpha, broadcast(kLog2MinAlpha));
+        }
+        run.count = touching;
+        composite_run(tile, block, run);
+        visit(block, run);
+      }
     }
   }
-  for (int block = 0; block < kBlocks; ++block) end_run(block);
   return evaluated;
 }
 

@@ -9,7 +9,7 @@
 #define LIFT_API extern "C" __attribute__((visibility("default")))
 
 // Raised with every change of this file; a library left over from older sources is then refused instead of called.
-constexpr int32_t LIFT_INTERFACE = 9;
+constexpr int32_t LIFT_INTERFACE = 10;
 LIFT_API int32_t lift_interface();
 
 struct LiftGaussians {
@@ -92,6 +92,7 @@ struct LiftPicture {
 
 // Standard deviations of the weights; see lift_ros/render/edges.py.
 struct LiftEdgeFilter {
+  int32_t passes;
   int32_t radius;         // of the window, pixels
   float distance;         // pixels
   float color;            // of 255, where the depth of both pixels is known
@@ -99,7 +100,8 @@ struct LiftEdgeFilter {
   float depth;            // share of the depth
 };
 
-// Near borders of labels (H, W), the label that most of the pixels around have which look alike. out (H, W).
+// Near borders of labels (H, W), the label that most of the pixels around have which look alike; so often as `passes`
+// says. Labels are above INT32_MIN. out (H, W).
 // 0 or -1, when memory runs out.
 LIFT_API int64_t lift_follow_edges(const LiftPicture*, const LiftEdgeFilter*, const int32_t* labels, int32_t* out,
                                    int threads);

@@ -10,11 +10,45 @@
 
 namespace lift {
 
+namespace {
+
+struct Outputs {
+  float *image, *alpha, *depth, *transmittance;
+};
+
+void store_row(const Lanes& x, int lane, int columns, float* to) {
+  const float* from = reinterpret_cast<const float*>(&x) + lane;
+  if (columns == kBlockColumns)
+    std::memcpy(to, from, sizeof(float) * kBlockColumns);
+  else
+    std::copy_n(from, columns, to);
+}
+
+// `sums` (kBlocks, padded): of the features of each block.
+void write(const LiftView& view, const Tile& tile, const Lanes* sums, const Outputs& out) {
+  const int channels = view.channel_count;
+  for (int block = 0; block < kBlocks; ++block) {
+    const Lanes* sum = sums + block * view.padded_channels;
+    const Lanes transmittance = tile.remaining(block), alpha = 1.0f - transmittance;
+    const Lanes depth = zero_unless(alpha > 0.0f, sum[channels] / alpha);
+    tile.for_each_row(block, view.camera.width, [&](int lane, int64_t pixel, int columns) {
+      store_row(transmittance, lane, columns, out.transmittance + pixel);
+      store_row(alpha, lane, columns, out.alpha + pixel);
+      store_row(depth, lane, columns, out.depth + pixel);
+      const float* from = reinterpret_cast<const float*>(sum) + lane;
+      float* to = out.image + pixel * channels;
+      for (int i = 0; i < columns; ++i, to += channels)
+        for (int c = 0; c < channels; ++c) to[c] = from[c * kLanes + i];
+    });
+  }
+}
+
+}  // namespace
+
 void render(LiftView& view, float* image, float* alpha, float* depth, float* transmittance, int threads) {
-  const int channels = view.channel_count, padded = view.padded_channels;
-  const int64_t slots = view.tile_splats.size();
-  view.slot_blocks = Buffer<uint64_t>(slots);
-  std::fill(view.slot_blocks.begin(), view.slot_blocks.end(), 0);
+  const int padded = view.padded_channels;
+  view.touched = Buffer<uint64_t>(view.chunks_before(view.tile_count()) * kBlocks);
+  std::fill(view.touched.begin(), view.touched.end(), 0);
   Buffer<Lanes> scratch(int64_t{threads} * kBlocks * padded);
 
   parallel_for(threads, view.tile_count(), 1, [&](int64_t position, int64_t, int worker) {
@@ -22,14 +56,16 @@ void render(LiftView& view, float* image, float* alpha, float* depth, float* tra
     Tile tile(view, tile_index);
     Lanes* sums = scratch.data() + int64_t{worker} * kBlocks * padded;  // (kBlocks, padded)
     std::memset(static_cast<void*>(sums), 0, sizeof(Lanes) * kBlocks * padded);
-    const int64_t first_slot = view.tile_begin[tile_index];
+    const int32_t* splats = view.splats_of(tile_index);
+    uint64_t* touched = &view.touched[view.chunks_before(tile_index) * kBlocks];
     composite(view, tile_index, tile, [&](int block, const Run& run) {
       const float* features[Run::kCapacity];
+      uint64_t of_run = 0;
       for (int i = 0; i < run.count; ++i) {
-        const int64_t slot = first_slot + run.position[i];
-        features[i] = view.features_of(view.tile_splats[slot]);
-        view.slot_blocks[slot] |= uint64_t{1} << block;
+        features[i] = view.features_of(splats[run.position[i]]);
+        of_run |= uint64_t{1} << run.position[i] % kChunk;
       }
+      if (run.count > 0) touched[run.position[0] / kChunk * kBlocks + block] |= of_run;
       for_each_channels(padded, [&](auto n, int first) {
         Lanes total[n];
         for (int c = 0; c < n; ++c) total[c] = sums[block * padded + first + c];
@@ -38,15 +74,7 @@ void render(LiftView& view, float* image, float* alpha, float* depth, float* tra
         for (int c = 0; c < n; ++c) sums[block * padded + first + c] = total[c];
       });
     });
-
-    tile.for_each_pixel([&](int row, int column, int block, int lane) {
-      const int64_t pixel = int64_t{row} * view.camera.width + column;
-      const Lanes* sum = sums + block * padded;
-      for (int c = 0; c < channels; ++c) image[pixel * channels + c] = sum[c][lane];
-      transmittance[pixel] = tile.remaining(block, lane);
-      alpha[pixel] = 1.0f - transmittance[pixel];
-      depth[pixel] = alpha[pixel] > 0.0f ? sum[channels][lane] / alpha[pixel] : 0.0f;
-    });
+    write(view, tile, sums, {image, alpha, depth, transmittance});
   });
 }
 

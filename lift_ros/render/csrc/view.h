@@ -9,7 +9,8 @@
 
 namespace lift {
 
-constexpr int kTile = 16;  // tiles are kTile x kTile pixels
+constexpr int kTile = 16;   // tiles are kTile x kTile pixels
+constexpr int kChunk = 64;  // splats of a tile are taken in chunks of so many
 
 }  // namespace lift
 
@@ -19,6 +20,8 @@ struct LiftView {
   int tile_count() const { return tile_columns * tile_rows; }
   const float* features_of(int32_t splat) const { return features.data() + int64_t{splat} * padded_channels; }
   const int32_t* splats_of(int tile) const { return tile_splats.data() + tile_begin[tile]; }  // front to back
+  // At most so many chunks are in the tiles before this one, each of which may end with one that is not full.
+  int64_t chunks_before(int tile) const { return tile_begin[tile] / lift::kChunk + tile; }
 
   LiftCamera camera;
   lift::Projector projector;
@@ -41,9 +44,9 @@ struct LiftView {
   lift::Buffer<int64_t> splat_begin;
   lift::Buffer<int64_t> slot_place;
 
-  // The blocks of its tile (composite.h) that each slot may contribute to, one bit each: what the backward pass
-  // replays. Filled by render().
-  lift::Buffer<uint64_t> slot_blocks;
+  // What the backward pass replays, filled by render(): for each chunk of a tile and each block of it (composite.h) the
+  // splats of the chunk that may contribute, one bit each.
+  lift::Buffer<uint64_t> touched;
 
   // Tiles in the order of decreasing work, so that threads end together.
   lift::Buffer<int32_t> tile_order;

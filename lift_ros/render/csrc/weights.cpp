@@ -139,7 +139,7 @@ void label_image(const LiftView& view, const int32_t* labels, int32_t* label_ima
       const int64_t pixel = int64_t{row} * view.camera.width + column;
       label_image[pixel] = best_label;
       share[pixel] = best;
-      alpha[pixel] = 1.0f - tile.remaining(block, lane);
+      alpha[pixel] = 1.0f - tile.remaining(block)[lane];
     });
   });
 }
