@@ -89,9 +89,7 @@ void blocks_by_splat(const uint64_t by_block[kBlocks], uint64_t by_splat[kChunk]
 struct Hits {
   int count = 0;
   int block[kBlocks];
-  Lanes alpha[kBlocks];          // 0 in lanes that the splat does not reach
-  Lanes transmittance[kBlocks];  // in front of the splat
-  Lanes weight[kBlocks];         // alpha * transmittance, 0 in lanes that have ended
+  Lanes weight[kBlocks];  // 0 in lanes that have ended or are not reached
 };
 
 void backward_tile(const LiftView& view, int tile_index, const Upstream& up, Lanes* scratch, float* sums,
@@ -113,6 +111,9 @@ void backward_tile(const LiftView& view, int tile_index, const Upstream& up, Lan
     if (touched[in_chunk] == 0) continue;
     const int32_t index = view.tile_splats[slot];
     const Footprint footprint(view.splats[index], tile);
+    const float* features = view.features_of(index);
+    Lanes moments[kMoments];
+    for (Lanes& moment : moments) moment = broadcast(0.0f);
     hits.count = 0;
     for (uint64_t blocks = touched[in_chunk]; blocks; blocks &= blocks - 1) {
       const int block = __builtin_ctzll(blocks);
@@ -121,35 +122,20 @@ void backward_tile(const LiftView& view, int tile_index, const Upstream& up, Lan
       const Lanes after = before * (1.0f - alpha);
       const LaneMask goes_on = after > kMinTransmittance;
       tile.transmittance[block] = goes_on ? after : broadcast(-1.0f);
+      const Lanes weight = zero_unless(goes_on, alpha * before);
       hits.block[hits.count] = block;
-      hits.alpha[hits.count] = alpha;
-      hits.transmittance[hits.count] = before;
-      hits.weight[hits.count++] = zero_unless(goes_on, alpha * before);
-    }
+      hits.weight[hits.count++] = weight;
 
-    const float* features = view.features_of(index);
-    Lanes value[kBlocks];  // f . g
-    for (int i = 0; i < hits.count; ++i) value[i] = broadcast(0.0f);
-    for_each_channels(padded, [&](auto n, int first) {
-      for (int i = 0; i < hits.count; ++i) {
-        const Lanes* gradient = g.features + hits.block[i] * padded + first;
-        Lanes even = value[i], odd = broadcast(0.0f);
-        for (int c = 0; c < n; c += 2) {
-          even += features[first + c] * gradient[c];
-          odd += features[first + c + 1] * gradient[c + 1];
-        }
-        value[i] = even + odd;
+      const Lanes* gradient = g.features + block * padded;
+      Lanes even = broadcast(0.0f), odd = even;
+      for (int c = 0; c < padded; c += 2) {
+        even += features[c] * gradient[c];
+        odd += features[c + 1] * gradient[c + 1];
       }
-    });
-
-    Lanes moments[kMoments];
-    for (Lanes& moment : moments) moment = broadcast(0.0f);
-    for (int i = 0; i < hits.count; ++i) {
-      const int block = hits.block[i];
-      const Lanes alpha = hits.alpha[i], weight = hits.weight[i];
-      const Lanes behind = g.remaining[block] - weight * value[i];
+      const Lanes value = even + odd;  // f . g
+      const Lanes behind = g.remaining[block] - weight * value;
       g.remaining[block] = behind;
-      const Lanes alpha_gradient = hits.transmittance[i] * value[i] - behind * reciprocal(1.0f - alpha);
+      const Lanes alpha_gradient = before * value - behind * reciprocal(1.0f - alpha);
       const LaneMask varies = (weight > 0.0f) & (alpha < kMaxAlpha);
       const Lanes v = zero_unless(varies, -alpha * alpha_gradient);
       const Lanes dx = footprint.dx(block), dy = footprint.dy(block);

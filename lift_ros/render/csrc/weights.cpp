@@ -117,6 +117,8 @@ struct LabelSums {
 void label_image(const LiftView& view, const int32_t* labels, int32_t* label_image, float* share, float* alpha,
                  int threads) {
   std::vector<LabelSums> scratch(static_cast<size_t>(threads) * kBlocks);
+  Buffer<int32_t> label_of(view.splats.size());  // in their order, since tiles read them at random
+  for (size_t s = 0; s < label_of.size(); ++s) label_of[s] = labels[view.gaussian[s]];
   parallel_for(threads, view.tile_count(), 1, [&](int64_t position, int64_t, int worker) {
     const int tile_index = view.tile_order[position];
     LabelSums* blocks = &scratch[static_cast<size_t>(worker) * kBlocks];
@@ -124,8 +126,7 @@ void label_image(const LiftView& view, const int32_t* labels, int32_t* label_ima
     Tile tile(view, tile_index);
     const int32_t* splats = view.splats_of(tile_index);
     composite(view, tile_index, tile, [&](int block, const Run& run) {
-      for (int i = 0; i < run.count; ++i)
-        blocks[block][labels[view.gaussian[splats[run.position[i]]]]] += run.weight[i];
+      for (int i = 0; i < run.count; ++i) blocks[block][label_of[splats[run.position[i]]]] += run.weight[i];
     });
     tile.for_each_pixel([&](int row, int column, int block, int lane) {
       const LabelSums& sums = blocks[block];
