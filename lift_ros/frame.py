@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import cv2
@@ -91,10 +92,16 @@ class Frame:
             if self.depth.shape != (h, w):
                 size = "x".join(str(n) for n in reversed(self.depth.shape))
                 raise FrameRejected("depth_size", f"depth is {size}, the image {w}x{h}")
-            depth = self.depth.astype(np.float32)
+            depth = self.depth.astype(np.float32, copy=False)
             usable = (depth > MIN_DEPTH) & (depth < MAX_DEPTH)
             self.depth = np.where(usable if self.ignored is None else usable & ~self.ignored, depth, np.float32(0))
         self.T_world_camera = check_rigid(self.T_world_camera)
+
+    def with_labels(self, labels: NDArray[np.integer]) -> Frame:
+        """The same frame with these masks; nothing is checked again, nothing of it copied."""
+        frame = copy.copy(self)
+        frame.labels = labels
+        return frame
 
     def resized(self, width: int, height: int) -> Frame:
         """The frame at another resolution: colour by area, depth by the median (no mixing over edges), same labels."""

@@ -146,6 +146,14 @@ def test_resizing_to_the_same_size_is_free_and_depth_is_optional():
     assert frame(depth=None).resized(4, 3).depth is None
 
 
+def test_masks_are_added_without_copying_what_is_there():
+    bare = frame()
+    labels = np.ones((3, 4), np.uint8)
+    masked = bare.with_labels(labels)
+    assert masked.labels is labels and bare.labels is None
+    assert masked.depth is bare.depth and masked.image is bare.image and masked.stamp == bare.stamp
+
+
 def test_the_camera_of_a_frame_inverts_its_pose():
     assert np.allclose(frame().posed_camera().viewmat.numpy() @ rigid(), np.eye(4), atol=1e-5)
 

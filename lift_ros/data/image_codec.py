@@ -167,8 +167,12 @@ def _labels(raw: NDArray) -> NDArray[np.int32]:
     """So what ``~/labels`` of a mapping node has where nothing is labelled is no object when it comes back as masks.
     Nor is the -1 of other tools.
     """
-    none = raw == UNLABELLED if raw.dtype == np.uint16 else raw < 0
-    return np.where(none, 0, raw).astype(np.int32)
+    labels = raw.astype(np.int32)
+    if raw.dtype == np.uint16:
+        labels[raw == UNLABELLED] = 0
+    elif raw.dtype.kind == "i":
+        labels[raw < 0] = 0
+    return labels
 
 
 def message_rgb(message: Any) -> NDArray[np.uint8]:
@@ -198,7 +202,9 @@ def depth_in_metres(raw: NDArray, unit: float = 0.001) -> NDArray[np.float32]:
     ``unit``: metres per count of integer depth; floating point depth is in metres already.
     """
     if raw.dtype == np.uint16:
-        return np.where(raw == 65535, 0, raw).astype(np.float32) * np.float32(unit)
+        depth = raw * np.float32(unit)
+        depth[raw == 65535] = 0
+        return depth
     return np.where(np.isfinite(raw) & (raw > 0), raw, 0).astype(np.float32)
 
 

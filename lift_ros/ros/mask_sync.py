@@ -118,7 +118,7 @@ class MaskSync:
         labels = self._masks[stamp_ns]
         self._masks = {stamp: each for stamp, each in self._masks.items() if stamp > stamp_ns}
         self._matched = time.monotonic()
-        self._on_frame(replace(live, frame=replace(live.frame, labels=labels)))
+        self._on_frame(replace(live, frame=live.frame.with_labels(labels)))
 
     def _count(self, live: LiveFrame) -> None:
         """A frame that is dropped: masks came for others meanwhile, or nobody makes any for this camera."""
@@ -138,11 +138,13 @@ def _belong(live: LiveFrame, stamp_ns: int) -> bool:
 
 def _nearest(labels: NDArray[np.integer], width: int, height: int) -> NDArray[np.integer]:
     """Labels at another size, of the pixel at the centre of each new one: in a callback, a vote takes too long."""
+    if labels.shape == (height, width):
+        return labels
     rows, columns = (
         ((np.arange(size) + 0.5) * old / size).astype(int)
         for size, old in zip((height, width), labels.shape, strict=True)
     )
-    return labels[rows[:, None], columns]
+    return labels[rows][:, columns]  # one after the other: at once takes twice as long
 
 
 def _compact(labels: NDArray[np.integer]) -> NDArray[np.integer]:
