@@ -113,7 +113,7 @@ class Undistorter:
 
     def labels(self, labels: NDArray) -> NDArray[np.int32]:
         """Remap an (H, W) label image without mixing ids. Raises FrameRejected ``labels_size``."""
-        return self._remap(labels.astype(np.int32), cv2.INTER_NEAREST, "labels_size")
+        return self._remap(labels.astype(np.int32, copy=False), cv2.INTER_NEAREST, "labels_size")
 
     def ignored(self, pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Remap the (h, w) pixels of the distorted image, maybe at another scale, that show nothing of the scene.

@@ -36,7 +36,7 @@ def follow_edges(
         (H, W) labels.
 
     Raises:
-        ValueError: the shapes differ.
+        ValueError: the shapes differ, or a label is -2**31, which stands for none here.
     """
     height, width = labels.shape
     if image.shape != (height, width, 3) or (depth is not None and depth.shape != (height, width)):
@@ -44,6 +44,8 @@ def follow_edges(
             f"labels, image and depth must be of one size, got {labels.shape}, {image.shape} and "
             f"{None if depth is None else depth.shape}"
         )
+    if labels.size and labels.min() == np.iinfo(np.int32).min:
+        raise ValueError("labels must be greater than -2**31; give what has no label another number")
     scale = min(width / 640, 1)  # larger windows would take too long
     labels, image = np.ascontiguousarray(labels, np.int32), np.ascontiguousarray(image, np.uint8)
     depth = None if depth is None else np.ascontiguousarray(depth, np.float32)

@@ -144,7 +144,7 @@ def _nearest(labels: NDArray[np.integer], width: int, height: int) -> NDArray[np
         ((np.arange(size) + 0.5) * old / size).astype(int)
         for size, old in zip((height, width), labels.shape, strict=True)
     )
-    return labels[rows][:, columns]  # one after the other: at once takes twice as long
+    return labels[rows].take(columns, axis=1)  # one after the other: at once takes three times as long
 
 
 def _compact(labels: NDArray[np.integer]) -> NDArray[np.integer]:

@@ -8,11 +8,22 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from render import scenes
 
-from lift_ros.render import ScreenStatistics, Target, blend_weights, cpu, label_image, library, rasterize
+from lift_ros.render import (
+    ScreenStatistics,
+    Target,
+    blend_weights,
+    cpu,
+    follow_edges,
+    label_image,
+    library,
+    mask_weights,
+    rasterize,
+)
 
 
 @pytest.fixture
@@ -53,6 +64,25 @@ def test_results_do_not_depend_on_threads(restore_threads: None) -> None:
             assert torch.equal(result, target)
 
 
+def of_many_splats() -> list[torch.Tensor]:
+    """Images, gradients and weights of masks where every tile has several chunks of splats."""
+    scene, view = scenes.to(scenes.gaussians(9000, 5), "cpu"), scenes.camera_to(scenes.camera(100, 70), "cpu")
+    rendering = rasterize(scenes.splats(scene), scene["channels"], view)
+    torch.autograd.backward(rendering, [torch.cos(output.detach()) for output in rendering])
+    masks = np.arange(70 * 100, dtype=np.int32).reshape(70, 100) // 700 + 1
+    weights = mask_weights(scenes.splats(scene), view, masks)
+    by_mask = torch.from_numpy(np.bincount(weights.mask, weights.weight))
+    gradients = [tensor.grad for tensor in scene.values()]
+    return [*(output.detach() for output in rendering), *gradients, view.viewmat.grad, by_mask]
+
+
+def followed_edges() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    labels = np.kron(rng.integers(0, 5, (7, 10)), np.ones((10, 10), int)).astype(np.int32)
+    image, depth = rng.integers(0, 60, (70, 100, 3), np.uint8), rng.uniform(1, 1.02, (70, 100)).astype(np.float32)
+    return follow_edges(labels, image, depth)
+
+
 @pytest.mark.parametrize("variant", ["baseline", "x86_64_v3", "x86_64_v4"])
 def test_variants_agree(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each build that this processor can run gives the result of the one that is chosen."""
@@ -70,11 +100,15 @@ def test_variants_agree(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
         losses, gradients = cpu.view_losses(seen, target, 0.2, 0.3)
         return [*out, losses, *gradients]
 
-    expected = results()
+    expected, expected_of_many, expected_labels = results(), of_many_splats(), followed_edges()
     chosen = library.load(variant)
     monkeypatch.setattr(library, "best", lambda: chosen)
     for output, target in zip(results(), expected, strict=True):
         torch.testing.assert_close(output, target, rtol=1e-5, atol=1e-5)
+    for output, target in zip(of_many_splats(), expected_of_many, strict=True):
+        # on average: whether a pixel is at the end of a splat may turn on the last bit
+        assert (output - target).abs().mean() <= 1e-4 * target.abs().mean()
+    assert (followed_edges() != expected_labels).mean() < 1e-3
 
 
 def test_evaluated_pairs_cover_those_that_contribute() -> None:

@@ -230,6 +230,7 @@ def test_masks_are_kept_as_small_as_they_may_be():
     bench.offer(0, labels=labels)
     (live,) = bench.handed_on
     assert live.frame.labels.shape == live.frame.image.shape[:2]
+    assert live.frame.labels.flags.c_contiguous  # else each that reads them has to turn them
     masks = TopicSegmenter().segment(live.frame)
     whole = masks_at(labels, live.frame).masks
     assert masks.masks.shape == whole.shape and (masks.masks == whole).mean() > 0.99

@@ -106,7 +106,7 @@ void backward_tile(const LiftView& view, int tile_index, const Upstream& up, Lan
   const int64_t begin = view.tile_begin[tile_index], end = view.tile_begin[tile_index + 1];
   for (int64_t slot = begin; slot < end; ++slot) {
     const int64_t chunk = (slot - begin) / kChunk, in_chunk = (slot - begin) % kChunk;
-    if (in_chunk == 0) blocks_by_splat(&view.touched[(view.chunks_before(tile_index) + chunk) * kBlocks], touched);
+    if (in_chunk == 0) blocks_by_splat(&view.touched[(view.first_chunk(tile_index) + chunk) * kBlocks], touched);
     if (slot + kAhead < end) prefetch(view, view.tile_splats[slot + kAhead]);
     if (touched[in_chunk] == 0) continue;
     const int32_t index = view.tile_splats[slot];

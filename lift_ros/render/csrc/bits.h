@@ -8,6 +8,7 @@
 namespace lift {
 
 constexpr int kSets = 64;
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__);
 
 // Byte i, bit j becomes byte j, bit i (Hacker's Delight, 7-3).
 inline uint64_t transpose8(uint64_t x) {

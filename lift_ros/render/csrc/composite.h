@@ -12,6 +12,14 @@
 #include "simd.h"
 #include "view.h"
 
+// Neither inlined nor changed for its callers. noinline alone is not enough for GCC 12: at -O2 it then drops stores to
+// what a visitor refers to.
+#if defined(__clang__)
+#define LIFT_ON_ITS_OWN [[gnu::noinline]]
+#else
+#define LIFT_ON_ITS_OWN [[gnu::noipa]]
+#endif
+
 namespace lift {
 
 constexpr int kBlockColumns = 4;
@@ -19,7 +27,7 @@ constexpr int kBlockRows = kLanes / kBlockColumns;
 constexpr int kBlocks = kTile * kTile / kLanes;
 constexpr int kBlocksAcross = kTile / kBlockColumns;
 constexpr int kBlocksDown = kTile / kBlockRows;
-static_assert(kBlocks <= 64 && kChunk <= 64, "sets of blocks and of the splats of a chunk are kept in 64 bits");
+static_assert(kBlocks <= 64, "sets of blocks are kept in 64 bits");
 
 // Column and row, within its tile, of a pixel given by block and lane.
 inline int column_of(int block, int lane) { return block % kBlocksAcross * kBlockColumns + lane % kBlockColumns; }
@@ -55,7 +63,7 @@ struct Run {
   static constexpr int kCapacity = 32;
   int count = 0;
   uint32_t position[kCapacity];  // in the list of the tile; all of one chunk
-  Lanes weight[kCapacity];      // log2(alpha) until composite_run(); then 0 in lanes that ended or are not reached
+  Lanes weight[kCapacity];       // log2(alpha) until composite_run(); then 0 in lanes that ended or are not reached
 };
 
 struct Tile {
@@ -73,11 +81,13 @@ struct Tile {
   }
 
   void open_all() {
-    open = ~uint64_t{0} >> (64 - kBlocks);
+    open = 0;
     const Lanes right = broadcast(columns), bottom = broadcast(rows);
-    for (int b = 0; b < kBlocks; ++b)
-      transmittance[b] =
-          ((kCentres.x[b] < right) & (kCentres.y[b] < bottom)) ? broadcast(1.0f) : broadcast(-1.0f);
+    for (int b = 0; b < kBlocks; ++b) {
+      const LaneMask inside = (kCentres.x[b] < right) & (kCentres.y[b] < bottom);
+      transmittance[b] = inside ? broadcast(1.0f) : broadcast(-1.0f);
+      open |= uint64_t{any(inside)} << b;
+    }
   }
 
   void close_all() {
@@ -143,7 +153,7 @@ struct Footprint {
   }
 };
 
-// A few splats of a tile, front to back.
+// Splats of a tile, front to back.
 class Chunk {
  public:
   Footprint footprint[kChunk];
@@ -206,11 +216,11 @@ inline void composite_run(Tile& tile, int block, Run& run) {
 // block, front to back, a few at a time; between calls for one block come those for others. Returns how many times a
 // splat was evaluated over a block.
 //
-// Where splats end is looked up for 64 at once, and no branch depends on whether one touches a block: such branches are
-// often mispredicted. Only of those that do is the exponential taken. Not inlined: among the variables of the caller the
-// inner loop's would not stay in registers.
+// Which splats of a chunk reach a block is looked up for all at once, and no branch depends on whether one touches a block: such branches are
+// often mispredicted. Only of those that do is the exponential taken. It stays a function of its own, since the variables
+// of the inner loop would not be kept in registers among those of the caller.
 template <class Visit>
-[[gnu::noinline]] int64_t composite(const LiftView& view, int tile_index, Tile& tile, const Visit& visit) {
+LIFT_ON_ITS_OWN int64_t composite(const LiftView& view, int tile_index, Tile& tile, const Visit& visit) {
   int64_t evaluated = 0;
   Chunk chunk;
   Run run;

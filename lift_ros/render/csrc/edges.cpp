@@ -14,7 +14,7 @@ namespace lift {
 namespace {
 
 constexpr int64_t kRows = 16;     // of the image per chunk of parallel work
-constexpr int kCandidates = 16;   // labels that compete for the pixels of a vector; windows hardly ever hold more
+constexpr int kCandidates = 32;   // labels that compete for the pixels of a vector; their windows hardly ever hold more
 constexpr int32_t kOutside = std::numeric_limits<int32_t>::min();  // label of what lies around the image
 constexpr float kLog2e = 1.44269504f;
 

@@ -47,7 +47,7 @@ void write(const LiftView& view, const Tile& tile, const Lanes* sums, const Outp
 
 void render(LiftView& view, float* image, float* alpha, float* depth, float* transmittance, int threads) {
   const int padded = view.padded_channels;
-  view.touched = Buffer<uint64_t>(view.chunks_before(view.tile_count()) * kBlocks);
+  view.touched = Buffer<uint64_t>(view.first_chunk(view.tile_count()) * kBlocks);
   std::fill(view.touched.begin(), view.touched.end(), 0);
   Buffer<Lanes> scratch(int64_t{threads} * kBlocks * padded);
 
@@ -57,7 +57,7 @@ void render(LiftView& view, float* image, float* alpha, float* depth, float* tra
     Lanes* sums = scratch.data() + int64_t{worker} * kBlocks * padded;  // (kBlocks, padded)
     std::memset(static_cast<void*>(sums), 0, sizeof(Lanes) * kBlocks * padded);
     const int32_t* splats = view.splats_of(tile_index);
-    uint64_t* touched = &view.touched[view.chunks_before(tile_index) * kBlocks];
+    uint64_t* touched = &view.touched[view.first_chunk(tile_index) * kBlocks];
     composite(view, tile_index, tile, [&](int block, const Run& run) {
       const float* features[Run::kCapacity];
       uint64_t of_run = 0;

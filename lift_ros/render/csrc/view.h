@@ -20,8 +20,8 @@ struct LiftView {
   int tile_count() const { return tile_columns * tile_rows; }
   const float* features_of(int32_t splat) const { return features.data() + int64_t{splat} * padded_channels; }
   const int32_t* splats_of(int tile) const { return tile_splats.data() + tile_begin[tile]; }  // front to back
-  // At most so many chunks are in the tiles before this one, each of which may end with one that is not full.
-  int64_t chunks_before(int tile) const { return tile_begin[tile] / lift::kChunk + tile; }
+  // Where the chunks of a tile begin among those of all tiles, each of which may end with one that is not full.
+  int64_t first_chunk(int tile) const { return tile_begin[tile] / lift::kChunk + tile; }
 
   LiftCamera camera;
   lift::Projector projector;
