@@ -216,9 +216,9 @@ inline void composite_run(Tile& tile, int block, Run& run) {
 // block, front to back, a few at a time; between calls for one block come those for others. Returns how many times a
 // splat was evaluated over a block.
 //
-// Which splats of a chunk reach a block is looked up for all at once, and no branch depends on whether one touches a block: such branches are
-// often mispredicted. Only of those that do is the exponential taken. It stays a function of its own, since the variables
-// of the inner loop would not be kept in registers among those of the caller.
+// Which splats of a chunk reach a block is looked up for all at once, and no branch depends on whether one touches it:
+// such branches are often mispredicted. Only of those that do is the exponential taken. It stays a function of its own,
+// since the variables of the inner loop would not be kept in registers among those of the caller.
 template <class Visit>
 LIFT_ON_ITS_OWN int64_t composite(const LiftView& view, int tile_index, Tile& tile, const Visit& visit) {
   int64_t evaluated = 0;
