@@ -16,15 +16,6 @@ namespace {
 constexpr int64_t kRows = 16;     // of the image per chunk of parallel work
 constexpr int kCandidates = 32;   // labels that compete for the pixels of a vector; their windows hardly ever hold more
 constexpr int32_t kOutside = std::numeric_limits<int32_t>::min();  // label of what lies around the image
-constexpr float kLog2e = 1.44269504f;
-
-template <class T>
-Lanes load(const T* from) {
-  static_assert(sizeof(T) == sizeof(float));
-  Lanes x;
-  std::memcpy(&x, from, sizeof x);
-  return x;
-}
 
 // The picture as planes with a margin around them, so that no window leaves them.
 struct Planes {
@@ -87,9 +78,8 @@ void near_border(const Planes& planes, const Buffer<int32_t>& labels, std::vecto
   std::fill(band.begin(), band.end(), 0);
   parallel_for(threads, height, kRows, [&](int64_t begin, int64_t end, int) {
     for (int row = static_cast<int>(begin); row < end; ++row)
-      for (int other = std::max(row - radius + 1, 0); other < std::min(row + radius, height); ++other) {
+      for (int other = std::max(row - radius + 1, 0); other < std::min(row + radius, height); ++other)
         add_marks(&row_wise[other * stride], &band[row * stride], width);
-      }
   });
 }
 
@@ -129,27 +119,38 @@ struct Votes {
   }
 };
 
+// log2 of the weight of another pixel, per squared difference.
+struct Falloff {
+  int radius;
+  float distance, color, color_alone, depth;
+
+  explicit Falloff(const LiftEdgeFilter& filter)
+      : radius(filter.radius),
+        distance(of(filter.distance)),
+        color(of(filter.color)),
+        color_alone(of(filter.color_alone)),
+        depth(of(filter.depth)) {}
+
+  static float of(float deviation) { return -0.5f * kLog2e / (deviation * deviation); }
+};
+
 // The labels of the pixels from `here` on.
-LaneMask vote(const Planes& planes, const LiftEdgeFilter& filter, const int32_t* labels, size_t here) {
-  const float by_distance = -0.5f * kLog2e / (filter.distance * filter.distance);
-  const float by_color = -0.5f * kLog2e / (filter.color * filter.color);
-  const float by_color_alone = -0.5f * kLog2e / (filter.color_alone * filter.color_alone);
-  const float by_depth = -0.5f * kLog2e / (filter.depth * filter.depth);
+LaneMask vote(const Planes& planes, const Falloff& by, const int32_t* labels, size_t here) {
   const Lanes red = load(&planes.red[here]), green = load(&planes.green[here]), blue = load(&planes.blue[here]);
   const Lanes depth = load(&planes.depth[here]), scale = 1.0f / depth;
   const LaneMask known_here = (depth > 0.0f) & (scale > 0.0f);
   const LaneMask own = (LaneMask)load(labels + here);
   Votes votes;
   votes.add(own, broadcast(0.0f));  // first, so that whatever is around it a pixel can keep its label
-  for (int y = -filter.radius; y <= filter.radius; ++y)
-    for (int x = -filter.radius; x <= filter.radius; ++x) {
+  for (int y = -by.radius; y <= by.radius; ++y)
+    for (int x = -by.radius; x <= by.radius; ++x) {
       const size_t there = here + y * static_cast<ptrdiff_t>(planes.stride) + x;
       const Lanes r = load(&planes.red[there]) - red, g = load(&planes.green[there]) - green;
       const Lanes b = load(&planes.blue[there]) - blue, colors = r * r + g * g + b * b;
       const Lanes other = load(&planes.depth[there]), step = other * scale - 1.0f;
       const LaneMask known = known_here & (other > 0.0f);
-      const Lanes alike = known ? by_color * colors + by_depth * step * step : by_color_alone * colors;
-      const Lanes weight = exp2(max(alike + by_distance * (x * x + y * y), broadcast(-126.0f)));
+      const Lanes alike = known ? by.color * colors + by.depth * step * step : by.color_alone * colors;
+      const Lanes weight = exp2(max(alike + by.distance * (x * x + y * y), broadcast(-126.0f)));
       votes.add((LaneMask)load(labels + there), weight);
     }
   return votes.winners(own);
@@ -161,6 +162,7 @@ void follow_edges(const LiftPicture& picture, const LiftEdgeFilter& filter, cons
                   int threads) {
   const int width = picture.width, height = picture.height;
   const Planes planes(picture, filter.radius, threads);
+  const Falloff by(filter);
   Buffer<int32_t> before(planes.size()), after(planes.size());
   std::fill(after.begin(), after.end(), kOutside);
   for (int row = 0; row < height; ++row)
@@ -177,7 +179,7 @@ void follow_edges(const LiftPicture& picture, const LiftEdgeFilter& filter, cons
             ++x;
             continue;
           }
-          const LaneMask winners = vote(planes, filter, before.data(), planes.at(row, x));
+          const LaneMask winners = vote(planes, by, before.data(), planes.at(row, x));
           for (int lane = 0; lane < kLanes && x < width; ++lane, ++x)
             if (wanted[x]) after[planes.at(row, x)] = winners[lane];
         }

@@ -14,6 +14,7 @@
 namespace {
 
 using lift::Lanes;
+using lift::load;
 using lift::kLanes;
 
 constexpr int kColors = 3;
@@ -37,12 +38,6 @@ struct Window {
   }
 };
 const Window kWindow;
-
-Lanes load(const float* from) {
-  Lanes x;
-  std::memcpy(&x, from, sizeof x);
-  return x;
-}
 
 void store(Lanes x, float* to) { std::memcpy(to, &x, sizeof x); }
 

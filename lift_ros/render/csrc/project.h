@@ -15,7 +15,6 @@ constexpr float kMinAlpha = 1.0f / 255.0f;
 constexpr float kLog2MinAlpha = -7.99435344f;
 constexpr float kMaxAlpha = 0.999f;
 constexpr float kMinTransmittance = 1e-4f;
-constexpr float kLog2e = 1.44269504f;
 
 // A Gaussian on the image plane: alpha = opacity e^-sigma, sigma = (a (dx + shear dy)^2 + d dy^2) / 2. Written like
 // this sigma cannot turn negative by rounding, as (a dx^2 + 2 b dx dy + c dy^2) / 2 can for needles.

@@ -32,6 +32,17 @@ typedef float Lanes __attribute__((vector_size(kLanes * sizeof(float))));
 typedef int32_t LaneMask __attribute__((vector_size(kLanes * sizeof(int32_t))));  // 0 or -1 in each lane
 typedef uint32_t LaneBits __attribute__((vector_size(kLanes * sizeof(uint32_t))));  // of numbers; sums may wrap
 
+constexpr float kLog2e = 1.44269504f;  // for exp2() in place of exp()
+
+// One number after the other from memory, at any address; of integers the bits.
+template <class T>
+inline Lanes load(const T* from) {
+  static_assert(sizeof(T) == sizeof(float));
+  Lanes x;
+  std::memcpy(&x, from, sizeof x);
+  return x;
+}
+
 inline Lanes broadcast(float x) { return x - Lanes{}; }
 inline Lanes zero_unless(LaneMask keep, Lanes x) { return (Lanes)(keep & (LaneMask)x); }
 
